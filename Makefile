@@ -1,0 +1,62 @@
+# One command each for what people do here. Needs a Rust toolchain; everything else is installed or fetched when missing.
+
+CARGO ?= cargo
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt-check clippy light unit doc integration tidy test-matrix soak bench install-tools docker clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: install-tools ## Watch the whole thing work: an application, the relay, a receiver that sometimes fails
+	$(CARGO) build --release --quiet
+	./target/release/outboxd demo $${DATABASE_URL:+--database-url "$$DATABASE_URL"}
+
+# The order is from fast to slow: most mistakes show within a minute.
+test: install-tools fmt-check tidy clippy light unit doc integration ## Check everything: what has to pass before a commit
+	@echo "all checks passed"
+
+check: fmt-check tidy clippy ## The fast part of `make test`
+
+fmt-check:
+	$(CARGO) fmt --check
+
+clippy:
+	$(CARGO) clippy --all-targets -- -D warnings
+
+# What an application links to: without the daemon and what it depends on.
+light:
+	$(CARGO) clippy --no-default-features --lib -- -D warnings
+
+unit:
+	$(CARGO) test --quiet --lib --bins
+
+doc:
+	$(CARGO) test --quiet --doc
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps
+
+# Includes the end-to-end tests on the built binary and the soak in its short form.
+integration:
+	$(CARGO) build --quiet --examples
+	$(CARGO) test --test it
+
+tidy: ## The rules of the house that a compiler does not know
+	$(CARGO) test --quiet --test tidy
+
+test-matrix: install-tools ## The integration tests on Postgres 14, 15, 16, 17 and 18 (fetched with npm)
+	sh scripts/test-matrix.sh
+
+soak: install-tools ## The randomised run with kills, long: OUTBOXD_SOAK_EVENTS, OUTBOXD_SOAK_SEED
+	OUTBOXD_SOAK_EVENTS=$${OUTBOXD_SOAK_EVENTS:-1000000} $(CARGO) test --release --test it soak -- --nocapture
+
+bench: install-tools ## Measure this machine: each figure beside the limit it is compared with
+	$(CARGO) build --release --quiet
+	./target/release/outboxd bench
+
+install-tools: ## Install what is missing: a C compiler, Postgres server programs
+	@sh scripts/install-tools.sh
+
+docker: ## Build the container image
+	docker build -t outboxd .
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,261 @@
+-- 0001_outbox: the log, the positions, the outcomes and what operators need around them.
+-- Runs with search_path set to the outbox schema, in one transaction; creates only, takes no lock on anything that exists.
+-- Written for Postgres 14 and later.
+
+-- The bound on one payload, in bytes. `outboxd migrate` replaces the function when the configuration says another number;
+-- it is immutable so that the check constraint below folds it into a constant.
+create function max_payload_bytes() returns integer
+    language sql immutable parallel safe
+    as 'select 1048576';
+
+-- Says what is wrong with a row. Called by the check constraint for refused rows only, so a good row never pays for it.
+-- The caller's search_path is not ours and setting one inside an immutable-looking check would cost every row, hence the
+-- bound arrives as an argument.
+create function refuse_event(event_type text, aggregate_id text, payload json, payload_bytes integer, headers jsonb, bound integer)
+    returns boolean language plpgsql as $$
+begin
+    if event_type is null or event_type = '' then
+        raise exception 'outbox: the event has no type'
+            using errcode = 'check_violation', hint = 'Name what happened, for example ''order.placed''.';
+    elsif octet_length(event_type) > 255 then
+        raise exception 'outbox: the event type has % bytes, 255 are allowed', octet_length(event_type)
+            using errcode = 'check_violation', hint = 'Put what varies into the payload or the headers.';
+    elsif json_typeof(payload) is distinct from 'object' then
+        raise exception 'outbox: the payload of event "%" is a JSON %, not an object', event_type, json_typeof(payload)
+            using errcode = 'check_violation', hint = 'Wrap the value: {"value": ...}.';
+    elsif payload_bytes > bound then
+        raise exception 'outbox: the payload of event "%" has % bytes, % are allowed', event_type, payload_bytes, bound
+            using errcode = 'check_violation',
+                  hint = 'Store the bulk elsewhere and record a reference, or raise outbox.max_payload and run "outboxd migrate".';
+    elsif jsonb_typeof(headers) is distinct from 'object' then
+        raise exception 'outbox: the headers of event "%" are a JSON %, not an object', event_type, jsonb_typeof(headers)
+            using errcode = 'check_violation', hint = 'Headers are names and values: {"traceparent": "00-..."}.';
+    end if;
+    return false;
+end $$;
+
+-- The log. Append-only: the relay never updates a row; retention deletes finished ones.
+create table events (
+    -- First column on purpose: defaults are evaluated in column order, so the transaction has its number before `seq` is
+    -- drawn. "Every row with tx >= X has a seq drawn after X was current" is what bounds the paging of a large window.
+    tx                xid8        not null default pg_current_xact_id(),
+    seq               bigint      generated always as identity (cache 1) primary key,
+    id                uuid        not null default gen_random_uuid() unique,
+    type              text        not null,
+    aggregate_type    text,
+    aggregate_id      text,
+    aggregate_version bigint,
+    -- json, not jsonb: it goes out byte for byte as it came in.
+    payload           json        not null,
+    headers           jsonb       not null default '{}',
+    occurred_at       timestamptz not null default clock_timestamp(),
+    payload_bytes     integer     not null generated always as (octet_length(payload::text)) stored,
+    constraint event_is_well_formed check (
+        case when type <> '' and octet_length(type) <= 255
+              and json_typeof(payload) = 'object' and octet_length(payload::text) <= max_payload_bytes()
+              and jsonb_typeof(headers) = 'object'
+             then true
+             else refuse_event(type, aggregate_id, payload, octet_length(payload::text), headers, max_payload_bytes())
+        end)
+);
+comment on table events is 'The outbox: insert a row in the transaction that changes your own tables. Needs type and payload; tx, seq and id fill themselves.';
+comment on column events.id is 'Public idempotency key: the same on every attempt and replay.';
+comment on column events.seq is 'Internal order inside a window; not dense, not the order of commits. Never an idempotency key.';
+
+create index events_window on events (tx, seq);
+
+-- One row per handler and partition: how far it has read, who reads, whether it is held.
+create table subscriptions (
+    id                integer     generated always as identity primary key,
+    handler           text        not null,
+    partition         integer     not null default 0,
+    partitions        integer     not null default 1,
+    -- What the handler wants, as configured; for the view and for people, the relay passes its own copy.
+    kind              text        not null,
+    type_patterns     text[],
+    aggregate_types   text[],
+    required_headers  jsonb,
+    -- Position: everything visible in `snapshot` has an outcome. If a window is open, also everything that is visible in
+    -- `window_snapshot` with seq <= window_seq. `low_seq` was the sequence before `snapshot` was taken, `high_seq` after.
+    snapshot          pg_snapshot not null,
+    low_seq           bigint      not null,
+    high_seq          bigint      not null,
+    window_snapshot   pg_snapshot,
+    window_seq        bigint,
+    window_high_seq   bigint,
+    -- Finished beyond the position, when successes leave no row of their own (record = "failures").
+    done              int8multirange,
+    moved_at          timestamptz not null default clock_timestamp(),
+    -- Lease: one owner at a time. Every write of the owner says `where epoch = <its own>`.
+    owner             text,
+    lease_until       timestamptz,
+    epoch             bigint      not null default 0,
+    -- Held by a person.
+    paused_at         timestamptz,
+    paused_by         text,
+    pause_reason      text,
+    -- Held by the circuit breaker.
+    circuit           text        not null default 'closed' check (circuit in ('closed', 'open', 'half_open')),
+    circuit_since     timestamptz,
+    circuit_until     timestamptz,
+    circuit_reason    text,
+    created_at        timestamptz not null default clock_timestamp(),
+    unique (handler, partition)
+) with (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+
+create type delivery_state as enum ('delivered', 'retrying', 'waiting', 'dead', 'discarded');
+
+-- One event owed to one handler. A first-try success is one insert and never touched again.
+create table deliveries (
+    seq              bigint         not null,
+    handled_at       timestamptz,
+    due_at           timestamptz,
+    first_attempt_at timestamptz,
+    subscription     integer        not null, -- no foreign key: its check would cost every success row a lookup and a lock
+    state            delivery_state not null,
+    attempts         integer        not null,
+    status           integer,
+    key              text,
+    reason           text,
+    detail           text,
+    replay           uuid,
+    primary key (subscription, seq)
+);
+create index deliveries_due on deliveries (subscription, due_at) where state = 'retrying';
+create index deliveries_by_key on deliveries (subscription, key, seq) where state in ('retrying', 'waiting', 'dead');
+create index deliveries_dead on deliveries (subscription, handled_at) where state = 'dead';
+create index deliveries_unfinished on deliveries (seq) where state in ('retrying', 'waiting', 'dead');
+
+-- History of the tries that did not succeed at once.
+create table attempts (
+    at           timestamptz not null default clock_timestamp(),
+    seq          bigint      not null,
+    subscription integer     not null,
+    attempt      integer     not null,
+    duration_ms  integer     not null,
+    status       integer,
+    ambiguous    boolean     not null default false,
+    outcome      text        not null,
+    reason       text        not null,
+    detail       text,
+    instance     text
+);
+create index attempts_by_delivery on attempts (subscription, seq, at);
+
+-- A replay is a durable object: what was asked, by whom, how many.
+create table replays (
+    id         uuid        primary key default gen_random_uuid(),
+    at         timestamptz not null default clock_timestamp(),
+    actor      text        not null,
+    handler    text,
+    filter     jsonb       not null default '{}',
+    asked      bigint      not null default 0
+);
+
+-- Who did what to which deliveries or handlers, and why.
+create table audit (
+    id         bigint      generated always as identity primary key,
+    at         timestamptz not null default clock_timestamp(),
+    actor      text        not null,
+    action     text        not null,
+    handler    text,
+    filter     jsonb       not null default '{}',
+    affected   bigint      not null default 0,
+    reason     text
+);
+
+-- Conditions a human must know of.
+create table alerts (
+    kind         text        not null,
+    handler      text        not null,
+    status       text        not null default 'firing' check (status in ('firing', 'acknowledged', 'resolved')),
+    started_at   timestamptz not null default clock_timestamp(),
+    last_seen_at timestamptz not null default clock_timestamp(),
+    count        bigint      not null default 1,
+    sample       jsonb       not null default '{}',
+    primary key (kind, handler)
+);
+
+-- The relays that are or were running.
+create table instances (
+    id         text        primary key,
+    host       text        not null,
+    pid        integer     not null,
+    version    text        not null,
+    started_at timestamptz not null default clock_timestamp(),
+    seen_at    timestamptz not null default clock_timestamp()
+);
+
+-- The cluster and timeline that the stored snapshots belong to; one row, written by the first relay.
+create table incarnation (
+    only_row          boolean primary key default true check (only_row),
+    system_identifier bigint  not null,
+    timeline          text    not null,
+    confirmed_at      timestamptz not null default clock_timestamp()
+);
+
+-- The bell. It rings only while a relay sleeps: an awake relay leaves the lock free, so the writer gets it shared and the
+-- trigger does not fire; a sleeping one holds it exclusively. NOTIFY on every insert would serialise all commits.
+do $$
+declare
+    key bigint := hashtextextended('outboxd bell ' || current_schema(), 0);
+begin
+    execute format('create function bell_key() returns bigint language sql immutable parallel safe as ''select %s::bigint''', key);
+    execute format('create function ring_bell() returns trigger language plpgsql as '
+                   '$bell$ begin perform pg_notify(%L, ''''); return null; end $bell$', 'outboxd_' || current_schema());
+    execute format('create trigger ring_bell after insert on events for each statement '
+                   'when (not pg_try_advisory_xact_lock_shared(%s)) execute function ring_bell()', key);
+end $$;
+
+-- Whether a subscription wants an event; `partition` decides by the ordering key, which only the relay knows, and is not looked at.
+create function wants(s subscriptions, e events) returns boolean
+    language sql stable parallel safe as $$
+    select (s.type_patterns is null or e.type like any (s.type_patterns))
+       and (s.aggregate_types is null or e.aggregate_type = any (s.aggregate_types))
+       and (s.required_headers is null or e.headers @> s.required_headers)
+$$;
+
+-- Every event with its state per handler, for people with psql.
+create view event_states as
+select e.seq, e.id, e.type, e.aggregate_type, e.aggregate_id, e.occurred_at,
+       s.handler, s.partition,
+       coalesce(d.state::text,
+                case when pg_visible_in_snapshot(e.tx, s.snapshot)
+                       or e.seq <@ s.done
+                       or (s.window_snapshot is not null and e.seq <= s.window_seq
+                           and pg_visible_in_snapshot(e.tx, s.window_snapshot))
+                     then 'passed' else 'pending' end) as state,
+       d.attempts, d.due_at, d.reason, d.status, d.detail, d.handled_at
+  from events e
+ cross join subscriptions s
+  left join deliveries d on d.subscription = s.id and d.seq = e.seq
+ where wants(s, e)
+   -- Of a partitioned handler, only the partition that has the event, or the first while none has it.
+   and (s.partitions = 1 or d.seq is not null or (s.partition = 0 and not exists (
+        select 1 from deliveries o join subscriptions p on p.id = o.subscription
+         where p.handler = s.handler and o.seq = e.seq)));
+comment on view event_states is 'Per event and handler: pending, delivered, retrying, waiting, dead, discarded, or passed (read, with no row kept: record = "failures", or from before the handler began).';
+
+-- The ordering key of an event for a handler: its aggregate, a header, or a value in the payload. Null: in no order with anything.
+create function ordering_key(aggregate_type text, aggregate_id text, headers jsonb, payload json, source text, path text[])
+    returns text language sql immutable parallel safe as $$
+    select case source
+           when 'aggregate' then coalesce(aggregate_type, '') || '/' || aggregate_id
+           when 'header' then headers ->> path[1]
+           when 'payload' then payload #>> path
+           end
+$$;
+
+-- Which partition of a handler has an event. hashtextextended is what hash partitioning uses, so it survives upgrades.
+create function partition_of(key text, seq bigint, partitions integer) returns integer
+    language sql immutable parallel safe as $$
+    select case when partitions = 1 then 0
+                else ((hashtextextended(coalesce(key, seq::text), 0) & 9223372036854775807) % partitions)::integer end
+$$;
+
+-- The sequence as it stands now, not as a snapshot sees it: 0 before the first event.
+create function last_seq() returns bigint
+    language plpgsql volatile as $$
+begin
+    return (select case when is_called then last_value else 0 end from events_seq_seq);
+end $$;

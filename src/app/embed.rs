@@ -1,0 +1,118 @@
+//! A relay inside another program: handlers are closures or trait objects, everything else is as in the daemon.
+//! Installs no logging, no metrics recorder and no signal handler: those belong to the program.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{Loaded, ServeError, ServeOptions, serve};
+use crate::config::{Config, HandlerConfig, ProcessEnvironment};
+use crate::domain::EventFilter;
+use crate::handlers::{Built, Handler};
+use crate::settings::{Mistake, Secret};
+
+/// Puts a relay together in code.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use outboxd::{RelayBuilder, Verdict, handler_fn};
+///
+/// let relay = RelayBuilder::new("postgres://app@localhost/shop")
+///     .handler("confirmations", &["order.placed"], handler_fn(|notification| async move {
+///         println!("order {:?}: {}", notification.aggregate_id, notification.payload);
+///         Verdict::delivered()
+///     }))
+///     .start()?;
+/// // ... the application runs ...
+/// relay.stop().await?;
+/// # Ok(()) }
+/// ```
+pub struct RelayBuilder {
+    config: Config,
+    handlers: Vec<(HandlerConfig, Built)>,
+}
+
+impl RelayBuilder {
+    /// A relay for the outbox of this database, with every setting at its default and no HTTP.
+    pub fn new(database_url: impl Into<String>) -> Self {
+        let mut config = default_config();
+        config.database.url = Secret::new(database_url);
+        config.http.listen = None;
+        config.handlers.clear();
+        Self { config, handlers: Vec::new() }
+    }
+
+    /// A handler for these event types (globs; none: every type), with every setting at its default.
+    #[must_use]
+    pub fn handler(self, name: &str, events: &[&str], handler: Arc<dyn Handler>) -> Self {
+        let types = events.iter().map(|event| (*event).to_owned()).collect();
+        self.configured_handler(name, handler, |config| config.filter = EventFilter { types, ..EventFilter::default() })
+    }
+
+    /// A handler whose settings `configure` changes: order, retries, concurrency, where it starts.
+    #[must_use]
+    pub fn configured_handler(mut self, name: &str, handler: Arc<dyn Handler>, configure: impl FnOnce(&mut HandlerConfig)) -> Self {
+        let mut config = default_config().handlers.remove(0);
+        name.clone_into(&mut config.name);
+        configure(&mut config);
+        self.config.handlers.push(config.clone());
+        self.handlers.push((config, Built::Handler(handler)));
+        self
+    }
+
+    /// Changes the settings of the relay itself: leases, intervals, schema, retention.
+    #[must_use]
+    pub fn configure(mut self, configure: impl FnOnce(&mut Config)) -> Self {
+        configure(&mut self.config);
+        self
+    }
+
+    /// Starts the relay on the runtime of the caller. Two handlers of one name are refused.
+    pub fn start(self) -> Result<EmbeddedRelay, Mistake> {
+        for (index, (config, _)) in self.handlers.iter().enumerate() {
+            if self.handlers[..index].iter().any(|(other, _)| other.name == config.name) {
+                return Err(Mistake {
+                    path: format!("handlers.{}", config.name),
+                    text: "the name is given more than once".to_owned(),
+                });
+            }
+        }
+        let stop = CancellationToken::new();
+        let loaded = Loaded { config: self.config, handlers: self.handlers };
+        let task = tokio::spawn(serve(loaded, ServeOptions::default(), stop.clone()));
+        Ok(EmbeddedRelay { stop, task })
+    }
+}
+
+/// A relay that runs inside this program. Dropping it stops the relay without waiting.
+pub struct EmbeddedRelay {
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), ServeError>>,
+}
+
+impl EmbeddedRelay {
+    /// Finishes what is in flight, records it, and ends. Also tells why the relay ended if it already had.
+    pub async fn stop(mut self) -> Result<(), ServeError> {
+        self.stop.cancel();
+        (&mut self.task).await.unwrap_or(Ok(())) // a panic has been reported by its own task
+    }
+
+    /// Whether the relay still runs; if not, [`stop`](Self::stop) tells why.
+    pub fn is_running(&self) -> bool {
+        !self.task.is_finished()
+    }
+}
+
+impl Drop for EmbeddedRelay {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Every setting at its default, and one handler likewise.
+fn default_config() -> Config {
+    let text = "[database]\nurl = \"postgres://localhost\"\n[[handlers]]\nname = \"default\"\nkind = \"code\"";
+    crate::config::parse(text, &ProcessEnvironment::of_file(std::path::Path::new("")), |_| Some(&[]))
+        .expect("the defaults are a valid configuration")
+}

@@ -1,0 +1,220 @@
+//! The only place that wires: joins the configuration, which knows no handler kind, with the kinds, which know no configuration.
+
+mod embed;
+mod serve;
+
+use std::path::Path;
+
+use crate::config::{self, COMMON, Config, ConfigError, Draft, Environment, HandlerConfig, handler_path};
+use crate::handlers::{self, Built, KINDS};
+use crate::settings::{Field, Mistake, Mistakes, Section};
+
+pub use embed::{EmbeddedRelay, RelayBuilder};
+pub use serve::{ServeError, ServeOptions, connect, serve};
+
+/// A checked configuration and its handlers, built but not running.
+pub struct Loaded {
+    pub config: Config,
+    pub handlers: Vec<(HandlerConfig, Built)>,
+}
+
+/// Reads a file; every mistake in it, of whichever layer, comes out of the one run.
+pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+    let draft = read(path)?;
+    finish(draft).map_err(|mistakes| ConfigError::Mistakes { path: path.to_owned(), mistakes })
+}
+
+/// Reads a file as far as it goes.
+pub fn read(path: &Path) -> Result<Draft, ConfigError> {
+    config::load(path, kind_fields)
+}
+
+/// [`load`] for a text and an environment of the caller's.
+pub fn parse(text: &str, environment: &dyn Environment) -> Result<Loaded, Vec<Mistake>> {
+    let draft = config::read(text, environment, kind_fields)
+        .map_err(|error| vec![Mistake { path: String::new(), text: error.to_string() }])?;
+    finish(draft)
+}
+
+/// Checks what belongs to the kinds, and builds every handler. The pairs are in the order of the configuration.
+pub fn build_handlers(config: &Config) -> Result<Vec<(HandlerConfig, Built)>, Vec<Mistake>> {
+    let (built, mistakes) = build(&config.handlers);
+    if mistakes.is_empty() { Ok(built) } else { Err(mistakes) }
+}
+
+/// The settings of a kind by its name.
+pub fn kind_fields(name: &str) -> Option<&'static [Field]> {
+    handlers::kind(name).map(|kind| kind.fields)
+}
+
+fn finish(draft: Draft) -> Result<Loaded, Vec<Mistake>> {
+    let (handlers, mistakes) = build(draft.handlers());
+    let config = draft.finish(mistakes)?;
+    Ok(Loaded { config, handlers })
+}
+
+fn build(configs: &[HandlerConfig]) -> (Vec<(HandlerConfig, Built)>, Vec<Mistake>) {
+    let mistakes = Mistakes::default();
+    let built = configs.iter().enumerate().filter_map(|(index, config)| {
+        let built = build_one(&handler_path(index, &config.name), config, &mistakes)?;
+        Some((config.clone(), built))
+    });
+    (built.collect(), mistakes.into_vec())
+}
+
+fn build_one(path: &str, config: &HandlerConfig, mistakes: &Mistakes) -> Option<Built> {
+    // A missing kind was reported by the configuration, with what a kind is.
+    if config.kind.is_empty() {
+        return None;
+    }
+    let Some(kind) = handlers::kind(&config.kind) else {
+        mistakes.add(format!("{path}.kind"), unknown_kind(&config.kind));
+        return None;
+    };
+    let found = Mistakes::default();
+    let section = Section::open(path, &config.settings, kind.fields, COMMON, &found);
+    let at_opening = found.len();
+    let built = (kind.build)(&section);
+    if built.is_none() && found.is_empty() {
+        found.add(path, format!("the kind \"{}\" refused its settings without saying why", kind.name));
+    }
+    let missing = kind.fields.iter().filter(|field| field.default.is_none() && !section.is_set(field.name));
+    let mut said: Vec<String> = missing.map(|field| format!("{path}.{}", field.name)).collect();
+    for (index, mistake) in found.into_vec().into_iter().enumerate() {
+        // A setting that is missing or of the wrong type was read as something else; what the kind says of that helps nobody.
+        if index < at_opening {
+            said.push(mistake.path.clone());
+        } else if mistake.path != path && said.contains(&mistake.path) {
+            continue;
+        }
+        mistakes.add(mistake.path, mistake.text);
+    }
+    built
+}
+
+fn unknown_kind(name: &str) -> String {
+    let known: Vec<String> = KINDS.iter().map(|kind| format!("\"{}\"", kind.name)).collect();
+    let nearest = KINDS.iter().map(|kind| (strsim::jaro_winkler(name, kind.name), kind.name)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let suggestion = match nearest {
+        Some((likeness, near)) if likeness > 0.75 => format!("; did you mean \"{near}\"?"),
+        _ => String::new(),
+    };
+    format!("got \"{name}\", expected {}{suggestion}", known.join(" or "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::FakeEnvironment;
+
+    /// Has every variable and every file, so that an example may ask for whatever it likes.
+    struct AnyEnvironment;
+
+    impl Environment for AnyEnvironment {
+        fn variable(&self, name: &str) -> Option<String> {
+            Some(match name {
+                "DATABASE_URL" => "postgres://app:pass@localhost/app".to_owned(),
+                // The shape that Standard Webhooks wants; any other text setting takes it as well.
+                _ => "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned(),
+            })
+        }
+
+        fn read_file(&self, _: &Path) -> std::io::Result<String> {
+            Ok("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n".to_owned())
+        }
+
+        fn directory(&self) -> &Path {
+            Path::new("")
+        }
+    }
+
+    fn files_in(directory: &str) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)).expect("the directory is there");
+        let paths = entries.map(|entry| entry.expect("a directory can be listed").path());
+        let mut files: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+        files.sort();
+        files
+    }
+
+    fn mistakes_of(text: &str) -> Vec<String> {
+        match parse(text, &FakeEnvironment::with_database()) {
+            Ok(_) => Vec::new(),
+            Err(mistakes) => mistakes.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn mistakes_of_every_layer_come_out_together() {
+        let text = "[relay]\nlease = 15\n[[handlers]]\nname = \"stock\"\nkind = \"sql\"\ntime_out = \"5s\"\nfunktion = \"app.f\"\n\
+                    [[handlers]]\nname = \"b\"\nkind = \"discrad\"\nurl = 1\n[[handlers]]\nname = \"b\"\nkind = \"discard\"";
+        assert_eq!(
+            mistakes_of(text),
+            [
+                "relay.lease: got 15, expected a duration such as \"30s\"",
+                "handlers.stock: unknown key \"funktion\"; did you mean \"function\"?",
+                "handlers.stock: unknown key \"time_out\"; did you mean \"timeout\"?",
+                "handlers.stock: needs \"function\", a text: \
+                 Function to call, with its schema: fn(id uuid, type text, key text, payload jsonb, headers jsonb).",
+                "handlers.b: the name is given more than once; every handler needs its own",
+                "handlers.b.kind: got \"discrad\", expected \"webhook\" or \"sql\" or \"stdout\" or \"discard\"; did you mean \"discard\"?",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_handler_is_built_from_its_own_settings() {
+        let text = "[[handlers]]\nname = \"stock\"\nkind = \"sql\"\nfunction = \"app.f\"\ntimeout = \"3s\"";
+        let loaded = parse(text, &FakeEnvironment::with_database()).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+        let (config, built) = &loaded.handlers[0];
+        assert_eq!((config.name.as_str(), config.timeout.as_secs()), ("stock", 3));
+        assert!(matches!(built, Built::Function(function) if function.function == "app.f"));
+        assert_eq!(build_handlers(&loaded.config).map(|handlers| handlers.len()).ok(), Some(1));
+    }
+
+    #[test]
+    fn a_placeholder_is_not_judged_by_the_kind() {
+        let text = "[[handlers]]\nname = \"stock\"\nkind = \"sql\"\nfunction_file = \"gone\"\nstatement_timeout = \"${LONG}\"";
+        assert_eq!(
+            mistakes_of(text),
+            [
+                "handlers.stock.statement_timeout: the environment variable \"LONG\" is not set",
+                "handlers.stock.function_file: could not read /etc/outboxd/gone: No such file or directory (os error 2)",
+            ]
+        );
+    }
+
+    #[test]
+    fn no_kind_declares_a_setting_that_every_handler_has() {
+        for kind in KINDS {
+            for field in kind.fields {
+                assert!(!COMMON.iter().any(|common| common.name == field.name), "{}.{}", kind.name, field.name);
+                assert!(!["name", "kind"].contains(&field.name), "{}.{}", kind.name, field.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_example_is_a_valid_configuration() {
+        for path in files_in("config/examples") {
+            let text = std::fs::read_to_string(&path).expect("an example can be read");
+            let mistakes = parse(&text, &AnyEnvironment).err().unwrap_or_default();
+            assert!(mistakes.is_empty(), "{}: {mistakes:?}", path.display());
+        }
+    }
+
+    /// One snapshot per file: what a person reads who makes these mistakes.
+    #[test]
+    fn every_bad_configuration_is_told_everything_at_once() {
+        for path in files_in("tests/bad-config") {
+            let text = std::fs::read_to_string(&path).expect("a fixture can be read");
+            let mistakes = mistakes_of(&text);
+            assert!(!mistakes.is_empty(), "{} is not bad", path.display());
+            let name = path.file_stem().expect("a fixture has a name").to_string_lossy().into_owned();
+            insta::with_settings!({ snapshot_path => "../../tests/bad-config/snapshots", prepend_module_to_snapshot => false, omit_expression => true }, {
+                insta::assert_snapshot!(name, mistakes.join("\n"));
+            });
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The daemon, wired: database, schema, health, HTTP and relay, in the order in which they need one another.
+//! Ends when `stop` says so, or when something is wrong that no waiting would mend.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Loaded;
+use crate::api::{self, ApiState, BindError};
+use crate::config::Config;
+use crate::relay::{HandlerSetup, Relay, RelayError, RelayOptions};
+use crate::store::{self, ServerWatch, StoreError};
+use crate::telemetry::{Health, Telemetry, chain};
+
+/// How `serve` begins.
+#[derive(Debug, Clone, Default)]
+pub struct ServeOptions {
+    /// Leave the schema as it is, whatever the configuration says.
+    pub without_migrations: bool,
+    /// Start on a timeline other than the stored one.
+    pub follow_new_timeline: bool,
+    /// Renders `/metrics`; `None`: the process has another recorder.
+    pub telemetry: Option<Telemetry>,
+}
+
+/// Why the daemon could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+/// Runs the daemon until `stop`.
+pub async fn serve(loaded: Loaded, options: ServeOptions, stop: CancellationToken) -> Result<(), ServeError> {
+    let Loaded { config, handlers } = loaded;
+    let health = Arc::new(Health::new(config.http.stall_after));
+    // HTTP first: readiness must be able to say that the database is being waited for.
+    let http = Http::start(&config, options.telemetry.clone(), Arc::clone(&health)).await?;
+    let ended = relay(&config, handlers, &options, Arc::clone(&health), stop).await;
+    http.stop().await;
+    ended
+}
+
+async fn relay(
+    config: &Config,
+    handlers: Vec<(crate::config::HandlerConfig, crate::handlers::Built)>,
+    options: &ServeOptions,
+    health: Arc<Health>,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let server = Arc::new(ServerWatch::default());
+    let Some(pool) = wait_for_database(config, options, &server, &health, &stop).await? else { return Ok(()) };
+    let relay = Relay::new(
+        RelayOptions {
+            pool: pool.clone(),
+            server,
+            relay: config.relay.clone(),
+            outbox: config.outbox.clone(),
+            follow_new_timeline: options.follow_new_timeline || config.database.follow_new_timeline,
+            health,
+        },
+        handlers.into_iter().map(|(config, built)| HandlerSetup { config, built }).collect(),
+    )?;
+    relay.run(stop).await?;
+    pool.close().await;
+    Ok(())
+}
+
+/// Connects with what the configuration says.
+pub async fn connect(config: &Config, application_name: &str, watch: &Arc<ServerWatch>) -> Result<PgPool, StoreError> {
+    let database = &config.database;
+    let options = store::Options {
+        url: database.url.expose(),
+        schema: &config.outbox.schema,
+        application_name,
+        max_connections: database.max_connections.max(connections_needed(config)),
+        connect_timeout: database.connect_timeout,
+        statement_timeout: database.statement_timeout,
+        lock_timeout: database.lock_timeout,
+    };
+    store::connect_watched(&options, Arc::clone(watch)).await
+}
+
+/// Every loop may read and record at the same time; with the bell, the leases and retention beside them.
+fn connections_needed(config: &Config) -> u32 {
+    let loops: u32 = config.handlers.iter().map(|handler| u32::from(handler.partitions)).sum();
+    (loops + 3).min(20)
+}
+
+/// A sidecar often starts before its database: it waits, and says so. A wrong password does not mend itself.
+/// The schema belongs to it, because a database that has just come up may go away again.
+async fn wait_for_database(
+    config: &Config,
+    options: &ServeOptions,
+    watch: &Arc<ServerWatch>,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Result<Option<PgPool>, StoreError> {
+    let pauses = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_delay(Duration::from_secs(15))
+        .without_max_times()
+        .with_jitter();
+    let connect = || async {
+        let pool = connect(config, "outboxd relay", watch).await?;
+        prepare_schema(&pool, config, options).await?;
+        Ok(pool)
+    };
+    let connecting = connect.retry(pauses).when(StoreError::is_transient).notify(|error, pause| {
+        health.database_failed(chain(error));
+        warn!(error = %chain(error), retry_in = ?pause, "could not reach the database, waiting for it");
+    });
+    tokio::select! {
+        connected = connecting => connected.map(Some),
+        () = stop.cancelled() => Ok(None),
+    }
+}
+
+async fn prepare_schema(pool: &PgPool, config: &Config, options: &ServeOptions) -> Result<(), StoreError> {
+    if !config.outbox.migrate || options.without_migrations {
+        return store::check_schema(pool, &config.outbox.schema).await;
+    }
+    let migrated = store::migrate(pool, &config.outbox.schema, Some(config.outbox.max_payload)).await?;
+    if !migrated.applied.is_empty() {
+        info!(applied = ?migrated.applied, schema = config.outbox.schema, "schema migrated");
+    }
+    for name in &migrated.edited {
+        warn!(migration = name, "this migration was edited after it had been applied");
+    }
+    Ok(())
+}
+
+/// The HTTP side while it runs.
+struct Http {
+    shutdown: CancellationToken,
+    task: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Http {
+    async fn start(config: &Config, telemetry: Option<Telemetry>, health: Arc<Health>) -> Result<Self, BindError> {
+        let shutdown = CancellationToken::new();
+        let Some(address) = config.http.listen else {
+            let until = shutdown.clone();
+            let task = tokio::spawn(async move {
+                // Ends at once when told to: a stop waits for this task.
+                tokio::select! {
+                    never = api::upkeep(telemetry) => match never {},
+                    () = until.cancelled() => {}
+                }
+            });
+            return Ok(Self { shutdown, task: Some(task) });
+        };
+        let listener = api::bind(address).await?;
+        info!(%address, "serving /metrics, /healthz and /readyz");
+        let (state, until) = (ApiState { telemetry, health }, shutdown.clone());
+        let task = tokio::spawn(async move {
+            if let Err(error) = api::serve(listener, state, until).await {
+                warn!(error = %chain(&error), "the HTTP server ended");
+            }
+        });
+        Ok(Self { shutdown, task: Some(task) })
+    }
+
+    async fn stop(mut self) {
+        self.shutdown.cancel();
+        if let Some(task) = self.task.take() {
+            let abort = task.abort_handle();
+            tokio::time::timeout(Duration::from_secs(3), task).await.ok(); // aborted below if it hangs
+            abort.abort();
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `outboxd bench`: what this machine does, each figure beside a limit that was measured in the same run.
+//! Uses a private throw-away Postgres, with fsync on; never a database that holds anything.
+
+mod drain;
+mod footprint;
+mod latency;
+mod outbox;
+mod producer;
+mod report;
+mod webhook;
+
+use std::process::ExitCode;
+
+use super::print::print;
+use super::{CliError, EXIT_OK, Global};
+use crate::launcher::{Options, Place, Postgres};
+use outbox::Server;
+use report::Report;
+
+#[derive(Debug, clap::Args)]
+pub struct BenchArgs {
+    /// What to measure; everything if left out
+    #[arg(value_enum)]
+    pub only: Vec<Part>,
+    /// Events per drain
+    #[arg(long, default_value_t = 200_000)]
+    pub events: u64,
+    /// Rounds; medians are printed
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+    /// Events behind which the resident memory is measured
+    #[arg(long, default_value_t = 1_000_000)]
+    pub backlog: u64,
+    /// Keep the data on disk instead of in memory, so that fsync costs what it costs here
+    #[arg(long)]
+    pub disk: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// A handler that does nothing, with and without a row per delivery
+    Drain,
+    /// Signed webhooks against a bare HTTP client
+    Webhook,
+    /// Commit to receive at 500 events a second
+    Latency,
+    /// What the application pays
+    Producer,
+    /// Memory behind a backlog, processor time when idle
+    Footprint,
+}
+
+pub async fn run(args: BenchArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let place = if args.disk { Place::Disk } else { Place::Memory };
+    let options = Options { place, ..Options::default() }
+        .setting("max_connections", "100")
+        .setting("shared_buffers", "512MB")
+        .setting("max_wal_size", "4GB")
+        .setting("checkpoint_timeout", "30min")
+        .setting("autovacuum", "on");
+    let postgres =
+        tokio::task::spawn_blocking(|| Postgres::start(options)).await.map_err(CliError::failed)?.map_err(CliError::failed)?;
+    let server = Server::new(&postgres);
+    let mut report = Report::new(&postgres.version().to_string(), place == Place::Memory);
+    let wanted = |part: Part| args.only.is_empty() || args.only.contains(&part);
+    if wanted(Part::Drain) {
+        report.extend(drain::measure(&server, args.events, args.rounds).await?);
+    }
+    if wanted(Part::Webhook) {
+        report.extend(webhook::measure(&server, args.events / 4, args.rounds).await?);
+    }
+    if wanted(Part::Latency) {
+        report.extend(latency::measure(&server).await?);
+    }
+    if wanted(Part::Producer) {
+        report.extend(producer::measure(&server, args.rounds).await?);
+    }
+    if wanted(Part::Footprint) {
+        report.extend(footprint::measure(&server, args.backlog).await?);
+    }
+    print(&if global.json { report.to_json() } else { report.to_string() })?;
+    drop(postgres);
+    Ok(ExitCode::from(EXIT_OK))
+}
+
+/// The middle of some measurements.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,263 @@
+//! `outboxd check`: is the configuration right, and with `--connect` does everything answer that it names.
+//! Delivers nothing and changes nothing.
+
+use std::process::ExitCode;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use futures_util::future::join_all;
+use serde::Serialize;
+use sqlx::PgPool;
+
+use super::print::print;
+use super::{CliError, EXIT_CONFIG, EXIT_DATABASE, EXIT_OK, Global, chain};
+use crate::app::{self, Loaded};
+use crate::config::{Config, ConfigError, HandlerConfig};
+use crate::domain::Ordering;
+use crate::handlers::Built;
+use crate::settings::describe_duration;
+use crate::store::{self, Server, StoreError};
+
+/// The oldest server whose snapshots and triggers the relay was written for.
+const OLDEST_MAJOR: i32 = 14;
+
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// Also connect to the database and probe every handler
+    #[arg(long)]
+    pub connect: bool,
+}
+
+/// One thing that was tried with `--connect`.
+#[derive(Debug, Serialize)]
+struct Probe {
+    /// `database` or `handlers.<name>`.
+    what: String,
+    ok: bool,
+    text: String,
+}
+
+#[derive(Debug, Serialize)]
+struct HandlerSummary {
+    name: String,
+    kind: String,
+    events: Vec<String>,
+    order: String,
+    retries: String,
+}
+
+pub async fn run(args: CheckArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let loaded = match app::load(&global.config) {
+        Ok(loaded) => loaded,
+        Err(error) if global.json => {
+            print(&error_as_json(&error))?;
+            return Ok(ExitCode::from(EXIT_CONFIG));
+        }
+        Err(error) => return Err(CliError::new(EXIT_CONFIG, error)),
+    };
+    let summaries: Vec<HandlerSummary> = loaded.handlers.iter().map(|(config, _)| summarise(config)).collect();
+    if !global.json {
+        // Before the probes, which may take their time.
+        print(&describe_summaries(&global.config.display().to_string(), &summaries))?;
+    }
+    let probes = if args.connect { probe_all(&loaded).await } else { Vec::new() };
+    let ok = probes.iter().all(|probe| probe.ok);
+    print(&match global.json {
+        true => format!("{:#}\n", serde_json::json!({ "ok": ok, "handlers": summaries, "probes": probes })),
+        false => describe_probes(&probes),
+    })?;
+    Ok(ExitCode::from(if ok { EXIT_OK } else { EXIT_DATABASE }))
+}
+
+fn error_as_json(error: &ConfigError) -> String {
+    format!("{:#}\n", serde_json::json!({ "ok": false, "error": chain(error), "mistakes": error.mistakes() }))
+}
+
+fn summarise(config: &HandlerConfig) -> HandlerSummary {
+    HandlerSummary {
+        name: config.name.clone(),
+        kind: config.kind.clone(),
+        events: config.filter.types.clone(),
+        order: match &config.ordering {
+            Ordering::Aggregate => "aggregate".to_owned(),
+            Ordering::Header(name) => format!("header:{name}"),
+            Ordering::Payload(path) => format!("payload:{}", path.join(".")),
+            Ordering::None => "none".to_owned(),
+        },
+        retries: describe_retries(config),
+    }
+}
+
+/// For example `12 attempts over 22h 33m`: what a person must know of a backoff.
+fn describe_retries(config: &HandlerConfig) -> String {
+    let attempts = config.retry.max_attempts;
+    if attempts == 1 {
+        return "1 attempt".to_owned();
+    }
+    let span = config.retry.backoff.span(attempts);
+    match config.retry.max_age.filter(|max_age| *max_age < span) {
+        Some(max_age) => format!("at most {attempts} attempts, none after {}", describe_duration(max_age)),
+        None => format!("{attempts} attempts over {}", describe_duration(span)),
+    }
+}
+
+fn describe_summaries(path: &str, summaries: &[HandlerSummary]) -> String {
+    let plural = match summaries.len() {
+        0 => return format!("{path} is valid, but has no handlers: nothing would be delivered. Add a [[handlers]] entry.\n"),
+        1 => "",
+        _ => "s",
+    };
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["HANDLER", "KIND", "EVENTS", "ORDER", "RETRIES"]);
+    for handler in summaries {
+        let events = if handler.events.is_empty() { "every type".to_owned() } else { handler.events.join(", ") };
+        table.add_row([&handler.name, &handler.kind, &events, &handler.order, &handler.retries]);
+    }
+    format!("{path} is valid: {} handler{plural}\n\n{}\n", summaries.len(), table.trim_fmt())
+}
+
+fn describe_probes(probes: &[Probe]) -> String {
+    let line = |probe: &Probe| format!("{}  {}: {}\n", if probe.ok { "ok    " } else { "FAILED" }, probe.what, probe.text);
+    let gap = if probes.is_empty() { "" } else { "\n" };
+    gap.to_owned() + &probes.iter().map(line).collect::<String>()
+}
+
+async fn probe_all(loaded: &Loaded) -> Vec<Probe> {
+    let pool = connect(&loaded.config).await;
+    let database = probe_database(&pool, &loaded.config.outbox.schema).await;
+    let handlers = join_all(loaded.handlers.iter().map(|(config, built)| probe_handler(config, built, &pool))).await;
+    [database].into_iter().chain(handlers).collect()
+}
+
+async fn connect(config: &Config) -> Result<PgPool, StoreError> {
+    let database = &config.database;
+    store::connect(&store::Options {
+        url: database.url.expose(),
+        schema: &config.outbox.schema,
+        application_name: "outboxd check",
+        max_connections: 1,
+        connect_timeout: database.connect_timeout,
+        statement_timeout: database.statement_timeout,
+        lock_timeout: database.lock_timeout,
+    })
+    .await
+}
+
+async fn probe_database(pool: &Result<PgPool, StoreError>, schema: &str) -> Probe {
+    let result = match pool {
+        Ok(pool) => {
+            store::describe_server(pool, schema).await.map_err(|error| chain(&error)).and_then(|server| judge(&server, schema))
+        }
+        Err(error) => Err(chain(error)),
+    };
+    Probe::new("database".to_owned(), result)
+}
+
+fn judge(server: &Server, schema: &str) -> Result<String, String> {
+    let Server { major, version, is_in_recovery, has_outbox } = server;
+    if *major < OLDEST_MAJOR {
+        return Err(format!("PostgreSQL {version} is too old; outboxd needs {OLDEST_MAJOR} or newer"));
+    }
+    if *is_in_recovery {
+        return Err("the server is a standby; outboxd reads from the primary only, so let database.url name that".to_owned());
+    }
+    if !has_outbox {
+        return Err(format!("there is no outbox in schema \"{schema}\"; `outboxd migrate` creates it"));
+    }
+    Ok(format!("PostgreSQL {version}, outbox in schema \"{schema}\""))
+}
+
+async fn probe_handler(config: &HandlerConfig, built: &Built, pool: &Result<PgPool, StoreError>) -> Probe {
+    let result = match built {
+        // A receiver that accepts a connection and falls silent must not keep the check from its end.
+        Built::Handler(handler) => match tokio::time::timeout(config.timeout, handler.probe()).await {
+            Ok(result) => result,
+            Err(_) => Err(format!("no answer within {}", describe_duration(config.timeout))),
+        },
+        Built::Function(function) => probe_function(&function.function, pool).await,
+    };
+    Probe::new(format!("handlers.{}", config.name), result)
+}
+
+async fn probe_function(name: &str, pool: &Result<PgPool, StoreError>) -> Result<String, String> {
+    let Ok(pool) = pool else { return Err("could not be looked up without the database".to_owned()) };
+    match store::has_function(pool, name).await {
+        Ok(true) => Ok(format!("function {name} exists")),
+        Ok(false) => Err(format!("there is no function {name}(uuid, text, text, jsonb, jsonb)")),
+        Err(error) => Err(chain(&error)),
+    }
+}
+
+impl Probe {
+    fn new(what: String, result: Result<String, String>) -> Self {
+        let ok = result.is_ok();
+        Self { what, ok, text: result.unwrap_or_else(|error| error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::FakeEnvironment;
+
+    fn summary(settings: &str) -> HandlerSummary {
+        let text = format!("[[handlers]]\nname = \"x\"\nkind = \"discard\"\n{settings}");
+        let loaded = app::parse(&text, &FakeEnvironment::with_database()).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+        summarise(&loaded.handlers[0].0)
+    }
+
+    #[test]
+    fn the_retries_are_told_as_a_span() {
+        for (settings, want) in [
+            ("", "12 attempts over 22h 33m"),
+            ("retry = { max_attempts = 1 }", "1 attempt"),
+            ("retry = { schedule = [\"100ms\"], max_attempts = 3 }", "3 attempts over 200ms"),
+            ("retry = { max_age = \"1d\" }", "12 attempts over 22h 33m"),
+            ("retry = { max_age = \"2h\" }", "at most 12 attempts, none after 2h"),
+        ] {
+            assert_eq!(summary(settings).retries, want, "{settings}");
+        }
+    }
+
+    #[test]
+    fn the_order_is_told_as_it_is_written() {
+        for order in ["aggregate", "header:tenant", "payload:a.b"] {
+            assert_eq!(summary(&format!("key = \"{order}\"")).order, order);
+        }
+        assert_eq!(summary("ordering = \"none\"").order, "none");
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_used_says_what_to_do() {
+        let good = Server { major: 16, version: "16.2".into(), is_in_recovery: false, has_outbox: true };
+        assert_eq!(judge(&good, "outbox"), Ok("PostgreSQL 16.2, outbox in schema \"outbox\"".to_owned()));
+        for (server, want) in [
+            (Server { major: 13, ..good.clone() }, "needs 14"),
+            (Server { is_in_recovery: true, ..good.clone() }, "standby"),
+            (Server { has_outbox: false, ..good.clone() }, "outboxd migrate"),
+        ] {
+            let error = judge(&server, "outbox").expect_err(want);
+            assert!(error.contains(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_without_handlers_is_told_so() {
+        assert!(describe_summaries("outboxd.toml", &[]).contains("no handlers"));
+        let shown = describe_summaries("outboxd.toml", &[summary("events = [\"a\", \"b\"]")]);
+        assert!(shown.starts_with("outboxd.toml is valid: 1 handler\n"), "{shown}");
+        assert!(shown.contains(" x        discard  a, b    aggregate  12 attempts over 22h 33m"), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn an_unreachable_database_is_told_and_the_handlers_are_probed_all_the_same() {
+        let text = "[database]\nurl = \"postgres://127.0.0.1:1/x\"\nconnect_timeout = \"1s\"\n\
+                    [[handlers]]\nname = \"a\"\nkind = \"discard\"\n[[handlers]]\nname = \"b\"\nkind = \"sql\"\nfunction = \"f\"";
+        let loaded = app::parse(text, &FakeEnvironment::default()).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+        let probes = probe_all(&loaded).await;
+        assert_eq!(
+            probes.iter().map(|probe| (probe.what.as_str(), probe.ok)).collect::<Vec<_>>(),
+            [("database", false), ("handlers.a", true), ("handlers.b", false)]
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! `outboxd config`: what was understood, what there is to say, and a schema for editors.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::print::print;
+use super::{CliError, EXIT_CONFIG, Global};
+use crate::app;
+use crate::config::{self, REFERENCE, describe_fields};
+use crate::handlers::KINDS;
+
+#[derive(Debug, clap::Args)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every setting with its default and what it means
+    Reference,
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema,
+    /// Print the configuration as it was understood, with secrets masked
+    Show,
+}
+
+pub async fn run(args: ConfigArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let text = match args.command {
+        ConfigCommand::Reference => reference(),
+        ConfigCommand::Schema => format!("{:#}\n", schema()),
+        ConfigCommand::Show if global.json => format!("{:#}\n", as_json(&show(global)?)),
+        ConfigCommand::Show => show(global)?,
+    };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The reference file, and behind it what each kind of handler adds.
+fn reference() -> String {
+    let kinds = KINDS.iter().map(|kind| {
+        let example: String = kind.example.lines().map(|line| format!("#   {line}\n")).collect();
+        let fields = match kind.fields {
+            [] => "# It has no settings of its own.\n".to_owned(),
+            fields => describe_fields(fields, ""),
+        };
+        format!("\n# ---- kind = \"{}\": {}\n#\n{example}#\n{fields}", kind.name, kind.summary)
+    });
+    let kinds: String = kinds.collect();
+    format!("{REFERENCE}\n# The kinds of handlers: an example of each, and its settings with their defaults.\n{kinds}")
+}
+
+fn schema() -> Value {
+    let kinds: Vec<_> = KINDS.iter().map(|kind| (kind.name, kind.summary, kind.fields)).collect();
+    config::schema(&kinds)
+}
+
+fn show(global: &Global) -> Result<String, CliError> {
+    // Checked first: a document that is wrong would be shown as if it were understood.
+    app::load(&global.config).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
+    let draft = app::read(&global.config).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
+    Ok(config::show(draft.resolved(), app::kind_fields))
+}
+
+fn as_json(shown: &str) -> Value {
+    let document: toml::Table = shown.parse().expect("what is shown is valid TOML");
+    serde_json::to_value(document).expect("a TOML document without dates is a JSON value")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::FakeEnvironment;
+
+    #[test]
+    fn the_printed_reference_is_a_configuration_that_can_be_used() {
+        assert!(app::parse(&reference(), &FakeEnvironment::with_database()).is_ok());
+    }
+
+    #[test]
+    fn the_reference_and_the_schema_know_every_setting_of_every_kind() {
+        let (reference, schema) = (reference(), schema().to_string());
+        for kind in KINDS {
+            assert!(reference.contains(&format!("kind = \"{}\"", kind.name)));
+            assert!(schema.contains(&format!("\"const\":\"{}\"", kind.name)));
+            for field in kind.fields {
+                assert!(reference.contains(&format!("# {}", field.name)), "{}.{}", kind.name, field.name);
+                assert!(schema.contains(&format!("\"{}\":{{", field.name)), "{}.{}", kind.name, field.name);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_shown_can_be_had_as_json() {
+        let draft = config::read("", &FakeEnvironment::with_database(), app::kind_fields).expect("valid TOML");
+        let json = as_json(&config::show(draft.resolved(), app::kind_fields));
+        assert_eq!(json["database"]["url"], "postgres://app:***@localhost/app");
+        assert_eq!(json["relay"]["durability_gate"], true);
+    }
+}

@@ -1,0 +1,58 @@
+//! `outboxd dead-letters list`: the newest dead letters. Changes nothing.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::super::{CliError, EXIT_OK, Global, ask, print::print, session};
+use super::{FilterArgs, as_json, describe_letters, reasons};
+use crate::store::{self, DeadLetter};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  outboxd dead-letters list
+  outboxd dead-letters list --handler billing --reason timeout
+  outboxd dead-letters list --type 'order.*' --json | jq -r '.dead_letters[].id'")]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Only those that failed for this reason, for example timeout or client_error
+    #[arg(long, visible_alias = "failed-with", value_parser = reasons(), hide_possible_values = true)]
+    reason: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Listed {
+    dead_letters: Vec<DeadLetter>,
+    /// There are more than the limit let through.
+    more: bool,
+}
+
+pub(super) async fn run(args: ListArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let session = session::open(global).await?;
+    let filter = args.filter.into_filter(args.reason, Vec::new());
+    if let Some(handler) = &filter.handler {
+        ask::check_handler(&session.pool, handler).await?;
+    }
+    // One more than asked for tells whether there are more.
+    let mut dead_letters = store::list_dead_letters(&session.pool, &filter, args.limit + 1).await?;
+    let more = dead_letters.len() > args.limit as usize;
+    dead_letters.truncate(args.limit as usize);
+    let listed = Listed { dead_letters, more };
+    print(&if global.json { as_json(&listed) } else { describe(&listed) })?;
+    Ok(ExitCode::from(EXIT_OK))
+}
+
+fn describe(listed: &Listed) -> String {
+    match listed.dead_letters.len() {
+        0 => "no dead letters\n".to_owned(),
+        count if listed.more => {
+            format!("{}\nthe newest {count}; --limit shows more\n", describe_letters(&listed.dead_letters))
+        }
+        _ => describe_letters(&listed.dead_letters),
+    }
+}

@@ -1,0 +1,213 @@
+//! `outboxd dead-letters show`: everything that a person needs to decide about one event. Changes nothing.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::super::{CliError, EXIT_OK, Global, ask, json::indent_json, print::print, session};
+use super::{as_json, describe_moment, describe_reason, plain_table, printable, shorten};
+use crate::domain::{DeliveryState, Reason};
+use crate::store::{self, AttemptRow, EventDelivery, EventRow};
+
+/// Bytes of a payload that are shown without `--full`.
+const SHOWN: usize = 4 * 1024;
+
+/// More attempts than the relay keeps of one delivery.
+const MOST_ATTEMPTS: u32 = 200;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  outboxd dead-letters show 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d
+  outboxd dead-letters show 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --handler billing --full
+
+Numbers are printed as they were recorded, however large. --json always has the whole payload.")]
+pub(super) struct ShowArgs {
+    /// Id of the event
+    #[arg(value_name = "EVENT-ID")]
+    id: Uuid,
+    /// Only what became of it in this handler
+    #[arg(long, value_name = "NAME")]
+    handler: Option<String>,
+    /// The whole payload, not only its first 4 KiB
+    #[arg(long)]
+    full: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ShowError {
+    #[error("there is no event {0}; it never was, or retention has removed it")]
+    NoEvent(Uuid),
+    #[error("event {0} has no recorded delivery; it was not handled yet, or its success was not recorded")]
+    NoDelivery(Uuid),
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    event: EventRow,
+    deliveries: Vec<ShownDelivery>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownDelivery {
+    #[serde(flatten)]
+    delivery: EventDelivery,
+    attempts_made: Vec<AttemptRow>,
+    /// What a person can do; only for a dead letter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commands: Option<Commands>,
+}
+
+#[derive(Debug, Serialize)]
+struct Commands {
+    replay: String,
+    discard: String,
+}
+
+pub(super) async fn run(args: ShowArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let session = session::open(global).await?;
+    if let Some(handler) = &args.handler {
+        ask::check_handler(&session.pool, handler).await?;
+    }
+    let event = store::read_event(&session.pool, args.id).await?;
+    let event = event.ok_or_else(|| CliError::failed(ShowError::NoEvent(args.id)))?;
+    let rows = store::read_event_deliveries(&session.pool, event.seq, args.handler.as_deref()).await?;
+    if rows.is_empty() {
+        return Err(CliError::failed(ShowError::NoDelivery(args.id)));
+    }
+    let mut deliveries = Vec::with_capacity(rows.len());
+    for delivery in rows {
+        let attempts_made = store::read_attempts(&session.pool, delivery.subscription, event.seq, MOST_ATTEMPTS).await?;
+        let is_dead = delivery.state == DeliveryState::Dead.as_str();
+        let commands = is_dead.then(|| commands(args.id, &delivery.handler, global));
+        deliveries.push(ShownDelivery { delivery, attempts_made, commands });
+    }
+    let shown = Shown { event, deliveries };
+    let room = if args.full { usize::MAX } else { SHOWN };
+    print(&if global.json { as_json(&shown) } else { describe(&shown, room) })?;
+    Ok(ExitCode::from(EXIT_OK))
+}
+
+/// Ready to be pasted. The address of the database is left out: it holds a password.
+fn commands(id: Uuid, handler: &str, global: &Global) -> Commands {
+    let schema = global.schema.as_deref().map(|schema| format!(" --schema {schema}")).unwrap_or_default();
+    let which = format!("--id {id} --handler {}{schema}", shell_word(handler));
+    Commands {
+        replay: format!("outboxd dead-letters replay {which}"),
+        discard: format!("outboxd dead-letters discard {which} --reason 'why it need not be delivered'"),
+    }
+}
+
+fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+fn describe(shown: &Shown, room: usize) -> String {
+    let mut text = describe_event(&shown.event, room);
+    for delivery in &shown.deliveries {
+        text.push('\n');
+        text.push_str(&describe_delivery(delivery));
+    }
+    text
+}
+
+fn describe_event(event: &EventRow, room: usize) -> String {
+    let aggregate = match (&event.aggregate_type, &event.aggregate_id) {
+        (None, None) => "-".to_owned(),
+        (kind, id) => format!("{}/{}", kind.as_deref().unwrap_or_default(), id.as_deref().unwrap_or_default()),
+    };
+    let version = event.aggregate_version.map(|version| format!(" version {version}")).unwrap_or_default();
+    format!(
+        "event      {}\ntype       {}\naggregate  {}{version}\noccurred   {}\nheaders    {}\npayload    {}\n",
+        event.id,
+        printable(&event.event_type),
+        printable(&aggregate),
+        event.occurred_at,
+        describe_json(&event.headers, room),
+        describe_json(&event.payload, room),
+    )
+}
+
+/// Indented, but otherwise the text as it is; cut where the room ends.
+fn describe_json(json: &RawValue, room: usize) -> String {
+    let raw = json.get();
+    if raw.len() <= room {
+        return printable(&indent_json(raw));
+    }
+    let end = raw.floor_char_boundary(room);
+    format!("{}\n... {} of {} bytes; --full shows all", printable(&raw[..end]), end, raw.len())
+}
+
+fn describe_delivery(shown: &ShownDelivery) -> String {
+    let ShownDelivery { delivery, attempts_made, commands } = shown;
+    let mut text = format!("handler    {}\n", printable(&delivery.handler));
+    let since = delivery.handled_at.map(|at| format!(" since {}", describe_moment(at))).unwrap_or_default();
+    let mut line = |name: &str, value: &str| writeln!(text, "{name:<10} {value}").expect("a text takes any text");
+    line("state", &format!("{}{since}", delivery.state));
+    line("key", &printable(delivery.key.as_deref().unwrap_or("-")));
+    line("reason", &describe_why(delivery));
+    if let Some(detail) = &delivery.detail {
+        line("detail", &printable(detail));
+    }
+    if let Some(due_at) = delivery.due_at {
+        line("due", &describe_moment(due_at));
+    }
+    if let Some(replay) = delivery.replay {
+        line("replay", &replay.to_string());
+    }
+    text.push_str(&describe_attempts(attempts_made, delivery.attempts));
+    if let Some(Commands { replay, discard }) = commands {
+        write!(text, "\n  {replay}\n  {discard}\n").expect("a text takes any text");
+    }
+    text
+}
+
+/// The word, and the sentence that explains it.
+fn describe_why(delivery: &EventDelivery) -> String {
+    let word = describe_reason(delivery.reason.as_deref(), delivery.status);
+    let known = Reason::ALL.iter().find(|reason| Some(reason.as_str()) == delivery.reason.as_deref());
+    known.map_or_else(|| word.clone(), |reason| format!("{word}: {}", reason.help()))
+}
+
+fn describe_attempts(attempts: &[AttemptRow], spent: i32) -> String {
+    if attempts.is_empty() {
+        return format!("attempts   {spent}, none in the history\n");
+    }
+    let mut table = plain_table(&["ATTEMPT", "AT", "OUTCOME", "REASON", "TOOK", "DETAIL"]);
+    for attempt in attempts {
+        let ambiguous = if attempt.ambiguous { ", may have arrived" } else { "" };
+        table.add_row([
+            attempt.attempt.to_string(),
+            describe_moment(attempt.at),
+            attempt.outcome.clone(),
+            describe_reason(Some(&attempt.reason), attempt.status) + ambiguous,
+            format!("{} ms", attempt.duration_ms),
+            shorten(attempt.detail.as_deref().unwrap_or("-")),
+        ]);
+    }
+    format!("attempts   {spent}\n\n{}\n", table.trim_fmt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_keeps_its_numbers_and_is_cut_where_the_room_ends() {
+        let raw = RawValue::from_string("{\"n\":12345678901234567890.10}".to_owned()).expect("it is JSON");
+        assert_eq!(describe_json(&raw, 100), "{\n  \"n\": 12345678901234567890.10\n}");
+        let raw = RawValue::from_string("{\"a\":\"äöü\"}".to_owned()).expect("it is JSON");
+        assert_eq!(describe_json(&raw, 7), "{\"a\":\"\n... 6 of 14 bytes; --full shows all");
+    }
+
+    #[test]
+    fn a_command_can_be_pasted() {
+        for (name, want) in [("billing", "billing"), ("a b", "'a b'"), ("it's", "'it'\\''s'"), ("", "''")] {
+            assert_eq!(shell_word(name), want);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! `outboxd events`: one event and everything that became of it, on one page; or the newest events.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::json::indent_json;
+use super::print::print;
+use super::status::{describe_age, plain_table};
+use super::{CliError, Global, session};
+use crate::domain::EventFilter;
+use crate::store::events::{Attempt, Event, EventHistory, EventList, EventQuery, EventState, SEARCHED, list_events, read_history};
+
+/// More of a payload than fits on a screen is asked for with `--full`.
+const SHOWN_BYTES: usize = 4 * 1024;
+
+#[derive(Debug, clap::Args)]
+pub struct EventsArgs {
+    #[command(subcommand)]
+    pub command: EventsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EventsCommand {
+    /// List the newest events
+    #[command(after_help = "\
+Examples:
+  outboxd events list
+  outboxd events list --type 'order.*' --limit 100
+  outboxd events list --key 42 --json")]
+    List(ListArgs),
+    /// Show an event, what became of it at every handler, and every attempt
+    #[command(after_help = "\
+Examples:
+  outboxd events show 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f
+  outboxd events show 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --full
+  outboxd events show 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --json | jq .event.payload")]
+    Show(ShowArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    /// Only events of these types; `*` stands for any characters
+    #[arg(long = "type", value_name = "GLOB")]
+    pub event_type: Option<String>,
+    /// Only events of the aggregate with this id
+    #[arg(long, value_name = "AGGREGATE_ID")]
+    pub key: Option<String>,
+    /// At most this many
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ShowArgs {
+    /// The event's id, which receivers see as well
+    pub id: Uuid,
+    /// Show all of a payload that is longer than 4 KiB (--json always has all of it)
+    #[arg(long)]
+    pub full: bool,
+}
+
+pub async fn run(args: EventsArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let text = match args.command {
+        EventsCommand::List(args) => list(args, global).await?,
+        EventsCommand::Show(args) => show(args, global).await?,
+    };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(args: ListArgs, global: &Global) -> Result<String, CliError> {
+    let session = session::open(global).await?;
+    let filter = EventFilter { types: args.event_type.into_iter().collect(), ..EventFilter::default() };
+    let type_pattern = filter.type_patterns().and_then(|mut patterns| patterns.pop());
+    let query = EventQuery { type_pattern, aggregate_id: args.key, limit: args.limit };
+    let found = list_events(&session.pool, &query).await?;
+    Ok(if global.json { as_json(&found) } else { describe_list(&found) })
+}
+
+async fn show(args: ShowArgs, global: &Global) -> Result<String, CliError> {
+    let session = session::open(global).await?;
+    let Some(history) = read_history(&session.pool, args.id).await? else {
+        let id = args.id;
+        return Err(CliError::failed(format!(
+            "there is no event {id} in schema \"{}\"; it was never committed, or retention has removed it",
+            session.schema
+        )));
+    };
+    let shown_bytes = if args.full { usize::MAX } else { SHOWN_BYTES };
+    Ok(if global.json { as_json(&history) } else { describe(&history, shown_bytes) })
+}
+
+fn as_json(value: &impl Serialize) -> String {
+    // Never by way of a `Value`: that would read the numbers of the payload.
+    format!("{}\n", serde_json::to_string_pretty(value).expect("what was read from the database has a JSON form"))
+}
+
+fn describe_list(found: &EventList) -> String {
+    let mut table = plain_table();
+    table.set_header(["ID", "TYPE", "AGGREGATE", "OCCURRED", "BYTES"]);
+    for event in &found.events {
+        let aggregate = describe_aggregate(event.aggregate_type.as_deref(), event.aggregate_id.as_deref(), event.aggregate_version);
+        let (id, occurred_at, bytes) = (event.id.to_string(), event.occurred_at.to_string(), event.payload_bytes.to_string());
+        table.add_row([id, printable(&event.event_type), aggregate, occurred_at, bytes]);
+    }
+    let mut text = if found.events.is_empty() { "no events\n".to_owned() } else { format!("{}\n", table.trim_fmt()) };
+    if found.is_cut_short {
+        text.push_str(&format!("searched the newest {SEARCHED} events only\n"));
+    }
+    text
+}
+
+fn describe(history: &EventHistory, shown_bytes: usize) -> String {
+    let EventHistory { event, handlers, attempts } = history;
+    let mut parts = vec![describe_event(event, shown_bytes), describe_states(handlers)];
+    if !attempts.is_empty() {
+        parts.push(describe_attempts(attempts));
+    }
+    parts.join("\n")
+}
+
+fn describe_event(event: &Event, shown_bytes: usize) -> String {
+    let aggregate = describe_aggregate(event.aggregate_type.as_deref(), event.aggregate_id.as_deref(), event.aggregate_version);
+    format!(
+        "event      {}\ntype       {}\naggregate  {aggregate}\noccurred   {}\nheaders    {}\npayload    {}\n",
+        event.id,
+        printable(&event.event_type),
+        event.occurred_at,
+        printable_json(&event.headers, shown_bytes),
+        printable_json(&event.payload, shown_bytes),
+    )
+}
+
+/// For example `order/42 version 3`.
+fn describe_aggregate(aggregate_type: Option<&str>, id: Option<&str>, version: Option<i64>) -> String {
+    let name = match (aggregate_type, id) {
+        (None, None) => "-".to_owned(),
+        (Some(aggregate_type), Some(id)) => format!("{aggregate_type}/{id}"),
+        (one, other) => one.or(other).unwrap_or_default().to_owned(),
+    };
+    let version = version.map(|version| format!(" version {version}")).unwrap_or_default();
+    printable(&format!("{name}{version}"))
+}
+
+fn printable_json(json: &RawValue, shown_bytes: usize) -> String {
+    let text = indent_json(json.get());
+    if text.len() <= shown_bytes {
+        return printable(&text);
+    }
+    let mut end = shown_bytes;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}\n... {} more bytes; --full shows all", printable(&text[..end]), text.len() - end)
+}
+
+/// What a producer or receiver wrote must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+fn describe_states(states: &[EventState]) -> String {
+    if states.is_empty() {
+        return "no handler wants this event\n".to_owned();
+    }
+    let mut table = plain_table();
+    table.set_header(["HANDLER", "STATE", "ATTEMPTS", "DUE", "HANDLED", "REASON", "DETAIL"]);
+    for state in states {
+        table.add_row([
+            state.handler.clone(),
+            state.state.clone(),
+            state.attempts.map_or_else(dash, |attempts| attempts.to_string()),
+            state.due_in.map_or_else(dash, |due_in| {
+                if due_in.is_zero() { "now".to_owned() } else { format!("in {}", describe_age(due_in)) }
+            }),
+            state.handled_at.map_or_else(dash, |at| at.to_string()),
+            describe_reason(state.reason.as_deref(), state.status),
+            state.detail.as_deref().map_or_else(dash, printable),
+        ]);
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+fn describe_attempts(attempts: &[Attempt]) -> String {
+    let mut table = plain_table();
+    table.set_header(["AT", "HANDLER", "ATTEMPT", "OUTCOME", "REASON", "TOOK", "DETAIL"]);
+    for attempt in attempts {
+        // A receiver that may have the event all the same is what a person must know before a replay.
+        let ambiguous = if attempt.ambiguous { " (ambiguous)" } else { "" };
+        table.add_row([
+            attempt.at.to_string(),
+            attempt.handler.clone(),
+            attempt.attempt.to_string(),
+            format!("{}{ambiguous}", attempt.outcome),
+            describe_reason(Some(&attempt.reason), attempt.status),
+            format!("{}ms", attempt.duration_ms),
+            attempt.detail.as_deref().map_or_else(dash, printable),
+        ]);
+    }
+    format!("attempts\n{}\n", table.trim_fmt())
+}
+
+fn describe_reason(reason: Option<&str>, status: Option<i32>) -> String {
+    let status = status.map(|status| format!(" ({status})")).unwrap_or_default();
+    reason.map_or_else(dash, |reason| format!("{reason}{status}"))
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).expect("valid JSON")
+    }
+
+    #[test]
+    fn a_long_payload_is_cut_at_a_character_unless_all_is_asked_for() {
+        let payload = raw("{\"a\":\"éééé\"}");
+        assert_eq!(printable_json(&payload, 11), "{\n  \"a\": \"\n... 11 more bytes; --full shows all");
+        assert_eq!(printable_json(&payload, usize::MAX), "{\n  \"a\": \"éééé\"\n}");
+    }
+
+    #[test]
+    fn an_aggregate_is_told_as_far_as_it_is_known() {
+        for (aggregate_type, id, version, want) in
+            [(None, None, None, "-"), (Some("order"), Some("42"), Some(3), "order/42 version 3"), (None, Some("42"), None, "42")]
+        {
+            assert_eq!(describe_aggregate(aggregate_type, id, version), want);
+        }
+    }
+
+    #[test]
+    fn nothing_that_others_wrote_steers_the_terminal() {
+        assert_eq!(printable("a\x1b[2Jb\nc\r"), "a\u{fffd}[2Jb\nc\u{fffd}");
+    }
+}

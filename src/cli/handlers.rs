@@ -1,0 +1,197 @@
+//! `outboxd handlers`: how each handler is doing, and holding, letting go and forgetting one.
+//! Works while the relay is down; one that runs follows at once.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::json;
+
+use super::{CliError, EXIT_OK, Global, ask, dead_letters::parse_text, print::print, session};
+use crate::store::{self, Forgotten, HandlerRow, HandlerState};
+
+/// The lag is counted up to here.
+const MOST_LAG: u64 = 10_000;
+
+/// List, pause, resume and forget handlers
+#[derive(Debug, Args)]
+pub struct HandlersArgs {
+    #[command(subcommand)]
+    command: HandlersCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum HandlersCommand {
+    /// List every handler that has a subscription, configured or not
+    List,
+    /// Hold a handler: its events wait in the log until it is resumed
+    #[command(after_help = "Example:\n  outboxd handlers pause billing --reason 'receiver moves, back at 14:00'")]
+    Pause(PauseArgs),
+    /// Let a paused handler go on
+    #[command(after_help = "Example:\n  outboxd handlers resume billing")]
+    Resume(NameArgs),
+    /// Remove the subscriptions and deliveries of a handler that no relay serves any more
+    #[command(after_help = "Example:\n  outboxd handlers forget billing --yes\n\nTake the handler out of the configuration \
+                            and restart the relays first. Its dead letters and their history go with it. Should it come back \
+                            under the same name, it begins as a new one.")]
+    Forget(ForgetArgs),
+}
+
+#[derive(Debug, Args)]
+struct NameArgs {
+    /// The handler
+    name: String,
+}
+
+#[derive(Debug, Args)]
+struct PauseArgs {
+    /// The handler
+    name: String,
+    /// Why; shown to whoever wonders
+    #[arg(long, value_name = "TEXT", value_parser = parse_text)]
+    reason: String,
+}
+
+#[derive(Debug, Args)]
+struct ForgetArgs {
+    /// The handler
+    name: String,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("handler \"{name}\" is served by {owners}; take it out of the configuration and restart the relay first")]
+struct StillOwned {
+    name: String,
+    owners: String,
+}
+
+pub async fn run(args: HandlersArgs, global: &Global) -> Result<ExitCode, CliError> {
+    match args.command {
+        HandlersCommand::List => list(global).await,
+        HandlersCommand::Pause(args) => pause(args, global).await,
+        HandlersCommand::Resume(args) => resume(args, global).await,
+        HandlersCommand::Forget(args) => forget(args, global).await,
+    }
+}
+
+async fn list(global: &Global) -> Result<ExitCode, CliError> {
+    let session = session::open(global).await?;
+    let handlers = store::read_handlers(&session.pool, None).await?;
+    print(&match global.json {
+        true => format!("{:#}\n", json!({ "handlers": handlers })),
+        false => describe(&handlers),
+    })?;
+    Ok(ExitCode::from(EXIT_OK))
+}
+
+async fn pause(args: PauseArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let PauseArgs { name, reason } = args;
+    let session = session::open(global).await?;
+    ask::check_handler(&session.pool, &name).await?;
+    let changed = store::pause_handler(&session.pool, &name, &ask::actor(), &reason).await?;
+    let handler = store::read_handlers(&session.pool, Some(&name)).await?.pop();
+    let text = match &handler {
+        Some(handler) if !changed => format!("{name} was paused already{}", describe_pause(handler)),
+        _ => format!("{name} is paused; `outboxd handlers resume {name}` lets it go on"),
+    };
+    tell(global, changed, handler.as_ref(), &text)
+}
+
+async fn resume(args: NameArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let NameArgs { name } = args;
+    let session = session::open(global).await?;
+    ask::check_handler(&session.pool, &name).await?;
+    let changed = store::resume_handler(&session.pool, &name, &ask::actor()).await?;
+    let handler = store::read_handlers(&session.pool, Some(&name)).await?.pop();
+    let text = if changed { format!("{name} goes on") } else { format!("{name} was not paused") };
+    tell(global, changed, handler.as_ref(), &text)
+}
+
+async fn forget(args: ForgetArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let ForgetArgs { name, yes } = args;
+    let session = session::open(global).await?;
+    ask::check_handler(&session.pool, &name).await?;
+    let Some(handler) = store::read_handlers(&session.pool, Some(&name)).await?.pop() else {
+        return Err(gone(&name));
+    };
+    if !handler.owners.is_empty() {
+        return Err(still_owned(name, &handler.owners));
+    }
+    let HandlerRow { retrying, waiting, dead, .. } = &handler;
+    eprintln!("{name} has {retrying} retrying, {waiting} waiting and {dead} dead deliveries; they and its position would be gone");
+    ask::confirm(&format!("Forget {name} for good?"), yes)?;
+    match store::forget_handler(&session.pool, &name, &ask::actor()).await? {
+        // A relay may have taken it up while we asked.
+        Forgotten::Owned(owners) => Err(still_owned(name, &owners)),
+        Forgotten::Unknown => Err(gone(&name)),
+        Forgotten::Gone { subscriptions, deliveries } => {
+            eprintln!("forgot {name}: {subscriptions} subscription(s) and {deliveries} recorded deliveries");
+            if global.json {
+                let document = json!({ "forgotten": name, "subscriptions": subscriptions, "deliveries": deliveries });
+                print(&format!("{document:#}\n"))?;
+            }
+            Ok(ExitCode::from(EXIT_OK))
+        }
+    }
+}
+
+fn still_owned(name: String, owners: &[String]) -> CliError {
+    CliError::failed(StillOwned { name, owners: owners.join(", ") })
+}
+
+fn gone(name: &str) -> CliError {
+    CliError::failed(format!("handler \"{name}\" is gone already; somebody else was faster"))
+}
+
+fn tell(global: &Global, changed: bool, handler: Option<&HandlerRow>, text: &str) -> Result<ExitCode, CliError> {
+    eprintln!("{text}");
+    if global.json {
+        print(&format!("{:#}\n", json!({ "changed": changed, "handler": handler })))?;
+    }
+    Ok(ExitCode::from(EXIT_OK))
+}
+
+fn describe(handlers: &[HandlerRow]) -> String {
+    if handlers.is_empty() {
+        return "no handlers: no relay has run on this outbox yet\n".to_owned();
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["HANDLER", "KIND", "PARTITIONS", "STATE", "LAG", "RETRYING", "WAITING", "DEAD"]);
+    for handler in handlers {
+        let lag = if handler.lag >= MOST_LAG { format!("{MOST_LAG}+") } else { handler.lag.to_string() };
+        table.add_row([
+            handler.name.clone(),
+            handler.kind.clone(),
+            handler.partitions.to_string(),
+            describe_state(handler),
+            lag,
+            handler.retrying.to_string(),
+            handler.waiting.to_string(),
+            handler.dead.to_string(),
+        ]);
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+fn describe_state(handler: &HandlerRow) -> String {
+    match handler.state {
+        HandlerState::Paused => format!("paused{}", describe_pause(handler)),
+        HandlerState::NoOwner if handler.owned == 0 => "no owner".to_owned(),
+        HandlerState::NoOwner => format!("no owner for {} of {}", handler.partitions - handler.owned, handler.partitions),
+        HandlerState::CircuitOpen => match &handler.circuit_reason {
+            Some(reason) => format!("circuit open: {reason}"),
+            None => "circuit open".to_owned(),
+        },
+        HandlerState::Running => "running".to_owned(),
+    }
+}
+
+fn describe_pause(handler: &HandlerRow) -> String {
+    let who = handler.paused_by.as_deref().map(|who| format!(" by {who}")).unwrap_or_default();
+    let why = handler.pause_reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{who}{why}")
+}

@@ -1,0 +1,104 @@
+//! The command line: one file per command; this one parses and dispatches.
+//! Every command talks to Postgres directly, so it works while the daemon is down.
+
+mod ask;
+mod bench;
+mod check;
+mod completions;
+mod config;
+mod dead_letters;
+mod demo;
+mod events;
+mod exit;
+mod handlers;
+mod health;
+mod json;
+mod migrate;
+mod print;
+mod run;
+mod session;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::settings::Secret;
+
+pub use exit::{CliError, EXIT_CONFIG, EXIT_CRITICAL, EXIT_DATABASE, EXIT_FAILED, EXIT_OK, EXIT_WARNING, chain};
+
+/// A transactional outbox relay for Postgres.
+#[derive(Debug, Parser)]
+#[command(name = "outboxd", version, about, max_term_width = 110, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command has.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Global {
+    /// Configuration file
+    #[arg(long, short, global = true, env = "OUTBOXD_CONFIG", value_name = "FILE", default_value = "outboxd.toml")]
+    pub config: PathBuf,
+    /// Database to connect to; no configuration file is needed then
+    #[arg(long, global = true, env = "OUTBOXD_DATABASE_URL", hide_env_values = true, value_name = "URL", value_parser = session::parse_url)]
+    pub database_url: Option<Secret>,
+    /// Schema of the outbox [default: as configured, else outbox]
+    #[arg(long, global = true, value_name = "NAME", value_parser = session::parse_schema)]
+    pub schema: Option<String>,
+    /// Print JSON for scripts
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure this machine, each figure beside the limit it is compared with
+    Bench(bench::BenchArgs),
+    /// Check the configuration and report every mistake at once
+    Check(check::CheckArgs),
+    /// Print the shell completion script
+    Completions(completions::CompletionsArgs),
+    /// Print the configuration, its reference or its schema
+    Config(config::ConfigArgs),
+    /// List, show, replay and discard dead letters
+    DeadLetters(dead_letters::DeadLettersArgs),
+    /// Watch it work: an application, the relay and a receiver that sometimes fails, on a throw-away Postgres
+    Demo(demo::DemoArgs),
+    /// Show an event and what became of it, or list the newest ones
+    Events(events::EventsArgs),
+    /// List, pause, resume and forget handlers
+    Handlers(handlers::HandlersArgs),
+    /// Ask a running relay whether it is ready
+    Health(health::Args),
+    /// Create the outbox in the database, or bring it up to date
+    Migrate(migrate::MigrateArgs),
+    /// Run the relay in the foreground
+    Run(run::RunArgs),
+    /// Show how every handler is doing; the exit code says whether all is well
+    Status(status::StatusArgs),
+}
+
+/// Runs what was asked for; the value is the exit code of the process.
+pub async fn execute(cli: Cli) -> ExitCode {
+    let Cli { global, command } = cli;
+    let result = match command {
+        Command::Bench(args) => bench::run(args, &global).await,
+        Command::Check(args) => check::run(args, &global).await,
+        Command::Completions(args) => completions::run(args, &global).await,
+        Command::Config(args) => config::run(args, &global).await,
+        Command::DeadLetters(args) => dead_letters::run(args, &global).await,
+        Command::Demo(args) => demo::run(args, &global).await,
+        Command::Events(args) => events::run(args, &global).await,
+        Command::Handlers(args) => handlers::run(args, &global).await,
+        Command::Health(args) => health::run(args, &global).await,
+        Command::Migrate(args) => migrate::run(args, &global).await,
+        Command::Run(args) => run::run(args, &global).await,
+        Command::Status(args) => status::run(args, &global).await,
+    };
+    result.unwrap_or_else(CliError::report)
+}

@@ -1,0 +1,79 @@
+//! `outboxd run`: the daemon in the foreground, until a signal.
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{CliError, EXIT_CONFIG, EXIT_DATABASE, EXIT_FAILED, EXIT_OK, Global, chain};
+use crate::app::{self, Loaded, ServeError, ServeOptions};
+use crate::relay::RelayError;
+use crate::telemetry::{Telemetry, logging};
+
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// Do not touch the schema, whatever outbox.migrate says
+    #[arg(long)]
+    pub no_migrate: bool,
+    /// Relay from a server that was promoted or restored since the last run (once; the new timeline is remembered)
+    #[arg(long)]
+    pub follow_new_timeline: bool,
+}
+
+pub async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let loaded = app::load(&global.config).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
+    logging::install(loaded.config.log.format, &loaded.config.log.filter).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
+    if loaded.handlers.is_empty() {
+        return Err(CliError::new(EXIT_CONFIG, RelayError::NoHandlers));
+    }
+    let telemetry = Telemetry::install(&loaded.config.relay.name).map_err(CliError::failed)?;
+    let options = ServeOptions {
+        without_migrations: args.no_migrate,
+        follow_new_timeline: args.follow_new_timeline,
+        telemetry: Some(telemetry),
+    };
+    serve(loaded, options).await
+}
+
+async fn serve(loaded: Loaded, options: ServeOptions) -> Result<ExitCode, CliError> {
+    let stop = CancellationToken::new();
+    let signals = tokio::spawn(stop_on_signals(stop.clone()));
+    let ended = app::serve(loaded, options, stop).await;
+    signals.abort();
+    match ended {
+        Ok(()) => Ok(ExitCode::from(EXIT_OK)),
+        Err(failure) => {
+            error!(error = %chain(&failure), "could not run");
+            Ok(ExitCode::from(exit_code(&failure)))
+        }
+    }
+}
+
+fn exit_code(failure: &ServeError) -> u8 {
+    match failure {
+        ServeError::Store(_) | ServeError::Relay(RelayError::Store(_)) => EXIT_DATABASE,
+        ServeError::Relay(RelayError::NoHandlers | RelayError::Partitions { .. }) => EXIT_CONFIG,
+        ServeError::Relay(_) | ServeError::Bind(_) => EXIT_FAILED,
+    }
+}
+
+/// The first signal asks for a graceful stop, the second ends the process at once.
+pub async fn stop_on_signals(stop: CancellationToken) {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        warn!("signals cannot be caught here; a stop will not be graceful");
+        return;
+    };
+    for count in 1.. {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if count > 1 {
+            warn!("stopping at once");
+            std::process::exit(i32::from(EXIT_FAILED));
+        }
+        info!("stopping: what is in flight may finish; a second signal ends at once");
+        stop.cancel();
+    }
+}

@@ -1,0 +1,107 @@
+//! How a command gets its connection: `--database-url`, which needs no configuration file, or the file's own database.
+//! Never creates or migrates anything; a schema that is not ours is refused with what to do.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+use super::{CliError, EXIT_CONFIG, Global};
+use crate::app;
+use crate::settings::Secret;
+use crate::store;
+
+/// A command's connection to the outbox.
+#[derive(Debug)]
+pub struct Session {
+    pub pool: PgPool,
+    pub schema: String,
+}
+
+/// Where to connect, whoever said so.
+struct Address {
+    url: Secret,
+    schema: String,
+    connect_timeout: Duration,
+    statement_timeout: Duration,
+    lock_timeout: Duration,
+}
+
+/// Connects, and makes sure that the outbox is there in the version that this program knows.
+pub async fn open(global: &Global) -> Result<Session, CliError> {
+    let session = open_unchecked(global).await?;
+    store::check_schema(&session.pool, &session.schema).await?;
+    Ok(session)
+}
+
+/// [`open`] for a command that creates the outbox, or looks at why it is not there.
+pub async fn open_unchecked(global: &Global) -> Result<Session, CliError> {
+    let address = address(global)?;
+    let options = store::Options {
+        url: address.url.expose(),
+        schema: &address.schema,
+        application_name: "outboxd cli",
+        max_connections: 2,
+        connect_timeout: address.connect_timeout,
+        statement_timeout: address.statement_timeout,
+        lock_timeout: address.lock_timeout,
+    };
+    let pool = store::connect(&options).await?;
+    Ok(Session { pool, schema: address.schema })
+}
+
+fn address(global: &Global) -> Result<Address, CliError> {
+    let mut address = match &global.database_url {
+        // An empty variable is how compose files say "not set".
+        Some(url) if !url.expose().is_empty() => Address {
+            url: url.clone(),
+            schema: "outbox".to_owned(),
+            connect_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(30),
+            lock_timeout: Duration::from_secs(5),
+        },
+        _ => from_file(global)?,
+    };
+    if let Some(schema) = &global.schema {
+        address.schema = schema.clone();
+    }
+    Ok(address)
+}
+
+fn from_file(global: &Global) -> Result<Address, CliError> {
+    let config = app::load(&global.config).map_err(|error| CliError::new(EXIT_CONFIG, error))?.config;
+    Ok(Address {
+        url: config.database.url,
+        schema: config.outbox.schema,
+        connect_timeout: config.database.connect_timeout,
+        statement_timeout: config.database.statement_timeout,
+        lock_timeout: config.database.lock_timeout,
+    })
+}
+
+/// An address holds a password: from here on nothing prints it.
+pub(super) fn parse_url(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret::new(text))
+}
+
+/// The same rule as `outbox.schema` of the configuration: it becomes part of the search path unquoted.
+pub(super) fn parse_schema(name: &str) -> Result<String, String> {
+    let is_first = |first: char| first.is_ascii_lowercase() || first == '_';
+    let is_plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if name.len() <= 63 && is_plain && name.starts_with(is_first) {
+        return Ok(name.to_owned());
+    }
+    Err("expected lower case letters, digits and underscores, such as outbox".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_name_is_one_that_needs_no_quotes() {
+        for (name, is_good) in [("outbox", true), ("_a1", true), ("1a", false), ("", false), ("Out", false), ("a,b", false)] {
+            assert_eq!(parse_schema(name).is_ok(), is_good, "{name}");
+        }
+    }
+}

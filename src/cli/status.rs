@@ -1,0 +1,238 @@
+//! `outboxd status`: how every handler is doing, as a table or JSON, and as an exit code for scripts and monitors.
+
+use std::io::IsTerminal;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+use sqlx::PgPool;
+
+use super::print::print;
+use super::session::{self, Session};
+use super::{CliError, EXIT_CONFIG, EXIT_CRITICAL, EXIT_OK, EXIT_WARNING, Global, chain};
+use crate::domain::Timestamp;
+use crate::settings::describe_duration;
+use crate::status::{HandlerState, Level, StatusVerdict, handler_state, is_alive, judge};
+use crate::store::status::{HandlerStats, LastFailure, RelayStats, Stats, read_stats};
+
+/// Often enough to watch a backlog shrink, seldom enough not to be part of it.
+const REDRAW: Duration = Duration::from_secs(2);
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit code:
+  0  all is well
+  1  something needs attention: dead letters, an open circuit, a pause,
+     events unfinished for more than five minutes
+  2  something is broken: no relay, a handler that nobody owns, no database
+
+Examples:
+  outboxd status
+  outboxd status --watch
+  outboxd status --json | jq '.handlers[] | select(.dead > 0)'
+  outboxd status --database-url postgres://localhost/app")]
+pub struct StatusArgs {
+    /// Look again every two seconds until Ctrl-C; with --json, one document per line
+    #[arg(long, short)]
+    pub watch: bool,
+}
+
+/// What one look found.
+#[derive(Debug, Serialize)]
+struct Status {
+    level: Level,
+    reasons: Vec<crate::status::Complaint>,
+    handlers: Vec<HandlerStatus>,
+    relays: Vec<RelayStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct HandlerStatus {
+    state: HandlerState,
+    #[serde(flatten)]
+    stats: HandlerStats,
+}
+
+#[derive(Debug, Serialize)]
+struct RelayStatus {
+    is_alive: bool,
+    #[serde(flatten)]
+    stats: RelayStats,
+}
+
+pub async fn run(args: StatusArgs, global: &Global) -> Result<ExitCode, CliError> {
+    if args.watch {
+        return watch(global).await;
+    }
+    let status = look(&mut None, global).await?;
+    let text = if global.json { as_json(&status) } else { describe(&status) };
+    print(&text)?;
+    Ok(exit_code(status.level))
+}
+
+/// Redraws until Ctrl-C; a database that goes away and comes back is shown as that.
+async fn watch(global: &Global) -> Result<ExitCode, CliError> {
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
+    let (mut session, mut level) = (None, Level::Ok);
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut interrupted => break,
+            status = look(&mut session, global) => {
+                let status = status?;
+                level = status.level;
+                redraw(&status, global.json)?;
+            }
+        }
+        tokio::select! {
+            _ = &mut interrupted => break,
+            () = tokio::time::sleep(REDRAW) => {}
+        }
+    }
+    Ok(exit_code(level))
+}
+
+fn redraw(status: &Status, json: bool) -> Result<(), CliError> {
+    const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
+    print(&match (json, std::io::stdout().is_terminal()) {
+        (true, _) => format!("{}\n", serde_json::to_string(status).expect("a status has a JSON form")),
+        (false, true) => format!("{CLEAR}{}", describe(status)),
+        (false, false) => format!("{}\n", describe(status)),
+    })
+}
+
+/// One look. Trouble with the database is a finding; only a wrong command line or configuration is an error.
+async fn look(session: &mut Option<Session>, global: &Global) -> Result<Status, CliError> {
+    if session.is_none() {
+        match session::open(global).await {
+            Ok(opened) => *session = Some(opened),
+            Err(error) if error.code == EXIT_CONFIG => return Err(error),
+            Err(error) => return Ok(Status::unreachable(chain(&*error.error))),
+        }
+    }
+    let pool: &PgPool = &session.as_ref().expect("a session was opened above").pool;
+    Ok(match read_stats(pool).await {
+        Ok(stats) => Status::of(stats),
+        Err(error) => {
+            *session = None;
+            Status::unreachable(chain(&error))
+        }
+    })
+}
+
+impl Status {
+    fn of(stats: Stats) -> Self {
+        let StatusVerdict { level, reasons } = judge(&stats);
+        let handlers = stats.handlers.into_iter().map(|stats| HandlerStatus { state: handler_state(&stats), stats });
+        let relays = stats.relays.into_iter().map(|stats| RelayStatus { is_alive: is_alive(stats.silent), stats });
+        Self { level, reasons, handlers: handlers.collect(), relays: relays.collect() }
+    }
+
+    fn unreachable(why: String) -> Self {
+        let StatusVerdict { level, reasons } = StatusVerdict::unreachable(why);
+        Self { level, reasons, handlers: Vec::new(), relays: Vec::new() }
+    }
+}
+
+fn exit_code(level: Level) -> ExitCode {
+    ExitCode::from(match level {
+        Level::Ok => EXIT_OK,
+        Level::Warning => EXIT_WARNING,
+        Level::Critical => EXIT_CRITICAL,
+    })
+}
+
+fn as_json(status: &Status) -> String {
+    format!("{}\n", serde_json::to_string_pretty(status).expect("a status has a JSON form"))
+}
+
+fn describe(status: &Status) -> String {
+    let mut parts = vec![format!("{}\n", status.level)];
+    if !status.handlers.is_empty() {
+        parts.push(describe_handlers(status));
+    }
+    if !status.relays.is_empty() {
+        parts.push(describe_relays(&status.relays));
+    }
+    if !status.reasons.is_empty() {
+        parts.push(describe_reasons(status));
+    }
+    parts.join("\n")
+}
+
+fn describe_handlers(status: &Status) -> String {
+    let mut table = plain_table();
+    table.set_header(["HANDLER", "STATE", "PENDING", "RETRYING", "WAITING", "DEAD", "OLDEST", "LAST FAILURE", "OWNER"]);
+    for HandlerStatus { state, stats } in &status.handlers {
+        table.add_row([
+            stats.handler.clone(),
+            state.to_string(),
+            format!("{}{}", stats.pending, if stats.pending_is_exact { "" } else { "+" }),
+            stats.retrying.to_string(),
+            stats.waiting.to_string(),
+            stats.dead.to_string(),
+            stats.oldest_unfinished.map_or_else(|| "-".to_owned(), describe_age),
+            stats.last_failure.as_ref().map_or_else(|| "-".to_owned(), describe_failure),
+            describe_owners(&stats.owners, &status.relays),
+        ]);
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+fn describe_failure(failure: &LastFailure) -> String {
+    let status = failure.status.map(|status| format!(" ({status})")).unwrap_or_default();
+    let at = failure.at.map(|at| format!(" at {}", describe_moment(at))).unwrap_or_default();
+    format!("{}{status}{at}", failure.reason)
+}
+
+/// By the process, if the relay is known; its id says nothing to a person.
+fn describe_owners(owners: &[String], relays: &[RelayStatus]) -> String {
+    let name = |owner: &String| match relays.iter().find(|relay| relay.stats.id == *owner) {
+        Some(relay) => format!("{}/{}", relay.stats.host, relay.stats.pid),
+        None => owner.clone(),
+    };
+    if owners.is_empty() { "-".to_owned() } else { owners.iter().map(name).collect::<Vec<_>>().join(", ") }
+}
+
+fn describe_relays(relays: &[RelayStatus]) -> String {
+    let mut table = plain_table();
+    table.set_header(["RELAY", "PID", "VERSION", "LAST SEEN", "SINCE", "ID"]);
+    for RelayStatus { is_alive, stats } in relays {
+        let silent = format!("{} ago{}", describe_age(stats.silent), if *is_alive { "" } else { " (silent)" });
+        let since = describe_moment(stats.started_at);
+        table.add_row([stats.host.clone(), stats.pid.to_string(), stats.version.clone(), silent, since, stats.id.clone()]);
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+/// What is wrong, and under each the command to run.
+fn describe_reasons(status: &Status) -> String {
+    let line = |reason: &crate::status::Complaint| {
+        let handler = reason.handler.as_ref().map(|handler| format!("{handler}: ")).unwrap_or_default();
+        format!("{}: {handler}{}\n  -> {}\n", reason.level, reason.text, reason.command)
+    };
+    status.reasons.iter().map(line).collect()
+}
+
+/// As wide as the terminal; as wide as its text where there is none.
+pub(super) fn plain_table() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table
+}
+
+/// Whole seconds: nothing here is decided by less.
+pub(super) fn describe_age(age: Duration) -> String {
+    describe_duration(Duration::from_secs(age.as_secs()))
+}
+
+/// To the second.
+fn describe_moment(moment: Timestamp) -> String {
+    let text = moment.to_string();
+    match text.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => text,
+    }
+}

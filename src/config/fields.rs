@@ -1,0 +1,167 @@
+//! Every setting that is not a handler kind's own: name, type, default and help, declared once.
+//! The check, the JSON Schema, `config show` and the test of the reference read these lists.
+
+use toml::Value;
+
+use crate::settings::FieldType as T;
+use crate::settings::{Field, FieldType};
+
+/// The settings of a handler kind by its name; `None` if there is no such kind. The caller knows the kinds, this layer does not.
+pub type KindFields = fn(&str) -> Option<&'static [Field]>;
+
+/// The key of the list of handlers.
+pub const HANDLERS: &str = "handlers";
+
+/// The tables of the file, `[[handlers]]` aside.
+pub const SECTIONS: &[Field] = &[
+    Field::table("database", DATABASE, "Postgres, which holds the outbox and everything the relay knows."),
+    Field::table("outbox", OUTBOX, "The outbox itself: where it lives and how long handled events stay."),
+    Field::table("relay", RELAY, "The relay: how it reads, how it shares work, how it stops."),
+    Field::table("http", HTTP, "Metrics and health."),
+    Field::table("log", LOG, "Logs, on standard error."),
+];
+
+const DATABASE: &[Field] = &[
+    Field::new(
+        "url",
+        T::Secret,
+        "",
+        "Address: postgres://user:password@host:port/database?sslmode=... When absent, the environment variable DATABASE_URL.",
+    ),
+    Field::new("max_connections", T::Integer(2, 1000), "10", "Connections held at most, the listening one aside."),
+    Field::new("connect_timeout", T::Duration, "5s", "Longest wait for a connection."),
+    Field::new("statement_timeout", T::Duration, "30s", "Longest that one statement may take; \"0s\": no bound."),
+    Field::new("lock_timeout", T::Duration, "5s", "Longest that a statement may wait for a lock; \"0s\": no bound."),
+    Field::new(
+        "on_new_timeline",
+        T::Choice(&["refuse", "follow"]),
+        "refuse",
+        "When the server is on another timeline than the stored one (after a failover, in a clone): refuse to dispatch, or follow.",
+    ),
+];
+
+const OUTBOX: &[Field] = &[
+    Field::new("schema", T::Text, "outbox", "Schema of the outbox; lower-case letters, digits and underscores."),
+    Field::new("max_payload", T::Bytes, "1MiB", "Payloads above this are refused in the producer's own transaction."),
+    Field::new("migrate", T::Boolean, "true", "Apply missing migrations at the start of `run`."),
+    Field::new("retention", T::Duration, "7d", "How long events stay after every handler is done with them; \"0s\": for ever."),
+    Field::new("retention_interval", T::Duration, "1m", "Pause between two sweeps of the retention."),
+    Field::new("retention_chunk", T::Integer(1, 100_000), "5000", "Events removed per statement."),
+];
+
+const RELAY: &[Field] = &[
+    Field::new("name", T::Text, "outboxd", "Names this deployment in metrics and logs."),
+    Field::new(
+        "wake_up",
+        T::Choice(&["listen", "poll"]),
+        "listen",
+        "How a sleeping relay learns of events; \"poll\" for a connection through a transaction pooler.",
+    ),
+    Field::new("poll_interval", T::Duration, "2ms", "Pause between reads while events flow."),
+    Field::new("idle_poll_interval", T::Duration, "250ms", "Longest pause between reads while nothing happens."),
+    Field::new("linger", T::Duration, "100ms", "How long without events until the relay goes to sleep."),
+    Field::new("lease", T::Duration, "15s", "How long a subscription stays owned by an instance that has fallen silent."),
+    Field::new(
+        "flush_interval",
+        T::Duration,
+        "50ms",
+        "Longest that an outcome waits to be recorded; bounds the duplicates after a crash.",
+    ),
+    Field::new("drain_timeout", T::Duration, "30s", "How long a stop waits for what is in flight."),
+    Field::new("memory", T::Bytes, "64MiB", "Bytes of events held at once, over all handlers."),
+    Field::new(
+        "durability_gate",
+        T::Boolean,
+        "true",
+        "Dispatch only what the server has flushed to disk; matters where producers use synchronous_commit = off.",
+    ),
+];
+
+const HTTP: &[Field] = &[
+    Field::new("listen", T::Text, "127.0.0.1:9187", "Address of /metrics, /healthz and /readyz; \"\": not served."),
+    Field::new("stall_after", T::Duration, "60s", "Time without a successful read after which the relay is not ready."),
+];
+
+const LOG: &[Field] = &[
+    Field::new("format", T::Choice(&["text", "json"]), "text", "One line of text, or one JSON object, per entry."),
+    Field::new("filter", T::Text, "info", "What is logged: a level, or targets with levels such as \"info,outboxd::relay=debug\"."),
+];
+
+/// What every `[[handlers]]` entry must say.
+pub const IDENTITY: &[Field] = &[
+    Field::required(
+        "name",
+        T::Text,
+        "Names the handler everywhere, also in the database: letters, digits, \"-\", \"_\" and \".\".",
+    ),
+    Field::required("kind", T::Text, "What it is, for example \"webhook\"."),
+];
+
+/// What every `[[handlers]]` entry may say, whatever its kind.
+pub const COMMON: &[Field] = &[
+    Field::new("events", T::TextList, "", "Event types it wants; \"*\" stands for any characters. Absent: every type."),
+    Field::new("aggregate_types", T::TextList, "", "Aggregate types it wants. Absent: every one, and events without an aggregate."),
+    Field::new("where_headers", T::TextMap, "", "Event headers that must be there with exactly this text."),
+    Field::new("ordering", T::Choice(&["key", "none"]), "key", "One event after the other per key, or in no order."),
+    Field::new("key", T::Text, "aggregate", "What keeps the order: \"aggregate\", \"header:<name>\" or \"payload:<a.b.c>\"."),
+    Field::new("partitions", T::Integer(1, 64), "1", "Parts that instances can share between them, by a hash of the key."),
+    Field::new("concurrency", T::Integer(1, 1024), "16", "Deliveries in flight at once."),
+    Field::new("timeout", T::Duration, "15s", "Longest that one attempt may take."),
+    Field::new(
+        "record",
+        T::Choice(&["all", "failures"]),
+        "all",
+        "Record every delivery, or only those that did not succeed at once.",
+    ),
+    Field::new(
+        "on_dead_letter",
+        T::Choice(&["continue", "hold_key"]),
+        "continue",
+        "After a dead letter, later events of its key go on, or wait until a person decides.",
+    ),
+    Field::new(
+        "start",
+        T::Choice(&["auto", "beginning", "now"]),
+        "auto",
+        "Where a handler that is new to the database begins; auto: at the beginning of a new outbox, now in an old one.",
+    ),
+    Field::new("max_parked", T::Integer(1, 10_000_000), "10000", "Deliveries retrying or waiting above which it reads no further."),
+    Field::table("retry", RETRY, "When and how often a failed delivery is tried again."),
+    Field::table("circuit", CIRCUIT, "When the whole handler is held because its receiver cannot work."),
+];
+
+const RETRY: &[Field] = &[
+    Field::new("base", T::Duration, "5s", "Delay after the first failed attempt."),
+    Field::new("factor", T::Number(1.0, 1000.0), "3", "By which the delay grows with every further one."),
+    Field::new("max_delay", T::Duration, "6h", "Longest delay; the jitter never exceeds it."),
+    Field::new(
+        "jitter",
+        T::Number(0.0, 0.99),
+        "0.2",
+        "Share of the delay by which it varies, so that retries do not come all at once.",
+    ),
+    Field::new("schedule", T::DurationList, "", "Delays one by one, in place of base, factor and max_delay; the last one repeats."),
+    Field::new("max_attempts", T::Integer(1, 1000), "12", "Attempts in all, then it is a dead letter."),
+    Field::new("max_age", T::Duration, "", "Time since the first attempt after which nothing is tried again. Absent: no bound."),
+];
+
+const CIRCUIT: &[Field] = &[
+    Field::new("failure_rate", T::Number(0.01, 1.0), "0.5", "Share of failed attempts in the window that opens it."),
+    // The breaker remembers a thousand attempts: with a higher minimum it could never open.
+    Field::new("minimum", T::Integer(1, 1000), "20", "Attempts in the window below which no rate is judged."),
+    Field::new("window", T::Duration, "1m", "Time over which the rate is judged."),
+    Field::new("first_probe", T::Duration, "30s", "Wait before the first probe; doubles with every failed one."),
+    Field::new("max_probe", T::Duration, "10m", "Longest wait before a probe."),
+];
+
+/// The default as a TOML value; `None` if the setting is required or has none.
+pub fn default_value(field: &Field) -> Option<Value> {
+    let text = field.default.filter(|text| !text.is_empty())?;
+    let value = match field.field_type {
+        FieldType::Integer(..) => Value::Integer(text.parse().ok()?),
+        FieldType::Number(..) => Value::Float(text.parse().ok()?),
+        FieldType::Boolean => Value::Boolean(text.parse().ok()?),
+        _ => Value::String(text.to_owned()),
+    };
+    Some(value)
+}

@@ -1,0 +1,233 @@
+//! From a file or a text to a checked `Config`, or to every mistake in it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use toml::Table;
+
+use super::check::read_config;
+use super::environment::{Environment, ProcessEnvironment};
+use super::fields::{KindFields, SECTIONS};
+use super::resolve::resolve;
+use super::{Config, HandlerConfig, Outbox, handler_path};
+use crate::settings::{Mistake, Mistakes};
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("could not read the configuration {}{}", path.display(), hint(cause))]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("{}:{error}", path.display())]
+    Syntax { path: PathBuf, error: SyntaxError },
+    #[error("{}", list(path, mistakes))]
+    Mistakes { path: PathBuf, mistakes: Vec<Mistake> },
+}
+
+impl ConfigError {
+    /// Each mistake as text; empty if the file could not even be read.
+    pub fn mistakes(&self) -> Vec<String> {
+        match self {
+            Self::Unreadable { .. } => Vec::new(),
+            Self::Syntax { error, .. } => vec![error.to_string()],
+            Self::Mistakes { mistakes, .. } => mistakes.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// Where a text is no TOML. Prints as `line:column: what`, the line, and a caret below the place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyntaxError {
+    /// Both count from 1; the column counts characters.
+    pub line: usize,
+    pub column: usize,
+    pub text: String,
+    source_line: String,
+}
+
+/// A configuration as far as it could be read, with what is wrong in it. Handed out as a `Config` only if nothing is.
+pub struct Draft {
+    config: Config,
+    resolved: Table,
+    unresolved: Vec<Mistake>,
+    failed: BTreeSet<String>,
+    checked: Vec<Mistake>,
+}
+
+/// Reads a file with the environment of this process; relative paths in it are relative to its directory.
+pub fn load(path: &Path, kinds: KindFields) -> Result<Draft, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
+    read(&text, &ProcessEnvironment::of_file(path), kinds).map_err(|error| ConfigError::Syntax { path: path.to_owned(), error })
+}
+
+/// Reads and checks a text, the settings of the handler kinds aside. A syntax error is the only mistake then.
+pub fn parse(text: &str, environment: &dyn Environment, kinds: KindFields) -> Result<Config, Vec<Mistake>> {
+    let draft = read(text, environment, kinds).map_err(|error| vec![Mistake { path: String::new(), text: error.to_string() }])?;
+    draft.finish(Vec::new())
+}
+
+/// Reads a text as far as it goes; the mistakes are in the draft.
+pub fn read(text: &str, environment: &dyn Environment, kinds: KindFields) -> Result<Draft, SyntaxError> {
+    let document = text.parse::<Table>().map_err(|error| SyntaxError::locate(text, &error))?;
+    let (unresolved, checked) = (Mistakes::default(), Mistakes::default());
+    let resolved = resolve(document, environment, kinds, &unresolved);
+    let config = read_config(&resolved.table, &checked);
+    Ok(Draft {
+        config,
+        resolved: resolved.table,
+        unresolved: unresolved.into_vec(),
+        failed: resolved.failed,
+        checked: checked.into_vec(),
+    })
+}
+
+impl Draft {
+    /// The handlers as far as they could be read, for the check of what belongs to their kinds.
+    pub fn handlers(&self) -> &[HandlerConfig] {
+        &self.config.handlers
+    }
+
+    /// `[outbox]` as far as it could be read, for what needs no database.
+    pub fn outbox(&self) -> &Outbox {
+        &self.config.outbox
+    }
+
+    /// The document with environment and files filled in. Holds secrets.
+    pub fn resolved(&self) -> &Table {
+        &self.resolved
+    }
+
+    /// The configuration, if nothing is wrong; `further` are mistakes that only the handlers' kinds could find.
+    pub fn finish(self, further: Vec<Mistake>) -> Result<Config, Vec<Mistake>> {
+        let mut mistakes = self.unresolved;
+        // Where a variable or file is missing there is only a placeholder; what is wrong with that is nobody's mistake.
+        mistakes.extend(self.checked.into_iter().chain(further).filter(|mistake| !self.failed.contains(&mistake.path)));
+        // Together what stands together in the file; the order within is that of the checks.
+        mistakes.sort_by_key(|mistake| place(&self.config.handlers, &mistake.path));
+        if mistakes.is_empty() { Ok(self.config) } else { Err(mistakes) }
+    }
+}
+
+impl fmt::Debug for Draft {
+    /// Without the resolved document, which holds secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Draft").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl SyntaxError {
+    fn locate(text: &str, error: &toml::de::Error) -> Self {
+        let mut start = error.span().map_or(0, |span| span.start).min(text.len());
+        while !text.is_char_boundary(start) {
+            start -= 1;
+        }
+        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
+        Self {
+            line: text[..start].matches('\n').count() + 1,
+            column: text[line_start..start].chars().count() + 1,
+            text: error.message().trim().replace('\n', ", "),
+            source_line: text[line_start..].lines().next().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for SyntaxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, column, text, source_line } = self;
+        let number = line.to_string();
+        // Tabs stay tabs, so that the caret stands below its character however wide they are shown.
+        let indent: String = source_line.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let margin = " ".repeat(number.len());
+        write!(f, "{line}:{column}: {text}\n  {number} | {source_line}\n  {margin} | {indent}^")
+    }
+}
+
+impl std::error::Error for SyntaxError {}
+
+/// Where in the reference a path belongs: the document itself, the sections, then the handlers one by one.
+fn place(handlers: &[HandlerConfig], path: &str) -> usize {
+    let is_at = |owner: &str| path.strip_prefix(owner).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let section = SECTIONS.iter().position(|section| is_at(section.name));
+    let handler = handlers.iter().enumerate().position(|(index, handler)| is_at(&handler_path(index, &handler.name)));
+    match (section, handler) {
+        (Some(section), _) => 1 + section,
+        (_, Some(handler)) => 1 + SECTIONS.len() + handler,
+        _ => 0,
+    }
+}
+
+fn hint(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::NotFound => "; name another with --config, or begin with `outboxd config reference > outboxd.toml`",
+        _ => "",
+    }
+}
+
+fn list(path: &Path, mistakes: &[Mistake]) -> String {
+    let count = if mistakes.len() == 1 { "1 mistake".to_owned() } else { format!("{} mistakes", mistakes.len()) };
+    let lines: String = mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect();
+    format!("{count} in {}{lines}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::environment::FakeEnvironment;
+    use super::*;
+
+    fn no_kinds(_: &str) -> Option<&'static [crate::settings::Field]> {
+        None
+    }
+
+    fn parsed(text: &str, environment: &FakeEnvironment) -> Result<Config, Vec<String>> {
+        parse(text, environment, no_kinds).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn the_database_address_comes_from_the_environment_unless_given() {
+        let environment = FakeEnvironment::with_database();
+        let url = |text: &str| parsed(text, &environment).expect("valid").database.url.expose().to_owned();
+        assert_eq!(url(""), "postgres://app:pass@localhost/app");
+        assert_eq!(url("[database]\nurl = \"postgres://other/x\""), "postgres://other/x");
+        let missing = parsed("", &FakeEnvironment::default()).expect_err("no address");
+        assert!(missing[0].starts_with("database.url: is not set, and neither is the environment variable"), "{missing:?}");
+    }
+
+    #[test]
+    fn a_missing_variable_is_one_mistake_whatever_its_setting_wants() {
+        let text = "[relay]\nlease = \"${LEASE}\"\n[[handlers]]\nname = \"x\"\nkind = \"k\"\ntimeout = \"${TIMEOUT}\"";
+        assert_eq!(
+            parsed(text, &FakeEnvironment::with_database()).expect_err("missing"),
+            [
+                "relay.lease: the environment variable \"LEASE\" is not set",
+                "handlers.x.timeout: the environment variable \"TIMEOUT\" is not set",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_syntax_error_shows_its_place() {
+        let mistakes = parsed("[relay]\nname = \"a\"\nlease = 15s\n", &FakeEnvironment::with_database()).expect_err("no TOML");
+        assert_eq!(mistakes.len(), 1);
+        assert!(mistakes[0].starts_with("3:"), "{}", mistakes[0]);
+        assert!(mistakes[0].contains("\n  3 | lease = 15s\n    | "), "{}", mistakes[0]);
+    }
+
+    #[test]
+    fn the_caret_survives_odd_characters_and_a_cut_off_text() {
+        for text in ["é = \u{1F600}", "\ta = [", "a = \"", "[", "=", "a = 1\r\nb = \r\n", "\u{feff}x"] {
+            let error = read(text, &FakeEnvironment::default(), no_kinds).expect_err(text);
+            assert!(error.to_string().lines().count() == 3, "{error}");
+        }
+    }
+
+    #[test]
+    fn an_unreadable_file_says_what_to_do() {
+        let error = load(Path::new("/nonexistent/outboxd.toml"), no_kinds).expect_err("there is none");
+        assert!(error.to_string().contains("outboxd config reference"), "{error}");
+    }
+}

@@ -1,0 +1,161 @@
+//! Configuration: TOML and environment in, a checked `Config` out, or every mistake at once.
+//! Knows nothing of handler kinds: what belongs to a kind stays a raw table until the kind reads it.
+//!
+//! In the order of reading: `load` finds the text, `resolve` fills in the environment and files, `check` and `handler` make the
+//! `Config` from the declarations in `fields`; `reference`, `schema` and `show` print it for people and editors.
+
+mod check;
+mod environment;
+mod fields;
+mod handler;
+mod load;
+mod reference;
+mod resolve;
+mod schema;
+mod show;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::domain::{CircuitPolicy, EventFilter, OnDeadLetter, Ordering, Record, RetryPolicy};
+use crate::settings::Secret;
+
+#[cfg(test)]
+pub(crate) use environment::FakeEnvironment;
+pub use environment::{Environment, ProcessEnvironment};
+pub use fields::{COMMON, KindFields};
+pub use load::{ConfigError, Draft, load, parse, read};
+pub use reference::{REFERENCE, describe_fields};
+pub use schema::schema;
+pub use show::{masked_url, show};
+
+/// Everything the daemon is told. Exists only checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub database: Database,
+    pub outbox: Outbox,
+    pub relay: Relay,
+    pub http: Http,
+    pub log: Log,
+    pub handlers: Vec<HandlerConfig>,
+}
+
+/// `[database]`
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// `postgres://user:password@host:port/database?sslmode=...`
+    pub url: Secret,
+    pub max_connections: u32,
+    pub connect_timeout: Duration,
+    pub statement_timeout: Duration,
+    pub lock_timeout: Duration,
+    /// Start dispatching on a timeline other than the stored one (after a failover, in a clone).
+    pub follow_new_timeline: bool,
+}
+
+/// `[outbox]`
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    /// Schema that holds the outbox; letters, digits and underscores.
+    pub schema: String,
+    pub max_payload: u64,
+    /// Apply missing migrations at the start of `run`.
+    pub migrate: bool,
+    /// How long finished events stay; zero: for ever.
+    pub retention: Duration,
+    pub retention_interval: Duration,
+    /// Events removed per statement.
+    pub retention_chunk: u32,
+}
+
+/// `[relay]`
+#[derive(Debug, Clone)]
+pub struct Relay {
+    /// Names this deployment in metrics and logs.
+    pub name: String,
+    pub wake_up: WakeUp,
+    /// Pause between reads while events flow.
+    pub poll_interval: Duration,
+    /// Longest pause between reads while nothing happens and no wake-up is to be had.
+    pub idle_poll_interval: Duration,
+    /// How long without events until the relay goes to sleep.
+    pub linger: Duration,
+    pub lease: Duration,
+    pub flush_interval: Duration,
+    /// How long a stop waits for what is in flight.
+    pub drain_timeout: Duration,
+    /// Bytes of events held at once, over all handlers.
+    pub memory: u64,
+    /// Dispatch only what the server has flushed.
+    pub durability_gate: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WakeUp {
+    Listen,
+    Poll,
+}
+
+/// `[http]`
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Address of `/metrics`, `/healthz` and `/readyz`; `None`: not served.
+    pub listen: Option<SocketAddr>,
+    /// Time without a successful read after which the relay is not ready.
+    pub stall_after: Duration,
+}
+
+/// `[log]`
+#[derive(Debug, Clone)]
+pub struct Log {
+    pub format: LogFormat,
+    /// A `tracing` filter, for example `info` or `outboxd=debug`.
+    pub filter: String,
+}
+
+pub use crate::telemetry::LogFormat;
+
+/// One `[[handlers]]` entry: what every handler has, and the rest for its kind.
+#[derive(Clone)]
+pub struct HandlerConfig {
+    /// Unique; letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    pub kind: String,
+    pub filter: EventFilter,
+    pub ordering: Ordering,
+    pub partitions: u16,
+    pub concurrency: usize,
+    /// Longest that one attempt may take, enforced by the relay.
+    pub timeout: Duration,
+    pub retry: RetryPolicy,
+    pub circuit: CircuitPolicy,
+    pub record: Record,
+    pub on_dead_letter: OnDeadLetter,
+    pub start: Start,
+    /// Deliveries (retrying and waiting) above which the handler reads no further.
+    pub max_parked: u64,
+    /// The settings of the kind, unread; secrets and files are resolved.
+    pub settings: toml::Table,
+}
+
+impl fmt::Debug for HandlerConfig {
+    /// Without the settings: nobody but the kind knows which of them are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandlerConfig").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// Where the mistakes of an entry are reported: by its name, or by its place in the list if it has none that can be used.
+pub fn handler_path(index: usize, name: &str) -> String {
+    if handler::is_name(name) { format!("handlers.{name}") } else { format!("handlers #{}", index + 1) }
+}
+
+/// Where a handler that is new to the database begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the beginning if it is among the first handlers of this outbox, now if it is added later.
+    Auto,
+    Beginning,
+    Now,
+}

@@ -1,0 +1,116 @@
+//! The commented reference: one file with every key, its default and what it means, compiled into the binary.
+//! The part that belongs to handler kinds is described from their declarations, so that it needs no second home.
+
+use std::fmt::Write;
+
+use super::fields::default_value;
+use crate::settings::{Field, FieldType};
+
+/// `config/outboxd.toml`.
+pub const REFERENCE: &str = include_str!("../../config/outboxd.toml");
+
+const WIDTH: usize = 110;
+
+/// Declared settings as commented TOML: for each its help and `key = default`. `prefix` names the table, for example `retry.`.
+pub fn describe_fields(fields: &[Field], prefix: &str) -> String {
+    let mut text = String::new();
+    for field in fields {
+        text.push_str(&wrap(field.help));
+        match field.field_type {
+            FieldType::Table(inner) => text.push_str(&describe_fields(inner, &format!("{prefix}{}.", field.name))),
+            _ => writeln!(text, "# {prefix}{} = {}", field.name, placeholder(field)).expect("a String takes everything"),
+        }
+    }
+    text
+}
+
+/// The default, or the shape of a value where there is none.
+fn placeholder(field: &Field) -> String {
+    let shape = match field.field_type {
+        FieldType::TextList | FieldType::SecretList | FieldType::DurationList => "[]",
+        FieldType::TextMap | FieldType::SecretMap => "{}",
+        _ => "\"\"",
+    };
+    let required = if field.default.is_none() { "  # required" } else { "" };
+    default_value(field).map_or_else(|| format!("{shape}{required}"), |value| value.to_string())
+}
+
+fn wrap(help: &str) -> String {
+    let mut lines = vec![String::from("#")];
+    for word in help.split_whitespace() {
+        let line = lines.last_mut().expect("there is always a line");
+        if line.chars().count() + 1 + word.chars().count() > WIDTH && line.len() > 1 {
+            lines.push(format!("# {word}"));
+        } else {
+            line.push(' ');
+            line.push_str(word);
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use toml::Table;
+
+    use super::super::environment::FakeEnvironment;
+    use super::super::fields::{COMMON, IDENTITY, SECTIONS};
+    use super::*;
+
+    /// Every comment as one text, so that a wrapped help is found.
+    fn comments() -> String {
+        let lines = REFERENCE.lines().filter_map(|line| line.strip_prefix('#'));
+        lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
+    }
+
+    fn assert_documented(path: &str, table: &Table, fields: &[Field]) {
+        for field in fields {
+            let path = format!("{path}.{}", field.name);
+            assert!(comments().contains(field.help), "{path}: the reference says exactly {:?}", field.help);
+            match (field.field_type, default_value(field)) {
+                (FieldType::Table(inner), _) => {
+                    assert_documented(&path, table[field.name].as_table().unwrap_or_else(|| panic!("{path} is a table")), inner);
+                }
+                (_, Some(default)) => assert_eq!(table.get(field.name), Some(&default), "{path} stands there with its default"),
+                (_, None) if field.default.is_none() => assert!(table.contains_key(field.name), "{path} is required"),
+                (_, None) => {
+                    let commented = format!("\n# {} = ", field.name);
+                    assert!(REFERENCE.contains(&commented) || table.contains_key(field.name), "{path} stands there as a comment");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_declared_setting_stands_in_the_reference_with_its_default_and_help() {
+        let document: Table = REFERENCE.parse().expect("the reference is valid TOML");
+        assert_documented("", &document, SECTIONS);
+        let handler = document["handlers"][0].as_table().expect("the reference shows a handler");
+        assert_documented("handlers", handler, IDENTITY);
+        assert_documented("handlers", handler, COMMON);
+    }
+
+    #[test]
+    fn the_reference_is_a_valid_configuration_once_its_placeholder_is_set() {
+        let environment = FakeEnvironment::with_database();
+        let config = super::super::parse(REFERENCE, &environment, |_| None).expect("the reference is valid");
+        assert_eq!(config.handlers.len(), 1);
+        let mistakes = super::super::parse(REFERENCE, &FakeEnvironment::default(), |_| None).expect_err("no address");
+        assert_eq!(mistakes.len(), 1);
+    }
+
+    #[test]
+    fn a_description_is_wrapped_and_uncomments_into_toml() {
+        const INNER: &[Field] = &[Field::new("base", FieldType::Duration, "5s", "Delay.")];
+        const FIELDS: &[Field] = &[
+            Field::required("url", FieldType::Text, "Where to send."),
+            Field::new("secrets", FieldType::SecretList, "", "Keys."),
+            Field::table("retry", INNER, "Retry."),
+        ];
+        let want =
+            "# Where to send.\n# url = \"\"  # required\n# Keys.\n# secrets = []\n# Retry.\n# Delay.\n# retry.base = \"5s\"\n";
+        assert_eq!(describe_fields(FIELDS, ""), want);
+        let long = wrap(&"word ".repeat(40));
+        assert!(long.lines().all(|line| line.len() <= WIDTH) && long.lines().count() == 2, "{long}");
+    }
+}

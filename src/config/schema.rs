@@ -1,0 +1,149 @@
+//! The JSON Schema (draft 2020-12) of the configuration, for editors: made from the declarations, so it cannot disagree with them.
+//! Says less than the check: rules between values are not in it.
+
+use serde_json::{Map, Value, json};
+
+use super::fields::{COMMON, HANDLERS, IDENTITY, SECTIONS, default_value};
+use super::resolve::may_be_file;
+use crate::settings::{Field, FieldType};
+
+/// Any text may come from the environment, so every pattern allows for it.
+const FROM_ENVIRONMENT: &str = r"\$\{";
+
+/// The schema of a whole file. `kinds`: name, summary and settings of each handler kind.
+pub fn schema(kinds: &[(&str, &str, &'static [Field])]) -> Value {
+    let mut root = object(SECTIONS);
+    root["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    root["title"] = json!("outboxd configuration");
+    root["properties"][HANDLERS] = json!({
+        "type": "array",
+        "description": "Handlers: each gets every event it wants, in its own time.",
+        "items": handler(kinds),
+    });
+    root
+}
+
+fn handler(kinds: &[(&str, &str, &'static [Field])]) -> Value {
+    let names: Vec<&str> = kinds.iter().map(|(name, ..)| *name).collect();
+    let common: Vec<Field> = IDENTITY.iter().chain(COMMON).copied().collect();
+    let mut handler = object(&common);
+    handler["properties"]["kind"]["enum"] = json!(names);
+    if let Some(rules) = handler.as_object_mut() {
+        // The settings of the kind are added by `allOf`, which `additionalProperties` would not see.
+        rules.remove("additionalProperties");
+        rules.insert("unevaluatedProperties".to_owned(), json!(false));
+        let conditions = rules.entry("allOf").or_insert_with(|| json!([]));
+        conditions
+            .as_array_mut()
+            .expect("allOf is a list")
+            .extend(kinds.iter().map(|(name, summary, fields)| of_kind(name, summary, fields)));
+    }
+    handler
+}
+
+fn of_kind(name: &str, summary: &str, fields: &[Field]) -> Value {
+    let mut then = object(fields);
+    if let Some(rules) = then.as_object_mut() {
+        rules.remove("additionalProperties");
+        rules.insert("description".to_owned(), json!(summary));
+    }
+    json!({ "if": { "properties": { "kind": { "const": name } }, "required": ["kind"] }, "then": then })
+}
+
+fn object(fields: &[Field]) -> Value {
+    let mut properties = Map::new();
+    for field in fields {
+        properties.insert(field.name.to_owned(), property(field));
+        if may_be_file(field.field_type) {
+            let help = format!("File that holds {}: {}", field.name, field.help);
+            properties.insert(format!("{}_file", field.name), json!({ "type": "string", "description": help }));
+        }
+    }
+    let mut object = json!({ "type": "object", "properties": properties, "additionalProperties": false });
+    let required: Vec<Value> = fields.iter().filter(|field| field.default.is_none()).map(required).collect();
+    if !required.is_empty() {
+        object["allOf"] = Value::Array(required);
+    }
+    object
+}
+
+fn required(field: &Field) -> Value {
+    if may_be_file(field.field_type) {
+        json!({ "anyOf": [{ "required": [field.name] }, { "required": [format!("{}_file", field.name)] }] })
+    } else {
+        json!({ "required": [field.name] })
+    }
+}
+
+fn property(field: &Field) -> Value {
+    let mut property = shape(field.field_type);
+    property["description"] = json!(field.help);
+    if let Some(default) = default_value(field) {
+        property["default"] = serde_json::to_value(default).expect("a TOML value without dates is a JSON value");
+    }
+    property
+}
+
+fn shape(field_type: FieldType) -> Value {
+    let duration = format!("^\\s*[0-9.]+\\s*(us|ms|s|m|h|d)$|{FROM_ENVIRONMENT}");
+    match field_type {
+        FieldType::Text | FieldType::Secret => json!({ "type": "string" }),
+        FieldType::Duration => json!({ "type": "string", "pattern": duration }),
+        FieldType::Bytes => {
+            json!({ "type": "string", "pattern": format!("^\\s*[0-9]+\\s*(B|kB|MB|GB|KiB|MiB|GiB)$|{FROM_ENVIRONMENT}") })
+        }
+        FieldType::Integer(low, high) => json!({ "type": "integer", "minimum": low, "maximum": high }),
+        FieldType::Number(low, high) => json!({ "type": "number", "minimum": low, "maximum": high }),
+        FieldType::Boolean => json!({ "type": "boolean" }),
+        FieldType::Choice(choices) => json!({ "type": "string", "anyOf": [{ "enum": choices }, { "pattern": FROM_ENVIRONMENT }] }),
+        FieldType::TextList | FieldType::SecretList => json!({ "type": "array", "items": { "type": "string" } }),
+        FieldType::DurationList => json!({ "type": "array", "items": { "type": "string", "pattern": duration } }),
+        FieldType::TextMap | FieldType::SecretMap => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        FieldType::Table(fields) => object(fields),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIND: &[Field] = &[Field::required("secrets", FieldType::SecretList, "Keys.")];
+
+    fn assert_described(object: &Value, fields: &[Field]) {
+        for field in fields {
+            let property = &object["properties"][field.name];
+            assert!(property["description"].as_str().is_some_and(|text| text == field.help), "{} has its help", field.name);
+            if let FieldType::Table(inner) = field.field_type {
+                assert_described(property, inner);
+            }
+        }
+    }
+
+    #[test]
+    fn every_declared_setting_is_in_the_schema() {
+        let schema = schema(&[("k", "does it", KIND)]);
+        assert_described(&schema, SECTIONS);
+        let handler = &schema["properties"]["handlers"]["items"];
+        assert_described(handler, IDENTITY);
+        assert_described(handler, COMMON);
+        assert_eq!(handler["properties"]["kind"]["enum"], json!(["k"]));
+    }
+
+    #[test]
+    fn the_settings_of_a_kind_hold_only_for_that_kind() {
+        let schema = schema(&[("k", "does it", KIND)]);
+        let handler = &schema["properties"]["handlers"]["items"];
+        let rules = handler["allOf"].as_array().expect("a list of rules");
+        let rule = rules.iter().find(|rule| rule["if"]["properties"]["kind"]["const"] == "k").expect("a rule for the kind");
+        assert_described(&rule["then"], KIND);
+        assert_eq!(rule["then"]["allOf"][0]["anyOf"], json!([{ "required": ["secrets"] }, { "required": ["secrets_file"] }]));
+        assert_eq!(handler["unevaluatedProperties"], json!(false));
+    }
+
+    #[test]
+    fn defaults_keep_their_type() {
+        let relay = &schema(&[])["properties"]["relay"]["properties"];
+        assert_eq!(relay["durability_gate"]["default"], json!(true));
+        assert_eq!(relay["lease"]["default"], json!("15s"));
+    }
+}

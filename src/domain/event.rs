@@ -1,0 +1,99 @@
+//! An event as an application records it, before the database gives it a number.
+//! What is checked here is checked again by the table, for producers in other languages.
+
+use uuid::Uuid;
+
+/// A notification of something that happened, to be inserted in the transaction that made it happen.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    pub(crate) id: Uuid,
+    pub(crate) event_type: String,
+    pub(crate) aggregate_type: Option<String>,
+    pub(crate) aggregate_id: Option<String>,
+    pub(crate) aggregate_version: Option<i64>,
+    pub(crate) payload: serde_json::Value,
+    pub(crate) headers: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Why an event cannot be recorded.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidEvent {
+    #[error("the event has no type; name what happened, for example \"order.placed\"")]
+    NoType,
+    #[error("the event type has {0} bytes, 255 are allowed")]
+    LongType(usize),
+    #[error("the payload of event \"{0}\" is not a JSON object; wrap the value: {{\"value\": ...}}")]
+    PayloadIsNoObject(String),
+}
+
+impl NewEvent {
+    /// An event of this type. `payload` must be a JSON object; `event_type` has 1 to 255 bytes. The id is a fresh UUIDv7.
+    pub fn new(event_type: impl Into<String>, payload: serde_json::Value) -> Result<Self, InvalidEvent> {
+        let event_type = event_type.into();
+        match event_type.len() {
+            0 => return Err(InvalidEvent::NoType),
+            1..=255 => {}
+            long => return Err(InvalidEvent::LongType(long)),
+        }
+        if !payload.is_object() {
+            return Err(InvalidEvent::PayloadIsNoObject(event_type));
+        }
+        Ok(Self {
+            id: Uuid::now_v7(),
+            event_type,
+            aggregate_type: None,
+            aggregate_id: None,
+            aggregate_version: None,
+            payload,
+            headers: serde_json::Map::new(),
+        })
+    }
+
+    /// The aggregate the event belongs to; events of one aggregate are delivered in order.
+    #[must_use]
+    pub fn aggregate(mut self, aggregate_type: impl Into<String>, aggregate_id: impl ToString) -> Self {
+        self.aggregate_type = Some(aggregate_type.into());
+        self.aggregate_id = Some(aggregate_id.to_string());
+        self
+    }
+
+    /// The version the aggregate has after this event, for event-sourced aggregates.
+    #[must_use]
+    pub fn aggregate_version(mut self, version: i64) -> Self {
+        self.aggregate_version = Some(version);
+        self
+    }
+
+    /// Adds a header, for example `traceparent` or `tenant`.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.insert(name.into(), value.into().into());
+        self
+    }
+
+    /// Replaces the id, for a producer that has its own idempotency key.
+    #[must_use]
+    pub fn with_id(mut self, id: Uuid) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// The public idempotency key: the same on every attempt and replay.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_event_without_a_type_or_an_object_is_refused() {
+        assert_eq!(NewEvent::new("", json!({})).unwrap_err(), InvalidEvent::NoType);
+        assert_eq!(NewEvent::new("x".repeat(256), json!({})).unwrap_err(), InvalidEvent::LongType(256));
+        assert_eq!(NewEvent::new("a", json!([1])).unwrap_err(), InvalidEvent::PayloadIsNoObject("a".into()));
+        assert!(NewEvent::new("a", json!({})).is_ok());
+    }
+}

@@ -1,0 +1,43 @@
+//! The pure core: what an event is, what may become of it, and every decision the relay takes.
+//! Performs no I/O, cannot log, knows no clock and draws no random number: time and draws are arguments.
+
+#[cfg(feature = "daemon")]
+mod backoff;
+#[cfg(feature = "daemon")]
+mod circuit;
+#[cfg(feature = "daemon")]
+mod delivery;
+mod event;
+#[cfg(feature = "daemon")]
+mod filter;
+#[cfg(feature = "daemon")]
+mod lanes;
+#[cfg(feature = "daemon")]
+mod notification;
+#[cfg(feature = "daemon")]
+mod outcome;
+#[cfg(feature = "daemon")]
+mod policy;
+#[cfg(feature = "daemon")]
+mod position;
+#[cfg(feature = "daemon")]
+mod progress;
+#[cfg(feature = "daemon")]
+mod timestamp;
+
+pub use event::{InvalidEvent, NewEvent};
+
+#[cfg(feature = "daemon")]
+pub use {
+    backoff::{Backoff, InvalidBackoff},
+    circuit::{Circuit, CircuitPolicy, CircuitState},
+    delivery::DeliveryState,
+    filter::EventFilter,
+    lanes::{LaneKey, Lanes, Origin, Queued},
+    notification::Notification,
+    outcome::{Outcome, Reason, Verdict},
+    policy::{Next, OnDeadLetter, Ordering, Record, RetryPolicy, decide},
+    position::{OpenWindow, Position, Snapshot},
+    progress::{Progress, SegmentId},
+    timestamp::Timestamp,
+};

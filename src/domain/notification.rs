@@ -1,0 +1,77 @@
+//! What a handler receives for one event: the event as recorded, and the facts of this delivery.
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::Timestamp;
+
+/// The envelope of one event on its way to one handler.
+#[derive(Debug, Clone)]
+pub struct Notification {
+    /// Internal order; never shown to a receiver.
+    pub seq: i64,
+    /// Public idempotency key: the same on every attempt and replay.
+    pub id: Uuid,
+    /// 1 to 255 bytes, any characters.
+    pub event_type: String,
+    pub aggregate_type: Option<String>,
+    pub aggregate_id: Option<String>,
+    pub aggregate_version: Option<i64>,
+    /// A JSON object, byte for byte as it was recorded.
+    pub payload: String,
+    /// A JSON object as text; see [`Notification::headers`].
+    pub headers: String,
+    /// When the producer recorded it, by the clock of the database.
+    pub occurred_at: Timestamp,
+    /// Ordering key, as the handler's configuration computes it; `None`: in no order with anything.
+    pub key: Option<String>,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// A person asked for this delivery again.
+    pub is_replay: bool,
+}
+
+impl Notification {
+    /// The headers the producer recorded. Empty if there are none.
+    pub fn headers(&self) -> Map<String, Value> {
+        serde_json::from_str(&self.headers).unwrap_or_default()
+    }
+
+    /// One header, if it is a string.
+    pub fn header(&self, name: &str) -> Option<String> {
+        if self.headers.len() <= 2 {
+            return None;
+        }
+        match self.headers().remove(name) {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Bytes this notification holds in memory, near enough to bound them.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.payload.len()
+            + self.headers.len()
+            + self.event_type.len()
+            + [&self.aggregate_type, &self.aggregate_id, &self.key].into_iter().flatten().map(String::len).sum::<usize>()
+    }
+
+    /// A notification for tests and `handlers test`: type and payload, everything else plain.
+    pub fn sample(event_type: &str, payload: &str) -> Self {
+        Self {
+            seq: 1,
+            id: Uuid::from_u128(0x018f_0000_0000_7000_8000_0000_0000_0001),
+            event_type: event_type.to_owned(),
+            aggregate_type: Some("order".to_owned()),
+            aggregate_id: Some("42".to_owned()),
+            aggregate_version: None,
+            payload: payload.to_owned(),
+            headers: "{}".to_owned(),
+            occurred_at: Timestamp::from_micros(1_700_000_000_000_000),
+            key: Some("order/42".to_owned()),
+            attempt: 1,
+            is_replay: false,
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What came of one attempt: a verdict, not an exception.
+//! The reasons are a closed set, shared by the attempts table, metric labels, log fields and the command line.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What the relay must do about an attempt. What each means is decided in one place, `policy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The receiver has it.
+    Delivered,
+    /// The receiver had it already.
+    Duplicate,
+    /// This attempt failed, another may succeed. Spends an attempt.
+    Retry,
+    /// The receiver asks for less. Slows the handler down, spends nothing.
+    BackPressure,
+    /// The handler cannot work for any event: credentials, address, trust. Opens the circuit, spends nothing.
+    HandlerFault,
+    /// This event will never be accepted. A dead letter now.
+    Permanent,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 6] =
+        [Self::Delivered, Self::Duplicate, Self::Retry, Self::BackPressure, Self::HandlerFault, Self::Permanent];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Duplicate => "duplicate",
+            Self::Retry => "retry",
+            Self::BackPressure => "back_pressure",
+            Self::HandlerFault => "handler_fault",
+            Self::Permanent => "permanent",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+macro_rules! reasons {
+    ($($variant:ident = $text:literal, $help:literal;)*) => {
+        /// Why an attempt ended as it did.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $(#[doc = $help] $variant,)* }
+
+        impl Reason {
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The word for it in tables, labels and logs.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// One sentence for people.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    Ok = "ok", "The receiver accepted the event.";
+    Duplicate = "duplicate", "The receiver had the event already.";
+    Dns = "dns", "The host name could not be resolved.";
+    ConnectionRefused = "connection_refused", "Nobody listens at the address.";
+    ConnectionReset = "connection_reset", "The connection broke.";
+    ConnectTimeout = "connect_timeout", "No connection within the connect timeout.";
+    Timeout = "timeout", "No complete answer within the timeout; the receiver may have the event.";
+    Tls = "tls", "The TLS handshake failed.";
+    Untrusted = "untrusted", "The receiver's certificate is not trusted, or it does not trust ours.";
+    ServerError = "server_error", "The receiver reported an error of its own (5xx).";
+    ClientError = "client_error", "The receiver refused this event (4xx).";
+    Throttled = "throttled", "The receiver asked for fewer requests.";
+    Unauthorized = "unauthorized", "The receiver did not accept the credentials.";
+    NotFound = "not_found", "The address, topic or function does not exist.";
+    Gone = "gone", "The receiver says it is gone for good (410).";
+    Redirected = "redirected", "The receiver redirects; redirects are not followed, change the address.";
+    TooLarge = "too_large", "The event is larger than the handler or the receiver accepts.";
+    InvalidAnswer = "invalid_answer", "The answer broke the protocol.";
+    EgressBlocked = "egress_blocked", "The address is one that the egress rules forbid.";
+    Misconfigured = "misconfigured", "The handler's configuration does not work.";
+    Conflict = "conflict", "A lock, deadlock or serialisation conflict in the database.";
+    Database = "database", "The database failed.";
+    Refused = "refused", "The function raised an error.";
+    Panicked = "panicked", "The handler panicked.";
+    Crashed = "crashed", "The relay died while the event was being handled.";
+    Exhausted = "exhausted", "All attempts are used up.";
+    Expired = "expired", "Older than the handler's max_age.";
+    Operator = "operator", "A person decided.";
+    Failed = "failed", "The handler reported a failure of no known kind.";
+}
+
+impl Reason {
+    /// Nobody was reached: it says nothing about the event and everything about the receiver.
+    pub const fn is_unreachable(self) -> bool {
+        matches!(self, Self::Dns | Self::ConnectionRefused | Self::ConnectTimeout | Self::Tls)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The result of one attempt, in the words of the handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    pub outcome: Outcome,
+    pub reason: Reason,
+    /// Bytes left and no answer came: the receiver may have the event.
+    pub ambiguous: bool,
+    /// Protocol status, for example the HTTP status.
+    pub status: Option<u16>,
+    /// What the receiver said or what went wrong, for people; bounded by the handler, without secrets.
+    pub detail: String,
+    /// The receiver asked not to be called again earlier than this from now.
+    pub retry_after: Option<Duration>,
+}
+
+impl Verdict {
+    pub fn delivered() -> Self {
+        Self::of(Outcome::Delivered, Reason::Ok, "")
+    }
+
+    pub fn duplicate() -> Self {
+        Self::of(Outcome::Duplicate, Reason::Duplicate, "")
+    }
+
+    pub fn retry(reason: Reason, detail: impl Into<String>) -> Self {
+        Self::of(Outcome::Retry, reason, detail)
+    }
+
+    pub fn back_pressure(reason: Reason, after: Option<Duration>, detail: impl Into<String>) -> Self {
+        Self { retry_after: after, ..Self::of(Outcome::BackPressure, reason, detail) }
+    }
+
+    pub fn handler_fault(reason: Reason, detail: impl Into<String>) -> Self {
+        Self::of(Outcome::HandlerFault, reason, detail)
+    }
+
+    pub fn permanent(reason: Reason, detail: impl Into<String>) -> Self {
+        Self::of(Outcome::Permanent, reason, detail)
+    }
+
+    #[must_use]
+    pub fn ambiguous(mut self) -> Self {
+        self.ambiguous = true;
+        self
+    }
+
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    #[must_use]
+    pub fn not_before(mut self, after: Option<Duration>) -> Self {
+        self.retry_after = after;
+        self
+    }
+
+    pub fn is_delivered(&self) -> bool {
+        matches!(self.outcome, Outcome::Delivered | Outcome::Duplicate)
+    }
+
+    fn of(outcome: Outcome, reason: Reason, detail: impl Into<String>) -> Self {
+        Self { outcome, reason, ambiguous: false, status: None, detail: detail.into(), retry_after: None }
+    }
+}

@@ -1,0 +1,125 @@
+//! How far a subscription has read: a snapshot, because commit order is not number order.
+//! Consecutive windows between snapshots partition all committed rows exactly.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A `pg_snapshot` in its text form, `xmin:xmax:xip,...`: which transactions were finished at a moment.
+/// Only primaries give complete ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    text: String,
+    xmax: u64,
+}
+
+/// The text is not a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not a snapshot")]
+pub struct InvalidSnapshot(String);
+
+impl Snapshot {
+    /// Before everything: no transaction is visible in it.
+    pub fn beginning() -> Self {
+        Self { text: "3:3:".to_owned(), xmax: 3 }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// First transaction number that was not given out yet.
+    pub fn xmax(&self) -> u64 {
+        self.xmax
+    }
+}
+
+impl FromStr for Snapshot {
+    type Err = InvalidSnapshot;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSnapshot> {
+        let mut parts = text.splitn(3, ':');
+        let (xmin, xmax, xip) = (parts.next(), parts.next(), parts.next());
+        let number = |part: Option<&str>| part.and_then(|digits| digits.parse::<u64>().ok());
+        match (number(xmin), number(xmax), xip) {
+            (Some(xmin), Some(xmax), Some(_)) if xmin <= xmax => Ok(Self { text: text.to_owned(), xmax }),
+            _ => Err(InvalidSnapshot(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// The stored position of a subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// Everything visible in it has an outcome.
+    pub snapshot: Snapshot,
+    /// The sequence before `snapshot` was taken: rows of later transactions have a higher `seq`.
+    pub low_seq: i64,
+    /// The sequence after `snapshot` was taken: rows visible in it have no higher `seq`.
+    pub high_seq: i64,
+    /// A window that is being read page by page.
+    pub window: Option<OpenWindow>,
+}
+
+/// A window that is larger than a page: rows visible in `snapshot` and not in the position's, read in order of `seq`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenWindow {
+    pub snapshot: Snapshot,
+    /// The sequence before `snapshot` was taken, as near as is known.
+    pub low_seq: i64,
+    /// The sequence after `snapshot` was taken.
+    pub high_seq: i64,
+    /// Rows up to and including this `seq` have an outcome.
+    pub seq: i64,
+}
+
+impl Position {
+    /// Before the first event.
+    pub fn beginning() -> Self {
+        Self { snapshot: Snapshot::beginning(), low_seq: 0, high_seq: 0, window: None }
+    }
+
+    /// The position after everything visible in `snapshot`.
+    #[must_use]
+    pub fn after(&self, snapshot: Snapshot, high_seq: i64) -> Self {
+        // Both were read in an earlier statement than `snapshot`: valid lower bounds for what comes after. That of a window is
+        // nearer: without it the window after a long backlog would be looked for from the beginning of the backlog.
+        let low_seq = self.window.as_ref().map_or(self.high_seq, |window| window.low_seq.max(self.high_seq));
+        Self { low_seq: low_seq.min(high_seq), high_seq, snapshot, window: None }
+    }
+
+    /// The position inside an open window.
+    #[must_use]
+    pub fn inside(&self, window: OpenWindow) -> Self {
+        Self { window: Some(window), ..self.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_after_a_backlog_begins_at_its_end() {
+        let window = OpenWindow { snapshot: Snapshot::beginning(), low_seq: 990, high_seq: 1_000, seq: 500 };
+        let head = Position::beginning().inside(window);
+        let after = head.after(Snapshot::beginning(), 1_000);
+        assert_eq!((after.low_seq, after.high_seq, after.window.is_none()), (990, 1_000, true));
+        assert_eq!(after.after(Snapshot::beginning(), 1_200).low_seq, 1_000);
+    }
+
+    #[test]
+    fn only_snapshots_parse() {
+        for text in ["725:729:725,727", "3:3:"] {
+            assert_eq!(text.parse::<Snapshot>().expect("a snapshot").to_string(), text);
+        }
+        for text in ["", "5", "5:6", "6:5:", "a:b:c"] {
+            assert!(text.parse::<Snapshot>().is_err(), "{text}");
+        }
+    }
+}

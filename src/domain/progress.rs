@@ -1,0 +1,121 @@
+//! What has been read and not yet settled: the stretch between the stored position and the reading head.
+//! Segments (a window, or a page of one) settle in any order; the position moves over the settled ones at the front only.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::{Position, Record};
+
+/// One segment of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct SegmentId(u64);
+
+#[derive(Debug)]
+struct Segment {
+    end: Position,
+    outstanding: usize,
+    /// Settled without a row of their own.
+    done: Vec<i64>,
+}
+
+/// All segments between the position and the head.
+#[derive(Debug)]
+pub struct Progress {
+    record: Record,
+    segments: VecDeque<Segment>,
+    first: u64,
+    outstanding: usize,
+}
+
+impl Progress {
+    pub fn new(record: Record) -> Self {
+        Self { record, segments: VecDeque::new(), first: 0, outstanding: 0 }
+    }
+
+    /// Appends a segment that ends at `end` and has `outstanding` events without an outcome.
+    pub fn push(&mut self, end: Position, outstanding: usize) -> SegmentId {
+        self.outstanding += outstanding;
+        self.segments.push_back(Segment { end, outstanding, done: Vec::new() });
+        SegmentId(self.first + self.segments.len() as u64 - 1)
+    }
+
+    /// One event of the segment has an outcome; `has_row`: a row tells so, and not only the position.
+    pub fn settle(&mut self, id: SegmentId, seq: i64, has_row: bool) {
+        let place = id.0.checked_sub(self.first).expect("a segment stays until all of it is settled");
+        let segment = self.segments.get_mut(place as usize).expect("a settled event belongs to a segment that was read");
+        segment.outstanding -= 1;
+        self.outstanding -= 1;
+        if !has_row && self.record == Record::Failures {
+            segment.done.push(seq);
+        }
+    }
+
+    /// Removes the settled segments at the front and gives the end of the last.
+    pub fn advance(&mut self) -> Option<Position> {
+        let mut reached = None;
+        while self.segments.front().is_some_and(|segment| segment.outstanding == 0) {
+            reached = self.segments.pop_front().map(|segment| segment.end);
+            self.first += 1;
+        }
+        reached
+    }
+
+    /// Events read and without an outcome.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// Nothing is read that is not settled.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Settled events beyond the position that no row tells of, as an `int8multirange`; `None` if there are none.
+    /// Only numbers that are really next to each other share a range: a gap may be an event that commits later.
+    pub fn done_ranges(&self) -> Option<String> {
+        let done: BTreeSet<i64> = self.segments.iter().flat_map(|segment| &segment.done).copied().collect();
+        let mut ranges: Vec<(i64, i64)> = Vec::new();
+        for seq in done {
+            match ranges.last_mut() {
+                Some((_, end)) if *end == seq => *end = seq + 1,
+                _ => ranges.push((seq, seq + 1)),
+            }
+        }
+        let text = ranges.iter().map(|(from, to)| format!("[{from},{to})")).collect::<Vec<_>>().join(",");
+        (!ranges.is_empty()).then(|| format!("{{{text}}}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(seq: i64) -> Position {
+        Position { high_seq: seq, ..Position::beginning() }
+    }
+
+    #[test]
+    fn the_position_moves_over_the_settled_front_only() {
+        let mut progress = Progress::new(Record::All);
+        let (first, second) = (progress.push(end(1), 2), progress.push(end(2), 1));
+        progress.settle(second, 12, true);
+        progress.settle(first, 10, true);
+        assert_eq!(progress.advance(), None);
+        progress.settle(first, 11, true);
+        assert_eq!(progress.advance(), Some(end(2)));
+        assert!(progress.is_empty());
+        let third = progress.push(end(3), 1);
+        progress.settle(third, 13, true);
+        assert_eq!(progress.advance(), Some(end(3)));
+    }
+
+    #[test]
+    fn ranges_never_span_a_number_that_is_not_done() {
+        let mut progress = Progress::new(Record::Failures);
+        let segment = progress.push(end(9), 9);
+        for seq in [10, 11, 12, 14, 20] {
+            progress.settle(segment, seq, false);
+        }
+        progress.settle(segment, 15, true);
+        assert_eq!(progress.done_ranges().as_deref(), Some("{[10,13),[14,15),[20,21)}"));
+    }
+}

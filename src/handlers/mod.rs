@@ -1,0 +1,67 @@
+//! Handlers: the code that takes a notification to a receiver, one file or folder per kind.
+//! A handler returns a verdict and never an error; it never sees the relay's database connection and never retries on its own.
+
+mod closure;
+mod discard;
+mod sql;
+mod stdout;
+mod webhook;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::domain::{Notification, Verdict};
+use crate::settings::{Field, Section};
+
+pub use closure::handler_fn;
+pub use sql::SqlFunction;
+pub use webhook::{InvalidSecret, Signer, verify};
+
+/// Takes notifications to a receiver. Called concurrently, at most `concurrency` times at once, and per ordering key one
+/// notification after the other. Dropping the future must be safe: the relay does so at its timeout.
+pub trait Handler: Send + Sync + 'static {
+    /// One attempt. The verdict says what came of it; a panic becomes `Retry`.
+    fn deliver<'a>(&'a self, notification: &'a Notification) -> BoxFuture<'a, Verdict>;
+
+    /// The future of `deliver` is ready at once: it computes and never waits. Then no task and no timeout are needed.
+    fn is_immediate(&self) -> bool {
+        false
+    }
+
+    /// Whether the receiver could be reached now, for `check --connect`. Must not deliver anything.
+    /// `Ok` is a short text for people, `Err` what is wrong.
+    fn probe(&self) -> BoxFuture<'_, Result<String, String>> {
+        Box::pin(async { Ok("nothing to connect to".to_owned()) })
+    }
+}
+
+/// What a kind builds from its settings.
+#[derive(Clone)]
+pub enum Built {
+    /// Called outside any transaction.
+    Handler(Arc<dyn Handler>),
+    /// Called in the transaction that marks the event handled.
+    Function(SqlFunction),
+}
+
+/// One kind of handler: the only thing to add for a new one.
+pub struct Kind {
+    /// `kind = "..."` in the configuration.
+    pub name: &'static str,
+    pub summary: &'static str,
+    /// The settings of this kind, beside those every handler has.
+    pub fields: &'static [Field],
+    /// A complete `[[handlers]]` entry that works as it stands (its secrets and addresses aside).
+    pub example: &'static str,
+    /// Builds from checked settings. `None`: mistakes were reported to the section.
+    pub build: fn(&Section<'_>) -> Option<Built>,
+}
+
+/// Every kind this binary has. Help, documentation, configuration check and conformance tests follow from the list.
+pub const KINDS: &[Kind] = &[webhook::KIND, sql::KIND, stdout::KIND, discard::KIND];
+
+/// The kind with this name.
+pub fn kind(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name == name)
+}

@@ -1,0 +1,218 @@
+//! The settings of the kind: declared once, read into values that work or into mistakes that say what to write instead.
+
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+use super::body::{self, Format};
+use super::classify::Rules;
+use super::egress::{self, Egress};
+use super::signature::Signer;
+use super::tls::{self, TlsSettings};
+use crate::settings::{Field, FieldType, Secret, Section};
+
+pub const FIELDS: &[Field] = &[
+    // A secret, because the path and the query of a webhook often are the credentials.
+    Field::required("url", FieldType::Secret, "Where to send: an http or https URL. Redirects are not followed."),
+    Field::new(
+        "secrets",
+        FieldType::SecretList,
+        "",
+        "Secrets to sign with (\"whsec_...\"): all of them sign, the first is the current one.",
+    ),
+    Field::new(
+        "format",
+        FieldType::Choice(body::CHOICES),
+        "plain",
+        "How the event is laid out: the payload alone, or a CloudEvent in headers (binary) or in the body (structured).",
+    ),
+    Field::new("source", FieldType::Text, "outboxd", "Source of the CloudEvents, a URI reference."),
+    Field::new("headers", FieldType::SecretMap, "", "Headers to send besides those of outboxd, for example authorization."),
+    Field::new("connect_timeout", FieldType::Duration, "5s", "Longest wait for a connection, name look-up and TLS included."),
+    Field::new("request_timeout", FieldType::Duration, "15s", "Longest that one request and its answer may take."),
+    Field::new("max_payload", FieldType::Bytes, "1MiB", "Largest payload to send; a larger one becomes a dead letter at once."),
+    Field::new("max_response", FieldType::Bytes, "8KiB", "How much of an answer is read and kept."),
+    Field::new(
+        "egress",
+        FieldType::Choice(egress::CHOICES),
+        "internal",
+        "Addresses that may be connected to: all but link-local (internal), only the public internet (public), or any.",
+    ),
+    Field::new(
+        "conflict",
+        FieldType::Choice(&["retry", "duplicate"]),
+        "retry",
+        "What 409 means: try again, or the receiver had it already.",
+    ),
+    Field::new(
+        "retry_client_errors",
+        FieldType::Boolean,
+        "false",
+        "Try again after a 4xx that refuses the event instead of giving up at once.",
+    ),
+    Field::new("ca", FieldType::Text, "", "Certificates (PEM) to trust instead of those of the platform."),
+    Field::new("client_certificate", FieldType::Text, "", "Certificate chain (PEM) to identify ourselves with; needs client_key."),
+    Field::new("client_key", FieldType::Secret, "", "Private key (PEM) of client_certificate."),
+    Field::new("insecure_skip_verify", FieldType::Boolean, "false", "Accept every certificate: for experiments only."),
+];
+
+/// Headers that the handler or HTTP itself writes.
+const RESERVED: &[&str] = &["content-length", "content-type", "host", "connection", "transfer-encoding", "user-agent"];
+const RESERVED_PREFIXES: &[&str] = &["webhook-", "ce-"];
+
+/// Settings that work.
+pub struct Settings {
+    pub url: Url,
+    pub signer: Signer,
+    pub format: Format,
+    pub source: String,
+    /// Marked as sensitive, so that no `Debug` prints a value.
+    pub headers: HeaderMap,
+    /// What must not appear in any text for people.
+    pub hidden: Vec<Secret>,
+    pub connect_timeout: Duration,
+    pub request_timeout: Duration,
+    pub max_payload: usize,
+    pub max_response: usize,
+    pub egress: Egress,
+    pub rules: Rules,
+    pub tls: rustls::ClientConfig,
+}
+
+/// Reads them all before it gives up, so that every mistake is reported in one run.
+pub fn read(section: &Section<'_>) -> Option<Settings> {
+    let url = read_url(section);
+    let signer = read_signer(section);
+    let headers = read_headers(section);
+    let source = read_source(section);
+    let request_timeout = read_request_timeout(section);
+    let tls = read_tls(section, url.as_ref().is_some_and(|url| url.scheme() == "https"));
+    let (url, request_timeout) = (url?, request_timeout?);
+    Some(Settings {
+        hidden: hidden(section, &url),
+        signer: signer?,
+        format: Format::from_choice(&section.text("format")),
+        source: source?,
+        headers: headers?,
+        connect_timeout: within(section.duration("connect_timeout"), request_timeout),
+        request_timeout,
+        max_payload: size(section, "max_payload"),
+        max_response: size(section, "max_response"),
+        egress: Egress::from_choice(&section.text("egress")),
+        rules: Rules {
+            conflict_is_duplicate: section.text("conflict") == "duplicate",
+            retry_client_errors: section.boolean("retry_client_errors"),
+        },
+        tls: tls?,
+        url,
+    })
+}
+
+// The text itself is never repeated: a URL that does not parse may still hold a password.
+fn read_url(section: &Section<'_>) -> Option<Url> {
+    const EXPECTED: &str = "expected an http or https URL such as \"https://example.org/events\"";
+    if !section.is_set("url") {
+        return None; // reported when the section was opened
+    }
+    let problem = match Url::parse(section.text("url").trim()) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => return Some(url),
+        Ok(url) => format!("got the scheme \"{}\"", url.scheme()),
+        Err(error) => format!("got no URL ({error})"),
+    };
+    section.mistake("url", &format!("{problem}, {EXPECTED}"));
+    None
+}
+
+fn read_signer(section: &Section<'_>) -> Option<Signer> {
+    let secrets = section.secrets("secrets");
+    // One by one, to say which it is without saying what it is.
+    let invalid = secrets.iter().position(|secret| Signer::new(std::slice::from_ref(secret)).is_err());
+    match (invalid, Signer::new(&secrets)) {
+        (None, Ok(signer)) => Some(signer),
+        (position, Err(error)) => {
+            section.mistake("secrets", &format!("number {} is not a signing secret, {error}", position.unwrap_or(0) + 1));
+            None
+        }
+        (Some(_), Ok(_)) => None,
+    }
+}
+
+fn read_headers(section: &Section<'_>) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    let mut is_valid = true;
+    for (name, value) in section.secret_map("headers") {
+        match header(&name, &value) {
+            Ok((name, value)) => _ = headers.insert(name, value),
+            Err(text) => {
+                section.mistake(&format!("headers.{name}"), text);
+                is_valid = false;
+            }
+        }
+    }
+    is_valid.then_some(headers)
+}
+
+fn header(name: &str, value: &Secret) -> Result<(HeaderName, HeaderValue), &'static str> {
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "is not the name of a header")?;
+    if RESERVED.contains(&name.as_str()) || RESERVED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix)) {
+        return Err("is written by outboxd itself and cannot be set");
+    }
+    let mut value =
+        HeaderValue::from_str(value.expose()).map_err(|_| "got a value that no header can have, expected one line of text")?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+fn read_source(section: &Section<'_>) -> Option<String> {
+    let source = section.text("source");
+    if source.is_empty() || !source.bytes().all(|byte| byte.is_ascii_graphic()) {
+        section.mistake(
+            "source",
+            &format!("got {source:?}, expected a URI reference such as \"https://example.org/shop\" or \"shop\""),
+        );
+        return None;
+    }
+    Some(source)
+}
+
+fn read_request_timeout(section: &Section<'_>) -> Option<Duration> {
+    let timeout = section.duration("request_timeout");
+    if timeout.is_zero() {
+        section.mistake("request_timeout", "got no time at all, expected a duration such as \"15s\"");
+        return None;
+    }
+    Some(timeout)
+}
+
+// A connection that takes until the end of the whole exchange would look like an answer that never came,
+// and would be marked as possibly delivered.
+fn within(connect: Duration, request: Duration) -> Duration {
+    connect.min(request * 9 / 10).max(Duration::from_millis(1))
+}
+
+fn read_tls(section: &Section<'_>, is_used: bool) -> Option<rustls::ClientConfig> {
+    let settings = TlsSettings {
+        ca: section.optional_text("ca"),
+        client_certificate: section.optional_text("client_certificate"),
+        client_key: section.secret("client_key"),
+        skip_verify: section.boolean("insecure_skip_verify"),
+    };
+    if settings.skip_verify {
+        tracing::warn!(handler = section.path().trim_start_matches("handlers."), "certificates of the receiver are not verified");
+    }
+    tls::client_config(&settings, is_used).map_err(|invalid| section.mistake(invalid.field, &invalid.text)).ok()
+}
+
+fn hidden(section: &Section<'_>, url: &Url) -> Vec<Secret> {
+    let of_url = [url.query(), url.password(), Some(url.username())];
+    let of_query = url.query_pairs().map(|(_, value)| value.into_owned());
+    let mut hidden: Vec<_> = section.secret_map("headers").into_values().collect();
+    hidden.extend(of_url.into_iter().flatten().map(str::to_owned).chain(of_query).map(Secret::new));
+    hidden.extend(section.secrets("secrets"));
+    hidden
+}
+
+fn size(section: &Section<'_>, name: &str) -> usize {
+    usize::try_from(section.bytes(name)).unwrap_or(usize::MAX)
+}

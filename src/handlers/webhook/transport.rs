@@ -1,0 +1,158 @@
+//! Reads the chain of causes of a transport error: what failed, whether the request may have left, and one sentence about it.
+//! Never prints the outer error: its text holds the URL.
+
+use std::error::Error;
+use std::io;
+
+use rustls::AlertDescription;
+
+use super::classify::Failure;
+use super::egress::ResolveError;
+
+/// What an error of reqwest was about.
+pub fn failure_of(error: &reqwest::Error) -> Failure {
+    of_chain(error, !error.is_connect())
+}
+
+/// What an error was about. `sent`: the connection stood, so the request may have left.
+pub fn of_chain(error: &(dyn Error + 'static), sent: bool) -> Failure {
+    let found = causes(error).find_map(|cause| of_cause(cause, sent));
+    match found {
+        Some(failure) => failure,
+        // Reqwest keeps its own timeout private; the only one it is given is that of connecting.
+        None if !sent && is_timeout(error) => Failure::ConnectTimeout,
+        None => Failure::Unknown { sent },
+    }
+}
+
+/// The innermost cause, which is what happened; the outer ones only say what it prevented.
+pub fn root_text(error: &(dyn Error + 'static)) -> String {
+    causes(error).last().map_or_else(|| "unknown error".to_owned(), ToString::to_string)
+}
+
+fn is_timeout(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout)
+}
+
+/// The causes of an error, without itself. An I/O error hides the error it was made of from `source`, so it is unpacked here.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(cause_of(error), |cause| cause_of(*cause))
+}
+
+fn cause_of<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
+}
+
+fn of_cause(cause: &(dyn Error + 'static), sent: bool) -> Option<Failure> {
+    if let Some(resolve) = cause.downcast_ref::<ResolveError>() {
+        return Some(match resolve {
+            ResolveError::Blocked => Failure::EgressBlocked,
+            ResolveError::Lookup(_) => Failure::Dns,
+        });
+    }
+    if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+        return Some(if is_about_trust(tls) { Failure::Untrusted } else { Failure::Tls { sent } });
+    }
+    if let Some(http) = cause.downcast_ref::<hyper::Error>() {
+        return of_http(http);
+    }
+    cause.downcast_ref::<io::Error>().and_then(|io| of_io(io, sent))
+}
+
+// `None`: the cause below says more.
+fn of_http(error: &hyper::Error) -> Option<Failure> {
+    if error.is_parse() {
+        Some(Failure::Garbage)
+    } else if error.is_canceled() || error.is_closed() {
+        // The connection was gone before the request was written to it.
+        Some(Failure::Reset { sent: false })
+    } else if error.is_incomplete_message() || error.is_body_write_aborted() {
+        Some(Failure::Reset { sent: true })
+    } else {
+        None
+    }
+}
+
+fn of_io(error: &io::Error, sent: bool) -> Option<Failure> {
+    use io::ErrorKind::*;
+    // What it was made of says more than its kind.
+    if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>() || inner.is::<ResolveError>()) {
+        return None;
+    }
+    match error.kind() {
+        ConnectionRefused => Some(Failure::Refused),
+        HostUnreachable | NetworkUnreachable | AddrNotAvailable | NetworkDown => Some(Failure::Unreachable),
+        TimedOut if !sent => Some(Failure::ConnectTimeout),
+        TimedOut => Some(Failure::Reset { sent }),
+        // While connecting only the handshake reads: an end there is the receiver hanging up on it.
+        UnexpectedEof if !sent => Some(Failure::Tls { sent }),
+        ConnectionReset | ConnectionAborted | BrokenPipe | NotConnected | UnexpectedEof => Some(Failure::Reset { sent }),
+        // A body whose framing is broken.
+        InvalidData | InvalidInput if sent => Some(Failure::Garbage),
+        _ => None,
+    }
+}
+
+/// Whether trying again is of no use until a person changes a certificate.
+fn is_about_trust(error: &rustls::Error) -> bool {
+    match error {
+        rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => true,
+        rustls::Error::AlertReceived(alert) => matches!(
+            alert,
+            AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied
+                | AlertDescription::CertificateRequired
+                | AlertDescription::NoCertificate
+                // What a receiver says when its CA was made anew under the same name.
+                | AlertDescription::DecryptError
+        ),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer, with the url")]
+    struct Outer(#[source] io::Error);
+
+    #[test]
+    fn causes_are_found_inside_io_errors() {
+        let alert = |alert| rustls::Error::AlertReceived(alert);
+        let tls = |error: rustls::Error| io::Error::other(io::Error::new(io::ErrorKind::InvalidData, error));
+        let cases: [(io::Error, bool, Failure); 13] = [
+            (io::Error::from(io::ErrorKind::ConnectionRefused), false, Failure::Refused),
+            (io::Error::from(io::ErrorKind::NetworkUnreachable), false, Failure::Unreachable),
+            (io::Error::from(io::ErrorKind::TimedOut), false, Failure::ConnectTimeout),
+            (io::Error::from(io::ErrorKind::ConnectionReset), true, Failure::Reset { sent: true }),
+            (io::Error::from(io::ErrorKind::BrokenPipe), false, Failure::Reset { sent: false }),
+            (io::Error::from(io::ErrorKind::UnexpectedEof), false, Failure::Tls { sent: false }),
+            (io::Error::from(io::ErrorKind::InvalidData), true, Failure::Garbage),
+            (io::Error::other(ResolveError::Blocked), false, Failure::EgressBlocked),
+            (io::Error::other(ResolveError::Lookup(io::ErrorKind::NotFound.into())), false, Failure::Dns),
+            (tls(rustls::CertificateError::UnknownIssuer.into()), false, Failure::Untrusted),
+            (tls(alert(AlertDescription::CertificateRequired)), true, Failure::Untrusted),
+            (tls(alert(AlertDescription::HandshakeFailure)), false, Failure::Tls { sent: false }),
+            (io::Error::other("something new"), true, Failure::Unknown { sent: true }),
+        ];
+        for (cause, sent, want) in cases {
+            let text = format!("{cause:?}");
+            assert_eq!(of_chain(&Outer(cause), sent), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_text_is_that_of_the_innermost_cause() {
+        assert_eq!(root_text(&Outer(io::Error::other(io::Error::other("no luck")))), "no luck");
+    }
+}

@@ -1,0 +1,35 @@
+//! outboxd: a transactional outbox relay for Postgres, and the small library an application records events with.
+
+pub mod domain;
+pub mod uow;
+
+#[cfg(feature = "daemon")]
+pub mod api;
+#[cfg(feature = "daemon")]
+pub mod app;
+#[cfg(feature = "daemon")]
+pub mod cli;
+#[cfg(feature = "daemon")]
+pub mod config;
+#[cfg(feature = "daemon")]
+pub mod handlers;
+#[cfg(feature = "daemon")]
+pub mod launcher;
+#[cfg(feature = "daemon")]
+pub mod relay;
+#[cfg(feature = "daemon")]
+pub mod settings;
+#[cfg(feature = "daemon")]
+pub mod status;
+#[cfg(feature = "daemon")]
+pub mod store;
+#[cfg(feature = "daemon")]
+pub mod telemetry;
+
+pub use domain::NewEvent;
+#[cfg(feature = "daemon")]
+pub use {
+    app::{EmbeddedRelay, RelayBuilder},
+    domain::{Notification, Outcome, Reason, Verdict},
+    handlers::{Handler, handler_fn},
+};

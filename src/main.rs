@@ -1,0 +1,14 @@
+//! The binary: parse, run, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use outboxd::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    // One rustls provider for the whole process, before anything may open a TLS connection.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the runtime of a fresh process starts");
+    runtime.block_on(cli::execute(cli))
+}

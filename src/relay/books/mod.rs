@@ -1,0 +1,234 @@
+//! The books of one loop: what is read, in which lane it stands, what came of it, what of that is not recorded yet.
+//! Decides, counts and logs; never touches the database and never waits.
+
+mod settle;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::HandlerShared;
+use super::reader::Segment;
+use super::turn::Answer;
+use crate::domain::{Circuit, CircuitState, Lanes, Origin, Position, Progress, Queued, Reason};
+use crate::store::{Entries, Reached, RecordedDelivery};
+
+pub struct Books {
+    handler: Arc<HandlerShared>,
+    pub lanes: Lanes,
+    pub circuit: Circuit,
+    progress: Progress,
+    /// Everything up to here is settled.
+    position: Position,
+    /// Settled beyond the position by the owner before us.
+    carried_done: Option<String>,
+    entries: Entries,
+    /// The position has moved over events since the last flush.
+    has_moved: bool,
+    /// Recorded deliveries whose outcome is not written yet.
+    unrecorded: HashSet<i64>,
+    /// Per key, the waiting rows that are not written yet.
+    unrecorded_waiting: HashMap<String, u64>,
+    unrecorded_keys: HashSet<String>,
+    /// Retrying and waiting rows, near enough.
+    unfinished: u64,
+    dead: u64,
+    /// Attempts at once, lowered by back-pressure and raised by success.
+    limit: f64,
+    pub held_until: Option<Instant>,
+    circuit_news: bool,
+    began: Instant,
+    /// Clock of the database minus ours, in microseconds.
+    clock_offset: i64,
+}
+
+impl Books {
+    pub fn open(handler: Arc<HandlerShared>, position: Position, carried_done: Option<String>, room: usize) -> Self {
+        let config = &handler.config;
+        Self {
+            lanes: Lanes::new(room),
+            circuit: Circuit::new(config.circuit.clone()),
+            progress: Progress::new(config.record),
+            position,
+            carried_done,
+            entries: Entries::default(),
+            has_moved: false,
+            unrecorded: HashSet::new(),
+            unrecorded_waiting: HashMap::new(),
+            unrecorded_keys: HashSet::new(),
+            unfinished: 0,
+            dead: 0,
+            limit: config.concurrency as f64,
+            held_until: None,
+            circuit_news: false,
+            began: Instant::now(),
+            clock_offset: 0,
+            handler,
+        }
+    }
+
+    /// Monotonic reading, as the circuit wants it.
+    pub fn clock(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Attempts that may be in flight now.
+    pub fn concurrency(&self) -> usize {
+        self.limit.max(1.0) as usize
+    }
+
+    /// Deliveries with a row that will be attempted again.
+    pub fn unfinished(&self) -> u64 {
+        self.unfinished
+    }
+
+    /// Outcomes that wait for a flush.
+    pub fn pending(&self) -> usize {
+        self.entries.delivered.len() + self.entries.outcomes.len()
+    }
+
+    /// Whether a flush has something to write about events.
+    pub fn needs_flush(&self) -> bool {
+        self.has_moved || !self.entries.is_empty()
+    }
+
+    /// Events read that have no outcome yet.
+    pub fn outstanding(&self) -> usize {
+        self.progress.outstanding()
+    }
+
+    /// The first window after a take-over is through: nothing beyond the position was settled by anybody else.
+    pub fn recovered(&mut self) {
+        self.carried_done = None;
+    }
+
+    /// Enters a segment that was read.
+    pub fn take_segment(&mut self, segment: Segment) {
+        if let Some(now) = segment.now {
+            self.clock_offset = now.as_micros() - local_micros();
+        }
+        self.handler.metrics.fetched(segment.notifications.len() as u64);
+        let id = self.progress.push(segment.end, segment.notifications.len());
+        self.has_moved |= !segment.notifications.is_empty();
+        for notification in segment.notifications {
+            let queued = Queued { notification, origin: Origin::Log(id), attempts: 0, age_micros: 0 };
+            if let Some(parked) = self.lanes.offer(queued) {
+                self.park(parked);
+            }
+        }
+        self.advance();
+    }
+
+    /// Enters retries that are due.
+    pub fn take_due(&mut self, rows: Vec<RecordedDelivery>) {
+        for row in rows {
+            if !self.unrecorded.contains(&row.notification.seq) {
+                let followed = row.followed;
+                self.lanes.take_due(recorded(row), followed);
+            }
+        }
+    }
+
+    /// Enters waiting deliveries that were asked for. `false`: of some key nothing came, and only the database knows why.
+    pub fn take_waiting(&mut self, asked: Vec<String>, rows: Vec<RecordedDelivery>) -> bool {
+        let mut all_had_rows = true;
+        let mut by_key: HashMap<String, Vec<RecordedDelivery>> = HashMap::new();
+        for row in rows {
+            by_key.entry(row.notification.key.clone().unwrap_or_default()).or_default().push(row);
+        }
+        for key in asked {
+            let unwritten = self.unrecorded_waiting.get(&key).copied().unwrap_or(0);
+            let rows = by_key.remove(&key).unwrap_or_default();
+            // No row of a key: the room was too small, a retry stands before them, or a person was faster. One is taken to
+            // wait, which holds later events back, until the lanes have been compared with the database.
+            let left = rows.first().map_or(1, |row| row.waiting.saturating_sub(rows.len() as u64));
+            all_had_rows &= !rows.is_empty();
+            self.lanes.refill(&key, rows.into_iter().map(recorded).collect(), left + unwritten);
+        }
+        all_had_rows
+    }
+
+    /// Enters what else a turn has brought.
+    pub fn take_answer(&mut self, answer: &mut Answer) {
+        if let Some(rows) = answer.lanes.take() {
+            let rows: HashMap<String, (u64, bool)> = rows.into_iter().map(|row| (row.key, (row.waiting, row.is_blocked))).collect();
+            let unrecorded = &self.unrecorded_keys;
+            self.lanes.reconcile(&rows, |key| unrecorded.contains(key));
+        }
+        if let Some(backlog) = &answer.backlog {
+            self.unfinished = backlog.retrying + backlog.waiting;
+            self.dead = backlog.dead;
+        }
+    }
+
+    /// What is to be written now, and up to where. Empties the books of it.
+    pub fn take_flush(&mut self) -> (Reached, Entries) {
+        self.advance();
+        self.has_moved = false;
+        self.unrecorded_waiting.clear();
+        self.unrecorded_keys.clear();
+        let done = merge_ranges(self.carried_done.as_deref(), self.progress.done_ranges());
+        (Reached { position: self.position.clone(), done }, std::mem::take(&mut self.entries))
+    }
+
+    /// The flush has been written; `written` are its outcomes.
+    pub fn flushed(&mut self, written: &[i64]) {
+        for seq in written {
+            self.unrecorded.remove(seq);
+        }
+    }
+
+    /// News of the circuit that are not recorded yet.
+    pub fn take_circuit_news(&mut self) -> Option<(&'static str, Option<&'static str>, Option<Duration>)> {
+        std::mem::take(&mut self.circuit_news)
+            .then(|| (self.circuit.state().as_str(), self.circuit.reason().map(Reason::as_str), self.circuit.wait(self.clock())))
+    }
+
+    /// Whether an attempt could begin now as far as the circuit is concerned: closed, or a probe is due.
+    pub fn circuit_would_admit(&self) -> bool {
+        self.circuit.is_closed() || (self.circuit.wait(self.clock()) == Some(Duration::ZERO) && !self.lanes.has_ready())
+    }
+
+    /// Takes up a circuit that was open when the last owner stopped.
+    pub fn reopen_circuit(&mut self, wait: Duration) {
+        let now = self.clock();
+        self.circuit.reopen(None, wait, now);
+        self.handler.metrics.circuit(CircuitState::Open);
+    }
+
+    fn advance(&mut self) {
+        if let Some(position) = self.progress.advance() {
+            self.position = position;
+        }
+    }
+}
+
+fn recorded(row: RecordedDelivery) -> Queued {
+    Queued { notification: row.notification, origin: Origin::Recorded, attempts: row.attempts, age_micros: row.age_micros }
+}
+
+fn merge_ranges(carried: Option<&str>, new: Option<String>) -> Option<String> {
+    // Postgres merges what overlaps when it reads the text.
+    match (carried.filter(|ranges| *ranges != "{}"), new) {
+        (Some(old), Some(new)) => Some(format!("{},{}", old.trim_end_matches('}'), new.trim_start_matches('{'))),
+        (Some(old), None) => Some(old.to_owned()),
+        (None, new) => new,
+    }
+}
+
+fn local_micros() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_two_owners_are_told_together() {
+        assert_eq!(merge_ranges(Some("{[1,2)}"), Some("{[2,3)}".into())).as_deref(), Some("{[1,2),[2,3)}"));
+        assert_eq!(merge_ranges(Some("{}"), None), None);
+        assert_eq!(merge_ranges(Some("{[1,2)}"), None).as_deref(), Some("{[1,2)}"));
+    }
+}

@@ -1,0 +1,258 @@
+//! What an attempt's verdict changes: the lane, the circuit, the segment, the rows to write, the counters, the log.
+//! The decision itself is the domain's; here it is carried out, in memory only.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+use super::{Books, local_micros};
+use crate::domain::{
+    CircuitState, DeliveryState, LaneKey, Next, Notification, OnDeadLetter, Origin, Outcome, Queued, Reason, Record, Verdict,
+    decide,
+};
+use crate::relay::dispatch::Finished;
+use crate::store::{RecordedAttempt, RecordedOutcome};
+use crate::telemetry::ReplayOutcome;
+
+impl Books {
+    /// Enters the end of an attempt: one verdict, one consequence.
+    pub fn settle(&mut self, finished: Finished) {
+        if let Some(queued) = self.settle_one(finished) {
+            self.lanes.returned(queued);
+        }
+    }
+
+    /// Enters the ends of a batch of function calls, in order of `seq`. No verdict: an earlier event of the key failed.
+    pub fn settle_batch(&mut self, batch: Vec<Queued>, verdicts: Vec<Option<Verdict>>, took: Duration) {
+        let keys: HashSet<LaneKey> = batch.iter().map(|queued| LaneKey::of(&queued.notification)).collect();
+        let mut back = Vec::new();
+        for (queued, verdict) in batch.into_iter().zip(verdicts) {
+            match verdict {
+                Some(verdict) => back.extend(self.settle_one(Finished { queued, verdict, took })),
+                None if self.lanes.is_blocked(&LaneKey::of(&queued.notification)) => {
+                    if let Some(follower) = self.lanes.parked_within_batch(queued) {
+                        self.park(follower);
+                    }
+                }
+                None => back.push(queued),
+            }
+        }
+        // Backwards, because each goes to the front of its lane.
+        back.into_iter().rev().for_each(|queued| self.lanes.returned(queued));
+        keys.iter().for_each(|key| self.lanes.release(key));
+    }
+
+    /// Gives an event up because it was in flight at too many deaths of the relay. Its attempts are counted already.
+    pub fn bury_crashed(&mut self, queued: Queued) {
+        let verdict = Verdict::retry(Reason::Crashed, "the relay died again and again while this event was in flight");
+        self.bury(&queued, &verdict, Reason::Crashed, queued.attempts, 0);
+    }
+
+    /// The verdict's consequence. Gives the event back if nothing was spent on it.
+    fn settle_one(&mut self, finished: Finished) -> Option<Queued> {
+        let Finished { queued, verdict, took } = finished;
+        self.handler.metrics.delivered(verdict.outcome, took);
+        let attempt = queued.attempts + 1;
+        let age =
+            Duration::from_micros(queued.age_micros.unsigned_abs()) + if queued.age_micros > 0 { took } else { Duration::ZERO };
+        let was_closed = self.circuit.is_closed();
+        self.judge_circuit(&verdict);
+        match decide(&self.handler.config.retry, &verdict, attempt, age, fastrand::f64()) {
+            Next::Done => self.deliver(&queued, &verdict, attempt, took),
+            Next::SlowDown(after) => {
+                self.slow_down(after, &verdict);
+                return Some(queued);
+            }
+            Next::OpenCircuit => return Some(queued),
+            // While the circuit is not closed the receiver is known to be down: its failures say nothing about the event.
+            Next::RetryIn(_) | Next::Bury(Reason::Exhausted | Reason::Expired) if !was_closed => return Some(queued),
+            Next::RetryIn(delay) => self.retry(&queued, &verdict, attempt, took, delay),
+            Next::Bury(reason) => self.bury(&queued, &verdict, reason, attempt, millis(took)),
+        }
+        None
+    }
+
+    fn deliver(&mut self, queued: &Queued, verdict: &Verdict, attempt: u32, took: Duration) {
+        let notification = &*queued.notification;
+        let (bound, limit) = (self.handler.config.concurrency as f64, self.limit);
+        self.limit = (limit + 1.0 / limit.max(1.0)).min(bound);
+        let age_micros = (local_micros() + self.clock_offset - notification.occurred_at.as_micros()).max(0);
+        self.handler.metrics.end_to_end(age_micros as f64 / 1e6);
+        self.lanes.finished_within_batch(notification);
+        match queued.origin {
+            Origin::Log(segment) => {
+                let has_row = self.handler.config.record == Record::All;
+                if has_row {
+                    self.entries.delivered.push(notification.seq);
+                }
+                self.progress.settle(segment, notification.seq, has_row);
+                // Without a row the position alone tells of it, so the position must be written soon, not with the next idle flush.
+                self.has_moved = true;
+            }
+            Origin::Recorded | Origin::Counted(_) => {
+                self.write(queued, DeliveryState::Delivered, attempt, None, Some(verdict), took);
+                self.unfinished = self.unfinished.saturating_sub(1);
+            }
+        }
+        if notification.is_replay {
+            self.handler.metrics.replayed(ReplayOutcome::Delivered);
+        }
+        self.lanes.release(&LaneKey::of(notification));
+    }
+
+    fn retry(&mut self, queued: &Queued, verdict: &Verdict, attempt: u32, took: Duration, delay: Duration) {
+        let notification = &*queued.notification;
+        self.handler.metrics.failed(verdict.reason);
+        warn!(
+            event_id = %notification.id, handler = self.handler.config.name, attempt, reason = %verdict.reason,
+            status = verdict.status, retry_in = ?delay, "delivery failed"
+        );
+        self.remember(queued, verdict, attempt, millis(took));
+        let due_in = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
+        self.write(queued, DeliveryState::Retrying, attempt, Some(due_in), Some(verdict), took);
+        self.unfinished += u64::from(queued.origin.segment().is_some());
+        self.block(notification);
+    }
+
+    fn bury(&mut self, queued: &Queued, verdict: &Verdict, reason: Reason, attempt: u32, took_ms: i32) {
+        let notification = &*queued.notification;
+        let handler = self.handler.config.name.as_str();
+        self.handler.metrics.failed(verdict.reason);
+        self.handler.metrics.buried(reason);
+        let look = format!("outboxd dead-letters show {}", notification.id);
+        if self.dead == 0 {
+            // The first one is for a person: this is where an alert begins.
+            error!(event_id = %notification.id, handler, attempt, %reason, cause = %verdict.reason, status = verdict.status, look, "dead letter");
+        } else {
+            warn!(event_id = %notification.id, handler, attempt, %reason, cause = %verdict.reason, status = verdict.status, look, "another dead letter");
+        }
+        self.dead += 1;
+        if notification.is_replay {
+            self.handler.metrics.replayed(ReplayOutcome::DeadAgain);
+        }
+        self.remember(queued, verdict, attempt, took_ms);
+        let verdict = Verdict { reason, detail: explain(reason, verdict), ..verdict.clone() };
+        self.write(
+            queued,
+            DeliveryState::Dead,
+            attempt,
+            None,
+            Some(&verdict),
+            Duration::from_millis(took_ms.unsigned_abs().into()),
+        );
+        if queued.origin == Origin::Recorded {
+            self.unfinished = self.unfinished.saturating_sub(1);
+        }
+        match self.handler.config.on_dead_letter {
+            OnDeadLetter::HoldKey if notification.key.is_some() => self.block(notification),
+            OnDeadLetter::HoldKey | OnDeadLetter::Continue => self.lanes.finished(notification),
+        }
+    }
+
+    /// The key waits for a row; what stands behind it in memory is recorded as waiting.
+    fn block(&mut self, notification: &Notification) {
+        for follower in self.lanes.blocked(notification) {
+            self.park(follower);
+        }
+    }
+
+    pub(super) fn park(&mut self, queued: Queued) {
+        if let Some(key) = &queued.notification.key {
+            *self.unrecorded_waiting.entry(key.clone()).or_default() += 1;
+        }
+        self.unfinished += 1;
+        self.write(&queued, DeliveryState::Waiting, queued.attempts, None, None, Duration::ZERO);
+    }
+
+    fn slow_down(&mut self, after: Option<Duration>, verdict: &Verdict) {
+        let pause = after.unwrap_or(DEFAULT_PAUSE).min(LONGEST_PAUSE);
+        self.limit = (self.limit / 2.0).max(1.0);
+        self.handler.metrics.concurrency(self.concurrency());
+        let until = Instant::now() + pause;
+        if self.held_until.is_none_or(|held| held < until) {
+            self.held_until = Some(until);
+            info!(handler = self.handler.config.name, pause = ?pause, concurrency = self.concurrency(), reason = %verdict.reason, "handler slowed down");
+        }
+    }
+
+    fn judge_circuit(&mut self, verdict: &Verdict) {
+        let (before, now) = (self.circuit.state(), self.clock());
+        match verdict.outcome {
+            Outcome::Delivered | Outcome::Duplicate | Outcome::Permanent | Outcome::BackPressure => self.circuit.answered(now),
+            Outcome::Retry => self.circuit.failed(verdict.reason, now),
+            Outcome::HandlerFault => self.circuit.fault(verdict.reason, now),
+        }
+        let after = self.circuit.state();
+        if before == after {
+            return;
+        }
+        self.circuit_news = true;
+        self.handler.metrics.circuit(after);
+        let handler = self.handler.config.name.as_str();
+        match after {
+            CircuitState::Closed => info!(handler, "circuit closed, deliveries go on"),
+            CircuitState::Open | CircuitState::HalfOpen => warn!(
+                handler, reason = %verdict.reason, status = verdict.status, detail = verdict.detail,
+                probe_in = ?self.circuit.wait(now).unwrap_or_default(), "circuit open, events are held"
+            ),
+        }
+    }
+
+    fn remember(&mut self, queued: &Queued, verdict: &Verdict, attempt: u32, duration_ms: i32) {
+        self.entries.attempts.push(RecordedAttempt {
+            seq: queued.notification.seq,
+            attempt,
+            duration_ms,
+            status: verdict.status,
+            ambiguous: verdict.ambiguous,
+            outcome: verdict.outcome,
+            reason: verdict.reason,
+            detail: verdict.detail.clone(),
+        });
+    }
+
+    fn write(
+        &mut self,
+        queued: &Queued,
+        state: DeliveryState,
+        attempts: u32,
+        due_in: Option<i64>,
+        verdict: Option<&Verdict>,
+        took: Duration,
+    ) {
+        let notification = &*queued.notification;
+        if let Some(segment) = queued.origin.segment() {
+            self.progress.settle(segment, notification.seq, true);
+        }
+        self.unrecorded.insert(notification.seq);
+        self.unrecorded_keys.extend(notification.key.clone());
+        self.entries.outcomes.push(RecordedOutcome {
+            seq: notification.seq,
+            key: notification.key.clone(),
+            state,
+            attempts,
+            due_in_micros: due_in,
+            status: verdict.and_then(|verdict| verdict.status),
+            reason: verdict.map(|verdict| verdict.reason),
+            detail: verdict.map(|verdict| verdict.detail.clone()).unwrap_or_default(),
+            age_micros: verdict.map(|_| i64::try_from(took.as_micros()).unwrap_or(i64::MAX)),
+        });
+    }
+}
+
+/// Back-pressure without a word for how long.
+const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
+/// A receiver's wish beyond this is looked at again: a typing error of theirs must not stop us for a year.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+fn explain(reason: Reason, verdict: &Verdict) -> String {
+    match reason {
+        Reason::Exhausted | Reason::Expired => format!("{}: {}", verdict.reason, verdict.detail),
+        _ => verdict.detail.clone(),
+    }
+}
+
+fn millis(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,117 @@
+//! Reading ahead: the next segment of the log after the reading head, durable before it is dispatched.
+//! Remembers nothing: the head is an argument, and what comes back says where the segment ends.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+use crate::domain::{Notification, OpenWindow, Position, Timestamp};
+use crate::store::{self, Recorded, Room, Selection, StoreError};
+
+/// How to read.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub head: Position,
+    pub room: Room,
+    /// Leave out what is recorded already: after a take-over.
+    pub recorded: Option<Recorded>,
+    /// The last window was large: do not try to read the next one whole.
+    pub expects_large: bool,
+    pub durability_gate: bool,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub struct Segment {
+    pub notifications: Vec<Box<Notification>>,
+    /// Where the log goes on; equal to the head if nothing may be concluded.
+    pub end: Position,
+    /// The window goes on behind this segment.
+    pub has_more: bool,
+    /// A page of a window that was opened now, not before.
+    pub opened_now: bool,
+    /// The clock of the database, where the read told it.
+    pub now: Option<Timestamp>,
+}
+
+/// Reads the next segment.
+pub async fn read_segment(pool: PgPool, selection: std::sync::Arc<Selection>, plan: Plan) -> Result<Segment, StoreError> {
+    if plan.head.window.is_some() {
+        return read_page(&pool, &selection, &plan, plan.head.clone(), false, None).await;
+    }
+    if !plan.expects_large && plan.recorded.is_none() {
+        let read = store::read_window(&pool, &plan.head.snapshot, plan.room, &selection).await?;
+        if !read.is_larger {
+            let moment = read.moment;
+            let is_durable = !plan.durability_gate || moment.flush_lsn >= moment.insert_lsn;
+            if read.notifications.is_empty() && !is_durable {
+                // Nothing to dispatch and nothing to gain by waiting. The head stays, because a snapshot that a crash of the
+                // server can take back must not become a position.
+                return Ok(Segment {
+                    notifications: Vec::new(),
+                    end: plan.head,
+                    has_more: false,
+                    opened_now: false,
+                    now: Some(moment.now),
+                });
+            }
+            if !is_durable {
+                await_durable(&pool, moment.insert_lsn).await?;
+            }
+            let end = plan.head.after(moment.snapshot, moment.high_seq);
+            return Ok(Segment {
+                notifications: read.notifications,
+                end,
+                has_more: false,
+                opened_now: false,
+                now: Some(moment.now),
+            });
+        }
+    }
+    let opened = store::open_window(&pool, &plan.head).await?;
+    if plan.durability_gate && opened.moment.flush_lsn < opened.moment.insert_lsn {
+        await_durable(&pool, opened.moment.insert_lsn).await?;
+    }
+    let window = opened.window;
+    let head = plan.head.inside(window);
+    read_page(&pool, &selection, &plan, head, true, Some(opened.moment.now)).await
+}
+
+async fn read_page(
+    pool: &PgPool,
+    selection: &Selection,
+    plan: &Plan,
+    head: Position,
+    opened_now: bool,
+    now: Option<Timestamp>,
+) -> Result<Segment, StoreError> {
+    let window = head.window.as_ref().expect("a page is read of an open window");
+    let page = store::read_page(pool, &head.snapshot, window, plan.room, selection, plan.recorded.as_ref()).await?;
+    let has_more = page.read_to < window.high_seq;
+    let end = if has_more {
+        head.inside(OpenWindow { seq: page.read_to, ..window.clone() })
+    } else {
+        head.after(window.snapshot.clone(), window.high_seq)
+    };
+    Ok(Segment { notifications: page.notifications, end, has_more, opened_now, now })
+}
+
+/// Between looks at the flushed position, and after how many of them we commit something ourselves.
+const FLUSH_POLL: Duration = Duration::from_micros(500);
+const POLLS_BEFORE_NUDGE: u32 = 2;
+
+/// Waits until the server has flushed its log up to `lsn`. A producer with `synchronous_commit = off` shows its rows before they
+/// are durable; a crash would take back an event that was already delivered.
+async fn await_durable(pool: &PgPool, lsn: i64) -> Result<(), StoreError> {
+    for poll in 0.. {
+        if store::read_flush_lsn(pool).await? >= lsn {
+            break;
+        }
+        if poll == POLLS_BEFORE_NUDGE {
+            store::nudge_flush(pool).await?;
+        } else {
+            tokio::time::sleep(FLUSH_POLL).await;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! Retention: finished events leave the log in chunks, by one instance at a time, and never what anybody still owes.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::config::Outbox;
+use crate::store::{self, StoreError};
+use crate::telemetry::{RelayMetrics, chain};
+
+/// Between two chunks, so that retention never takes the disk for itself.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// Removes what is old and finished, round after round, until `stop`.
+pub async fn serve(pool: sqlx::PgPool, outbox: Outbox, stop: CancellationToken, metrics: RelayMetrics) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(outbox.retention_interval) => {}
+            () = stop.cancelled() => return,
+        }
+        tokio::select! {
+            ended = round(&pool, &outbox, &metrics) => if let Err(error) = ended {
+                warn!(error = %chain(&error), "retention could not finish, it goes on next time");
+            },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn round(pool: &sqlx::PgPool, outbox: &Outbox, metrics: &RelayMetrics) -> Result<(), StoreError> {
+    let (mut after, mut total) = (0, 0);
+    loop {
+        // None: another instance is at it, which is as good.
+        let Some(chunk) = store::remove_finished(pool, after, outbox.retention, outbox.retention_chunk).await? else { break };
+        metrics.removed(chunk.removed);
+        total += chunk.removed;
+        let Some(last_seq) = chunk.last_seq else { break };
+        after = last_seq;
+        tokio::time::sleep(BREATH).await;
+    }
+    if total > 0 {
+        debug!(removed = total, "retention removed finished events");
+    }
+    Ok(())
+}

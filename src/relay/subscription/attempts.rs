@@ -1,0 +1,113 @@
+//! Beginning attempts: as many as may be in flight, one at a time after a death of the last owner, functions in batches.
+//! Settles nothing that takes time; the ends of attempts come back through the loop.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{FUNCTION_BATCH, Loop, MOST_PENDING, Performer, TurnEnd};
+use crate::domain::{Origin, Queued};
+use crate::handlers::Built;
+use crate::relay::dispatch::Dispatch;
+use crate::relay::{RelayError, turn};
+use crate::store::{self, Argument, StoreError};
+
+impl Loop {
+    /// Begins as many attempts as may be in flight.
+    pub(super) async fn begin_attempts(&mut self) -> Result<(), RelayError> {
+        while self.books.lanes.has_ready() && self.may_begin() {
+            let now = self.books.clock();
+            if !self.books.circuit.admit(now) {
+                break;
+            }
+            if matches!(self.performer, Performer::Functions(_)) {
+                self.begin_functions();
+                break;
+            }
+            let Some(queued) = self.books.lanes.take_next() else {
+                self.books.circuit.released();
+                break;
+            };
+            let Some(queued) = self.count_if_careful(queued).await? else {
+                self.books.circuit.released();
+                continue;
+            };
+            if let Performer::Attempts(dispatch) = &mut self.performer
+                && let Some(finished) = dispatch.begin(queued)
+            {
+                self.books.settle(finished);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn may_begin(&mut self) -> bool {
+        if let Some(until) = self.books.held_until {
+            if Instant::now() < until {
+                return false;
+            }
+            self.books.held_until = None;
+        }
+        if !self.shared.trust.holds_for(Duration::ZERO) {
+            return false;
+        }
+        let has_place = match &self.performer {
+            // One at a time, and its outcome recorded before the next: a success that the next one's death takes back would
+            // count against the event that succeeded.
+            // And only between turns: counting waits for the row that a turn has locked, which nobody drives meanwhile.
+            Performer::Attempts(dispatch) if self.careful > 0 => {
+                dispatch.in_flight() == 0 && !self.books.needs_flush() && self.turn.is_none()
+            }
+            Performer::Attempts(dispatch) => dispatch.in_flight() < self.books.concurrency(),
+            Performer::Functions(_) => self.turn.is_none(),
+        };
+        has_place && self.books.pending() < MOST_PENDING
+    }
+
+    /// After a death of the last owner: commits the attempt before it is made. `None`: the event is a dead letter now.
+    pub(super) async fn count_if_careful(&mut self, mut queued: Queued) -> Result<Option<Queued>, RelayError> {
+        if self.careful == 0 {
+            return Ok(Some(queued));
+        }
+        self.careful -= 1;
+        if matches!(queued.origin, Origin::Counted(_)) {
+            return Ok(Some(queued));
+        }
+        let notification = &queued.notification;
+        let counted = store::count_attempt(&self.shared.pool, self.fence, notification.seq, notification.key.as_deref()).await?;
+        let Some(attempts) = counted else { return Err(StoreError::Refused("the lease is lost".to_owned()).into()) };
+        if let Origin::Log(segment) = queued.origin {
+            queued.origin = Origin::Counted(segment);
+        }
+        if attempts > self.handler.config.retry.max_attempts {
+            queued.attempts = attempts - 1;
+            self.books.bury_crashed(queued);
+            return Ok(None);
+        }
+        queued.attempts = attempts - 1;
+        queued.notification.attempt = attempts;
+        Ok(Some(queued))
+    }
+
+    pub(super) fn begin_functions(&mut self) {
+        let Performer::Functions(function) = &self.performer else { return };
+        let limit = if self.books.circuit.is_closed() { FUNCTION_BATCH } else { 1 };
+        self.batch = self.books.lanes.next_batch(limit);
+        if self.batch.is_empty() {
+            self.books.circuit.released();
+            return;
+        }
+        let argument = |queued: &Queued| Argument { seq: queued.notification.seq, key: queued.notification.key.clone() };
+        let arguments = self.batch.iter().map(argument).collect();
+        let call = turn::call_functions(self.shared.pool.clone(), self.shared.schema.clone(), function.clone(), arguments);
+        let began = Instant::now();
+        self.turn = Some(Box::pin(async move { Ok(TurnEnd::Called(call.await?, began.elapsed())) }));
+    }
+
+    pub(super) fn abort_attempts(&mut self) {
+        if let Performer::Attempts(dispatch) = &mut self.performer
+            && let Built::Handler(instance) = &self.handler.built
+        {
+            *dispatch = Dispatch::new(Arc::clone(instance), self.handler.config.timeout);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! One subscription's loop: read ahead, begin attempts, settle their ends, record, again.
+//! Owns its subscription by a lease and loses everything it remembers with it; the database is what is true.
+
+mod attempts;
+mod reading;
+mod turns;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tracing::info;
+
+use super::books::Books;
+use super::dispatch::Dispatch;
+use super::reader::Segment;
+use super::turn::{Answer, Called};
+use super::wake_up::Seat;
+use super::{Control, HandlerShared, Order, RelayError, Shared, subscription_name};
+use crate::domain::{Position, Queued};
+use crate::handlers::Built;
+use crate::store::{self, Fence, Recorded, Selection, StoreError, subscriptions};
+
+/// How a loop ended, when nothing went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Drained, recorded, lease given back.
+    Released,
+    /// Another owner has it, or nobody knows.
+    LeaseLost,
+}
+
+/// What the supervisor hands to a loop.
+pub struct Assignment {
+    pub shared: Arc<Shared>,
+    pub handler: Arc<HandlerShared>,
+    pub subscription: i32,
+    pub partition: u16,
+    /// The last owner died: events may have killed it.
+    pub was_abandoned: bool,
+    pub control: watch::Receiver<Control>,
+}
+
+/// Runs a subscription until it is told to stop, loses its lease, or fails.
+pub async fn run(assignment: Assignment) -> Result<End, RelayError> {
+    match Loop::begin(assignment).await? {
+        Some(mut state) => state.run().await,
+        None => Ok(End::LeaseLost),
+    }
+}
+
+/// Rows of a batch of function calls.
+const FUNCTION_BATCH: usize = 500;
+/// Outcomes above which nothing new begins until a flush has taken them.
+const MOST_PENDING: usize = 20_000;
+/// Outcomes that make a flush worthwhile before its time.
+const FULL_FLUSH: usize = 4_096;
+/// Events read and unsettled above which nothing is read: bounds what a restart reads again.
+const MOST_OUTSTANDING: usize = 100_000;
+/// A position without events is stored this often, so that a restart has little to read and retention can follow.
+const IDLE_FLUSH: Duration = Duration::from_secs(5);
+/// Longest wait between looks at the recorded deliveries.
+const DUE_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest wait between reads while producers ring: what a lost ring costs.
+const ARMED_POLL: Duration = Duration::from_secs(1);
+/// Between comparisons of the lanes with the database.
+const LANES_INTERVAL: Duration = Duration::from_secs(5);
+
+enum Performer {
+    Attempts(Dispatch),
+    Functions(crate::handlers::SqlFunction),
+}
+
+enum TurnEnd {
+    Answered(Answer),
+    Called(Called, Duration),
+}
+
+type Task<T> = Option<BoxFuture<'static, Result<T, StoreError>>>;
+
+struct Loop {
+    shared: Arc<Shared>,
+    handler: Arc<HandlerShared>,
+    selection: Arc<Selection>,
+    fence: Fence,
+    control: watch::Receiver<Control>,
+    seat: Seat,
+    server_generation: u64,
+    name: String,
+    partition: u16,
+
+    books: Books,
+    performer: Performer,
+    /// Where reading goes on; ahead of the books' position.
+    head: Position,
+    reading: Task<Segment>,
+    turn: Task<TurnEnd>,
+    /// Events of the functions that a turn is calling.
+    batch: Vec<Queued>,
+    /// Recorded deliveries whose outcome the turn under way writes.
+    writing: Vec<i64>,
+
+    recovery: Option<Recovery>,
+    /// Events still to be counted before their dispatch, one in flight at a time.
+    careful: usize,
+    room: usize,
+    expects_large: bool,
+
+    read_at: Instant,
+    read_pause: Duration,
+    last_event: Instant,
+    last_flush: Instant,
+    due_at: Instant,
+    lanes_at: Instant,
+    backlog_at: Instant,
+}
+
+/// The first windows after a take-over, in which somebody else may have settled events beyond the position.
+struct Recovery {
+    recorded: Recorded,
+    /// The window being read was opened by us, so it covers everything the last owner can have settled.
+    covers_all: bool,
+}
+
+impl Loop {
+    async fn begin(assignment: Assignment) -> Result<Option<Self>, RelayError> {
+        let Assignment { shared, handler, subscription, partition, was_abandoned, mut control } = assignment;
+        let server_generation = shared.server.generation();
+        let Some(taken) = subscriptions::take_up(&shared.pool, subscription, &shared.instance.id).await? else { return Ok(None) };
+        let config = &handler.config;
+        let performer = match &handler.built {
+            Built::Handler(instance) => Performer::Attempts(Dispatch::new(Arc::clone(instance), config.timeout)),
+            Built::Function(function) => Performer::Functions(function.clone()),
+        };
+        let room = match &handler.built {
+            Built::Handler(instance) if !instance.is_immediate() => (config.concurrency * 32).clamp(512, 8_192),
+            _ => 8_192,
+        };
+        let mut books = Books::open(Arc::clone(&handler), taken.position.clone(), taken.done.clone(), room);
+        let holds = config.on_dead_letter == crate::domain::OnDeadLetter::HoldKey;
+        for lane in store::read_lanes(&shared.pool, subscription, holds).await? {
+            books.lanes.restore(lane.key, lane.waiting, lane.is_blocked);
+        }
+        if let Some(wait) = taken.open_circuit {
+            books.reopen_circuit(wait);
+        }
+        let is_careful = was_abandoned && matches!(performer, Performer::Attempts(_));
+        if is_careful {
+            info!(
+                handler = config.name,
+                partition, "the last owner died, counting attempts before they are made until its window is through"
+            );
+        }
+        control.mark_changed();
+        let now = Instant::now();
+        Ok(Some(Self {
+            selection: Arc::clone(&handler.selections[usize::from(partition)]),
+            name: subscription_name(config, partition),
+            partition,
+            seat: shared.wake_up.seat(),
+            fence: taken.fence,
+            head: taken.position,
+            recovery: Some(Recovery { recorded: Recorded { subscription, done: taken.done }, covers_all: false }),
+            careful: if is_careful { room } else { 0 },
+            shared,
+            handler,
+            control,
+            server_generation,
+            books,
+            performer,
+            reading: None,
+            turn: None,
+            batch: Vec::new(),
+            writing: Vec::new(),
+            room,
+            expects_large: true,
+            read_at: now,
+            read_pause: Duration::ZERO,
+            last_event: now,
+            last_flush: now,
+            due_at: now,
+            lanes_at: now + LANES_INTERVAL,
+            backlog_at: now,
+        }))
+    }
+
+    async fn run(&mut self) -> Result<End, RelayError> {
+        loop {
+            let control = *self.control.borrow_and_update();
+            match control.order {
+                Order::Abandon => return Ok(End::LeaseLost),
+                Order::Release => self.abort_attempts(),
+                Order::Work | Order::Drain => {}
+            }
+            let works = control.order == Order::Work;
+            if works && !control.is_paused {
+                self.begin_attempts().await?;
+                self.begin_reading();
+            }
+            self.begin_turn(works && !control.is_paused);
+            if !works && self.is_drained() {
+                subscriptions::release(&self.shared.pool, self.fence).await?;
+                return Ok(End::Released);
+            }
+            self.rest_or_stir();
+            if let Some(end) = self.next_event(control).await? {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Waits for whatever comes first, and enters it.
+    async fn next_event(&mut self, control: Control) -> Result<Option<End>, RelayError> {
+        let timer = tokio::time::Instant::from_std(self.next_timer(control));
+        tokio::select! {
+            biased;
+            changed = self.control.changed() => match changed {
+                Ok(()) => {
+                    self.due_at = Instant::now(); // a person's command may be why
+                    self.lanes_at = self.due_at;
+                }
+                Err(_) => return Ok(Some(End::LeaseLost)), // the supervisor is gone
+            },
+            end = ended(&mut self.turn) => {
+                self.turn = None;
+                return self.finish_turn(end?);
+            }
+            segment = ended(&mut self.reading) => {
+                self.reading = None;
+                self.finish_reading(segment?)?;
+            }
+            finished = next_finished(&mut self.performer) => {
+                self.books.settle(finished);
+                self.settle_ended_attempts();
+            }
+            () = self.seat.changed() => self.read_at = Instant::now(),
+            () = tokio::time::sleep_until(timer) => {}
+        }
+        Ok(None)
+    }
+
+    fn settle_ended_attempts(&mut self) {
+        if let Performer::Attempts(dispatch) = &mut self.performer {
+            while let Some(finished) = dispatch.try_next() {
+                self.books.settle(finished);
+            }
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        let in_flight = match &self.performer {
+            Performer::Attempts(dispatch) => dispatch.in_flight(),
+            Performer::Functions(_) => 0,
+        };
+        in_flight == 0 && self.turn.is_none() && !self.books.needs_flush()
+    }
+
+    /// When to look again if nothing happens. Only what this loop could then do counts, or it would spin.
+    fn next_timer(&self, control: Control) -> Instant {
+        let now = Instant::now();
+        let mut timers = vec![now + DUE_INTERVAL];
+        if self.turn.is_none() {
+            timers.extend([self.backlog_at, self.lanes_at]);
+            timers.extend(self.books.needs_flush().then_some(self.last_flush + self.shared.options.flush_interval));
+        }
+        if control.order == Order::Work && !control.is_paused {
+            timers.extend((self.reading.is_none() && self.may_read()).then_some(self.read_at));
+            timers.extend((self.turn.is_none() && self.may_look_for_due()).then_some(self.due_at));
+            let circuit = self.books.circuit.wait(self.books.clock()).map(|wait| now + wait);
+            let rest = self.last_event + self.shared.options.linger;
+            timers.extend([self.books.held_until, circuit, Some(rest)].into_iter().flatten().filter(|moment| *moment > now));
+        }
+        timers.into_iter().min().unwrap_or(now).max(now + SHORTEST_WAIT)
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        // Whoever owns the subscription next tells its figures; ours would stand there for ever.
+        self.handler.metrics.gauges(&self.handler.backlogs.replace(self.partition, crate::telemetry::Backlog::default()));
+    }
+}
+
+/// Shortest sleep: the timer of the runtime is no finer.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+/// Longest pause between reads before the linger is over.
+const AWAKE_POLL: Duration = Duration::from_millis(20);
+/// Shortest pause between looks at recorded deliveries.
+const DUE_PAUSE: Duration = Duration::from_millis(20);
+
+async fn next_finished(performer: &mut Performer) -> super::dispatch::Finished {
+    match performer {
+        Performer::Attempts(dispatch) => dispatch.next().await,
+        Performer::Functions(_) => std::future::pending().await,
+    }
+}
+
+/// The end of a task under way; waits for ever if there is none.
+async fn ended<T>(task: &mut Task<T>) -> Result<T, StoreError> {
+    match task {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}

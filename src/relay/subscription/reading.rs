@@ -1,0 +1,99 @@
+//! Reading ahead: when, how much, and what the end of a read means for the head and for the rest of the loop.
+//! Never touches the stored position; that moves with what is settled.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::debug;
+
+use super::{ARMED_POLL, AWAKE_POLL, Loop, MOST_OUTSTANDING, MOST_PENDING};
+use crate::relay::RelayError;
+use crate::relay::reader::{self, Plan, Segment};
+use crate::store::Room;
+
+impl Loop {
+    pub(super) fn begin_reading(&mut self) {
+        if self.reading.is_some() || !self.may_read() || Instant::now() < self.read_at {
+            return;
+        }
+        let plan = Plan {
+            head: self.head.clone(),
+            room: self.read_room(),
+            recorded: self.recovery.as_ref().map(|recovery| recovery.recorded.clone()),
+            expects_large: self.expects_large,
+            durability_gate: self.shared.options.durability_gate,
+        };
+        self.reading = Some(Box::pin(reader::read_segment(self.shared.pool.clone(), Arc::clone(&self.selection), plan)));
+    }
+
+    /// Whether more may be held in memory, in rows, and between the position and the head.
+    pub(super) fn may_read(&self) -> bool {
+        let lanes = &self.books.lanes;
+        let has_room = lanes.held() * 2 <= self.room && lanes.held_bytes() * 2 <= self.shared.memory_per_loop;
+        let is_bounded = self.books.outstanding() < MOST_OUTSTANDING && self.books.unfinished() < self.handler.config.max_parked;
+        has_room && is_bounded && self.books.pending() < MOST_PENDING
+    }
+
+    pub(super) fn read_room(&self) -> Room {
+        let bytes = self.shared.memory_per_loop.saturating_sub(self.books.lanes.held_bytes()) / 2;
+        Room { rows: i64::try_from(self.room / 2).unwrap_or(i64::MAX), bytes: i64::try_from(bytes).unwrap_or(i64::MAX).max(1) }
+    }
+
+    pub(super) fn finish_reading(&mut self, segment: Segment) -> Result<(), RelayError> {
+        if self.shared.server.generation() != self.server_generation {
+            return Err(RelayError::ServerChanged);
+        }
+        self.shared.health.read_ok(&self.name);
+        self.shared.metrics.read_at(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+        let now = Instant::now();
+        let (has_events, has_more) = (!segment.notifications.is_empty(), segment.has_more);
+        self.pass_recovery(&segment);
+        // After one window in pages the next is large, too, as long as the pages are.
+        self.expects_large = has_more || (self.head.window.is_some() && has_events);
+        self.head = segment.end.clone();
+        self.books.take_segment(segment);
+        if has_events {
+            self.last_event = now;
+        }
+        self.read_pause = if has_more || (has_events && self.expects_large) {
+            Duration::ZERO
+        } else if has_events {
+            self.shared.options.poll_interval
+        } else {
+            (self.read_pause * 3 / 2).clamp(self.shared.options.poll_interval, AWAKE_POLL.max(self.shared.options.poll_interval))
+        };
+        self.read_at = now + self.read_pause;
+        Ok(())
+    }
+
+    /// Whether what the last owner may have settled lies behind us now.
+    pub(super) fn pass_recovery(&mut self, segment: &Segment) {
+        let Some(recovery) = &mut self.recovery else { return };
+        recovery.covers_all |= segment.opened_now;
+        if recovery.covers_all && !segment.has_more {
+            debug!(handler = self.name, "caught up with what was stored");
+            self.recovery = None;
+            self.books.recovered();
+        }
+    }
+
+    /// Tells the bell whether this loop has work, and sets the next read accordingly.
+    pub(super) fn rest_or_stir(&mut self) {
+        let now = Instant::now();
+        let is_quiet = self.reading.is_none()
+            && self.head.window.is_none()
+            && now.duration_since(self.last_event) >= self.shared.options.linger;
+        let is_held = self.control.borrow().is_paused || (self.reading.is_none() && !self.may_read());
+        if is_held {
+            self.shared.health.held(&self.name); // not reading on purpose is no stall
+        }
+        self.seat.set_idle(is_quiet || is_held);
+        if is_quiet && self.read_pause > Duration::ZERO {
+            let pause = if self.seat.is_armed() { ARMED_POLL } else { self.shared.options.idle_poll_interval };
+            if self.read_pause != pause {
+                self.read_pause = pause;
+                self.read_at = now + pause;
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Turns with the database: what is told and asked, and what the answers change.
+//! One at a time, so that what is read after a flush cannot contain a row whose outcome that flush recorded.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{DUE_INTERVAL, DUE_PAUSE, End, FULL_FLUSH, IDLE_FLUSH, LANES_INTERVAL, Loop, Performer, TurnEnd};
+use crate::domain::OnDeadLetter;
+use crate::relay::turn::{self, Answer, Ask};
+use crate::relay::{BACKLOG_INTERVAL, Order, RelayError};
+use crate::store::{Room, subscriptions};
+use crate::telemetry::Backlog;
+
+impl Loop {
+    /// Begins a turn if there is something to tell or to ask.
+    pub(super) fn begin_turn(&mut self, may_take_work: bool) {
+        if self.turn.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        let since_flush = now.duration_since(self.last_flush);
+        let stops = self.control.borrow().order != Order::Work;
+        let flush_is_due = self.books.needs_flush()
+            && (stops
+                || self.careful > 0
+                || since_flush >= self.shared.options.flush_interval
+                || self.books.pending() >= FULL_FLUSH);
+        let refills = if may_take_work && self.has_room_for_recorded() { self.books.lanes.take_refills(64) } else { Vec::new() };
+        let is_due = may_take_work && now >= self.due_at && self.may_look_for_due();
+        let ask = Ask {
+            due: is_due,
+            room: self.recorded_room(),
+            lanes: (now >= self.lanes_at).then(|| self.handler.config.on_dead_letter == OnDeadLetter::HoldKey),
+            backlog: (now >= self.backlog_at).then(|| Arc::clone(&self.selection)),
+            circuit: self.books.take_circuit_news(),
+            flush: None,
+            refills,
+        };
+        let asks = ask.due || ask.lanes.is_some() || ask.backlog.is_some() || ask.circuit.is_some() || !ask.refills.is_empty();
+        if !asks && !flush_is_due && since_flush < IDLE_FLUSH {
+            return;
+        }
+        // Whatever is asked comes after a flush of what is known: rows whose outcome we have must not be read as open.
+        let flush = (self.books.needs_flush() || since_flush >= IDLE_FLUSH).then(|| {
+            let flush = self.books.take_flush();
+            self.writing = flush.1.outcomes.iter().map(|outcome| outcome.seq).collect();
+            self.last_flush = now;
+            flush
+        });
+        let answer = turn::take(self.shared.pool.clone(), self.fence, self.shared.instance.id.clone(), Ask { flush, ..ask });
+        self.turn = Some(Box::pin(async move { Ok(TurnEnd::Answered(answer.await?)) }));
+    }
+
+    pub(super) fn may_look_for_due(&self) -> bool {
+        self.has_room_for_recorded() && self.books.circuit_would_admit()
+    }
+
+    pub(super) fn has_room_for_recorded(&self) -> bool {
+        self.books.lanes.held() < self.room && self.books.lanes.held_bytes() < self.shared.memory_per_loop
+    }
+
+    pub(super) fn recorded_room(&self) -> Room {
+        let rows = if self.books.circuit.is_closed() { self.books.concurrency().max(16) * 4 } else { 1 };
+        Room { rows: i64::try_from(rows).unwrap_or(i64::MAX), ..self.read_room() }
+    }
+
+    pub(super) fn finish_turn(&mut self, end: TurnEnd) -> Result<Option<End>, RelayError> {
+        if self.shared.server.generation() != self.server_generation {
+            return Err(RelayError::ServerChanged);
+        }
+        match end {
+            TurnEnd::Called((transaction, verdicts), took) => {
+                let batch = std::mem::take(&mut self.batch);
+                self.books.settle_batch(batch, verdicts, took);
+                let (reached, entries) = self.books.take_flush();
+                self.writing = entries.outcomes.iter().map(|outcome| outcome.seq).collect();
+                self.last_flush = Instant::now();
+                let (fence, instance) = (self.fence, self.shared.instance.id.clone());
+                let commit = turn::commit_functions(transaction, fence, instance, reached, entries);
+                self.turn = Some(Box::pin(async move { Ok(TurnEnd::Answered(commit.await?)) }));
+                Ok(None)
+            }
+            TurnEnd::Answered(answer) if answer.lease_is_lost => Ok(Some(End::LeaseLost)),
+            TurnEnd::Answered(answer) => {
+                if !self.writing.is_empty() || answer.flushed {
+                    self.shared.metrics.flushed(self.last_flush.elapsed());
+                }
+                self.enter_answer(answer);
+                Ok(None)
+            }
+        }
+    }
+
+    pub(super) fn enter_answer(&mut self, mut answer: Answer) {
+        let now = Instant::now();
+        self.books.flushed(&std::mem::take(&mut self.writing));
+        let is_clear = self.books.take_waiting(std::mem::take(&mut answer.refills), std::mem::take(&mut answer.waiting));
+        let has_due = answer.due.as_ref().is_some_and(|rows| !rows.is_empty());
+        if let Some(rows) = answer.due.take() {
+            self.books.take_due(rows);
+        }
+        if answer.asked {
+            let next = answer.next_due.map_or(DUE_INTERVAL, |wait| wait.clamp(DUE_PAUSE, DUE_INTERVAL));
+            self.due_at = now + if has_due { DUE_PAUSE } else { next };
+        }
+        if answer.lanes.is_some() {
+            self.lanes_at = now + LANES_INTERVAL;
+        }
+        if !is_clear {
+            self.lanes_at = now;
+        }
+        self.books.take_answer(&mut answer);
+        if let Some(backlog) = answer.backlog {
+            self.backlog_at = now + BACKLOG_INTERVAL;
+            self.show_backlog(&backlog);
+        }
+        // A careful time ends when nothing is left that the last owner can have had in flight.
+        if self.careful > 0 && self.recovery.is_none() && self.books.lanes.held() == 0 && !has_due {
+            self.careful = 0;
+        }
+    }
+
+    pub(super) fn show_backlog(&self, backlog: &subscriptions::Backlog) {
+        let in_flight = match &self.performer {
+            Performer::Attempts(dispatch) => dispatch.in_flight(),
+            Performer::Functions(_) => self.batch.len(),
+        };
+        let backlog = Backlog {
+            ready: backlog.unread,
+            retrying: backlog.retrying,
+            waiting: backlog.waiting,
+            in_flight: in_flight as u64,
+            dead: backlog.dead,
+            oldest_seconds: backlog.oldest.unwrap_or_default().as_secs_f64(),
+        };
+        self.handler.metrics.gauges(&self.handler.backlogs.replace(self.partition, backlog));
+        self.handler.metrics.paused(self.control.borrow().is_paused);
+        self.handler.metrics.concurrency(self.books.concurrency());
+    }
+}

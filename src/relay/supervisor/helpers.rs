@@ -1,0 +1,36 @@
+//! What runs beside the loops: the bell, and retention. Ends with the relay; none of it is needed for an event to be delivered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Outbox, WakeUp};
+use crate::relay::{Shared, retention, wake_up};
+
+pub(super) struct Helpers {
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Helpers {
+    pub(super) fn start(shared: &Shared, outbox: &Outbox) -> Self {
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        if shared.options.wake_up == WakeUp::Listen {
+            let bell = Arc::clone(&shared.wake_up);
+            tasks.spawn(wake_up::serve(bell, shared.pool.clone(), stop.clone(), shared.metrics.clone()));
+        }
+        if !outbox.retention.is_zero() {
+            tasks.spawn(retention::serve(shared.pool.clone(), outbox.clone(), stop.clone(), shared.metrics.clone()));
+        }
+        Self { stop, tasks }
+    }
+
+    pub(super) async fn stop(mut self) {
+        self.stop.cancel();
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        tokio::time::timeout(Duration::from_secs(5), all).await.ok(); // what does not end is aborted with the set
+    }
+}

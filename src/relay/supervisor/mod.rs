@@ -1,0 +1,375 @@
+//! The supervisor: shares the subscriptions between instances, starts their loops, restarts what fails, stops what must stop.
+//! The only one that starts loops. Everything it knows can be read again from the database.
+
+mod drain;
+mod helpers;
+mod places;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::subscription::{self, Assignment, End};
+use super::{Backlogs, Control, HandlerSetup, HandlerShared, Order, RelayError, Shared, Trust, subscription_name, wake_up};
+use crate::config::{self};
+use crate::store::subscriptions::{self};
+use crate::store::{self, Instance, Selection, ServerWatch, StoreError};
+use crate::telemetry::{DatabaseOperation, HandlerMetrics, Health, RelayMetrics, chain};
+
+use helpers::Helpers;
+use places::{Places, check_server, register};
+
+/// What a relay needs beside its handlers.
+pub struct RelayOptions {
+    pub pool: PgPool,
+    /// The watch that `pool` was opened with.
+    pub server: Arc<ServerWatch>,
+    pub relay: config::Relay,
+    pub outbox: config::Outbox,
+    /// Start on a timeline other than the stored one.
+    pub follow_new_timeline: bool,
+    pub health: Arc<Health>,
+}
+
+/// A relay that is ready to run.
+pub struct Relay {
+    shared: Arc<Shared>,
+    outbox: config::Outbox,
+    handlers: Vec<Arc<HandlerShared>>,
+    follow_new_timeline: bool,
+}
+
+impl Relay {
+    /// Puts the parts together; nothing is connected or started.
+    pub fn new(options: RelayOptions, handlers: Vec<HandlerSetup>) -> Result<Self, RelayError> {
+        if handlers.is_empty() {
+            return Err(RelayError::NoHandlers);
+        }
+        let loops: usize = handlers.iter().map(|handler| usize::from(handler.config.partitions)).sum();
+        let memory = usize::try_from(options.relay.memory).unwrap_or(usize::MAX);
+        let shared = Arc::new(Shared {
+            pool: options.pool,
+            server: options.server,
+            instance: this_instance(),
+            schema: options.outbox.schema.clone(),
+            options: options.relay,
+            wake_up: wake_up::WakeUp::new(),
+            health: options.health,
+            metrics: RelayMetrics::new(),
+            trust: Trust::new(Instant::now()),
+            memory_per_loop: memory / loops.max(1),
+        });
+        let handlers = handlers.into_iter().map(|handler| Arc::new(share(handler))).collect();
+        Ok(Self { shared, outbox: options.outbox, handlers, follow_new_timeline: options.follow_new_timeline })
+    }
+
+    /// Runs until `stop`, then drains. `Err` only for what no waiting would mend.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), RelayError> {
+        let Some(subscriptions) = stop.run_until_cancelled(self.begin()).await.transpose()? else { return Ok(()) };
+        info!(
+            instance = self.shared.instance.id,
+            handlers = self.handlers.len(),
+            subscriptions = subscriptions.len(),
+            "relay started"
+        );
+        let helpers = Helpers::start(&self.shared, &self.outbox);
+        let mut supervisor = Supervisor::new(Arc::clone(&self.shared), subscriptions);
+        let ended = supervisor.run(&stop).await;
+        self.shared.health.stopping();
+        supervisor.drain().await;
+        helpers.stop().await;
+        store::leave(&self.shared.pool, &self.shared.instance.id).await.ok(); // it would be forgotten in a day anyway
+        info!("relay stopped");
+        ended
+    }
+
+    /// Looks at the server and registers the handlers, however often the database goes away meanwhile.
+    async fn begin(&self) -> Result<Places, RelayError> {
+        let begin = || async {
+            check_server(&self.shared, self.follow_new_timeline).await?;
+            register(&self.shared.pool, &self.handlers).await
+        };
+        let pauses =
+            ExponentialBuilder::default().with_min_delay(RESTART_MIN).with_max_delay(RESTART_MAX).without_max_times().with_jitter();
+        begin
+            .retry(pauses)
+            .when(|error| matches!(error, RelayError::Store(failure) if failure.is_transient()))
+            .notify(|error, pause| warn!(error = %chain(error), retry_in = ?pause, "could not begin, trying again"))
+            .await
+    }
+}
+
+fn this_instance() -> Instance {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+    Instance {
+        id: uuid::Uuid::now_v7().to_string(),
+        host: host.map_or_else(|| "unknown".to_owned(), |host| host.trim().to_owned()),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION"),
+    }
+}
+
+fn share(handler: HandlerSetup) -> HandlerShared {
+    let HandlerSetup { config, built } = handler;
+    let selection = |partition| Arc::new(Selection::new(&config.filter, &config.ordering, config.partitions, partition));
+    HandlerShared {
+        metrics: HandlerMetrics::new(&config.name, &config.kind),
+        selections: (0..config.partitions).map(selection).collect(),
+        backlogs: Backlogs::new(config.partitions),
+        built,
+        config,
+    }
+}
+
+/// A loop that runs, or waits to be started again.
+struct Running {
+    control: watch::Sender<Control>,
+    task: Option<tokio::task::Id>,
+    restart_at: Option<Instant>,
+    pauses: backon::ExponentialBackoff,
+    was_abandoned: bool,
+}
+
+/// Which subscription's loop ended, and how.
+type LoopEnd = (i32, Result<End, RelayError>);
+
+struct Supervisor {
+    shared: Arc<Shared>,
+    places: Places,
+    running: HashMap<i32, Running>,
+    tasks: JoinSet<LoopEnd>,
+}
+
+impl Supervisor {
+    fn new(shared: Arc<Shared>, places: Places) -> Self {
+        Self { shared, places, running: HashMap::new(), tasks: JoinSet::new() }
+    }
+
+    async fn run(&mut self, stop: &CancellationToken) -> Result<(), RelayError> {
+        let lease = self.shared.options.lease;
+        let mut round = tokio::time::interval(lease / 3);
+        round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let wake_up = Arc::clone(&self.shared.wake_up);
+        let mut asked_by_person = false;
+        loop {
+            if !stop.is_cancelled() {
+                self.lease_round(asked_by_person).await?;
+                asked_by_person = false;
+                self.start_waiting();
+            }
+            let restart = self.running.values().filter_map(|running| running.restart_at).min();
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                _ = round.tick() => {}
+                () = wake_up.control() => asked_by_person = true,
+                Some(ended) = self.tasks.join_next_with_id() => self.enter_end(ended),
+                () = sleep_until(restart) => {}
+            }
+        }
+    }
+
+    /// Renews, takes and gives back leases. A database in trouble costs nothing but time, until the leases run out.
+    async fn lease_round(&mut self, asked_by_person: bool) -> Result<(), RelayError> {
+        let began = Instant::now();
+        let round = tokio::time::timeout(self.shared.options.lease / 2, self.try_lease_round(asked_by_person)).await;
+        match round.unwrap_or_else(|_| Err(StoreError::query("renew leases in time")(sqlx::Error::PoolTimedOut).into())) {
+            Ok(()) => {
+                self.shared.trust.extend(began + self.shared.options.lease);
+                self.shared.health.accepted();
+                self.shared.health.owns(self.running.keys().filter_map(|id| self.name_of(*id)).collect::<Vec<_>>());
+                Ok(())
+            }
+            Err(RelayError::Store(failure)) => {
+                self.shared.metrics.database_error(DatabaseOperation::Lease);
+                self.shared.health.database_failed(chain(&failure));
+                warn!(error = %chain(&failure), "could not renew the leases");
+                if !self.shared.trust.holds_for(self.shared.options.lease / 10) {
+                    self.abandon_all();
+                }
+                Ok(())
+            }
+            // A standby or another cluster answers: wait for the right one, and dispatch nothing meanwhile.
+            Err(refusal) => {
+                self.shared.health.refused(refusal.to_string());
+                error!(error = %refusal, "this server is refused");
+                self.abandon_all();
+                Ok(())
+            }
+        }
+    }
+
+    fn name_of(&self, id: i32) -> Option<String> {
+        let (handler, partition) = self.places.get(&id)?;
+        Some(subscription_name(&handler.config, *partition))
+    }
+
+    async fn try_lease_round(&mut self, asked_by_person: bool) -> Result<(), RelayError> {
+        // A relay that lived through a failover follows it; one that starts into it asks.
+        check_server(&self.shared, true).await?;
+        let shared = Arc::clone(&self.shared);
+        let (pool, instance, lease) = (&shared.pool, &shared.instance, shared.options.lease);
+        let alive = store::beat(pool, instance, lease).await?;
+        let renewed = subscriptions::renew(pool, &instance.id, lease).await?;
+        let lost: Vec<i32> =
+            self.running.keys().filter(|id| !renewed.iter().any(|renewed| renewed.subscription == **id)).copied().collect();
+        for id in lost {
+            self.lose(id);
+        }
+        for renewed in &renewed {
+            if let Some(running) = self.running.get(&renewed.subscription) {
+                running.control.send_if_modified(|control| {
+                    let before = *control;
+                    control.is_paused = renewed.is_paused;
+                    control.looks += u64::from(asked_by_person);
+                    *control != before
+                });
+            }
+        }
+        let fair_share = self.places.len().div_ceil(alive);
+        let working = self.running.values().filter(|running| running.works()).count();
+        if working > fair_share {
+            self.give_back(working - fair_share);
+        } else if self.running.len() < fair_share {
+            let candidates: Vec<i32> = self.places.keys().copied().filter(|id| !self.running.contains_key(id)).collect();
+            let wanted = fair_share - self.running.len();
+            for acquired in subscriptions::acquire(pool, &instance.id, lease, &candidates, wanted).await? {
+                self.running.insert(acquired.subscription, Running::new(acquired.was_abandoned));
+            }
+        }
+        // Leases of a loop that ended without us noticing would be renewed for ever.
+        for renewed in renewed {
+            if self.places.contains_key(&renewed.subscription) {
+                // Taken by a round that did not hear the answer: who knows what the last owner was.
+                self.running.entry(renewed.subscription).or_insert_with(|| Running::new(true));
+            }
+        }
+        self.shared.metrics.leases_held(self.running.len());
+        Ok(())
+    }
+
+    fn start_waiting(&mut self) {
+        let now = Instant::now();
+        for (id, running) in &mut self.running {
+            if running.task.is_some() || running.restart_at.is_some_and(|at| at > now) {
+                continue;
+            }
+            let Some((handler, partition)) = self.places.get(id) else { continue };
+            let assignment = Assignment {
+                shared: Arc::clone(&self.shared),
+                handler: Arc::clone(handler),
+                subscription: *id,
+                partition: *partition,
+                was_abandoned: running.was_abandoned,
+                control: running.control.subscribe(),
+            };
+            let id = *id;
+            let task = self.tasks.spawn(async move { (id, subscription::run(assignment).await) });
+            running.task = Some(task.id());
+            running.restart_at = None;
+        }
+    }
+
+    fn enter_end(&mut self, ended: Result<(tokio::task::Id, LoopEnd), JoinError>) {
+        match ended {
+            Ok((task, (id, result))) => {
+                if self.running.get(&id).is_some_and(|running| running.task == Some(task)) {
+                    self.enter_result(id, result);
+                }
+            }
+            Err(died) => {
+                let id = self.running.iter().find(|(_, running)| running.task == Some(died.id())).map(|(id, _)| *id);
+                if let Some(id) = id {
+                    error!(subscription = id, error = %died, "a loop panicked; this is a bug, please report it");
+                    self.restart_later(id);
+                }
+            }
+        }
+    }
+
+    fn enter_result(&mut self, id: i32, result: Result<End, RelayError>) {
+        match result {
+            Ok(End::Released) => drop(self.running.remove(&id)),
+            Ok(End::LeaseLost) => self.lose(id),
+            Err(failure) => {
+                self.shared.metrics.database_error(DatabaseOperation::Flush);
+                let handler = self.places.get(&id).map_or("", |(handler, _)| handler.config.name.as_str());
+                warn!(handler, error = %chain(&failure), "could not go on, starting over from what is stored");
+                self.restart_later(id);
+            }
+        }
+    }
+
+    fn restart_later(&mut self, id: i32) {
+        if let Some(running) = self.running.get_mut(&id) {
+            running.task = None;
+            // Its own life, not the death of another: nothing is counted.
+            running.was_abandoned = false;
+            let pause = running.pauses.next().unwrap_or(RESTART_MAX);
+            running.restart_at = Some(Instant::now() + pause);
+        }
+    }
+
+    fn lose(&mut self, id: i32) {
+        if let Some(running) = self.running.remove(&id) {
+            self.shared.metrics.lease_lost();
+            running.order(Order::Abandon);
+            let handler = self.places.get(&id).map_or("", |(handler, _)| handler.config.name.as_str());
+            warn!(handler, subscription = id, "lease lost");
+        }
+    }
+
+    fn abandon_all(&mut self) {
+        for id in self.running.keys().copied().collect::<Vec<_>>() {
+            self.lose(id);
+        }
+    }
+
+    fn give_back(&mut self, surplus: usize) {
+        for running in self.running.values().filter(|running| running.works()).take(surplus) {
+            running.order(Order::Drain);
+        }
+    }
+}
+
+impl Running {
+    fn new(was_abandoned: bool) -> Self {
+        Self {
+            control: watch::Sender::new(Control { is_paused: false, order: Order::Work, looks: 0 }),
+            task: None,
+            restart_at: None,
+            pauses: ExponentialBuilder::default()
+                .with_min_delay(RESTART_MIN)
+                .with_max_delay(RESTART_MAX)
+                .without_max_times()
+                .with_jitter()
+                .build(),
+            was_abandoned,
+        }
+    }
+
+    /// Not draining already.
+    fn works(&self) -> bool {
+        self.control.borrow().order == Order::Work
+    }
+
+    fn order(&self, order: Order) {
+        self.control.send_modify(|control| control.order = order);
+    }
+}
+
+const RESTART_MIN: Duration = Duration::from_millis(200);
+const RESTART_MAX: Duration = Duration::from_secs(30);
+
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,101 @@
+//! Before the loops: is this the server that the positions belong to, and which subscriptions are ours to serve?
+//! Moves no position; a subscription that exists stays where it is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use tracing::{info, warn};
+
+use crate::config::Start;
+use crate::relay::{HandlerShared, RelayError, Shared};
+use crate::store::subscriptions::Registration;
+use crate::store::{self, subscriptions};
+
+/// Refuses a server whose transaction numbers mean something else than the stored positions say.
+pub(super) async fn check_server(shared: &Shared, follow_new_timeline: bool) -> Result<(), RelayError> {
+    let identity = store::read_identity(&shared.pool).await?;
+    let found = identity.incarnation.ok_or(RelayError::Standby)?;
+    match identity.stored {
+        Some(stored) if stored.system_identifier != found.system_identifier => {
+            return Err(RelayError::ForeignCluster { stored, found });
+        }
+        Some(stored) if stored.timeline != found.timeline && !follow_new_timeline => {
+            return Err(RelayError::NewTimeline { stored, found });
+        }
+        Some(stored) if stored == found => return Ok(()),
+        Some(stored) => warn!(from = stored.timeline, to = found.timeline, "following a new timeline"),
+        None => {}
+    }
+    Ok(store::store_incarnation(&shared.pool, &found).await?)
+}
+
+/// Which loop a subscription belongs to.
+pub(super) type Places = HashMap<i32, (Arc<HandlerShared>, u16)>;
+
+/// Makes sure that every handler has its subscriptions, and finds them.
+pub(super) async fn register(pool: &PgPool, handlers: &[Arc<HandlerShared>]) -> Result<Places, RelayError> {
+    // All new ones in one transaction under one lock: a relay that starts beside us, or after we died half-way, would take the
+    // outbox for an old one, and the handlers that are still missing would begin now instead of at the beginning.
+    let mut transaction = store::begin(pool).await?;
+    subscriptions::lock_registration(&mut transaction).await?;
+    let known = subscriptions::list(&mut *transaction).await?;
+    check_partitions(handlers, &known)?;
+    let is_known = |r: &Registration<'_>| known.iter().any(|s| s.handler == r.handler && s.partition == r.partition);
+    let (old, new): (Vec<_>, Vec<_>) = registrations(handlers, known.is_empty()).partition(is_known);
+    for registration in &new {
+        subscriptions::register(&mut transaction, registration).await?;
+        if registration.partition == 0 {
+            let from = if registration.from_beginning { "the beginning" } else { "now" };
+            info!(handler = registration.handler, from, "new handler");
+        }
+    }
+    store::commit(transaction).await?;
+    // Those that exist one by one: their owners write to them.
+    for registration in &old {
+        let mut transaction = store::begin(pool).await?;
+        subscriptions::register(&mut transaction, registration).await?;
+        store::commit(transaction).await?;
+    }
+    let mut places = Places::new();
+    for subscription in subscriptions::list(pool).await? {
+        match handlers.iter().find(|handler| handler.config.name == subscription.handler) {
+            Some(handler) => drop(places.insert(subscription.id, (Arc::clone(handler), subscription.partition))),
+            None => warn!(
+                handler = subscription.handler,
+                "this handler is in the database and not in the configuration: retention keeps its events; \
+                 if it is gone for good, run \"outboxd handlers forget {}\"",
+                subscription.handler
+            ),
+        }
+    }
+    Ok(places)
+}
+
+fn check_partitions(handlers: &[Arc<HandlerShared>], known: &[subscriptions::Subscription]) -> Result<(), RelayError> {
+    for config in handlers.iter().map(|handler| &handler.config) {
+        if let Some(other) = known.iter().find(|s| s.handler == config.name && s.partitions != config.partitions) {
+            return Err(RelayError::Partitions {
+                handler: config.name.clone(),
+                stored: other.partitions,
+                configured: config.partitions,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn registrations(handlers: &[Arc<HandlerShared>], is_first_run: bool) -> impl Iterator<Item = Registration<'_>> {
+    handlers.iter().flat_map(move |handler| {
+        let config = &handler.config;
+        let registration = move |(partition, selection)| Registration {
+            handler: &config.name,
+            kind: &config.kind,
+            partition: u16::try_from(partition).unwrap_or(u16::MAX),
+            partitions: config.partitions,
+            selection,
+            from_beginning: config.start == Start::Beginning || (config.start == Start::Auto && is_first_run),
+        };
+        handler.selections.iter().map(AsRef::as_ref).enumerate().map(registration)
+    })
+}

@@ -1,0 +1,136 @@
+//! A turn: everything a loop has to tell the database and to ask it, in one sequence on one connection.
+//! Sequential on purpose: what is read after a flush cannot contain a row whose outcome that flush recorded.
+
+use std::time::Duration;
+
+use sqlx::{PgPool, Postgres, Transaction};
+
+use crate::domain::Verdict;
+use crate::handlers::SqlFunction;
+use crate::store::{
+    self, Argument, Entries, Fence, Fenced, FunctionCall, Reached, RecordedDelivery, RecordedLane, Room, StoreError,
+    subscriptions::Backlog,
+};
+
+/// What a turn is asked to do.
+#[derive(Debug)]
+pub struct Ask {
+    pub flush: Option<(Reached, Entries)>,
+    /// Keys whose waiting deliveries can go on.
+    pub refills: Vec<String>,
+    pub due: bool,
+    pub room: Room,
+    /// Compare the lanes with the database: `Some(dead letters hold their key)`.
+    pub lanes: Option<bool>,
+    pub backlog: Option<std::sync::Arc<store::Selection>>,
+    /// The circuit has changed: state, reason, wait.
+    pub circuit: Option<(&'static str, Option<&'static str>, Option<Duration>)>,
+}
+
+/// What it brought.
+#[derive(Debug, Default)]
+pub struct Answer {
+    pub lease_is_lost: bool,
+    /// Something was written.
+    pub flushed: bool,
+    /// `next_due` is known.
+    pub asked: bool,
+    pub refills: Vec<String>,
+    pub waiting: Vec<RecordedDelivery>,
+    pub due: Option<Vec<RecordedDelivery>>,
+    /// Until the next retry; `None`: there is none.
+    pub next_due: Option<Duration>,
+    pub lanes: Option<Vec<RecordedLane>>,
+    pub backlog: Option<Backlog>,
+}
+
+/// Waiting deliveries read per key at once.
+const REFILL: i64 = 64;
+
+/// Takes a turn.
+pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Result<Answer, StoreError> {
+    let mut answer = Answer::default();
+    if let Some((reached, entries)) = &ask.flush {
+        answer.flushed = true;
+        if store::record(&pool, fence, &instance, reached, entries).await? == Fenced::LeaseLost {
+            return Ok(Answer { lease_is_lost: true, ..answer });
+        }
+    }
+    if let Some((state, reason, wait)) = ask.circuit
+        && store::subscriptions::record_circuit(&pool, fence, state, reason, wait).await? == Fenced::LeaseLost
+    {
+        return Ok(Answer { lease_is_lost: true, ..answer });
+    }
+    if !ask.refills.is_empty() {
+        answer.waiting = store::read_waiting(&pool, fence.subscription, &ask.refills, REFILL, ask.room.bytes).await?;
+        answer.refills = ask.refills;
+    }
+    if ask.due {
+        answer.due = Some(store::read_due(&pool, fence.subscription, ask.room).await?);
+    }
+    if let Some(dead_holds) = ask.lanes {
+        answer.lanes = Some(store::read_lanes(&pool, fence.subscription, dead_holds).await?);
+    }
+    if let Some(selection) = ask.backlog {
+        answer.backlog = Some(store::subscriptions::read_backlog(&pool, fence.subscription, &selection).await?);
+    }
+    answer.next_due = store::find_next_due(&pool, fence.subscription).await?;
+    answer.asked = true;
+    Ok(answer)
+}
+
+/// A transaction in which the functions have run, waiting for their outcomes to be recorded; `None` for an event that was not
+/// called because an earlier one of its key failed.
+pub type Called = (Transaction<'static, Postgres>, Vec<Option<Verdict>>);
+
+/// Calls a function for a batch in order of `seq`, in one transaction that stays open for the marking. After a failure,
+/// later events of the same key are not called. The lease is not looked at here: the marking is fenced, and takes back what
+/// the functions did if the lease was lost meanwhile. Locking the row instead would keep us from renewing the lease.
+pub async fn call_functions(
+    pool: PgPool,
+    schema: String,
+    function: SqlFunction,
+    arguments: Vec<Argument>,
+) -> Result<Called, StoreError> {
+    let mut transaction = store::begin(&pool).await?;
+    let call = FunctionCall {
+        schema: &schema,
+        function: &function.function,
+        statement_timeout: function.statement_timeout,
+        lock_timeout: function.lock_timeout,
+        role: function.role.as_deref(),
+    };
+    if arguments.len() > 1 && store::call_batch(&mut transaction, &call, &arguments).await?.is_some() {
+        let verdicts = arguments.iter().map(|_| Some(Verdict::delivered())).collect();
+        return Ok((transaction, verdicts));
+    }
+    let mut failed_keys: Vec<&str> = Vec::new();
+    let mut verdicts = Vec::with_capacity(arguments.len());
+    for argument in &arguments {
+        if argument.key.as_deref().is_some_and(|key| failed_keys.contains(&key)) {
+            verdicts.push(None);
+            continue;
+        }
+        let verdict = store::call_one(&mut transaction, &call, argument).await?;
+        if !verdict.is_delivered() {
+            failed_keys.extend(argument.key.as_deref());
+        }
+        verdicts.push(Some(verdict));
+    }
+    Ok((transaction, verdicts))
+}
+
+/// Records the outcomes of called functions in their own transaction, and commits both.
+pub async fn commit_functions(
+    mut transaction: Transaction<'static, Postgres>,
+    fence: Fence,
+    instance: String,
+    reached: Reached,
+    entries: Entries,
+) -> Result<Answer, StoreError> {
+    let lease_is_lost = store::record_within(&mut transaction, fence, &instance, &reached, &entries).await? == Fenced::LeaseLost;
+    if !lease_is_lost {
+        store::commit(transaction).await?;
+    }
+    Ok(Answer { lease_is_lost, flushed: true, ..Answer::default() })
+}

@@ -1,0 +1,237 @@
+//! Waking up: when every loop of this relay has nothing to do, producers are asked to ring; while one works, they are not.
+//! NOTIFY takes an instance-wide lock at commit, so an awake relay polls instead. A lost ring costs one slow poll, never an event.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::store::{BellLock, BellSession, Ring, StoreError};
+use crate::telemetry::{RelayMetrics, WakeUpSource, chain};
+
+/// What the loops see of the bell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bell {
+    /// Rises with every ring, and whenever somebody should look.
+    pub rung: u64,
+    /// Producers ring: a loop that finds nothing may sleep.
+    pub is_armed: bool,
+}
+
+/// Shared between the loops and the bell.
+pub struct WakeUp {
+    bell: watch::Sender<Bell>,
+    loops: AtomicUsize,
+    idle: AtomicUsize,
+    changed: Notify,
+    /// A person changed something.
+    control: Notify,
+}
+
+impl WakeUp {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            bell: watch::Sender::new(Bell::default()),
+            loops: AtomicUsize::new(0),
+            idle: AtomicUsize::new(0),
+            changed: Notify::new(),
+            control: Notify::new(),
+        })
+    }
+
+    /// A place for one loop; it counts until it is dropped.
+    pub fn seat(self: &Arc<Self>) -> Seat {
+        self.loops.fetch_add(1, Ordering::SeqCst);
+        self.changed.notify_one();
+        Seat { shared: Arc::clone(self), bell: self.bell.subscribe(), is_idle: false }
+    }
+
+    /// Returns when a person changed something.
+    pub async fn control(&self) {
+        self.control.notified().await;
+    }
+
+    fn everybody_is_idle(&self) -> bool {
+        self.idle.load(Ordering::SeqCst) >= self.loops.load(Ordering::SeqCst)
+    }
+
+    fn ring(&self, is_armed: bool) {
+        self.bell.send_modify(|bell| *bell = Bell { rung: bell.rung + 1, is_armed });
+    }
+
+    fn answer(&self, ring: Ring) {
+        if ring != Ring::Events {
+            self.control.notify_one();
+        }
+    }
+}
+
+/// One loop's place at the bell.
+pub struct Seat {
+    shared: Arc<WakeUp>,
+    bell: watch::Receiver<Bell>,
+    is_idle: bool,
+}
+
+impl Seat {
+    /// Says whether this loop has nothing to do.
+    pub fn set_idle(&mut self, is_idle: bool) {
+        if self.is_idle != is_idle {
+            self.is_idle = is_idle;
+            if is_idle {
+                self.shared.idle.fetch_add(1, Ordering::SeqCst);
+            } else {
+                self.shared.idle.fetch_sub(1, Ordering::SeqCst);
+            }
+            self.shared.changed.notify_one();
+        }
+    }
+
+    /// Whether producers ring.
+    pub fn is_armed(&self) -> bool {
+        self.bell.borrow().is_armed
+    }
+
+    /// Returns when the bell rang or was armed since it was last looked at.
+    pub async fn changed(&mut self) {
+        if self.bell.changed().await.is_err() {
+            std::future::pending::<()>().await; // the relay is going down; somebody else says so
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.set_idle(false);
+        self.shared.loops.fetch_sub(1, Ordering::SeqCst);
+        self.shared.changed.notify_one();
+    }
+}
+
+/// Serves the bell until `stop`: sleeping and waking, over lost connections.
+pub async fn serve(wake_up: Arc<WakeUp>, pool: sqlx::PgPool, stop: CancellationToken, metrics: RelayMetrics) {
+    let mut pause = RECONNECT_MIN;
+    while !stop.is_cancelled() {
+        let session = tokio::select! {
+            session = BellSession::open(&pool) => session,
+            () = stop.cancelled() => return,
+        };
+        match session {
+            Ok(mut session) => {
+                debug!("listening for wake-ups");
+                pause = RECONNECT_MIN;
+                wake_up.ring(false);
+                tokio::select! {
+                    ended = attend(&wake_up, &mut session, &metrics) => if let Err(error) = ended {
+                        warn!(error = %chain(&error), "the listening session broke, polling meanwhile");
+                    },
+                    () = stop.cancelled() => {
+                        session.unlock().await.ok(); // the session ends anyway; this only spares the producers some rings
+                        return;
+                    }
+                }
+            }
+            Err(StoreError::Refused(why)) => {
+                warn!(reason = why, "wake-ups do not work here, polling instead");
+                pause = RECONNECT_MAX;
+            }
+            Err(error) => info!(error = %chain(&error), "could not listen for wake-ups, polling meanwhile"),
+        }
+        wake_up.ring(false);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(RECONNECT_MAX),
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+const RECONNECT_MIN: Duration = Duration::from_millis(100);
+const RECONNECT_MAX: Duration = Duration::from_secs(30);
+/// How long a silent session is believed.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between tries to take the bell while a writer that skipped it is in flight.
+const LOCK_RETRY_MIN: Duration = Duration::from_millis(5);
+const LOCK_RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// One listening session, until it breaks.
+async fn attend(wake_up: &WakeUp, session: &mut BellSession, metrics: &RelayMetrics) -> Result<(), StoreError> {
+    loop {
+        stay_awake(wake_up, session).await?;
+        let Some(lock) = try_to_sleep(wake_up, session).await? else { continue };
+        // From here on producers ring. Every loop looks once more: what was committed before the lock was taken is visible now.
+        wake_up.ring(true);
+        let ring = sleep(wake_up, session).await?;
+        if lock == BellLock::Ours {
+            session.unlock().await?;
+        }
+        if ring.is_some() {
+            metrics.woken(WakeUpSource::Bell);
+        }
+        wake_up.ring(false);
+    }
+}
+
+/// While a loop works: only a person's commands are listened to.
+async fn stay_awake(wake_up: &WakeUp, session: &mut BellSession) -> Result<(), StoreError> {
+    while !wake_up.everybody_is_idle() {
+        tokio::select! {
+            ring = session.next() => {
+                let ring = ring?;
+                wake_up.answer(ring);
+                if ring != Ring::Events {
+                    wake_up.ring(false);
+                }
+            }
+            () = wake_up.changed.notified() => {}
+        }
+    }
+    Ok(())
+}
+
+/// Takes the bell, which works only when no writer that skipped it is in flight. `None`: there is work again.
+async fn try_to_sleep(wake_up: &WakeUp, session: &mut BellSession) -> Result<Option<BellLock>, StoreError> {
+    let mut pause = LOCK_RETRY_MIN;
+    while wake_up.everybody_is_idle() {
+        match session.lock().await? {
+            BellLock::NotNow => {}
+            lock => return Ok(Some(lock)),
+        }
+        // A forgotten prepared transaction can keep the bell for days: ever more slowly, up to a bound.
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LOCK_RETRY_MAX),
+            () = wake_up.changed.notified() => {}
+            ring = session.next() => wake_up.answer(ring?),
+        }
+    }
+    Ok(None)
+}
+
+/// Sleeps until a ring (`Some`) or until a loop has work of its own (`None`).
+async fn sleep(wake_up: &WakeUp, session: &mut BellSession) -> Result<Option<Ring>, StoreError> {
+    loop {
+        let ring = tokio::select! {
+            ring = session.next() => Some(ring?),
+            () = wake_up.changed.notified() => None,
+            () = tokio::time::sleep(HEARTBEAT) => {
+                // A half-open socket would be silent for ever.
+                tokio::time::timeout(HEARTBEAT_TIMEOUT, session.check()).await.map_err(|_| no_heartbeat())??;
+                continue;
+            }
+        };
+        if let Some(ring) = ring {
+            wake_up.answer(ring);
+            return Ok(Some(ring));
+        }
+        if !wake_up.everybody_is_idle() {
+            return Ok(None);
+        }
+    }
+}
+
+fn no_heartbeat() -> StoreError {
+    StoreError::query("hear from the listening session")(sqlx::Error::PoolTimedOut)
+}

@@ -1,0 +1,321 @@
+//! Whether all is well: a pure judgement of what the store counted. Every complaint says what to run next.
+//! Reads nothing and knows no clock; ages come with the stats.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::store::status::{HandlerStats, Stats};
+
+/// Without a live lease for longer, a handler is not merely changing hands.
+const UNOWNED_BOUND: Duration = Duration::from_secs(60);
+
+/// A relay that was silent for longer has died: it says that it lives several times within a lease.
+const SILENCE_BOUND: Duration = Duration::from_secs(60);
+
+/// Older unfinished events mean that a handler falls behind.
+const LAG_BOUND: Duration = Duration::from_secs(300);
+
+/// How bad it is; the worst complaint decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    Ok,
+    Warning,
+    Critical,
+}
+
+/// The judgement and what it rests on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StatusVerdict {
+    pub level: Level,
+    /// The worst first, then by handler.
+    pub reasons: Vec<Complaint>,
+}
+
+/// One thing that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Complaint {
+    pub level: Level,
+    /// `None`: it concerns all of them.
+    pub handler: Option<String>,
+    pub text: String,
+    /// The command to run next.
+    pub command: String,
+}
+
+/// A handler's state in one word; the first that applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HandlerState {
+    Paused,
+    NoOwner,
+    CircuitOpen,
+    Lagging,
+    Ok,
+}
+
+impl StatusVerdict {
+    /// The outbox could not be looked at.
+    pub fn unreachable(why: String) -> Self {
+        let complaint =
+            Complaint { level: Level::Critical, handler: None, text: why, command: "outboxd check --connect".to_owned() };
+        Self::of(vec![complaint])
+    }
+
+    fn of(mut reasons: Vec<Complaint>) -> Self {
+        // Stable: within a level the order of the handlers stays.
+        reasons.sort_by_key(|complaint| std::cmp::Reverse(complaint.level));
+        let level = reasons.first().map_or(Level::Ok, |worst| worst.level);
+        Self { level, reasons }
+    }
+}
+
+/// Judges what was counted.
+pub fn judge(stats: &Stats) -> StatusVerdict {
+    let has_relay = stats.relays.iter().any(|relay| is_alive(relay.silent));
+    let mut reasons = Vec::new();
+    if !has_relay {
+        reasons.push(Complaint {
+            level: Level::Critical,
+            handler: None,
+            text: "no relay is running: nothing is delivered".to_owned(),
+            command: "outboxd run".to_owned(),
+        });
+    }
+    for handler in &stats.handlers {
+        judge_handler(handler, has_relay, &mut reasons);
+    }
+    StatusVerdict::of(reasons)
+}
+
+/// Whether a relay that was silent for so long is still thought to live.
+pub fn is_alive(silent: Duration) -> bool {
+    silent <= SILENCE_BOUND
+}
+
+/// The state of one handler.
+pub fn handler_state(handler: &HandlerStats) -> HandlerState {
+    if handler.paused.is_some() {
+        HandlerState::Paused
+    } else if handler.unowned.is_some() {
+        HandlerState::NoOwner
+    } else if handler.circuit.is_some() {
+        HandlerState::CircuitOpen
+    } else if is_lagging(handler) {
+        HandlerState::Lagging
+    } else {
+        HandlerState::Ok
+    }
+}
+
+fn judge_handler(handler: &HandlerStats, has_relay: bool, reasons: &mut Vec<Complaint>) {
+    let name = &handler.handler;
+    let mut complain = |level, text: String, command: String| {
+        reasons.push(Complaint { level, handler: Some(name.clone()), text, command });
+    };
+    if let Some(unowned) = handler.unowned.filter(|unowned| *unowned > UNOWNED_BOUND && handler.paused.is_none()) {
+        // With a relay running, it is the configuration of that one that does not have the handler.
+        let command = if has_relay { "outboxd check" } else { "outboxd run" };
+        let whole = if handler.partitions > 1 { "a partition" } else { "it" };
+        complain(Level::Critical, format!("no relay has owned {whole} for {}", whole_seconds(unowned)), command.to_owned());
+    }
+    if let Some(paused) = &handler.paused {
+        let by = paused.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+        let reason = paused.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        complain(Level::Warning, format!("paused{by} since {}{reason}", paused.since), format!("outboxd handlers resume {name}"));
+    }
+    if let Some(circuit) = &handler.circuit {
+        let since = circuit.since.map(|since| format!(" since {since}")).unwrap_or_default();
+        let reason = circuit.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        complain(Level::Warning, format!("its circuit is open{since}{reason}"), "outboxd check --connect".to_owned());
+    }
+    if handler.dead > 0 {
+        let plural = if handler.dead == 1 { "" } else { "s" };
+        complain(
+            Level::Warning,
+            format!("{} dead letter{plural}", handler.dead),
+            format!("outboxd dead-letters list --handler {name}"),
+        );
+    }
+    if let Some(oldest) = handler.oldest_unfinished.filter(|_| is_lagging(handler)) {
+        complain(
+            Level::Warning,
+            format!("its oldest unfinished event is {} old", whole_seconds(oldest)),
+            "outboxd status --watch".to_owned(),
+        );
+    }
+}
+
+fn is_lagging(handler: &HandlerStats) -> bool {
+    handler.oldest_unfinished.is_some_and(|oldest| oldest > LAG_BOUND)
+}
+
+fn whole_seconds(duration: Duration) -> String {
+    crate::settings::describe_duration(Duration::from_secs(duration.as_secs()))
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        })
+    }
+}
+
+impl fmt::Display for HandlerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Paused => "paused",
+            Self::NoOwner => "no owner",
+            Self::CircuitOpen => "circuit open",
+            Self::Lagging => "lagging",
+            Self::Ok => "ok",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+    use crate::store::status::{OpenCircuit, Paused, RelayStats};
+
+    fn relay(silent: u64) -> RelayStats {
+        let at = Timestamp::from_micros(0);
+        let (id, host, version) = ("r1".to_owned(), "h".to_owned(), "1".to_owned());
+        RelayStats { id, host, pid: 1, version, started_at: at, seen_at: at, silent: Duration::from_secs(silent) }
+    }
+
+    fn handler(change: impl FnOnce(&mut HandlerStats)) -> HandlerStats {
+        let mut handler = HandlerStats {
+            handler: "billing".to_owned(),
+            kind: "webhook".to_owned(),
+            partitions: 1,
+            pending: 0,
+            pending_is_exact: true,
+            retrying: 0,
+            waiting: 0,
+            dead: 0,
+            oldest_unfinished: None,
+            last_failure: None,
+            paused: None,
+            circuit: None,
+            owners: vec!["r1".to_owned()],
+            unowned: None,
+        };
+        change(&mut handler);
+        handler
+    }
+
+    fn unowned(handler: &mut HandlerStats, seconds: u64) {
+        handler.unowned = Some(Duration::from_secs(seconds));
+    }
+
+    fn pause(handler: &mut HandlerStats) {
+        handler.paused =
+            Some(Paused { since: Timestamp::from_micros(0), by: Some("ann".to_owned()), reason: Some("moving".to_owned()) });
+    }
+
+    fn open_circuit(handler: &mut HandlerStats) {
+        let (state, reason) = ("half_open".to_owned(), Some("unauthorized".to_owned()));
+        handler.circuit = Some(OpenCircuit { state, since: None, reason, probe_in: None });
+    }
+
+    #[test]
+    fn the_worst_complaint_decides() {
+        use HandlerState as State;
+        use Level::{Critical, Ok, Warning};
+        let lag = |seconds| move |handler: &mut HandlerStats| handler.oldest_unfinished = Some(Duration::from_secs(seconds));
+        type Case = (&'static str, HandlerStats, u64, State, Level, Vec<&'static str>);
+        let table: Vec<Case> = vec![
+            ("all is well", handler(|_| ()), 1, State::Ok, Ok, vec![]),
+            ("busy, not behind", handler(|h| h.pending = 9_000), 1, State::Ok, Ok, vec![]),
+            ("retrying is normal", handler(|h| h.retrying = 3), 1, State::Ok, Ok, vec![]),
+            ("changing hands", handler(|h| unowned(h, 60)), 1, State::NoOwner, Ok, vec![]),
+            (
+                "abandoned",
+                handler(|h| unowned(h, 61)),
+                1,
+                State::NoOwner,
+                Critical,
+                vec!["no relay has owned it for 1m 1s -> outboxd check"],
+            ),
+            (
+                "paused and unowned is a person's will",
+                handler(|h| {
+                    unowned(h, 600);
+                    pause(h);
+                }),
+                1,
+                State::Paused,
+                Warning,
+                vec!["paused by ann since 1970-01-01T00:00:00.000000Z: moving -> outboxd handlers resume billing"],
+            ),
+            (
+                "no relay",
+                handler(|_| ()),
+                61,
+                State::Ok,
+                Critical,
+                vec!["no relay is running: nothing is delivered -> outboxd run"],
+            ),
+            (
+                "no relay, and dead letters: the worst comes first",
+                handler(|h| {
+                    h.dead = 1;
+                    unowned(h, 100);
+                }),
+                100,
+                State::NoOwner,
+                Critical,
+                vec![
+                    "no relay is running: nothing is delivered -> outboxd run",
+                    "no relay has owned it for 1m 40s -> outboxd run",
+                    "1 dead letter -> outboxd dead-letters list --handler billing",
+                ],
+            ),
+            (
+                "dead letters",
+                handler(|h| h.dead = 2),
+                1,
+                State::Ok,
+                Warning,
+                vec!["2 dead letters -> outboxd dead-letters list --handler billing"],
+            ),
+            (
+                "circuit open",
+                handler(open_circuit),
+                1,
+                State::CircuitOpen,
+                Warning,
+                vec!["its circuit is open: unauthorized -> outboxd check --connect"],
+            ),
+            ("five minutes are no lag yet", handler(lag(300)), 1, State::Ok, Ok, vec![]),
+            (
+                "lagging",
+                handler(lag(301)),
+                1,
+                State::Lagging,
+                Warning,
+                vec!["its oldest unfinished event is 5m 1s old -> outboxd status --watch"],
+            ),
+        ];
+        for (name, handler, silent, state, level, reasons) in table {
+            assert_eq!(handler_state(&handler), state, "{name}");
+            let verdict = judge(&Stats { handlers: vec![handler], relays: vec![relay(silent)] });
+            let told: Vec<_> = verdict.reasons.iter().map(|reason| format!("{} -> {}", reason.text, reason.command)).collect();
+            assert_eq!((verdict.level, told), (level, reasons.into_iter().map(str::to_owned).collect()), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_outbox_without_relays_is_critical_even_without_handlers() {
+        assert_eq!(judge(&Stats { handlers: vec![], relays: vec![] }).level, Level::Critical);
+        assert_eq!(judge(&Stats { handlers: vec![], relays: vec![relay(5)] }).level, Level::Ok);
+        assert_eq!(StatusVerdict::unreachable("nobody answers".to_owned()).level, Level::Critical);
+    }
+}

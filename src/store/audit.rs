@@ -1,0 +1,44 @@
+//! The audit: who did what to which deliveries or handlers, and why. Written in the transaction in which it is done.
+//! Never changed afterwards.
+
+use sqlx::PgConnection;
+
+use super::StoreError;
+
+/// One act of a person.
+#[derive(Debug, Clone)]
+pub struct AuditEntry<'a> {
+    pub actor: &'a str,
+    /// `replay`, `discard`, `pause`, `resume` or `forget`.
+    pub action: &'static str,
+    pub handler: Option<&'a str>,
+    /// What was asked for, as a JSON object.
+    pub filter: &'a str,
+    /// How many rows it changed.
+    pub affected: u64,
+    pub reason: Option<&'a str>,
+}
+
+/// Notes one act.
+pub async fn record_audit(connection: &mut PgConnection, entry: &AuditEntry<'_>) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/insert_audit.sql"))
+        .bind(entry.actor)
+        .bind(entry.action)
+        .bind(entry.handler)
+        .bind(entry.filter)
+        .bind(entry.affected.cast_signed())
+        .bind(entry.reason)
+        .execute(connection)
+        .await
+        .map_err(StoreError::query("record the audit"))?;
+    Ok(())
+}
+
+/// What a person has confirmed is not cut off half-way; until the end of the transaction.
+pub(super) async fn lift_statement_timeout(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/lift_statement_timeout.sql"))
+        .execute(connection)
+        .await
+        .map_err(StoreError::query("lift the statement timeout"))?;
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! The bell: LISTEN, and the lock that decides whether producers ring it.
+//! Only ever a hint; the poll is the truth.
+
+use sqlx::postgres::{PgListener, PgPool};
+
+use super::StoreError;
+
+/// Who, if anybody, makes producers ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BellLock {
+    /// We hold the lock.
+    Ours,
+    /// Another relay holds it; its bell wakes us, too.
+    AnotherRelay,
+    /// A writer that skipped the bell is still in flight.
+    NotNow,
+}
+
+/// The listening session.
+pub struct BellSession(PgListener);
+
+/// What a notification asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ring {
+    /// Events were recorded.
+    Events,
+    /// A person changed something: pauses, replays.
+    Control,
+    /// The connection was lost and made anew: anything may have happened.
+    Reconnected,
+}
+
+impl BellSession {
+    /// Listens, and proves that the session is our own: behind a transaction pooler LISTEN is swallowed.
+    pub async fn open(pool: &PgPool) -> Result<Self, StoreError> {
+        let error = || StoreError::query("listen for wake-ups");
+        let channel: String =
+            sqlx::query_scalar(include_str!("sql/read_bell_channel.sql")).fetch_one(pool).await.map_err(error())?;
+        let mut listener = PgListener::connect_with(pool).await.map_err(error())?;
+        listener.listen(&channel).await.map_err(error())?;
+        let mut session = Self(listener);
+        session.check().await?;
+        Ok(session)
+    }
+
+    /// Whether the session still listens; finds half-open sockets, too. Bounded by the statement timeout of the caller.
+    pub async fn check(&mut self) -> Result<(), StoreError> {
+        let is_listening: bool = sqlx::query_scalar(include_str!("sql/check_listening.sql"))
+            .fetch_one(&mut self.0)
+            .await
+            .map_err(StoreError::query("check the listening session"))?;
+        if is_listening {
+            return Ok(());
+        }
+        Err(StoreError::Refused(
+            "the server swallows LISTEN, as poolers in transaction mode do; connect directly, or set relay.wake_up = \"poll\""
+                .to_owned(),
+        ))
+    }
+
+    /// Tries to make producers ring from now on.
+    pub async fn lock(&mut self) -> Result<BellLock, StoreError> {
+        let error = || StoreError::query("take the bell");
+        if sqlx::query_scalar(include_str!("sql/lock_bell.sql")).fetch_one(&mut self.0).await.map_err(error())? {
+            return Ok(BellLock::Ours);
+        }
+        let theirs: bool =
+            sqlx::query_scalar(include_str!("sql/find_bell_holder.sql")).fetch_one(&mut self.0).await.map_err(error())?;
+        Ok(if theirs { BellLock::AnotherRelay } else { BellLock::NotNow })
+    }
+
+    /// Producers may skip the bell again.
+    pub async fn unlock(&mut self) -> Result<(), StoreError> {
+        sqlx::query(include_str!("sql/unlock_bell.sql"))
+            .execute(&mut self.0)
+            .await
+            .map_err(StoreError::query("release the bell"))?;
+        Ok(())
+    }
+
+    /// Waits for the next ring. Rings that came together are one.
+    pub async fn next(&mut self) -> Result<Ring, StoreError> {
+        let first = self.0.try_recv().await.map_err(StoreError::query("wait for a wake-up"))?;
+        let Some(first) = first else { return Ok(Ring::Reconnected) };
+        let mut is_control = first.payload() == CONTROL;
+        while let Some(another) = self.0.next_buffered() {
+            is_control |= another.payload() == CONTROL;
+        }
+        Ok(if is_control { Ring::Control } else { Ring::Events })
+    }
+}
+
+/// Payload of a ring by a person's command.
+const CONTROL: &str = "control";
+
+/// Rings the bell on behalf of a person: whoever listens looks at once.
+pub async fn ring_control<'e>(executor: impl sqlx::PgExecutor<'e>) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/ring_control.sql"))
+        .bind(CONTROL)
+        .execute(executor)
+        .await
+        .map_err(StoreError::query("wake the relay"))?;
+    Ok(())
+}

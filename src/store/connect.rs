@@ -1,0 +1,135 @@
+//! Connections: every one has our schema in its search_path, an application name, timeouts and keep-alives.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, Row};
+
+use super::{Incarnation, StoreError};
+
+/// Notices that the server behind the address is another one than before: after a failover, positions in memory mean nothing.
+/// Every new connection reports here before it is used.
+#[derive(Debug, Default)]
+pub struct ServerWatch {
+    last: Mutex<Option<Incarnation>>,
+    generation: AtomicU64,
+}
+
+impl ServerWatch {
+    /// Rises when a new connection finds another server.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    async fn meet(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let row = sqlx::query(include_str!("sql/meet_server.sql")).fetch_one(connection).await?;
+        let Some(timeline) = row.try_get::<Option<String>, _>(1)? else {
+            return Err(sqlx::Error::Configuration("the server is a standby; outboxd needs the primary".into()));
+        };
+        let met = Incarnation { system_identifier: row.try_get(0)?, timeline };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_some_and(|last| *last != met) {
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
+        *last = Some(met);
+        Ok(())
+    }
+}
+
+/// How to connect.
+#[derive(Debug, Clone)]
+pub struct Options<'a> {
+    pub url: &'a str,
+    /// Schema of the outbox; letters, digits and underscores, checked by the configuration.
+    pub schema: &'a str,
+    /// Shown in `pg_stat_activity`, for example `outboxd relay`.
+    pub application_name: &'a str,
+    pub max_connections: u32,
+    pub connect_timeout: Duration,
+    pub statement_timeout: Duration,
+    pub lock_timeout: Duration,
+}
+
+impl Options<'_> {
+    /// The options as the driver wants them.
+    pub fn to_connect_options(&self) -> Result<PgConnectOptions, StoreError> {
+        let options: PgConnectOptions = self.url.parse().map_err(StoreError::Address)?;
+        // A statement that takes long is told by what waits for it; its text in the log would help nobody.
+        Ok(options.disable_statement_logging().application_name(self.application_name).options([
+            ("search_path", format!("{},pg_catalog,public", self.schema)),
+            ("statement_timeout", self.statement_timeout.as_millis().to_string()),
+            ("lock_timeout", self.lock_timeout.as_millis().to_string()),
+            ("idle_in_transaction_session_timeout", "60000".to_owned()),
+            ("default_transaction_isolation", "read committed".to_owned()),
+            ("timezone", "UTC".to_owned()),
+            // Both are for long statements. Ours are short and many, and estimated as long: a poll would compile and fork for ever.
+            ("jit", "off".to_owned()),
+            ("max_parallel_workers_per_gather", "0".to_owned()),
+            ("tcp_keepalives_idle", "10".to_owned()),
+            ("tcp_keepalives_interval", "5".to_owned()),
+            ("tcp_keepalives_count", "3".to_owned()),
+        ]))
+    }
+}
+
+/// Opens a pool and proves that the server answers.
+pub async fn connect(options: &Options<'_>) -> Result<PgPool, StoreError> {
+    open(options, None).await
+}
+
+/// Opens a pool whose every connection must be to a primary, and tells `watch` which server it met.
+pub async fn connect_watched(options: &Options<'_>, watch: Arc<ServerWatch>) -> Result<PgPool, StoreError> {
+    open(options, Some(watch)).await
+}
+
+async fn open(options: &Options<'_>, watch: Option<Arc<ServerWatch>>) -> Result<PgPool, StoreError> {
+    let connect_options = options.to_connect_options()?;
+    let server =
+        format!("{}:{}/{}", connect_options.get_host(), connect_options.get_port(), connect_options.get_database().unwrap_or(""));
+    if let Err(cause) = try_once(&connect_options, options.connect_timeout).await {
+        return Err(StoreError::Connect { server, hint: hint(&cause), cause });
+    }
+    PgPoolOptions::new()
+        .max_connections(options.max_connections)
+        .acquire_timeout(options.connect_timeout)
+        .max_lifetime(None)
+        .idle_timeout(Some(Duration::from_secs(300)))
+        .after_connect(move |connection, _| {
+            let watch = watch.clone();
+            Box::pin(async move {
+                match watch {
+                    Some(watch) => watch.meet(connection).await,
+                    None => Ok(()),
+                }
+            })
+        })
+        .connect_with(connect_options)
+        .await
+        .map_err(|cause| StoreError::Connect { server, hint: hint(&cause), cause })
+}
+
+/// The pool tries a refused connection again until its timeout and then knows only that: nobody would learn why, and late.
+async fn try_once(options: &PgConnectOptions, timeout: Duration) -> Result<(), sqlx::Error> {
+    let connection = tokio::time::timeout(timeout, PgConnection::connect_with(options));
+    connection.await.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await
+}
+
+fn hint(cause: &sqlx::Error) -> &'static str {
+    match cause {
+        sqlx::Error::Database(error) => match error.code().as_deref() {
+            Some("28P01") => ": the password is wrong; check database.url or PGPASSWORD",
+            Some("28000") => ": this user may not connect; does it exist, and does pg_hba.conf let it in?",
+            Some("3D000") => ": there is no such database; create it first",
+            Some("53300") => ": all its connections are in use; lower database.max_connections or raise max_connections there",
+            Some("57P03") => ": it is starting up or shutting down; try again",
+            _ => "",
+        },
+        sqlx::Error::Io(_) => ": nobody answers there; is the server running, and are host and port right?",
+        sqlx::Error::PoolTimedOut => " within database.connect_timeout",
+        sqlx::Error::Configuration(_) => "",
+        sqlx::Error::Tls(_) => ": the TLS handshake failed; check sslmode and sslrootcert",
+        _ => "",
+    }
+}

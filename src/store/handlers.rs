@@ -1,0 +1,189 @@
+//! Handlers as people see them: every partition taken together; held, let go and forgotten.
+//! A handler that a live relay serves is never forgotten.
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, PgPool, Row};
+
+use super::audit::lift_statement_timeout;
+use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
+use crate::domain::Timestamp;
+
+/// More handlers than anybody has.
+const MOST_HANDLERS: i64 = 1000;
+
+/// Whether a handler gets its events, the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HandlerState {
+    /// A person holds it.
+    Paused,
+    /// No live relay owns at least one of its partitions.
+    NoOwner,
+    /// The circuit breaker holds at least one of its partitions.
+    CircuitOpen,
+    Running,
+}
+
+/// A handler with all its partitions.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct HandlerRow {
+    pub name: String,
+    pub kind: String,
+    pub state: HandlerState,
+    pub partitions: u64,
+    /// Partitions with a live lease, and who has them.
+    pub owned: u64,
+    pub owners: Vec<String>,
+    pub paused_at: Option<Timestamp>,
+    pub paused_by: Option<String>,
+    pub pause_reason: Option<String>,
+    pub open_circuits: u64,
+    pub circuit_reason: Option<String>,
+    /// Events that its slowest partition has not read, counted up to 10,000.
+    pub lag: u64,
+    pub retrying: u64,
+    pub waiting: u64,
+    pub dead: u64,
+}
+
+/// What came of the wish to forget a handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forgotten {
+    /// Its subscriptions and deliveries are gone.
+    Gone { subscriptions: u64, deliveries: u64 },
+    /// Live relays own it; nothing was changed.
+    Owned(Vec<String>),
+    /// There is no such handler.
+    Unknown,
+}
+
+/// Every handler, or the one that is named.
+pub async fn read_handlers(pool: &PgPool, name: Option<&str>) -> Result<Vec<HandlerRow>, StoreError> {
+    let rows = sqlx::query(include_str!("sql/read_handlers.sql"))
+        .bind(name)
+        .bind(MOST_HANDLERS)
+        .fetch_all(pool)
+        .await
+        .map_err(StoreError::query("read the handlers"))?;
+    rows.iter().map(handler).collect::<Result<_, _>>().map_err(StoreError::query("understand the handlers"))
+}
+
+fn handler(row: &PgRow) -> Result<HandlerRow, sqlx::Error> {
+    let count = |column: &str| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
+    let mut handler = HandlerRow {
+        name: row.try_get("handler")?,
+        kind: row.try_get("kind")?,
+        state: HandlerState::Running,
+        partitions: count("partitions")?,
+        owned: count("owned")?,
+        owners: row.try_get::<Option<_>, _>("owners")?.unwrap_or_default(),
+        paused_at: row.try_get("paused_at")?,
+        paused_by: row.try_get("paused_by")?,
+        pause_reason: row.try_get("pause_reason")?,
+        open_circuits: count("open_circuits")?,
+        circuit_reason: row.try_get("circuit_reason")?,
+        lag: count("lag")?,
+        retrying: count("retrying")?,
+        waiting: count("waiting")?,
+        dead: count("dead")?,
+    };
+    handler.state = state(&handler);
+    Ok(handler)
+}
+
+fn state(handler: &HandlerRow) -> HandlerState {
+    match handler {
+        HandlerRow { paused_at: Some(_), .. } => HandlerState::Paused,
+        HandlerRow { owned, partitions, .. } if owned < partitions => HandlerState::NoOwner,
+        HandlerRow { open_circuits: 1.., .. } => HandlerState::CircuitOpen,
+        _ => HandlerState::Running,
+    }
+}
+
+/// The names of all handlers that have a subscription.
+pub async fn list_handler_names(pool: &PgPool) -> Result<Vec<String>, StoreError> {
+    sqlx::query_scalar(include_str!("sql/list_handler_names.sql"))
+        .bind(MOST_HANDLERS)
+        .fetch_all(pool)
+        .await
+        .map_err(StoreError::query("list the handlers"))
+}
+
+/// Holds a handler. `false`: it is held already, or there is none of that name; then nothing is written.
+pub async fn pause_handler(pool: &PgPool, name: &str, actor: &str, reason: &str) -> Result<bool, StoreError> {
+    let mut transaction = begin(pool).await?;
+    let paused = sqlx::query(include_str!("sql/pause_handler.sql"))
+        .bind(name)
+        .bind(actor)
+        .bind(reason)
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::query("pause the handler"))?
+        .rows_affected();
+    if paused == 0 {
+        return Ok(false);
+    }
+    note(&mut transaction, "pause", name, actor, paused, Some(reason)).await?;
+    commit(transaction).await?;
+    Ok(true)
+}
+
+/// Lets a held handler go on. `false`: it was not held, or there is none of that name; then nothing is written.
+pub async fn resume_handler(pool: &PgPool, name: &str, actor: &str) -> Result<bool, StoreError> {
+    let mut transaction = begin(pool).await?;
+    let resumed = sqlx::query(include_str!("sql/resume_handler.sql"))
+        .bind(name)
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::query("resume the handler"))?
+        .rows_affected();
+    if resumed == 0 {
+        return Ok(false);
+    }
+    note(&mut transaction, "resume", name, actor, resumed, None).await?;
+    commit(transaction).await?;
+    Ok(true)
+}
+
+/// Removes a handler that no live relay owns, with its deliveries. Its events stay; retention no longer waits for it.
+pub async fn forget_handler(pool: &PgPool, name: &str, actor: &str) -> Result<Forgotten, StoreError> {
+    let mut transaction = begin(pool).await?;
+    lift_statement_timeout(&mut transaction).await?;
+    let rows: Vec<(i32, Option<String>)> = sqlx::query_as(include_str!("sql/lock_handler.sql"))
+        .bind(name)
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(StoreError::query("look at the leases of the handler"))?;
+    if rows.is_empty() {
+        return Ok(Forgotten::Unknown);
+    }
+    let (ids, owners): (Vec<i32>, Vec<Option<String>>) = rows.into_iter().unzip();
+    let mut owners: Vec<String> = owners.into_iter().flatten().collect();
+    owners.dedup();
+    if !owners.is_empty() {
+        return Ok(Forgotten::Owned(owners));
+    }
+    let deliveries: i64 = sqlx::query_scalar(include_str!("sql/remove_handler.sql"))
+        .bind(&ids)
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(StoreError::query("forget the handler"))?;
+    let (subscriptions, deliveries) = (ids.len() as u64, deliveries.unsigned_abs());
+    note(&mut transaction, "forget", name, actor, deliveries, None).await?;
+    commit(transaction).await?;
+    Ok(Forgotten::Gone { subscriptions, deliveries })
+}
+
+/// The audit row, and the ring that tells the relays.
+async fn note(
+    connection: &mut PgConnection,
+    action: &'static str,
+    name: &str,
+    actor: &str,
+    affected: u64,
+    reason: Option<&str>,
+) -> Result<(), StoreError> {
+    let entry = AuditEntry { actor, action, handler: Some(name), filter: "{}", affected, reason };
+    record_audit(connection, &entry).await?;
+    ring_control(connection).await
+}

@@ -1,0 +1,232 @@
+//! The ledger: everything an owner learned since the last flush, written in one transaction behind one fence.
+//! A lost lease writes nothing.
+
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+
+use super::StoreError;
+use crate::domain::{DeliveryState, Outcome, Position, Reason};
+
+/// The right to write for a subscription: what a lease gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fence {
+    pub subscription: i32,
+    pub epoch: i64,
+}
+
+/// Whether a fenced write happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Fenced {
+    Written,
+    /// Another owner, or we ourselves in a later life, has the lease. Nothing was written.
+    LeaseLost,
+}
+
+/// An outcome other than a first-try success.
+#[derive(Debug, Clone)]
+pub struct RecordedOutcome {
+    pub seq: i64,
+    pub key: Option<String>,
+    pub state: DeliveryState,
+    pub attempts: u32,
+    /// Microseconds until the next attempt; `None`: there will be none by itself.
+    pub due_in_micros: Option<i64>,
+    pub status: Option<u16>,
+    pub reason: Option<Reason>,
+    pub detail: String,
+    /// Microseconds since the first attempt began; `None`: there was no attempt.
+    pub age_micros: Option<i64>,
+}
+
+/// A try that did not succeed at once.
+#[derive(Debug, Clone)]
+pub struct RecordedAttempt {
+    pub seq: i64,
+    pub attempt: u32,
+    pub duration_ms: i32,
+    pub status: Option<u16>,
+    pub ambiguous: bool,
+    pub outcome: Outcome,
+    pub reason: Reason,
+    pub detail: String,
+}
+
+/// One flush.
+#[derive(Debug, Default)]
+pub struct Entries {
+    /// First-try successes that get a row.
+    pub delivered: Vec<i64>,
+    pub outcomes: Vec<RecordedOutcome>,
+    pub attempts: Vec<RecordedAttempt>,
+}
+
+impl Entries {
+    pub fn is_empty(&self) -> bool {
+        self.delivered.is_empty() && self.outcomes.is_empty() && self.attempts.is_empty()
+    }
+}
+
+/// How far a flush moves the position.
+#[derive(Debug, Clone)]
+pub struct Reached {
+    pub position: Position,
+    /// Settled beyond the position without a row: an `int8multirange`.
+    pub done: Option<String>,
+}
+
+/// History rows per delivery above which the middle is removed.
+const ATTEMPTS_KEPT: u32 = 25;
+
+/// Writes one flush: position, markers, failures, history.
+pub async fn record(
+    pool: &PgPool,
+    fence: Fence,
+    instance: &str,
+    reached: &Reached,
+    entries: &Entries,
+) -> Result<Fenced, StoreError> {
+    if entries.outcomes.is_empty() && entries.attempts.is_empty() {
+        return record_successes(pool, fence, reached, &entries.delivered).await;
+    }
+    let mut transaction = begin(pool).await?;
+    if record_within(&mut transaction, fence, instance, reached, entries).await? == Fenced::LeaseLost {
+        return Ok(Fenced::LeaseLost); // the transaction rolls back as it is dropped
+    }
+    commit(transaction).await?;
+    Ok(Fenced::Written)
+}
+
+/// Writes one flush in a transaction of the caller.
+pub async fn record_within(
+    connection: &mut PgConnection,
+    fence: Fence,
+    instance: &str,
+    reached: &Reached,
+    entries: &Entries,
+) -> Result<Fenced, StoreError> {
+    let moved = bind_reached(sqlx::query(include_str!("sql/record_position.sql")), fence, reached)
+        .execute(&mut *connection)
+        .await
+        .map_err(StoreError::query("record the position"))?;
+    if moved.rows_affected() == 0 {
+        return Ok(Fenced::LeaseLost);
+    }
+    if !entries.delivered.is_empty() {
+        sqlx::query(include_str!("sql/insert_delivered.sql"))
+            .bind(fence.subscription)
+            .bind(&entries.delivered)
+            .execute(&mut *connection)
+            .await
+            .map_err(StoreError::query("record what was delivered"))?;
+    }
+    record_outcomes(connection, fence, &entries.outcomes).await?;
+    record_attempts(connection, fence, instance, &entries.attempts).await?;
+    Ok(Fenced::Written)
+}
+
+pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, StoreError> {
+    pool.begin().await.map_err(StoreError::query("begin a transaction"))
+}
+
+pub async fn commit(transaction: Transaction<'static, Postgres>) -> Result<(), StoreError> {
+    transaction.commit().await.map_err(StoreError::query("commit"))
+}
+
+async fn record_successes(pool: &PgPool, fence: Fence, reached: &Reached, delivered: &[i64]) -> Result<Fenced, StoreError> {
+    let query = if delivered.is_empty() {
+        bind_reached(sqlx::query(include_str!("sql/record_position.sql")), fence, reached)
+    } else {
+        bind_reached(sqlx::query(include_str!("sql/record_delivered.sql")), fence, reached).bind(delivered)
+    };
+    let written = query.execute(pool).await.map_err(StoreError::query("record what was delivered"))?;
+    Ok(if written.rows_affected() == 0 { Fenced::LeaseLost } else { Fenced::Written })
+}
+
+type Query<'q> = sqlx::query::Query<'q, Postgres, sqlx::postgres::PgArguments>;
+
+fn bind_reached<'q>(query: Query<'q>, fence: Fence, reached: &'q Reached) -> Query<'q> {
+    let Position { snapshot, low_seq, high_seq, window } = &reached.position;
+    query
+        .bind(fence.subscription)
+        .bind(fence.epoch)
+        .bind(snapshot.as_str())
+        .bind(low_seq)
+        .bind(high_seq)
+        .bind(window.as_ref().map(|window| window.snapshot.as_str()))
+        .bind(window.as_ref().map(|window| window.seq))
+        .bind(window.as_ref().map(|window| window.high_seq))
+        .bind(&reached.done)
+}
+
+async fn record_outcomes(connection: &mut PgConnection, fence: Fence, outcomes: &[RecordedOutcome]) -> Result<(), StoreError> {
+    if outcomes.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(include_str!("sql/record_outcomes.sql"))
+        .bind(fence.subscription)
+        .bind(column(outcomes, |o| o.seq))
+        .bind(column(outcomes, |o| o.state.as_str()))
+        .bind(column(outcomes, |o| o.attempts.cast_signed()))
+        .bind(column(outcomes, |o| o.due_in_micros))
+        .bind(column(outcomes, |o| o.key.clone()))
+        .bind(column(outcomes, |o| o.status.map(i32::from)))
+        .bind(column(outcomes, |o| o.reason.map(Reason::as_str)))
+        .bind(column(outcomes, |o| Some(o.detail.clone()).filter(|detail| !detail.is_empty())))
+        .bind(column(outcomes, |o| o.age_micros))
+        .execute(connection)
+        .await
+        .map_err(StoreError::query("record outcomes"))?;
+    Ok(())
+}
+
+async fn record_attempts(
+    connection: &mut PgConnection,
+    fence: Fence,
+    instance: &str,
+    attempts: &[RecordedAttempt],
+) -> Result<(), StoreError> {
+    if attempts.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(include_str!("sql/record_attempts.sql"))
+        .bind(fence.subscription)
+        .bind(instance)
+        .bind(column(attempts, |a| a.seq))
+        .bind(column(attempts, |a| a.attempt.cast_signed()))
+        .bind(column(attempts, |a| a.duration_ms))
+        .bind(column(attempts, |a| a.status.map(i32::from)))
+        .bind(column(attempts, |a| a.ambiguous))
+        .bind(column(attempts, |a| a.outcome.as_str()))
+        .bind(column(attempts, |a| a.reason.as_str()))
+        .bind(column(attempts, |a| Some(a.detail.clone()).filter(|detail| !detail.is_empty())))
+        .execute(&mut *connection)
+        .await
+        .map_err(StoreError::query("record attempts"))?;
+    let crowded: Vec<i64> = attempts.iter().filter(|a| a.attempt > ATTEMPTS_KEPT).map(|a| a.seq).collect();
+    if !crowded.is_empty() {
+        sqlx::query(include_str!("sql/trim_attempts.sql"))
+            .bind(fence.subscription)
+            .bind(crowded)
+            .execute(connection)
+            .await
+            .map_err(StoreError::query("trim the history of attempts"))?;
+    }
+    Ok(())
+}
+
+fn column<R, T>(rows: &[R], value: impl Fn(&R) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
+}
+
+/// Counts an attempt before it is made. `None`: the lease is lost.
+pub async fn count_attempt(pool: &PgPool, fence: Fence, seq: i64, key: Option<&str>) -> Result<Option<u32>, StoreError> {
+    let attempts: Option<i32> = sqlx::query_scalar(include_str!("sql/count_attempt.sql"))
+        .bind(fence.subscription)
+        .bind(fence.epoch)
+        .bind(seq)
+        .bind(key)
+        .fetch_optional(pool)
+        .await
+        .map_err(StoreError::query("count an attempt"))?;
+    Ok(attempts.map(i32::unsigned_abs))
+}

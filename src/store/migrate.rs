@@ -1,0 +1,226 @@
+//! The schema: forward-only migrations, each in its own transaction, never dropping anything.
+//! Refuses a schema that is newer than this program knows.
+
+use sha2::{Digest, Sha256};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row};
+
+use super::StoreError;
+
+/// One step of the schema.
+struct Migration {
+    version: i32,
+    name: &'static str,
+    sql: &'static str,
+}
+
+const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, name: "0001_outbox", sql: include_str!("../../migrations/0001_outbox.sql") }];
+
+/// Oldest Postgres that has what the relay needs.
+const OLDEST_SERVER: i32 = 14;
+
+/// What a run of [`migrate`] did.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Migrated {
+    /// Names of the migrations applied by this run.
+    pub applied: Vec<&'static str>,
+    pub version: i32,
+    /// Applied migrations whose text has changed since: somebody edited what had been delivered.
+    pub edited: Vec<String>,
+    /// The bound on payloads was changed to this.
+    pub max_payload: Option<i32>,
+}
+
+/// Brings the schema up to date and sets the bound on payloads, in bytes; `None` leaves it. Running it again changes nothing.
+pub async fn migrate(pool: &PgPool, schema: &str, max_payload: Option<u64>) -> Result<Migrated, StoreError> {
+    let mut connection = pool.acquire().await.map_err(StoreError::query("reach the database"))?;
+    check_server(&mut connection).await?;
+    create_schema(&mut connection, schema).await?;
+    let mut migrated = Migrated { applied: Vec::new(), version: 0, edited: Vec::new(), max_payload: None };
+    for migration in MIGRATIONS {
+        apply(&mut connection, migration, &mut migrated).await?;
+    }
+    migrated.version = current_version(&mut connection).await?.unwrap_or(0);
+    if let Some(bytes) = max_payload {
+        migrated.max_payload = set_max_payload(&mut connection, i32::try_from(bytes).unwrap_or(i32::MAX)).await?;
+    }
+    Ok(migrated)
+}
+
+/// Everything `migrate` would run on an empty database, as SQL for another tool.
+pub fn migration_script(schema: &str, max_payload: Option<u64>) -> String {
+    let mut script = format!("create schema if not exists {0};\nset search_path to {0}, pg_catalog, public;\n\n", quoted(schema));
+    script.push_str(include_str!("sql/create_migrations.sql"));
+    for migration in MIGRATIONS {
+        let Migration { version, name, sql } = migration;
+        script.push_str(&format!(
+            "\nbegin;\n\n{sql}\ninsert into migrations (version, name, checksum) values ({version}, '{name}', '{}');\n\ncommit;\n",
+            checksum(sql)
+        ));
+    }
+    if let Some(bytes) = max_payload {
+        script.push_str(&format!("\n{}", max_payload_function(i32::try_from(bytes).unwrap_or(i32::MAX))));
+    }
+    script
+}
+
+/// Fails unless the schema is exactly what this program knows; for `run` with migrating switched off.
+pub async fn check_schema(pool: &PgPool, schema: &str) -> Result<(), StoreError> {
+    let mut connection = pool.acquire().await.map_err(StoreError::query("reach the database"))?;
+    check_server(&mut connection).await?;
+    if has_schema(&mut connection, schema).await? {
+        check_search_path(&mut connection, schema).await?;
+    }
+    match current_version(&mut connection).await? {
+        None => Err(StoreError::Refused(format!("there is no outbox in schema \"{schema}\"; run \"outboxd migrate\""))),
+        Some(version) if version < newest() => Err(StoreError::Refused(format!(
+            "the outbox schema is at version {version}, {} is needed; run \"outboxd migrate\"",
+            newest()
+        ))),
+        Some(_) => Ok(()),
+    }
+}
+
+fn newest() -> i32 {
+    MIGRATIONS.last().map_or(0, |migration| migration.version)
+}
+
+async fn check_server(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let row = sqlx::query(include_str!("sql/read_server_version.sql"))
+        .fetch_one(connection)
+        .await
+        .map_err(StoreError::query("ask the server for its version"))?;
+    let (major, is_standby): (i32, bool) = (row.get(0), row.get(1));
+    if major < OLDEST_SERVER {
+        return Err(StoreError::Refused(format!("this is PostgreSQL {major}; outboxd needs {OLDEST_SERVER} or newer")));
+    }
+    if is_standby {
+        return Err(StoreError::Refused("the server is a standby; outboxd needs the primary".to_owned()));
+    }
+    Ok(())
+}
+
+async fn create_schema(connection: &mut PgConnection, schema: &str) -> Result<(), StoreError> {
+    if !has_schema(connection, schema).await? {
+        // Two relays that start together both come here; `if not exists` alone still races in the catalogue.
+        let statement = format!("create schema if not exists {}", quoted(schema));
+        run_locked(connection, &statement).await.map_err(StoreError::query("create the schema"))?;
+    }
+    check_search_path(connection, schema).await?;
+    // Looked for first: even where there is nothing to create, `if not exists` asks for the right to create, which the role
+    // of a daemon need not have.
+    if has_migrations(connection).await? {
+        return Ok(());
+    }
+    run_locked(connection, include_str!("sql/create_migrations.sql"))
+        .await
+        .map_err(StoreError::query("create the table of migrations"))
+}
+
+async fn has_schema(connection: &mut PgConnection, schema: &str) -> Result<bool, StoreError> {
+    sqlx::query_scalar(include_str!("sql/has_schema.sql"))
+        .bind(schema)
+        .fetch_one(connection)
+        .await
+        .map_err(StoreError::query("look for the schema"))
+}
+
+/// Every statement is unqualified: with another schema at the head of the path, the outbox would be made or looked for there.
+/// The server leaves a schema out of the path that the role may not use.
+async fn check_search_path(connection: &mut PgConnection, schema: &str) -> Result<(), StoreError> {
+    let current: Option<String> = sqlx::query_scalar(include_str!("sql/read_current_schema.sql"))
+        .fetch_one(connection)
+        .await
+        .map_err(StoreError::query("read the search path"))?;
+    if current.as_deref() == Some(schema) {
+        return Ok(());
+    }
+    Err(StoreError::Refused(format!(
+        "this role may not use schema \"{schema}\"; let its owner run: grant usage on schema {} to the role",
+        quoted(schema)
+    )))
+}
+
+async fn run_locked(connection: &mut PgConnection, statement: &str) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query(include_str!("sql/lock_migrations.sql")).execute(&mut *transaction).await?;
+    sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut *transaction).await?;
+    transaction.commit().await
+}
+
+async fn apply(connection: &mut PgConnection, migration: &Migration, migrated: &mut Migrated) -> Result<(), StoreError> {
+    let error = || StoreError::query("apply a migration");
+    let mut transaction = connection.begin().await.map_err(error())?;
+    sqlx::query(include_str!("sql/lock_migrations.sql")).execute(&mut *transaction).await.map_err(error())?;
+    // Read under the lock: another relay may just have applied it.
+    current_version(&mut transaction).await?;
+    let stored: Option<String> = sqlx::query_scalar(include_str!("sql/read_migration.sql"))
+        .bind(migration.version)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(error())?;
+    match stored {
+        Some(stored) if stored != checksum(migration.sql) => migrated.edited.push(migration.name.to_owned()),
+        Some(_) => {}
+        None => {
+            sqlx::raw_sql(AssertSqlSafe(migration.sql.to_owned())).execute(&mut *transaction).await.map_err(error())?;
+            sqlx::query(include_str!("sql/insert_migration.sql"))
+                .bind(migration.version)
+                .bind(migration.name)
+                .bind(checksum(migration.sql))
+                .execute(&mut *transaction)
+                .await
+                .map_err(error())?;
+            migrated.applied.push(migration.name);
+        }
+    }
+    transaction.commit().await.map_err(error())
+}
+
+/// The version in the database; `None`: there is no outbox. Refuses a newer one.
+async fn current_version(connection: &mut PgConnection) -> Result<Option<i32>, StoreError> {
+    if !has_migrations(connection).await? {
+        return Ok(None);
+    }
+    let version: Option<i32> = sqlx::query_scalar(include_str!("sql/read_schema_version.sql"))
+        .fetch_one(connection)
+        .await
+        .map_err(StoreError::query("read the version of the outbox"))?;
+    match version {
+        Some(version) if version > newest() => Err(StoreError::Refused(format!(
+            "the outbox schema is at version {version}, this outboxd knows {}; upgrade outboxd",
+            newest()
+        ))),
+        version => Ok(version),
+    }
+}
+
+async fn has_migrations(connection: &mut PgConnection) -> Result<bool, StoreError> {
+    sqlx::query_scalar(include_str!("sql/has_migrations.sql"))
+        .fetch_one(connection)
+        .await
+        .map_err(StoreError::query("look for the outbox"))
+}
+
+async fn set_max_payload(connection: &mut PgConnection, bytes: i32) -> Result<Option<i32>, StoreError> {
+    let error = || StoreError::query("set the bound on payloads");
+    let current: i32 =
+        sqlx::query_scalar(include_str!("sql/read_max_payload.sql")).fetch_one(&mut *connection).await.map_err(error())?;
+    if current == bytes {
+        return Ok(None);
+    }
+    run_locked(connection, &max_payload_function(bytes)).await.map_err(error())?;
+    Ok(Some(bytes))
+}
+
+fn max_payload_function(bytes: i32) -> String {
+    include_str!("sql/replace_max_payload.sql").replace("{bytes}", &bytes.to_string())
+}
+
+fn checksum(sql: &str) -> String {
+    Sha256::digest(sql.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

@@ -1,0 +1,90 @@
+//! Postgres: all SQL, one statement per file under `sql/`, one function per statement.
+//! Decides nothing; takes executors, so that callers own the transactions. Knows neither configuration nor handlers.
+
+mod audit;
+mod bell;
+mod connect;
+mod dead_letters;
+mod deliveries;
+pub mod events;
+mod functions;
+mod handlers;
+mod history;
+mod instances;
+mod ledger;
+mod migrate;
+mod retention;
+mod server;
+pub mod status;
+pub mod subscriptions;
+mod types;
+mod windows;
+
+pub use audit::{AuditEntry, record_audit};
+pub use bell::{BellLock, BellSession, Ring, ring_control};
+pub use connect::{Options, ServerWatch, connect, connect_watched};
+pub use dead_letters::{
+    DeadCount, DeadLetter, DeadLetterFilter, Replayed, count_dead_letters, discard_dead_letters, list_dead_letters,
+    replay_dead_letters,
+};
+pub use deliveries::{RecordedDelivery, RecordedLane, count_unfinished, find_next_due, read_due, read_lanes, read_waiting};
+pub use functions::{Argument, FunctionCall, call_batch, call_one};
+pub use handlers::{
+    Forgotten, HandlerRow, HandlerState, forget_handler, list_handler_names, pause_handler, read_handlers, resume_handler,
+};
+pub use history::{AttemptRow, EventDelivery, EventRow, read_attempts, read_event, read_event_deliveries};
+pub use instances::{Incarnation, Instance, ServerIdentity, beat, leave, read_identity, store_incarnation};
+pub use ledger::{
+    Entries, Fence, Fenced, Reached, RecordedAttempt, RecordedOutcome, begin, commit, count_attempt, record, record_within,
+};
+pub use migrate::{Migrated, check_schema, migrate, migration_script};
+pub use retention::{Removed, remove_finished};
+pub use server::{Server, describe_server, has_function};
+pub use windows::{
+    Moment, OpenedWindow, Page, Recorded, Room, Selection, WindowRead, nudge_flush, open_window, read_flush_lsn, read_page,
+    read_window,
+};
+
+/// Why the store could not do its work. The cause is in the chain.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the database address is not one; expected postgres://user:password@host:port/database")]
+    Address(#[source] sqlx::Error),
+    #[error("could not connect to Postgres at {server}{hint}")]
+    Connect {
+        server: String,
+        hint: &'static str,
+        #[source]
+        cause: sqlx::Error,
+    },
+    #[error("could not {action}")]
+    Query {
+        action: &'static str,
+        #[source]
+        cause: sqlx::Error,
+    },
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl StoreError {
+    /// Whether waiting may mend it: the server is away, starting, or full; not a wrong password.
+    pub fn is_transient(&self) -> bool {
+        let cause = match self {
+            Self::Connect { cause, .. } | Self::Query { cause, .. } => cause,
+            Self::Address(_) | Self::Refused(_) => return false,
+        };
+        match cause {
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
+            sqlx::Error::Database(error) => error
+                .code()
+                .is_some_and(|code| code.starts_with("57P") || code.starts_with("53") || code.starts_with("08") || code == "55P03"),
+            _ => false,
+        }
+    }
+
+    /// Wraps a failed statement; `action` completes "could not ...".
+    pub fn query(action: &'static str) -> impl Fn(sqlx::Error) -> Self {
+        move |cause| Self::Query { action, cause }
+    }
+}

@@ -1,0 +1,38 @@
+//! Retention: finished events leave in chunks; what anybody still owes stays.
+
+use std::time::Duration;
+
+use sqlx::{PgPool, Row};
+
+use super::StoreError;
+
+/// What one chunk did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    /// Where the next chunk begins; `None`: nothing old enough is left.
+    pub last_seq: Option<i64>,
+    pub removed: u64,
+}
+
+/// Looks at up to `rows` events after `after` that are older than `keep`, and removes those that nobody owes.
+/// `None`: another instance is removing.
+pub async fn remove_finished(pool: &PgPool, after: i64, keep: Duration, rows: u32) -> Result<Option<Removed>, StoreError> {
+    let mut transaction = super::begin(pool).await?;
+    let is_alone: bool = sqlx::query_scalar(include_str!("sql/lock_retention.sql"))
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(StoreError::query("take the retention lock"))?;
+    if !is_alone {
+        return Ok(None);
+    }
+    let row = sqlx::query(include_str!("sql/remove_finished.sql"))
+        .bind(after)
+        .bind(i64::try_from(keep.as_micros()).unwrap_or(i64::MAX))
+        .bind(i64::from(rows))
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(StoreError::query("remove finished events"))?;
+    super::commit(transaction).await?;
+    let removed = || Ok(Removed { last_seq: row.try_get(0)?, removed: row.try_get::<i64, _>(1)?.unsigned_abs() });
+    removed().map(Some).map_err(StoreError::query("understand what was removed"))
+}

@@ -1,0 +1,7 @@
+-- describe_server: what `check --connect` must know of a server before the relay may use it. Reads catalogues only, takes no lock.
+-- $1 schema of the outbox. Called by store::describe_server.
+select
+    current_setting('server_version_num')::int / 10000 as major,
+    current_setting('server_version') as version,
+    pg_is_in_recovery() as is_in_recovery,
+    to_regclass(format('%I.events', $1)) is not null as has_outbox

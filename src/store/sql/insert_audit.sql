@@ -1,0 +1,2 @@
+-- insert_audit: who did what, in the transaction in which it is done. $1 actor, $2 action, $3 handler, $4 filter, $5 how many, $6 why.
+insert into audit (actor, action, handler, filter, affected, reason) values ($1, $2, $3, $4::jsonb, $5, $6)

@@ -1,0 +1,243 @@
+//! Subscriptions and their leases: who reads for a handler, from where, and since when nobody else may.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, PgExecutor, PgPool, Row};
+
+use super::{Fence, Fenced, Selection, StoreError};
+use crate::domain::{OpenWindow, Position, Timestamp};
+
+/// A handler's partition as the database has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    pub id: i32,
+    pub handler: String,
+    pub partition: u16,
+    pub partitions: u16,
+}
+
+/// Every subscription, those of handlers that are no longer configured included.
+pub async fn list(executor: impl PgExecutor<'_>) -> Result<Vec<Subscription>, StoreError> {
+    let rows = sqlx::query(include_str!("sql/list_subscriptions.sql"))
+        .fetch_all(executor)
+        .await
+        .map_err(StoreError::query("list the subscriptions"))?;
+    let subscription = |row: &PgRow| {
+        let number = |column: usize| Ok::<_, sqlx::Error>(u16::try_from(row.try_get::<i32, _>(column)?).unwrap_or(u16::MAX));
+        Ok(Subscription { id: row.try_get(0)?, handler: row.try_get(1)?, partition: number(2)?, partitions: number(3)? })
+    };
+    rows.iter().map(subscription).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand the subscriptions"))
+}
+
+/// A subscription as the configuration wants it.
+#[derive(Debug)]
+pub struct Registration<'a> {
+    pub handler: &'a str,
+    pub kind: &'a str,
+    pub partition: u16,
+    pub partitions: u16,
+    pub selection: &'a Selection,
+    /// A new one begins before the first event, not now.
+    pub from_beginning: bool,
+}
+
+/// Keeps other relays from registering until the transaction ends.
+pub async fn lock_registration(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let locked = sqlx::query(include_str!("sql/lock_registration.sql")).execute(connection).await;
+    locked.map(drop).map_err(StoreError::query("wait for other relays that register"))
+}
+
+/// Creates a subscription if it is new, and notes what it wants.
+pub async fn register(connection: &mut PgConnection, registration: &Registration<'_>) -> Result<(), StoreError> {
+    // Two statements on purpose: the lower bound must be older than the snapshot.
+    let seq_before: i64 = sqlx::query_scalar(include_str!("sql/read_last_seq.sql"))
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(StoreError::query("read the sequence"))?;
+    sqlx::query(include_str!("sql/register_subscription.sql"))
+        .bind(registration.handler)
+        .bind(i32::from(registration.partition))
+        .bind(i32::from(registration.partitions))
+        .bind(registration.kind)
+        .bind(registration.selection.type_patterns())
+        .bind(registration.selection.aggregate_types())
+        .bind(registration.selection.headers())
+        .bind(registration.from_beginning)
+        .bind(seq_before)
+        .execute(connection)
+        .await
+        .map_err(StoreError::query("register a subscription"))?;
+    Ok(())
+}
+
+/// A lease that was just taken.
+#[derive(Debug, Clone, Copy)]
+pub struct Acquired {
+    pub subscription: i32,
+    /// Its last owner did not give it back: it may have died with events in flight.
+    pub was_abandoned: bool,
+}
+
+/// Takes free subscriptions out of `candidates`, at most `limit`.
+pub async fn acquire(
+    pool: &PgPool,
+    instance: &str,
+    lease: Duration,
+    candidates: &[i32],
+    limit: usize,
+) -> Result<Vec<Acquired>, StoreError> {
+    let rows = sqlx::query(include_str!("sql/acquire_leases.sql"))
+        .bind(instance)
+        .bind(micros(lease))
+        .bind(candidates)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(pool)
+        .await
+        .map_err(StoreError::query("acquire leases"))?;
+    let acquired = |row: &PgRow| Ok(Acquired { subscription: row.try_get(0)?, was_abandoned: row.try_get(2)? });
+    rows.iter().map(acquired).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand the leases"))
+}
+
+/// A lease that is still ours.
+#[derive(Debug, Clone, Copy)]
+pub struct Renewed {
+    pub subscription: i32,
+    pub is_paused: bool,
+}
+
+/// Renews every lease of this instance.
+pub async fn renew(pool: &PgPool, instance: &str, lease: Duration) -> Result<Vec<Renewed>, StoreError> {
+    let rows = sqlx::query(include_str!("sql/renew_leases.sql"))
+        .bind(instance)
+        .bind(micros(lease))
+        .fetch_all(pool)
+        .await
+        .map_err(StoreError::query("renew leases"))?;
+    let renewed = |row: &PgRow| Ok(Renewed { subscription: row.try_get(0)?, is_paused: row.try_get(1)? });
+    rows.iter().map(renewed).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand the leases"))
+}
+
+/// What an owner needs to begin.
+#[derive(Debug)]
+pub struct TakenUp {
+    pub fence: Fence,
+    pub position: Position,
+    pub done: Option<String>,
+    pub is_paused: bool,
+    /// How long until the first probe, if the circuit is open.
+    pub open_circuit: Option<Duration>,
+}
+
+/// Begins (again) with a subscription that this instance owns, under a new epoch. `None`: the lease is lost.
+pub async fn take_up(pool: &PgPool, subscription: i32, instance: &str) -> Result<Option<TakenUp>, StoreError> {
+    let row = sqlx::query(include_str!("sql/take_up_subscription.sql"))
+        .bind(subscription)
+        .bind(instance)
+        .fetch_optional(pool)
+        .await
+        .map_err(StoreError::query("take up a subscription"))?;
+    row.map(|row| taken_up(&row, subscription)).transpose().map_err(StoreError::query("understand a subscription"))
+}
+
+fn taken_up(row: &PgRow, subscription: i32) -> Result<TakenUp, sqlx::Error> {
+    let snapshot = |text: String| text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)));
+    let high_seq: i64 = row.try_get(3)?;
+    let window = match row.try_get::<Option<String>, _>(4)? {
+        // The nearer bound of a window is not stored; the one of the position holds as well.
+        Some(text) => {
+            Some(OpenWindow { snapshot: snapshot(text)?, low_seq: high_seq, seq: row.try_get(5)?, high_seq: row.try_get(6)? })
+        }
+        None => None,
+    };
+    let position = Position { snapshot: snapshot(row.try_get(1)?)?, low_seq: row.try_get(2)?, high_seq, window };
+    let circuit: String = row.try_get(9)?;
+    let wait: Option<i64> = row.try_get(11)?;
+    Ok(TakenUp {
+        fence: Fence { subscription, epoch: row.try_get(0)? },
+        position,
+        done: row.try_get(7)?,
+        is_paused: row.try_get(8)?,
+        open_circuit: (circuit != "closed").then(|| Duration::from_micros(wait.unwrap_or(0).max(0).unsigned_abs())),
+    })
+}
+
+/// Gives a subscription back after a drain.
+pub async fn release(pool: &PgPool, fence: Fence) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/release_lease.sql"))
+        .bind(fence.subscription)
+        .bind(fence.epoch)
+        .execute(pool)
+        .await
+        .map_err(StoreError::query("release a lease"))?;
+    Ok(())
+}
+
+/// Notes what the circuit does.
+pub async fn record_circuit(
+    pool: &PgPool,
+    fence: Fence,
+    state: &'static str,
+    reason: Option<&'static str>,
+    wait: Option<Duration>,
+) -> Result<Fenced, StoreError> {
+    let written = sqlx::query(include_str!("sql/record_circuit.sql"))
+        .bind(fence.subscription)
+        .bind(fence.epoch)
+        .bind(state)
+        .bind(reason)
+        .bind(wait.map(micros))
+        .execute(pool)
+        .await
+        .map_err(StoreError::query("record the circuit"))?;
+    Ok(if written.rows_affected() == 0 { Fenced::LeaseLost } else { Fenced::Written })
+}
+
+/// The gauges of one subscription.
+#[derive(Debug, Clone, Default)]
+pub struct Backlog {
+    /// Events in the log that have no outcome, counted up to 10,000.
+    pub unread: u64,
+    /// The sequence at the position: what tells more than 10,000.
+    pub high_seq: i64,
+    pub retrying: u64,
+    pub waiting: u64,
+    pub dead: u64,
+    /// Age of the oldest event that is not finished.
+    pub oldest: Option<Duration>,
+}
+
+/// Reads the gauges of one subscription.
+pub async fn read_backlog(pool: &PgPool, subscription: i32, selection: &Selection) -> Result<Backlog, StoreError> {
+    let row = sqlx::query(include_str!("sql/read_backlog.sql"))
+        .bind(subscription)
+        .bind(selection.type_patterns())
+        .bind(selection.aggregate_types())
+        .bind(selection.headers())
+        .bind(selection.key_source())
+        .bind(selection.key_path())
+        .bind(selection.partitions())
+        .bind(selection.partition())
+        .fetch_one(pool)
+        .await
+        .map_err(StoreError::query("read the backlog"))?;
+    backlog(&row).map_err(StoreError::query("understand the backlog"))
+}
+
+fn backlog(row: &PgRow) -> Result<Backlog, sqlx::Error> {
+    let count = |column: usize| Ok::<_, sqlx::Error>(row.try_get::<i64, _>(column)?.unsigned_abs());
+    let now: Timestamp = row.try_get(7)?;
+    let oldest = [row.try_get::<Option<Timestamp>, _>(1)?, row.try_get(6)?].into_iter().flatten().min();
+    Ok(Backlog {
+        unread: count(0)?,
+        high_seq: row.try_get(2)?,
+        retrying: count(3)?,
+        waiting: count(4)?,
+        dead: count(5)?,
+        oldest: oldest.map(|oldest| now.since(oldest)),
+    })
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}

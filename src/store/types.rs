@@ -1,0 +1,47 @@
+//! Between Postgres types and ours.
+
+use std::error::Error;
+
+use sqlx::postgres::{PgRow, PgTypeInfo, PgValueRef, Postgres};
+use sqlx::{Decode, Row, Type};
+
+use crate::domain::{Notification, Timestamp};
+
+/// Microseconds between 1970 and 2000, where Postgres begins to count.
+const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
+
+impl Type<Postgres> for Timestamp {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_name("timestamptz")
+    }
+}
+
+impl<'r> Decode<'r, Postgres> for Timestamp {
+    fn decode(value: PgValueRef<'r>) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let micros = i64::from_be_bytes(value.as_bytes()?.try_into()?);
+        Ok(Self::from_micros(micros.saturating_add(POSTGRES_EPOCH)))
+    }
+}
+
+/// Columns of an event, in the order in which every reading statement returns them.
+const EVENT_COLUMNS: usize = 10;
+
+/// The notification in a row whose event columns begin at `at`; gives the index of the first column behind them.
+pub(super) fn notification(row: &PgRow, at: usize) -> Result<(Box<Notification>, usize), sqlx::Error> {
+    let notification = Notification {
+        seq: row.try_get(at)?,
+        id: row.try_get(at + 1)?,
+        event_type: row.try_get(at + 2)?,
+        aggregate_type: row.try_get(at + 3)?,
+        aggregate_id: row.try_get(at + 4)?,
+        aggregate_version: row.try_get(at + 5)?,
+        // The driver knows no text in a json column, but that is what it is, byte for byte.
+        payload: row.try_get_unchecked(at + 6)?,
+        headers: row.try_get(at + 7)?,
+        occurred_at: row.try_get(at + 8)?,
+        key: row.try_get(at + 9)?,
+        attempt: 1,
+        is_replay: false,
+    };
+    Ok((Box::new(notification), at + EVENT_COLUMNS))
+}

@@ -1,0 +1,208 @@
+//! Every metric there is: name, kind, unit, help and labels, in one list.
+//! The handles, the help on `/metrics` and `docs/metrics.md` all come from it. Never measures anything itself.
+
+use std::fmt::Write;
+
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Unit, with_recorder};
+
+use crate::domain::Reason;
+
+/// One metric, as declared.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: MetricKind,
+    pub unit: Unit,
+    /// Names of the labels; their values come from closed sets and from the configuration.
+    pub labels: &'static [&'static str],
+    /// One sentence for people.
+    pub help: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MetricKind {
+    Counter,
+    Gauge,
+    /// Upper bounds of the buckets, ascending, in the unit of the metric.
+    Histogram(&'static [f64]),
+}
+
+use MetricKind::{Counter as C, Gauge as G, Histogram as H};
+
+/// From a local function to a receiver that sits out its timeout.
+const DELIVERY_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Fine where the relay's own promise lies (a few milliseconds), coarse up to a day of retries.
+const END_TO_END_BUCKETS: &[f64] = &[
+    0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0,
+    3600.0, 21600.0, 86400.0,
+];
+
+const FLUSH_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+macro_rules! metrics {
+    ($($constant:ident = $name:literal, $kind:expr, $unit:ident, [$($label:literal),*], $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $constant: Metric =
+                Metric { name: $name, kind: $kind, unit: Unit::$unit, labels: &[$($label),*], help: $help };
+        )*
+
+        /// All of them, in the order of the documentation.
+        pub const METRICS: &[Metric] = &[$($constant,)*];
+    };
+}
+
+metrics! {
+    RELAY_INFO = "outboxd_relay_info", G, Count, ["version", "relay"], "Always 1; the version and the name of the relay.";
+    EVENTS_FETCHED = "outboxd_events_fetched_total", C, Count, ["handler"], "Events read from the log for a handler.";
+    DELIVERIES = "outboxd_deliveries_total", C, Count, ["handler", "kind", "outcome"],
+        "Attempts that ended, by outcome; delivered and duplicate are the successful ones.";
+    ATTEMPTS_FAILED = "outboxd_attempts_failed_total", C, Count, ["handler", "reason"], "Attempts that did not succeed, by reason.";
+    DELIVERY_DURATION = "outboxd_delivery_duration_seconds", H(DELIVERY_BUCKETS), Seconds, ["handler", "kind"],
+        "How long one attempt took, whatever its outcome.";
+    END_TO_END = "outboxd_end_to_end_seconds", H(END_TO_END_BUCKETS), Seconds, ["handler"],
+        "From the recording of an event to its successful delivery, retries included.";
+    PENDING_DELIVERIES = "outboxd_pending_deliveries", G, Count, ["handler", "state"],
+        "Deliveries not finished yet: ready (in the log), in_flight, retrying (due later), waiting (behind their key).";
+    OLDEST_PENDING_AGE = "outboxd_oldest_pending_age_seconds", G, Seconds, ["handler"],
+        "Age of the oldest event that a handler still has to handle; 0 when there is none.";
+    DEAD_LETTERS = "outboxd_dead_letters", G, Count, ["handler"], "Dead letters that wait for the decision of a person.";
+    DEAD_LETTERS_ADDED = "outboxd_dead_letters_total", C, Count, ["handler", "reason"], "Deliveries given up on, by reason.";
+    REPLAYED = "outboxd_replayed_total", C, Count, ["handler", "outcome"],
+        "Replayed dead letters that came to an end: delivered, or dead again.";
+    CIRCUIT_STATE = "outboxd_handler_circuit_state", G, Count, ["handler", "state"],
+        "1 for the state that the handler's circuit is in (closed, open, half_open), 0 for the others.";
+    PAUSED = "outboxd_handler_paused", G, Count, ["handler"], "1 while a person has paused the handler.";
+    CONCURRENCY = "outboxd_handler_concurrency", G, Count, ["handler"],
+        "Deliveries that may be in flight at once; less than configured after back-pressure.";
+    LEASES_HELD = "outboxd_leases_held", G, Count, [], "Subscriptions that this instance owns.";
+    LEASES_LOST = "outboxd_leases_lost_total", C, Count, [], "Leases that another instance took before they were released.";
+    LAST_READ = "outboxd_last_read_timestamp_seconds", G, Seconds, [],
+        "Unix time of the last successful read of the log; 0 before the first.";
+    DATABASE_ERRORS = "outboxd_database_errors_total", C, Count, ["operation"], "Operations on the database that failed.";
+    WAKE_UPS = "outboxd_wake_ups_total", C, Count, ["source"], "Reads after a sleep, by what ended it: the bell or the poll.";
+    FLUSH_DURATION = "outboxd_flush_duration_seconds", H(FLUSH_BUCKETS), Seconds, [],
+        "How long the transaction took that records outcomes and the position.";
+    RETENTION_REMOVED = "outboxd_retention_removed_total", C, Count, [], "Finished events removed by retention.";
+    MEMORY = "outboxd_memory_bytes", G, Bytes, [], "Bytes of events held in memory, over all handlers.";
+}
+
+/// All our metrics carry the same metadata; a recorder may filter by it.
+const METADATA: Metadata<'static> = Metadata::new("outboxd", Level::INFO, None);
+
+impl Metric {
+    /// The counter of one series, created at zero. `values` are those of `labels`, in their order.
+    pub(super) fn counter(&self, values: &[&str]) -> Counter {
+        with_recorder(|recorder| recorder.register_counter(&self.key(values), &METADATA))
+    }
+
+    /// The gauge of one series, created at zero.
+    pub(super) fn gauge(&self, values: &[&str]) -> Gauge {
+        with_recorder(|recorder| recorder.register_gauge(&self.key(values), &METADATA))
+    }
+
+    /// The histogram of one series, created empty.
+    pub(super) fn histogram(&self, values: &[&str]) -> Histogram {
+        with_recorder(|recorder| recorder.register_histogram(&self.key(values), &METADATA))
+    }
+
+    fn key(&self, values: &[&str]) -> Key {
+        debug_assert_eq!(self.labels.len(), values.len(), "{} takes the labels {:?}", self.name, self.labels);
+        let labels: Vec<Label> =
+            self.labels.iter().zip(values).map(|(label, value)| Label::new(*label, (*value).to_owned())).collect();
+        Key::from_parts(self.name, labels)
+    }
+}
+
+impl MetricKind {
+    /// The word for it in the exposition format.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+/// The page `docs/metrics.md`.
+pub fn markdown() -> String {
+    let mut page = String::from(
+        "# Metrics\n\n\
+         Served on `/metrics` in the Prometheus text format. This page is generated from `src/telemetry/metrics.rs`;\n\
+         `UPDATE_DOCS=1 cargo test --lib telemetry` writes it anew. Every series of every configured handler exists from the\n\
+         start, at zero. Labels come from closed sets: never an event id, a key, an address or the text of an error.\n\n\
+         | Name | Type | Labels | Meaning |\n|---|---|---|---|\n",
+    );
+    for metric in METRICS {
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let Metric { name, kind, help, .. } = metric;
+        writeln!(page, "| `{name}` | {} | {} | {help} |", kind.as_str(), labels.join(", ")).expect("a string takes all text");
+    }
+    page.push_str("\n## Reasons\n\nThe values of `reason`, here as in the attempts table, the logs and the command line.\n\n");
+    page.push_str("| Reason | Meaning |\n|---|---|\n");
+    for reason in failures() {
+        writeln!(page, "| `{reason}` | {} |", reason.help()).expect("a string takes all text");
+    }
+    page
+}
+
+/// The reasons that an attempt can fail for; the others have no failure to count.
+pub(super) fn failures() -> impl Iterator<Item = Reason> {
+    Reason::ALL.iter().copied().filter(|reason| is_failure(*reason))
+}
+
+pub(super) const fn is_failure(reason: Reason) -> bool {
+    !matches!(reason, Reason::Ok | Reason::Duplicate)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_say_what_they_count_in_base_units() {
+        let mut seen = HashSet::new();
+        for metric in METRICS {
+            let name = metric.name;
+            assert!(seen.insert(name), "{name} is declared twice");
+            assert!(name.starts_with("outboxd_"), "{name}");
+            assert_eq!(name.ends_with("_total"), metric.kind == MetricKind::Counter, "{name}: _total marks counters and only them");
+            match metric.unit {
+                Unit::Seconds => assert!(name.ends_with("_seconds"), "{name}"),
+                Unit::Bytes => assert!(name.ends_with("_bytes"), "{name}"),
+                Unit::Count => assert!(!name.contains("_seconds") && !name.contains("_bytes"), "{name}"),
+                other => panic!("{name}: {other:?} is not a base unit"),
+            }
+        }
+    }
+
+    #[test]
+    fn help_is_one_sentence_without_what_a_table_cannot_hold() {
+        for Metric { name, help, .. } in METRICS {
+            assert!(help.ends_with('.') && !help.contains(['|', '\n', '"', '\\']), "{name}: {help}");
+        }
+    }
+
+    #[test]
+    fn buckets_ascend() {
+        for Metric { name, kind, .. } in METRICS {
+            if let MetricKind::Histogram(buckets) = kind {
+                assert!(buckets.is_sorted_by(|a, b| a < b), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_committed_page_is_the_generated_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, markdown()).expect("docs/metrics.md can be written");
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == markdown(), "docs/metrics.md is stale; run UPDATE_DOCS=1 cargo test --lib telemetry");
+    }
+}

@@ -1,0 +1,22 @@
+//! What the relay tells about itself: metrics, logs, health.
+//! Knows the domain and nothing above it; never decides anything, and works without anybody listening.
+
+mod errors;
+mod handler_metrics;
+mod health;
+pub mod logging;
+pub mod metrics;
+mod recorder;
+mod relay_metrics;
+mod trace_context;
+
+pub use errors::chain;
+pub use handler_metrics::{Backlog, HandlerMetrics, ReplayOutcome};
+pub use health::{Health, HealthReport};
+pub use logging::{LogFormat, LoggingError};
+pub use recorder::{InstallError, Telemetry, describe};
+pub use relay_metrics::{DatabaseOperation, RelayMetrics, WakeUpSource};
+pub use trace_context::TraceParent;
+
+#[cfg(test)]
+pub(crate) use recorder::tests::local as local_telemetry;

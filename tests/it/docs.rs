@@ -1,0 +1,292 @@
+//! What the documents say, as far as a machine can tell: tests that are named exist, configurations parse, commands are
+//! understood, links lead somewhere, and statements for operators do what is written beside them.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use outboxd::app;
+use outboxd::cli::Cli;
+use outboxd::config::Environment;
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
+
+use crate::support::{NewRow, Recorder, TestDatabase, eventually, relay};
+
+const PAGES: &[&str] = &[
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "docs/guarantees.md",
+    "docs/handlers.md",
+    "docs/operations.md",
+    "docs/performance.md",
+    "docs/producers.md",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn page(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The fenced blocks of a page whose first line is exactly this.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let (mut found, mut current) = (Vec::new(), None::<(bool, String)>);
+    for line in text.lines() {
+        match (line.strip_prefix("```"), &mut current) {
+            (Some(info), None) => current = Some((info == language, String::new())),
+            (Some(_), Some(_)) => {
+                let (is_wanted, block) = current.take().expect("it was just looked at");
+                found.extend(is_wanted.then_some(block));
+            }
+            (None, Some((_, block))) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    found
+}
+
+/// The one block of its kind.
+fn block(path: &str, language: &str) -> String {
+    let mut found = blocks(&page(path), language);
+    assert_eq!(found.len(), 1, "{path} has one block `{language}`");
+    found.remove(0)
+}
+
+// ---- names of tests
+
+fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).expect("the directory can be read") {
+        let path = entry.expect("a directory can be listed").path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn names_of_tests() -> BTreeSet<String> {
+    let mut files = Vec::new();
+    ["src", "tests"].iter().for_each(|directory| rust_files(&root().join(directory), &mut files));
+    let mut names = BTreeSet::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a source can be read");
+        let mut is_next = false;
+        for line in text.lines().map(str::trim_start) {
+            is_next |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+            if let Some((_, rest)) = line.split_once("fn ").filter(|_| is_next && !line.starts_with("//")) {
+                names.extend(rest.split_once('(').map(|(name, _)| name.to_owned()));
+                is_next = false;
+            }
+        }
+    }
+    names
+}
+
+/// What stands in backticks and reads like a sentence.
+fn sentences(text: &str) -> impl Iterator<Item = &str> {
+    let is_sentence = |word: &&str| {
+        word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+            && word.matches('_').count() >= 3
+            && !word.starts_with("outboxd_")
+    };
+    text.split('`').skip(1).step_by(2).filter(is_sentence)
+}
+
+#[test]
+fn every_test_named_in_the_readme_exists() {
+    let known = names_of_tests();
+    for path in ["README.md", "docs/guarantees.md"] {
+        let text = page(path);
+        let missing: Vec<&str> = sentences(&text).filter(|name| !known.contains(*name)).collect();
+        assert!(missing.is_empty(), "{path} names tests that do not exist: {missing:#?}");
+    }
+}
+
+#[test]
+fn every_promise_names_a_test() {
+    let readme = page("README.md");
+    for number in 1..=9 {
+        let row = readme.lines().find(|line| line.starts_with(&format!("| {number} |"))).expect("nine promises");
+        assert!(sentences(row).next().is_some(), "{row}");
+    }
+    let promises = page("docs/guarantees.md");
+    let sections: Vec<&str> = promises.split("\n## ").skip(1).collect();
+    assert_eq!(sections.len(), 9);
+    for section in sections {
+        assert!(sentences(section).next().is_some() && section.contains("*Not promised"), "{section}");
+    }
+}
+
+// ---- configurations
+
+/// Has every variable, of a shape that any setting takes, and no file.
+struct AnyEnvironment;
+
+impl Environment for AnyEnvironment {
+    fn variable(&self, name: &str) -> Option<String> {
+        let text = if name == "DATABASE_URL" { "postgres://app@localhost/app" } else { "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" };
+        Some(text.to_owned())
+    }
+
+    fn read_file(&self, _: &Path) -> io::Result<String> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn directory(&self) -> &Path {
+        Path::new("")
+    }
+}
+
+#[test]
+fn the_readme_configuration_is_valid() {
+    let text = block("README.md", "toml");
+    let loaded = app::parse(&text, &AnyEnvironment).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    let names: Vec<&str> = loaded.handlers.iter().map(|(config, _)| config.name.as_str()).collect();
+    assert_eq!(names, ["billing", "stock"]);
+}
+
+#[test]
+fn every_configuration_in_the_documents_is_valid() {
+    for path in PAGES {
+        for text in blocks(&page(path), "toml") {
+            if let Err(mistakes) = app::parse(&text, &AnyEnvironment) {
+                panic!("{path}: {mistakes:#?}\n{text}");
+            }
+        }
+    }
+}
+
+// ---- commands
+
+/// The words of a line of shell, as far as the documents use it: quotes, comments, `<id>`.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+    for c in line.chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            '#' if !quoted && word.is_empty() => break,
+            ' ' if !quoted => words.extend((!word.is_empty()).then(|| std::mem::take(&mut word))),
+            _ => word.push(c),
+        }
+    }
+    words.extend((!word.is_empty()).then_some(word));
+    let id = uuid::Uuid::nil().to_string();
+    words.into_iter().map(|word| if word == "<id>" { id.clone() } else { word }).collect()
+}
+
+#[test]
+fn every_command_in_the_documents_is_understood() {
+    let mut count = 0;
+    for path in PAGES {
+        for line in blocks(&page(path), "sh").iter().flat_map(|block| block.lines()).filter(|line| line.starts_with("outboxd ")) {
+            if let Err(error) = Cli::try_parse_from(words(line)) {
+                panic!("{path}: {line}\n{error}");
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 10, "the documents show commands");
+}
+
+// ---- links
+
+/// The anchor that a heading gets.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase();
+    kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    for path in PAGES {
+        let text = page(path);
+        let here = root().join(path);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+            if link.starts_with("http") {
+                continue;
+            }
+            let (file, fragment) = link.split_once('#').map_or((link, None), |(file, fragment)| (file, Some(fragment)));
+            let target = if file.is_empty() { here.clone() } else { here.parent().expect("a page has a folder").join(file) };
+            assert!(target.exists(), "{path}: {link}");
+            if let Some(fragment) = fragment {
+                let headings = std::fs::read_to_string(&target).expect("a page can be read");
+                let is_there =
+                    headings.lines().any(|line| line.starts_with('#') && anchor(line.trim_start_matches('#')) == fragment);
+                assert!(is_there, "{path}: {link}");
+            }
+        }
+    }
+}
+
+// ---- statements
+
+/// A role that every server has and that may do nothing here; its grants go away with the database of the test.
+const ROLE: &str = "pg_monitor";
+
+async fn as_application(database: &TestDatabase) -> PgConnection {
+    let mut connection = database.connect().await;
+    connection.execute(AssertSqlSafe(format!("set role {ROLE}"))).await.expect("the test role may act as another");
+    connection
+}
+
+#[tokio::test]
+async fn the_documented_grants_are_enough_to_record_and_for_nothing_else() {
+    let database = TestDatabase::create().await;
+    let mut application = as_application(&database).await;
+    let insert = "insert into outbox.events (type, aggregate_type, aggregate_id, payload) values ('a', 'b', '1', '{}')";
+    application.execute(insert).await.expect_err("nothing is granted yet");
+
+    database.execute(&block("docs/producers.md", "sql grants").replace(" to app;", &format!(" to {ROLE};"))).await;
+
+    application.execute(insert).await.expect("the documented rights are enough");
+    // And while a relay sleeps, so that the trigger runs; and for the words about a bad row.
+    let mut sleeper = database.connect().await;
+    sleeper.execute("select pg_try_advisory_lock(outbox.bell_key())").await.expect("the bell is free");
+    application.execute(insert).await.expect("the bell rings");
+    let bad = application.execute("insert into outbox.events (type, payload) values ('', '{}')").await.expect_err("it has no type");
+    assert!(bad.to_string().contains("the event has no type"), "{bad}");
+    for more in ["select * from outbox.events", "delete from outbox.events", "select * from outbox.deliveries"] {
+        application.execute(more).await.expect_err(more);
+    }
+    let returning = format!("{insert} returning id");
+    application.execute(AssertSqlSafe(returning.clone())).await.expect_err("that reads");
+    database.execute(&format!("grant select (id) on outbox.events to {ROLE}")).await;
+    application.execute(AssertSqlSafe(returning)).await.expect("as the page says");
+    assert_eq!(database.count("events").await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_statements_take_over_a_restored_outbox() {
+    let database = TestDatabase::create().await;
+    let before = Recorder::new();
+    let first = relay(&database).handler("all", &[], before.handler()).start().expect("the relay starts");
+    let rows = (1..=20).map(|number| NewRow::new("a").of("b", 1).payload(serde_json::json!({ "n": number })));
+    database.insert_events(rows).await;
+    before.wait_for(20).await;
+    first.stop().await.expect("the relay stops");
+    // As after a restore: another cluster, and transaction numbers that this one has not reached.
+    database.execute("update incarnation set system_identifier = 1; update events set tx = '9000000000000'").await;
+    let refused = relay(&database).handler("all", &[], before.handler()).start().expect("the relay starts");
+    eventually("it is refused", || async { (!refused.is_running()).then_some(()) }).await;
+    let refusal = refused.stop().await.expect_err("another cluster");
+    assert!(refusal.to_string().contains("belong to cluster 1"), "{refusal}");
+
+    database.execute(&block("docs/operations.md", "sql restore")).await;
+    let after = Recorder::new();
+    let second = relay(&database).handler("all", &[], after.handler()).start().expect("the relay starts");
+    database.insert_event(NewRow::new("a").of("b", 1).payload(serde_json::json!({ "n": 21 }))).await;
+    after.wait_for(21).await;
+    second.stop().await.expect("the relay stops");
+
+    assert_eq!(after.numbers(), (1..=21).collect::<Vec<_>>());
+    assert_eq!(before.calls().len(), 20);
+}

@@ -1,0 +1,23 @@
+//! The integration tests: one binary, so that all of them share one private Postgres, each with a database of its own.
+//! Run them with `cargo test --test it`. `OUTBOXD_TEST_DATABASE_URL` names a server to use instead (its role must be allowed
+//! to create databases), `OUTBOXD_POSTGRES_BIN` other server programs, `OUTBOXD_TEST_KEEP=1` keeps the data of the run.
+
+mod bad_days;
+mod dead_letters;
+mod demo;
+mod docs;
+mod embedded;
+mod failures;
+mod foreign_producers;
+mod leases;
+mod migrate;
+mod migrations;
+mod outbox_table;
+mod plans;
+mod recovery;
+mod registration;
+mod soak;
+mod status;
+mod support;
+mod support_works;
+mod windows;

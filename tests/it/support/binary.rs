@@ -1,0 +1,183 @@
+//! The built binary, run as a user would: a configuration file in a directory of its own, a clean environment, captured output.
+
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use super::waiting::{DEADLINE, eventually};
+
+/// A place to run the binary in; any number of runs share the configuration.
+pub struct Binary {
+    directory: Arc<TempDir>,
+    variables: Vec<(String, String)>,
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// `None` when a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// A run that goes on. Killed when it is dropped.
+pub struct Running {
+    child: Child,
+    _directory: Arc<TempDir>, // outlives the process, not only the `Binary` that started it
+    stdout: Captured,
+    stderr: Captured,
+}
+
+struct Captured {
+    text: Arc<Mutex<String>>,
+    reading: JoinHandle<()>,
+}
+
+impl Binary {
+    /// With this `outboxd.toml`.
+    pub fn with_config(config: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(directory.path().join("outboxd.toml"), config).expect("the directory is ours");
+        Self { directory: Arc::new(directory), variables: Vec::new() }
+    }
+
+    /// A relay with short intervals and without HTTP for this database; `handlers` are its `[[handlers]]` entries.
+    pub fn relay(database_url: &str, handlers: &str) -> Self {
+        Self::with_config(&format!(
+            "[database]\nurl = \"{database_url}\"\n[http]\nlisten = \"\"\n\
+             [relay]\nlease = \"3s\"\nflush_interval = \"20ms\"\n{handlers}"
+        ))
+    }
+
+    /// Sets an environment variable for the runs that follow.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The directory that the binary runs in.
+    pub fn directory(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
+    /// Runs a command to its end.
+    pub async fn run(&self, arguments: &[&str]) -> Finished {
+        self.spawn(arguments).finish().await
+    }
+
+    /// Starts a command.
+    pub fn spawn(&self, arguments: &[&str]) -> Running {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outboxd"));
+        // Variables of the caller would change what is tested; the rest (PATH, HOME, coverage) is harmless.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG") || name.starts_with("OUTBOXD_")) {
+            command.env_remove(name);
+        }
+        command.args(arguments).current_dir(self.directory.path()).envs(self.variables.iter().cloned()).env("NO_COLOR", "1");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().expect("the binary starts");
+        let stdout = Captured::start(child.stdout.take().expect("the output is piped"));
+        let stderr = Captured::start(child.stderr.take().expect("the output is piped"));
+        Running { child, _directory: Arc::clone(&self.directory), stdout, stderr }
+    }
+}
+
+impl Running {
+    /// Ends it as a crash would, and waits until it is gone.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("the process can be killed");
+    }
+
+    /// Asks it to stop, as a service manager does.
+    pub fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    /// Asks it to stop, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        self.signal(libc::SIGINT);
+    }
+
+    /// Stops its clock (`SIGSTOP`) until `thaw`, as a stalled machine would.
+    pub fn freeze(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    fn signal(&self, signal: i32) {
+        let pid = self.child.id().expect("the process has not been waited for");
+        // SAFETY: takes two numbers; the process is our child and not yet waited for.
+        unsafe { libc::kill(pid as libc::pid_t, signal) };
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("the process has not been waited for")
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("the process is our child").is_none()
+    }
+
+    /// Waits for the end.
+    pub async fn finish(mut self) -> Finished {
+        let status: ExitStatus = match tokio::time::timeout(DEADLINE, self.child.wait()).await {
+            Ok(status) => status.expect("the process is our child"),
+            Err(_) => panic!("the process did not end; its log: {}", self.stderr()),
+        };
+        Finished { code: status.code(), stdout: self.stdout.finish().await, stderr: self.stderr.finish().await }
+    }
+
+    /// What it has written to standard output so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// What it has written to standard error so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Waits until either output contains a text, and gives the first line that does.
+    pub async fn wait_for_output(&self, text: &str) -> String {
+        let claim = format!("the output contains {text:?}");
+        eventually(&claim, || async {
+            let output = self.stdout() + &self.stderr();
+            output.lines().find(|line| line.contains(text)).map(str::to_owned)
+        })
+        .await
+    }
+}
+
+impl Captured {
+    fn start(stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(String::new()));
+        let sink = Arc::clone(&text);
+        let reading = tokio::spawn(async move {
+            let mut stream = BufReader::new(stream);
+            let mut line = Vec::new();
+            while stream.read_until(b'\n', &mut line).await.is_ok_and(|bytes| bytes > 0) {
+                sink.lock().expect("nobody panics while appending").push_str(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
+        });
+        Self { text, reading }
+    }
+
+    fn text(&self) -> String {
+        self.text.lock().expect("nobody panics while appending").clone()
+    }
+
+    async fn finish(self) -> String {
+        let Self { text, reading } = self;
+        let _ = reading.await;
+        std::mem::take(&mut *text.lock().expect("nobody panics while appending"))
+    }
+}

@@ -1,0 +1,21 @@
+//! What every integration test needs: a database, a receiver, the built binary, and waiting without sleeping.
+
+// Tests come and go; a helper that is unused for a while is no mistake.
+#![allow(dead_code, unused_imports)]
+
+mod binary;
+mod database;
+mod http;
+mod proxy;
+mod receiver;
+mod recorder;
+mod server;
+mod waiting;
+
+pub use binary::{Binary, Finished, Running};
+pub use database::{NewRow, TestDatabase};
+pub use proxy::Proxy;
+pub use receiver::{Answer, Received, Receiver};
+pub use recorder::{Recorder, number, quick, quick_handler, relay};
+pub use server::{own_server, server_url};
+pub use waiting::{DEADLINE, eventually};

@@ -1,0 +1,105 @@
+//! A TCP proxy that fails on command: for a network that breaks, in ways that neither end can be told to.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+
+/// What the proxy does with its connections, old and new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Forwards,
+    /// Takes everything, passes nothing on, closes nothing: a half-open connection.
+    Swallows,
+    /// Resets what is open and what comes.
+    Refuses,
+}
+
+/// The proxy. Ends with its value, and all of its connections with it.
+pub struct Proxy {
+    address: SocketAddr,
+    state: Arc<watch::Sender<State>>,
+    accepting: AbortHandle,
+}
+
+impl Proxy {
+    pub async fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let state = Arc::new(watch::Sender::new(State::Forwards));
+        let accepting = tokio::spawn(accept(listener, target, Arc::clone(&state))).abort_handle();
+        Self { address, state, accepting }
+    }
+
+    /// A proxy in front of the server of a `scheme://...` address, and that address through the proxy.
+    pub async fn in_front_of(url: &str) -> (Self, String) {
+        let mut url = url::Url::parse(url).expect("the address of a test is valid");
+        let host: std::net::IpAddr = url.host_str().unwrap_or_default().parse().expect("the tests use numeric addresses");
+        let proxy = Self::to((host, url.port_or_known_default().expect("the tests name the port")).into()).await;
+        url.set_port(Some(proxy.address.port())).expect("an address with a host has room for a port");
+        (proxy, url.into())
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Resets all connections and every new one, until `heal`.
+    pub fn cut(&self) {
+        self.state.send_replace(State::Refuses);
+    }
+
+    /// Goes silent without closing anything, until `heal`, which then passes on what has piled up.
+    pub fn swallow(&self) {
+        self.state.send_replace(State::Swallows);
+    }
+
+    pub fn heal(&self) {
+        self.state.send_replace(State::Forwards);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, target: SocketAddr, state: Arc<watch::Sender<State>>) {
+    let mut connections = JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        connections.spawn(connect(client, target, state.subscribe()));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn connect(client: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>) {
+    let _ = (client.set_nodelay(true), client.set_zero_linger());
+    if *state.borrow() == State::Refuses {
+        return;
+    }
+    let Ok(server) = TcpStream::connect(target).await else { return };
+    let _ = (server.set_nodelay(true), server.set_zero_linger());
+    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+    tokio::select! {
+        () = pass_on(from_client, to_server, state.clone()) => {}
+        () = pass_on(from_server, to_client, state.clone()) => {}
+        _ = async { state.wait_for(|state| *state == State::Refuses).await.map(|_| ()) } => {}
+    }
+}
+
+async fn pass_on(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut state: watch::Receiver<State>) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(bytes) = from.read(&mut buffer).await {
+        if bytes == 0 || state.wait_for(|state| *state == State::Forwards).await.is_err() {
+            return;
+        }
+        if to.write_all(&buffer[..bytes]).await.is_err() {
+            return;
+        }
+    }
+}
