@@ -2,6 +2,7 @@
 //! Installs no logging, no metrics recorder and no signal handler: those belong to the program.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -11,6 +12,7 @@ use crate::config::{Config, HandlerConfig, ProcessEnvironment};
 use crate::domain::EventFilter;
 use crate::handlers::{Built, Handler};
 use crate::settings::{Mistake, Secret};
+use crate::telemetry::{Health, HealthReport};
 
 /// Puts a relay together in code.
 ///
@@ -79,22 +81,35 @@ impl RelayBuilder {
             }
         }
         let stop = CancellationToken::new();
+        let health = Arc::new(Health::new(self.config.http.stall_after));
+        let options = ServeOptions { health: Some(Arc::clone(&health)), ..ServeOptions::default() };
         let loaded = Loaded { config: self.config, handlers: self.handlers };
-        let task = tokio::spawn(serve(loaded, ServeOptions::default(), stop.clone()));
-        Ok(EmbeddedRelay { stop, task })
+        let task = tokio::spawn(serve(loaded, options, stop.clone()));
+        Ok(EmbeddedRelay { stop, health, task })
     }
 }
 
 /// A relay that runs inside this program. Dropping it stops the relay without waiting.
 pub struct EmbeddedRelay {
     stop: CancellationToken,
+    health: Arc<Health>,
     task: JoinHandle<Result<(), ServeError>>,
 }
 
 impl EmbeddedRelay {
+    /// Asks for the end without waiting for it: nothing begins any more. [`stop`](Self::stop) waits.
+    pub fn begin_stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Whether the relay does its work, and if not, why: what `/readyz` says of the daemon.
+    pub fn health(&self) -> HealthReport {
+        self.health.report(Instant::now())
+    }
+
     /// Finishes what is in flight, records it, and ends. Also tells why the relay ended if it already had.
     pub async fn stop(mut self) -> Result<(), ServeError> {
-        self.stop.cancel();
+        self.begin_stop();
         (&mut self.task).await.unwrap_or(Ok(())) // a panic has been reported by its own task
     }
 

@@ -25,6 +25,8 @@ pub struct ServeOptions {
     pub follow_new_timeline: bool,
     /// Renders `/metrics`; `None`: the process has another recorder.
     pub telemetry: Option<Telemetry>,
+    /// Where the relay tells how it is; `None`: nobody but `/readyz` asks.
+    pub health: Option<Arc<Health>>,
 }
 
 /// Why the daemon could not run.
@@ -41,7 +43,7 @@ pub enum ServeError {
 /// Runs the daemon until `stop`.
 pub async fn serve(loaded: Loaded, options: ServeOptions, stop: CancellationToken) -> Result<(), ServeError> {
     let Loaded { config, handlers } = loaded;
-    let health = Arc::new(Health::new(config.http.stall_after));
+    let health = options.health.clone().unwrap_or_else(|| Arc::new(Health::new(config.http.stall_after)));
     // HTTP first: readiness must be able to say that the database is being waited for.
     let http = Http::start(&config, options.telemetry.clone(), Arc::clone(&health)).await?;
     let ended = relay(&config, handlers, &options, Arc::clone(&health), stop).await;

@@ -32,6 +32,7 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, CliError> {
         without_migrations: args.no_migrate,
         follow_new_timeline: args.follow_new_timeline,
         telemetry: Some(telemetry),
+        ..ServeOptions::default()
     };
     serve(loaded, options).await
 }

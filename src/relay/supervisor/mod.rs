@@ -82,7 +82,6 @@ impl Relay {
         let helpers = Helpers::start(&self.shared, &self.outbox);
         let mut supervisor = Supervisor::new(Arc::clone(&self.shared), subscriptions);
         let ended = supervisor.run(&stop).await;
-        self.shared.health.stopping();
         supervisor.drain().await;
         helpers.stop().await;
         store::leave(&self.shared.pool, &self.shared.instance.id).await.ok(); // it would be forgotten in a day anyway
