@@ -118,15 +118,15 @@ fn decode_window(rows: &[PgRow], room: Room) -> Result<WindowRead, sqlx::Error> 
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let (moment, events_at) = moment(first)?;
     let mut notifications = Vec::with_capacity(rows.len());
-    let mut matched: i64 = 0;
+    let mut bytes: i64 = 0;
     for row in rows {
         if row.try_get::<Option<i64>, _>(events_at)?.is_some() {
             let (notification, next) = types::notification(row, events_at)?;
-            matched = row.try_get(next)?;
+            bytes = row.try_get(next)?;
             notifications.push(notification);
         }
     }
-    let is_larger = matched > room.rows || matched > i64::try_from(notifications.len()).unwrap_or(i64::MAX);
+    let is_larger = notifications.len() as i64 > room.rows || bytes >= room.bytes;
     Ok(WindowRead { moment, notifications, is_larger })
 }
 
@@ -222,13 +222,14 @@ pub async fn read_page(
         .await
         .map_err(StoreError::query("read a page of the log"))?;
     let mut page = Page { notifications: Vec::with_capacity(rows.len()), read_to: window.high_seq.min(window.seq + PAGE_SPAN) };
-    let mut matched: i64 = 0;
+    let mut bytes: i64 = 0;
     for row in &rows {
         let (notification, next) = types::notification(row, 0).map_err(StoreError::query("understand the log"))?;
-        matched = row.try_get(next).map_err(StoreError::query("understand the log"))?;
+        bytes = row.try_get(next).map_err(StoreError::query("understand the log"))?;
         page.notifications.push(notification);
     }
-    let is_cut = matched >= room.rows || matched > i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    // What exactly fills the room may have been all there was: the next page will tell.
+    let is_cut = rows.len() as i64 >= room.rows || bytes >= room.bytes;
     match page.notifications.last() {
         Some(last) if is_cut => page.read_to = last.seq,
         // A stretch without rows may be a jump of the sequence: one probe instead of a thousand empty pages.

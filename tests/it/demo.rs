@@ -39,7 +39,7 @@ fn assert_gone((pid, directory): (u32, String)) {
 
 #[tokio::test]
 async fn the_demo_keeps_its_promise_and_leaves_nothing_behind() {
-    let finished = Binary::with_config("").run(&["demo", "--seconds", "6", "--json"]).await;
+    let finished = Binary::with_config("").run(&["demo", "--seconds", "6", "--fail-percent", "40", "--json"]).await;
 
     assert_promise(&tally(&finished));
     for told in ["recorded", "rolled back", "delivered", "retry in", "outage", "The promise held."] {

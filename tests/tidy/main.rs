@@ -14,8 +14,16 @@ const LONGEST: usize = 400;
 
 /// Where tasks may be started: one place per kind of life, so that a stop can wait for all of them. `app` wires and waits for
 /// what it has wired; `run` listens for signals.
-const SPAWNERS: &[&str] =
-    &["src/relay/supervisor/", "src/relay/dispatch.rs", "src/app/", "src/api/", "src/cli/run.rs", "src/cli/demo", "src/cli/bench"];
+const SPAWNERS: &[&str] = &[
+    "src/relay/supervisor/",
+    "src/relay/dispatch.rs",
+    "src/app/",
+    "src/api/",
+    "src/handlers/webhook/pool.rs",
+    "src/cli/run.rs",
+    "src/cli/demo",
+    "src/cli/bench",
+];
 
 #[test]
 fn the_rules_of_the_house_hold() {

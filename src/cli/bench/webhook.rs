@@ -1,4 +1,5 @@
-//! Signed webhooks against a bare HTTP client at the same concurrency, over the same receiver.
+//! Signed webhooks against a bare HTTP client at the same concurrency, over the same receiver: one that answers at once, which
+//! shows what the relay costs the processors, and one that takes its time, as those of this world do.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,9 +20,33 @@ use crate::config::ProcessEnvironment;
 
 const CONCURRENCY: usize = 16;
 
+/// What a receiver that does something needs for it.
+const WORK: Duration = Duration::from_millis(2);
+
 pub async fn measure(server: &Server, events: u64, rounds: usize) -> Result<Vec<Figure>, CliError> {
+    let at_once = against(server, events, rounds, Duration::ZERO).await?;
+    let working = against(server, events / 5, rounds, WORK).await?;
+    Ok(vec![
+        at_once.figure("webhooks, signed, ordered, every delivery recorded").target("0.8"),
+        working.figure("the same, receiver answers after 2 ms").target("0.8"),
+    ])
+}
+
+/// Rates, in events a second.
+struct Rates {
+    bare: f64,
+    relayed: f64,
+}
+
+impl Rates {
+    fn figure(self, name: &str) -> Figure {
+        Figure::new(name, self.relayed, "events/s").against("bare client", self.bare)
+    }
+}
+
+async fn against(server: &Server, events: u64, rounds: usize, work: Duration) -> Result<Rates, CliError> {
     let received = Arc::new(AtomicU64::new(0));
-    let address = receive(Arc::clone(&received)).await?;
+    let address = receive(Arc::clone(&received), work).await?;
     let (mut bare, mut relayed) = (vec![], vec![]);
     for _ in 0..rounds {
         bare.push(post_bare(address, events).await?);
@@ -30,14 +55,16 @@ pub async fn measure(server: &Server, events: u64, rounds: usize) -> Result<Vec<
         received.store(0, Ordering::Relaxed);
         relayed.push(drain(&outbox, address, &received, events).await?);
     }
-    let figure = Figure::new("webhooks, signed, ordered, every delivery recorded", median(relayed), "events/s");
-    Ok(vec![figure.against("bare client", median(bare)).target("0.8")])
+    Ok(Rates { bare: median(bare), relayed: median(relayed) })
 }
 
-async fn receive(received: Arc<AtomicU64>) -> Result<SocketAddr, CliError> {
+async fn receive(received: Arc<AtomicU64>, work: Duration) -> Result<SocketAddr, CliError> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(CliError::failed)?;
     let address = listener.local_addr().map_err(CliError::failed)?;
-    let count = async |State(received): State<Arc<AtomicU64>>, _: Bytes| {
+    let count = async move |State(received): State<Arc<AtomicU64>>, _: Bytes| {
+        if !work.is_zero() {
+            tokio::time::sleep(work).await;
+        }
         received.fetch_add(1, Ordering::Relaxed);
     };
     let routes = Router::new().route("/", post(count)).with_state(received);

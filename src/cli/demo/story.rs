@@ -1,5 +1,6 @@
 //! The story: one line per interesting thing, told while it happens.
-//! Follows some orders from beginning to end rather than all of them in bits, so that it can be read at any rate.
+//! Follows some orders from beginning to end rather than all of them in bits, so that it can be read at any rate; of the others it
+//! tells the trouble.
 //! Lines go through a channel: a terminal that somebody stopped must not stop the relay.
 
 use std::io::{self, IsTerminal, Write};
@@ -194,7 +195,7 @@ impl Pen {
             Fact::Delivered { entry, arrival, had_failed, was_dead } => self.delivered(&entry, arrival, had_failed, was_dead),
             Fact::Retrying { entry, attempt, cause, again_in } => {
                 let text = format!("{}, attempt {attempt}: {cause}; retry in {again_in}", entry.event_type);
-                self.is_followed(entry.order).then(|| self.entry(Ink::Yellow, entry.order, "failed", &text))
+                self.is_told(entry.order).then(|| self.entry(Ink::Yellow, entry.order, "failed", &text))
             }
             Fact::Dead { entry, cause } => {
                 let text = format!("{}: {cause}; a dead letter now, kept until a person replays or discards it", entry.event_type);
@@ -240,12 +241,18 @@ impl Pen {
             Arrival::InOrder if had_failed => (Ink::Green, " after a retry"),
             Arrival::InOrder => (Ink::Green, ""),
         };
-        let is_told = self.is_followed(entry.order) || arrival != Arrival::InOrder || (was_dead && self.may_speak());
+        let is_told = arrival != Arrival::InOrder
+            || if had_failed || was_dead { self.is_told(entry.order) } else { self.is_followed(entry.order) };
         is_told.then(|| self.entry(ink, entry.order, "delivered", &format!("{}{more}", entry.event_type)))
     }
 
     fn is_followed(&self, order: i64) -> bool {
         order % self.manner.stride() == 0
+    }
+
+    /// Trouble is worth a line whoever has it, as long as there is room for one.
+    fn is_told(&mut self, order: i64) -> bool {
+        self.is_followed(order) || self.may_speak()
     }
 
     /// Bounds the lines that are not about a followed order.

@@ -1,11 +1,13 @@
 //! `webhook`: posts each event to a URL, signed by the Standard Webhooks scheme, as plain JSON or as a CloudEvent.
-//! Reading order: `settings`, `send` (one exchange), `body`, `signature`, then `classify` (what an answer means) and `egress`.
+//! Reading order: `settings`, `send` (one exchange), `body`, `signature`, `pool` and `connect`, then `classify` (what an answer means) and `egress`.
 //! Never follows a redirect, never uses a proxy of the environment, never retries, never shows a secret.
 
 mod body;
 mod classify;
+mod connect;
 mod egress;
 mod excerpt;
+mod pool;
 mod probe;
 mod retry_after;
 mod send;
@@ -17,18 +19,23 @@ mod tls;
 mod transport;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::future::BoxFuture;
-use reqwest::header::HeaderMap;
-use url::{Host, Url};
+use hyper::Uri;
+use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderMap, HeaderValue, USER_AGENT};
+use percent_encoding::percent_decode_str;
+use url::{Position, Url};
 
 use self::body::Format;
 use self::classify::Rules;
+use self::connect::Connector;
 use self::egress::{Egress, FilteringResolver};
 use self::excerpt::Redaction;
+use self::pool::Pool;
 use self::settings::Settings;
 use super::{Built, Handler, Kind};
 use crate::domain::{Notification, Verdict};
@@ -48,9 +55,9 @@ fn build(section: &Section<'_>) -> Option<Built> {
     let settings = settings::read(section)?;
     let resolver = FilteringResolver::system(settings.egress);
     match Webhook::new(settings, resolver) {
-        Ok(webhook) => Some(Built::Handler(Arc::new(webhook))),
-        Err(error) => {
-            section.mistake("url", &format!("could not prepare an HTTP client: {}", transport::root_text(&error)));
+        Some(webhook) => Some(Built::Handler(Arc::new(webhook))),
+        None => {
+            section.mistake("url", "got a host or path that no request can be made of");
             None
         }
     }
@@ -58,11 +65,11 @@ fn build(section: &Section<'_>) -> Option<Built> {
 
 /// A receiver of events, and everything that can be prepared before the first of them.
 struct Webhook {
-    client: reqwest::Client,
-    /// Without user and password; those are among `headers`.
+    connector: Connector,
+    pool: Pool,
     url: Url,
-    /// `host:port`, for people.
-    target: String,
+    /// Path and query, as a request line has them.
+    path: Uri,
     /// What every request carries.
     headers: HeaderMap,
     signer: Signer,
@@ -71,41 +78,59 @@ struct Webhook {
     rules: Rules,
     redaction: Redaction,
     egress: Egress,
-    /// The URL names an address itself, and the egress rules forbid it.
-    is_blocked: bool,
-    resolver: FilteringResolver,
-    tls: rustls::ClientConfig,
-    connect_timeout: Duration,
     request_timeout: Duration,
     max_payload: usize,
     max_response: usize,
 }
 
 impl Webhook {
-    fn new(settings: Settings, resolver: FilteringResolver) -> Result<Self, reqwest::Error> {
-        let client = client(&settings, &resolver)?;
-        // Reqwest turns user and password of a URL into a header; once here instead of at every event.
-        let template = client.post(settings.url.clone()).headers(settings.headers).build()?;
-        Ok(Self {
-            client,
-            url: template.url().clone(),
-            target: target(template.url()),
-            headers: template.headers().clone(),
+    /// `None`: the URL is one that no request can be made of.
+    fn new(settings: Settings, resolver: FilteringResolver) -> Option<Self> {
+        let Settings { url, egress, connect_timeout, tls, .. } = settings;
+        Some(Self {
+            connector: Connector::new(&url, tls, egress, resolver, connect_timeout)?,
+            pool: Pool::default(),
+            path: url[Position::BeforePath..Position::AfterQuery].parse().ok()?,
+            headers: every_request(&url, settings.headers)?,
+            url,
             signer: settings.signer,
             format: settings.format,
             source: settings.source,
             rules: settings.rules,
             redaction: Redaction::new(&settings.hidden),
-            egress: settings.egress,
-            is_blocked: literal_address(template.url()).is_some_and(|address| !settings.egress.allows(address)),
-            resolver,
-            tls: settings.tls,
-            connect_timeout: settings.connect_timeout,
+            egress,
             request_timeout: settings.request_timeout,
             max_payload: settings.max_payload,
             max_response: settings.max_response,
         })
     }
+}
+
+/// The headers that no event changes; the host first, as picky receivers like it.
+fn every_request(url: &Url, configured: HeaderMap) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort]).ok()?);
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("outboxd/", env!("CARGO_PKG_VERSION"))));
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    if let Some(credentials) = basic_credentials(url) {
+        headers.insert(AUTHORIZATION, credentials);
+    }
+    headers.extend(configured);
+    Some(headers)
+}
+
+/// User and password of the URL, as a header.
+fn basic_credentials(url: &Url) -> Option<HeaderValue> {
+    let (user, password) = (url.username(), url.password());
+    if user.is_empty() && password.is_none() {
+        return None;
+    }
+    let mut pair: Vec<u8> = percent_decode_str(user).collect();
+    pair.push(b':');
+    pair.extend(percent_decode_str(password.unwrap_or_default()));
+    let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 impl Handler for Webhook {
@@ -120,34 +145,7 @@ impl Handler for Webhook {
 
 impl fmt::Debug for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Webhook").field("target", &self.target).field("format", &self.format).field("egress", &self.egress).finish()
-    }
-}
-
-// The pool has no bound of its own: there are never more connections than the relay has deliveries in flight.
-fn client(settings: &Settings, resolver: &FilteringResolver) -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(settings.tls.clone())
-        .user_agent(concat!("outboxd/", env!("CARGO_PKG_VERSION")))
-        .dns_resolver(resolver.clone())
-        .connect_timeout(settings.connect_timeout)
-        .pool_idle_timeout(send::POOL_IDLE_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .no_proxy()
-        .http1_only()
-        .tcp_nodelay(true)
-        .build()
-}
-
-fn target(url: &Url) -> String {
-    format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
-}
-
-fn literal_address(url: &Url) -> Option<IpAddr> {
-    match url.host()? {
-        Host::Ipv4(address) => Some(address.into()),
-        Host::Ipv6(address) => Some(address.into()),
-        Host::Domain(_) => None,
+        let target = self.connector.target();
+        f.debug_struct("Webhook").field("target", &target).field("format", &self.format).field("egress", &self.egress).finish()
     }
 }

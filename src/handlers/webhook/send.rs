@@ -1,14 +1,15 @@
 //! One exchange: a request out, an answer in, within one deadline. Never sends twice and never follows a redirect;
-//! hyper repeats a request on its own only if it took a pooled connection that was dead before the first byte was written.
+//! a request goes out again only if it met a pooled connection that was dead before its first byte was written.
 
-use std::time::Duration;
-
-use reqwest::header::{HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use reqwest::{Method, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::{Method, Request, Response};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::classify::{self, Answer, Failure};
+use super::pool::{NoAnswer, Sender};
 use super::{Webhook, body, retry_after, transport};
 use crate::domain::{Notification, Reason, Verdict};
 use crate::settings::format_bytes;
@@ -26,7 +27,7 @@ enum BodyEnd {
     /// It was longer than is read; the connection is given up.
     Cut,
     Stalled,
-    Broken(reqwest::Error),
+    Broken(hyper::Error),
 }
 
 impl Webhook {
@@ -38,19 +39,16 @@ impl Webhook {
         let now = jiff::Timestamp::now();
         let request = self.request(notification, now.as_second());
         let deadline = Instant::now() + self.request_timeout;
-        match timeout_at(deadline, self.client.execute(request)).await {
-            Ok(Ok(response)) => self.answer(response, deadline).await,
-            Ok(Err(error)) => self.failure(&error),
+        match timeout_at(deadline, self.pool.send(&self.connector, request)).await {
+            Ok(Ok((response, sender))) => self.answer(response, sender, deadline).await,
+            Ok(Err(NoAnswer::NotConnected(failed))) => classify::failed(failed.failure, failed.text),
+            Ok(Err(NoAnswer::Broken { error, sent })) => self.failure(&error, sent),
             Err(_) => self.too_late("no answer"),
         }
     }
 
     /// What needs no connection to be known.
     fn refusal(&self, notification: &Notification) -> Option<Verdict> {
-        if self.is_blocked {
-            let detail = format!("the egress rules ({}) forbid the address {}", self.egress.as_str(), self.target);
-            return Some(Verdict::handler_fault(Reason::EgressBlocked, detail));
-        }
         let bytes = notification.payload.len();
         (bytes > self.max_payload).then(|| {
             let detail = format!("the payload has {bytes} bytes, max_payload is {}", format_bytes(self.max_payload as u64));
@@ -58,7 +56,7 @@ impl Webhook {
         })
     }
 
-    fn request(&self, notification: &Notification, timestamp: i64) -> Request {
+    fn request(&self, notification: &Notification, timestamp: i64) -> Request<Full<Bytes>> {
         let mut buffer = Uuid::encode_buffer();
         let id: &str = notification.id.hyphenated().encode_lower(&mut buffer);
         let mut headers = self.headers.clone();
@@ -74,20 +72,24 @@ impl Webhook {
             let signature = self.signer.sign(id, timestamp, &body);
             headers.insert(SIGNATURE, HeaderValue::from_str(&signature).expect("a signature is printable ASCII"));
         }
-        let mut request = Request::new(Method::POST, self.url.clone());
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.path.clone();
         *request.headers_mut() = headers;
-        *request.body_mut() = Some(body.into());
         request
     }
 
-    async fn answer(&self, mut response: Response, deadline: Instant) -> Verdict {
+    async fn answer(&self, response: Response<Incoming>, sender: Sender, deadline: Instant) -> Verdict {
         let status = response.status();
         let head = self.head(&response);
-        let (body, end) = read_body(&mut response, self.max_response, deadline).await;
+        let (body, end) = read_body(response.into_body(), self.max_response, deadline).await;
+        if matches!(end, BodyEnd::Complete) {
+            self.pool.give_back(sender);
+        }
         match end {
             // A success is one only when the answer is complete; any other status speaks for itself.
             BodyEnd::Stalled if status.is_success() => self.too_late("an incomplete answer").with_status(status.as_u16()),
-            BodyEnd::Broken(error) if status.is_success() => self.failure(&error).ambiguous().with_status(status.as_u16()),
+            BodyEnd::Broken(error) if status.is_success() => self.failure(&error, true).with_status(status.as_u16()),
             end => {
                 let excerpt = match status.is_success() {
                     true => String::new(),
@@ -99,7 +101,7 @@ impl Webhook {
         }
     }
 
-    fn head(&self, response: &Response) -> Answer {
+    fn head(&self, response: &Response<Incoming>) -> Answer {
         let text = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let location = text(LOCATION).and_then(|location| self.url.join(location).ok());
         Answer {
@@ -110,38 +112,32 @@ impl Webhook {
         }
     }
 
-    fn failure(&self, error: &reqwest::Error) -> Verdict {
-        let failure = transport::failure_of(error);
-        let detail = match failure {
-            Failure::ConnectTimeout => format!("no connection to {} within {:?}", self.target, self.connect_timeout),
-            _ => format!("{}: {}", self.target, transport::root_text(error)),
-        };
-        classify::failed(failure, detail)
+    fn failure(&self, error: &hyper::Error, sent: bool) -> Verdict {
+        let detail = format!("{}: {}", self.connector.target(), transport::root_text(error));
+        classify::failed(transport::failure_of(error, sent), detail)
     }
 
     fn too_late(&self, what: &str) -> Verdict {
-        classify::failed(Failure::Timeout, format!("{what} from {} within {:?}", self.target, self.request_timeout))
+        classify::failed(Failure::Timeout, format!("{what} from {} within {:?}", self.connector.target(), self.request_timeout))
     }
 }
 
 /// Reads at most `limit` bytes and not beyond the deadline; a longer body is cut, not waited for.
-async fn read_body(response: &mut Response, limit: usize, deadline: Instant) -> (Vec<u8>, BodyEnd) {
+async fn read_body(mut answer: Incoming, limit: usize, deadline: Instant) -> (Vec<u8>, BodyEnd) {
     let mut body = Vec::new();
     loop {
-        match timeout_at(deadline, response.chunk()).await {
-            Ok(Ok(Some(chunk))) => {
+        match timeout_at(deadline, answer.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                let Ok(chunk) = frame.into_data() else { continue }; // trailers say nothing that we want to know
                 let room = limit - body.len();
                 body.extend_from_slice(&chunk[..chunk.len().min(room)]);
                 if chunk.len() > room {
                     return (body, BodyEnd::Cut);
                 }
             }
-            Ok(Ok(None)) => return (body, BodyEnd::Complete),
-            Ok(Err(error)) => return (body, BodyEnd::Broken(error)),
+            Ok(None) => return (body, BodyEnd::Complete),
+            Ok(Some(Err(error))) => return (body, BodyEnd::Broken(error)),
             Err(_) => return (body, BodyEnd::Stalled),
         }
     }
 }
-
-/// How long an idle connection is kept. Longer would meet more receivers that have closed it just now.
-pub(super) const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);

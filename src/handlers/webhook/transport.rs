@@ -1,5 +1,5 @@
 //! Reads the chain of causes of a transport error: what failed, whether the request may have left, and one sentence about it.
-//! Never prints the outer error: its text holds the URL.
+//! Never prints the outer error where there is an inner one: the inner one is what happened.
 
 use std::error::Error;
 use std::io;
@@ -9,29 +9,15 @@ use rustls::AlertDescription;
 use super::classify::Failure;
 use super::egress::ResolveError;
 
-/// What an error of reqwest was about.
-pub fn failure_of(error: &reqwest::Error) -> Failure {
-    of_chain(error, !error.is_connect())
-}
-
 /// What an error was about. `sent`: the connection stood, so the request may have left.
-pub fn of_chain(error: &(dyn Error + 'static), sent: bool) -> Failure {
-    let found = causes(error).find_map(|cause| of_cause(cause, sent));
-    match found {
-        Some(failure) => failure,
-        // Reqwest keeps its own timeout private; the only one it is given is that of connecting.
-        None if !sent && is_timeout(error) => Failure::ConnectTimeout,
-        None => Failure::Unknown { sent },
-    }
+pub fn failure_of(error: &(dyn Error + 'static), sent: bool) -> Failure {
+    let chain = std::iter::once(error).chain(causes(error));
+    chain.filter_map(|cause| of_cause(cause, sent)).next().unwrap_or(Failure::Unknown { sent })
 }
 
 /// The innermost cause, which is what happened; the outer ones only say what it prevented.
 pub fn root_text(error: &(dyn Error + 'static)) -> String {
-    causes(error).last().map_or_else(|| "unknown error".to_owned(), ToString::to_string)
-}
-
-fn is_timeout(error: &(dyn Error + 'static)) -> bool {
-    error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout)
+    causes(error).last().unwrap_or(error).to_string()
 }
 
 /// The causes of an error, without itself. An I/O error hides the error it was made of from `source`, so it is unpacked here.
@@ -147,7 +133,7 @@ mod tests {
         ];
         for (cause, sent, want) in cases {
             let text = format!("{cause:?}");
-            assert_eq!(of_chain(&Outer(cause), sent), want, "{text}");
+            assert_eq!(failure_of(&Outer(cause), sent), want, "{text}");
         }
     }
 

@@ -110,6 +110,8 @@ struct Loop {
     read_at: Instant,
     read_pause: Duration,
     last_event: Instant,
+    /// Since when it does not read on purpose.
+    held_since: Option<Instant>,
     last_flush: Instant,
     due_at: Instant,
     lanes_at: Instant,
@@ -178,6 +180,7 @@ impl Loop {
             read_at: now,
             read_pause: Duration::ZERO,
             last_event: now,
+            held_since: None,
             last_flush: now,
             due_at: now,
             lanes_at: now + LANES_INTERVAL,
@@ -268,7 +271,7 @@ impl Loop {
             timers.extend((self.reading.is_none() && self.may_read()).then_some(self.read_at));
             timers.extend((self.turn.is_none() && self.may_look_for_due()).then_some(self.due_at));
             let circuit = self.books.circuit.wait(self.books.clock()).map(|wait| now + wait);
-            let rest = self.last_event + self.shared.options.linger;
+            let rest = self.held_since.unwrap_or(self.last_event) + self.shared.options.linger;
             timers.extend([self.books.held_until, circuit, Some(rest)].into_iter().flatten().filter(|moment| *moment > now));
         }
         timers.into_iter().min().unwrap_or(now).max(now + SHORTEST_WAIT)

@@ -87,7 +87,10 @@ impl Loop {
         if is_held {
             self.shared.health.held(&self.name); // not reading on purpose is no stall
         }
-        self.seat.set_idle(is_quiet || is_held);
+        // A room that is full for a moment is no rest: arming and disarming the bell costs the database two statements each time.
+        self.held_since = is_held.then(|| self.held_since.unwrap_or(now));
+        let is_held_for_long = self.held_since.is_some_and(|since| now.duration_since(since) >= self.shared.options.linger);
+        self.seat.set_idle(is_quiet || is_held_for_long);
         if is_quiet && self.read_pause > Duration::ZERO {
             let pause = if self.seat.is_armed() { ARMED_POLL } else { self.shared.options.idle_poll_interval };
             if self.read_pause != pause {

@@ -4,18 +4,18 @@
 -- A straggler is a range of one number on purpose: of "tx = x" the planner believes, where few transactions wrote most of the
 -- log, that it finds half of it, and scans all of it on every read.
 -- $1 snapshot, $2 rows, $3 bytes, $4 type patterns, $5 aggregate types, $6 headers, $7 key source, $8 key path, $9 partitions, $10 partition.
--- Returns at least one row; `seq` is null where the window is empty; `matched` above $2 or above the rows returned: the window is larger.
+-- Returns at least one row; `seq` is null where the window is empty. More than $2 rows, or `bytes_after` of the last beyond $3: the
+-- window is larger. No count of the rows: it would make the server hold all of them before the first one leaves.
 with moment as materialized (select pg_current_snapshot() as snapshot)
 select m.snapshot::text as snapshot, s.high_seq, l.insert_lsn, l.flush_lsn, clock_timestamp() as now,
        e.seq, e.id, e.type, e.aggregate_type, e.aggregate_id, e.aggregate_version, e.payload, e.headers, e.occurred_at, e.key,
-       e.matched
+       e.bytes_after
   from moment m
  cross join lateral (select case when is_called then last_value else 0 end as high_seq from events_seq_seq) s
  cross join lateral (select (pg_current_wal_insert_lsn() - '0/0')::bigint as insert_lsn,
                             (pg_current_wal_flush_lsn() - '0/0')::bigint as flush_lsn) l
   left join lateral (
-       select w.*, headers_json::text as headers, count(*) over () as matched,
-              sum(w.payload_bytes) over (order by w.seq rows unbounded preceding) - w.payload_bytes as bytes_before
+       select w.*, headers_json::text as headers, sum(w.payload_bytes) over (order by w.seq rows unbounded preceding) as bytes_after
          from ((select seq, id, type, aggregate_type, aggregate_id, aggregate_version, payload, headers as headers_json, occurred_at, payload_bytes,
                        ordering_key(aggregate_type, aggregate_id, headers, payload, $7, $8) as key
                   from events
@@ -41,5 +41,5 @@ select m.snapshot::text as snapshot, s.high_seq, l.insert_lsn, l.flush_lsn, cloc
                         order by tx, seq
                         limit $2 + 1) straggler
                  where pg_visible_in_snapshot(x, m.snapshot))) w
-       ) e on e.bytes_before < $3
+       ) e on e.bytes_after - e.payload_bytes < $3
  order by e.seq

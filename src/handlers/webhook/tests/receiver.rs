@@ -104,7 +104,7 @@ pub fn webhook_resolving(toml: &str, addresses: &'static [&'static str]) -> Webh
 fn built(toml: &str, resolver: FilteringResolver) -> Webhook {
     let (table, mistakes) = (toml.parse().expect("TOML"), Mistakes::default());
     let settings = settings::read(&Section::open("handlers.test", &table, FIELDS, &[], &mistakes));
-    let webhook = settings.map(|settings| Webhook::new(settings, resolver).expect("a client"));
+    let webhook = settings.map(|settings| Webhook::new(settings, resolver).expect("a receiver"));
     webhook.unwrap_or_else(|| panic!("{:?}", mistakes.into_vec()))
 }
 
