@@ -7,12 +7,48 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let next = error.to_string();
+        let next = words(error);
         if !text.contains(&next) {
             text.push_str(": ");
             text.push_str(&next);
         }
-        cause = error.source();
+        cause = if is_of_server(error) { None } else { error.source() };
     }
     text
+}
+
+/// What the server said, in its words and with the code to look it up by; the driver adds the line of the server's own source.
+fn words(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref::<sqlx::Error>() {
+        Some(sqlx::Error::Database(server)) => match server.code() {
+            Some(code) => format!("{} ({code})", server.message()),
+            None => server.message().to_owned(),
+        },
+        _ => error.to_string(),
+    }
+}
+
+fn is_of_server(error: &(dyn Error + 'static)) -> bool {
+    matches!(error.downcast_ref::<sqlx::Error>(), Some(sqlx::Error::Database(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        #[source]
+        cause: Option<Box<dyn Error + Send + Sync>>,
+    }
+
+    #[test]
+    fn causes_stand_behind_one_another_and_nothing_is_said_twice() {
+        let root = Layer { text: "no route to host", cause: None };
+        let repeated = Layer { text: "could not connect", cause: Some(Box::new(root)) };
+        let error = Layer { text: "could not connect to the database", cause: Some(Box::new(repeated)) };
+        assert_eq!(chain(&error), "could not connect to the database: no route to host");
+    }
 }
