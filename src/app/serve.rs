@@ -14,7 +14,7 @@ use crate::api::{self, ApiState, BindError};
 use crate::config::Config;
 use crate::relay::{HandlerSetup, Relay, RelayError, RelayOptions};
 use crate::store::{self, ServerWatch, StoreError};
-use crate::telemetry::{Health, Telemetry, chain};
+use crate::telemetry::{DatabaseOperation, Health, RelayMetrics, Telemetry, chain};
 
 /// How `serve` begins.
 #[derive(Debug, Clone, Default)]
@@ -111,6 +111,7 @@ async fn wait_for_database(
         .with_max_delay(Duration::from_secs(15))
         .without_max_times()
         .with_jitter();
+    let metrics = RelayMetrics::new();
     let connect = || async {
         let pool = connect(config, "outboxd relay", watch).await?;
         prepare_schema(&pool, config, options).await?;
@@ -118,6 +119,7 @@ async fn wait_for_database(
     };
     let connecting = connect.retry(pauses).when(StoreError::is_transient).notify(|error, pause| {
         health.database_failed(chain(error));
+        metrics.database_error(DatabaseOperation::Connect);
         warn!(error = %chain(error), retry_in = ?pause, "could not reach the database, waiting for it");
     });
     tokio::select! {

@@ -171,7 +171,7 @@ impl Books {
     fn slow_down(&mut self, after: Option<Duration>, verdict: &Verdict) {
         let pause = after.unwrap_or(DEFAULT_PAUSE).min(LONGEST_PAUSE);
         self.limit = (self.limit / 2.0).max(1.0);
-        self.handler.metrics.concurrency(self.concurrency());
+        self.handler.show(self.partition, |figure| figure.concurrency = self.concurrency());
         let until = Instant::now() + pause;
         if self.held_until.is_none_or(|held| held < until) {
             self.held_until = Some(until);
@@ -191,7 +191,7 @@ impl Books {
             return;
         }
         self.circuit_news = true;
-        self.handler.metrics.circuit(after);
+        self.handler.show(self.partition, |figure| figure.circuit = Some(after));
         let handler = self.handler.config.name.as_str();
         match after {
             CircuitState::Closed => info!(handler, "circuit closed, deliveries go on"),
