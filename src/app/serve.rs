@@ -163,6 +163,8 @@ impl Http {
             return Ok(Self { shutdown, task: Some(task) });
         };
         let listener = api::bind(address).await?;
+        // As bound: with port 0 the system has chosen one.
+        let address = listener.local_addr().unwrap_or(address);
         info!(%address, "serving /metrics, /healthz and /readyz");
         let (state, until) = (ApiState { telemetry, health }, shutdown.clone());
         let task = tokio::spawn(async move {

@@ -11,7 +11,7 @@ use crate::store::{
     self, Argument, Entries, Fence, Fenced, FunctionCall, Reached, RecordedDelivery, RecordedLane, Room, StoreError,
     subscriptions::Backlog,
 };
-use crate::telemetry::DatabaseOperation::{self, Flush, Read, Report};
+use crate::telemetry::DatabaseOperation::{self, Flush, Read};
 
 /// What a turn is asked to do.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Failed {
 
 /// Takes a turn.
 pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Result<Answer, Failed> {
-    let (flushing, reading, reporting) = (Failed::at(Flush), Failed::at(Read), Failed::at(Report));
+    let (flushing, reading) = (Failed::at(Flush), Failed::at(Read));
     let mut answer = Answer::default();
     if let Some((reached, entries)) = &ask.flush {
         answer.flushed = true;
@@ -91,7 +91,7 @@ pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Res
     }
     if let Some(selection) = ask.backlog {
         let backlog = store::subscriptions::read_backlog(&pool, fence.subscription, &selection);
-        answer.backlog = Some(backlog.await.map_err(&reporting)?);
+        answer.backlog = Some(backlog.await.map_err(&reading)?);
     }
     answer.next_due = store::find_next_due(&pool, fence.subscription).await.map_err(&reading)?;
     answer.asked = true;

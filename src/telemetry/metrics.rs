@@ -81,7 +81,7 @@ metrics! {
     LEASES_LOST = "outboxd_leases_lost_total", C, Count, [], "Leases lost before they were given back: another instance took them, or the database was away for too long.";
     LAST_READ = "outboxd_last_read_timestamp_seconds", G, Seconds, [],
         "Unix time of the last read of the log, or of the last time that nothing was read on purpose; 0 before the first.";
-    DATABASE_ERRORS = "outboxd_database_errors_total", C, Count, ["operation"], "What failed at the database: connect, lease, read, flush, listen, retention, report.";
+    DATABASE_ERRORS = "outboxd_database_errors_total", C, Count, ["operation"], "What failed at the database: connect, lease, read, flush, listen, retention.";
     WAKE_UPS = "outboxd_wake_ups_total", C, Count, ["source"],
         "Sleeps that ended: by the bell, once for the whole relay, or by the poll, once for each subscription that then looks.";
     FLUSH_DURATION = "outboxd_flush_duration_seconds", H(FLUSH_BUCKETS), Seconds, [],

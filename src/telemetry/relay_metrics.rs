@@ -13,19 +13,17 @@ pub enum DatabaseOperation {
     Connect,
     /// Taking, renewing and releasing leases.
     Lease,
-    /// Reading the log and the recorded deliveries.
+    /// Reading the log, the recorded deliveries and the figures of the backlog.
     Read,
     /// Recording outcomes and the position.
     Flush,
     /// Listening for the bell.
     Listen,
     Retention,
-    /// What only informs: the figures of the backlog.
-    Report,
 }
 
 impl DatabaseOperation {
-    pub const ALL: [Self; 7] = [Self::Connect, Self::Lease, Self::Read, Self::Flush, Self::Listen, Self::Retention, Self::Report];
+    pub const ALL: [Self; 6] = [Self::Connect, Self::Lease, Self::Read, Self::Flush, Self::Listen, Self::Retention];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -35,7 +33,6 @@ impl DatabaseOperation {
             Self::Flush => "flush",
             Self::Listen => "listen",
             Self::Retention => "retention",
-            Self::Report => "report",
         }
     }
 }
