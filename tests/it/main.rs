@@ -10,6 +10,7 @@ mod embedded;
 mod failures;
 mod foreign_producers;
 mod leases;
+mod metrics;
 mod migrate;
 mod migrations;
 mod outbox_table;

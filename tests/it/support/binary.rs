@@ -166,8 +166,12 @@ impl Running {
     pub async fn wait_for_output(&self, text: &str) -> String {
         let claim = format!("the output contains {text:?}");
         eventually(&claim, || async {
+            // In this order: what a process that has ended wrote last is read before the verdict.
+            let has_ended = self.stdout.reading.is_finished() && self.stderr.reading.is_finished();
             let output = self.stdout() + &self.stderr();
-            output.lines().find(|line| line.contains(text)).map(str::to_owned)
+            let found = output.lines().find(|line| line.contains(text)).map(str::to_owned);
+            assert!(found.is_some() || !has_ended, "the process ended without {text:?}: {output}");
+            found
         })
         .await
     }
