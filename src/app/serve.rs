@@ -72,9 +72,13 @@ async fn relay(
         handlers.into_iter().map(|(config, built)| HandlerSetup { config, built }).collect(),
     )?;
     relay.run(stop).await?;
-    pool.close().await;
+    // Each connection is told, and one that has fallen silent would keep us for ever.
+    tokio::time::timeout(LAST_WORDS, pool.close()).await.ok();
     Ok(())
 }
+
+/// For saying goodbye to the server.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Connects with what the configuration says.
 pub async fn connect(config: &Config, application_name: &str, watch: &Arc<ServerWatch>) -> Result<PgPool, StoreError> {

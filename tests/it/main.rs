@@ -3,6 +3,7 @@
 //! to create databases), `OUTBOXD_POSTGRES_BIN` other server programs, `OUTBOXD_TEST_KEEP=1` keeps the data of the run.
 
 mod bad_days;
+mod bad_input;
 mod dead_letters;
 mod demo;
 mod docs;
@@ -15,6 +16,7 @@ mod migrate;
 mod migrations;
 mod outbox_table;
 mod plans;
+mod pooler;
 mod prometheus;
 mod recovery;
 mod registration;
