@@ -17,7 +17,7 @@ use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::{Health, Telemetry};
+use crate::telemetry::{Health, RelayMetrics, Telemetry};
 
 /// What the answers are made of.
 #[derive(Debug, Clone)]
@@ -84,7 +84,11 @@ fn routes(state: ApiState) -> Router {
 
 async fn metrics(State(state): State<ApiState>) -> Response {
     match state.telemetry {
-        Some(telemetry) => ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry.render()).into_response(),
+        Some(telemetry) => {
+            // Judged at the scrape: a relay that hangs could not say so itself.
+            RelayMetrics::new().ready(state.health.report(Instant::now()).ready);
+            ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry.render()).into_response()
+        }
         None => (StatusCode::NOT_FOUND, "the metrics go to the recorder of the program that embeds this relay\n").into_response(),
     }
 }

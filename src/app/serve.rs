@@ -14,7 +14,7 @@ use crate::api::{self, ApiState, BindError};
 use crate::config::Config;
 use crate::relay::{HandlerSetup, Relay, RelayError, RelayOptions};
 use crate::store::{self, ServerWatch, StoreError};
-use crate::telemetry::{Health, Telemetry, chain};
+use crate::telemetry::{DatabaseOperation, Health, RelayMetrics, Telemetry, chain};
 
 /// How `serve` begins.
 #[derive(Debug, Clone, Default)]
@@ -72,9 +72,13 @@ async fn relay(
         handlers.into_iter().map(|(config, built)| HandlerSetup { config, built }).collect(),
     )?;
     relay.run(stop).await?;
-    pool.close().await;
+    // Each connection is told, and one that has fallen silent would keep us for ever.
+    tokio::time::timeout(LAST_WORDS, pool.close()).await.ok();
     Ok(())
 }
+
+/// For saying goodbye to the server.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Connects with what the configuration says.
 pub async fn connect(config: &Config, application_name: &str, watch: &Arc<ServerWatch>) -> Result<PgPool, StoreError> {
@@ -111,6 +115,7 @@ async fn wait_for_database(
         .with_max_delay(Duration::from_secs(15))
         .without_max_times()
         .with_jitter();
+    let metrics = RelayMetrics::new();
     let connect = || async {
         let pool = connect(config, "outboxd relay", watch).await?;
         prepare_schema(&pool, config, options).await?;
@@ -118,6 +123,7 @@ async fn wait_for_database(
     };
     let connecting = connect.retry(pauses).when(StoreError::is_transient).notify(|error, pause| {
         health.database_failed(chain(error));
+        metrics.database_error(DatabaseOperation::Connect);
         warn!(error = %chain(error), retry_in = ?pause, "could not reach the database, waiting for it");
     });
     tokio::select! {
@@ -161,6 +167,8 @@ impl Http {
             return Ok(Self { shutdown, task: Some(task) });
         };
         let listener = api::bind(address).await?;
+        // As bound: with port 0 the system has chosen one.
+        let address = listener.local_addr().unwrap_or(address);
         info!(%address, "serving /metrics, /healthz and /readyz");
         let (state, until) = (ApiState { telemetry, health }, shutdown.clone());
         let task = tokio::spawn(async move {

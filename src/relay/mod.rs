@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use sqlx::PgPool;
 
 use crate::config::{self, HandlerConfig};
+use crate::domain::CircuitState;
 use crate::handlers::Built;
 use crate::store::{Incarnation, Instance, Selection, ServerWatch, StoreError};
 use crate::telemetry::{Backlog, HandlerMetrics, Health, RelayMetrics};
@@ -97,30 +98,51 @@ struct HandlerShared {
     built: Built,
     metrics: HandlerMetrics,
     selections: Vec<Arc<Selection>>,
-    backlogs: Backlogs,
+    figures: Figures,
 }
 
-/// What each partition of a handler last measured. The gauges belong to the handler, so they show the sum.
-struct Backlogs(Mutex<Vec<Backlog>>);
+impl HandlerShared {
+    /// Changes what the metrics show of one partition.
+    fn show(&self, partition: u16, change: impl FnOnce(&mut Figure)) {
+        self.figures.change(&self.metrics, partition, change);
+    }
+}
 
-impl Backlogs {
+/// What each partition of a handler last told. The gauges belong to the handler, so they show the sum, and the worst circuit.
+struct Figures(Mutex<Vec<Figure>>);
+
+/// One partition as its loop sees it. The default is that of a partition which another instance owns, or nobody.
+#[derive(Debug, Clone, Copy, Default)]
+struct Figure {
+    backlog: Backlog,
+    circuit: Option<CircuitState>,
+    is_paused: bool,
+    concurrency: usize,
+}
+
+impl Figures {
     fn new(partitions: u16) -> Self {
-        Self(Mutex::new(vec![Backlog::default(); usize::from(partitions)]))
+        Self(Mutex::new(vec![Figure::default(); usize::from(partitions)]))
     }
 
-    /// Takes one partition's figures and gives the handler's.
-    fn replace(&self, partition: u16, backlog: Backlog) -> Backlog {
-        let mut backlogs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        backlogs[usize::from(partition)] = backlog;
-        let sum = |part: fn(&Backlog) -> u64| backlogs.iter().map(part).sum();
-        Backlog {
+    /// Changes one partition's figures and shows the handler's.
+    fn change(&self, metrics: &HandlerMetrics, partition: u16, change: impl FnOnce(&mut Figure)) {
+        let mut figures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut figures[usize::from(partition)]);
+        let sum = |part: fn(&Backlog) -> u64| figures.iter().map(|figure| part(&figure.backlog)).sum();
+        metrics.gauges(&Backlog {
             ready: sum(|backlog| backlog.ready),
             retrying: sum(|backlog| backlog.retrying),
             waiting: sum(|backlog| backlog.waiting),
             in_flight: sum(|backlog| backlog.in_flight),
             dead: sum(|backlog| backlog.dead),
-            oldest_seconds: backlogs.iter().map(|backlog| backlog.oldest_seconds).fold(0.0, f64::max),
-        }
+            oldest_seconds: figures.iter().map(|figure| figure.backlog.oldest_seconds).fold(0.0, f64::max),
+        });
+        let is_in = |state| figures.iter().any(|figure| figure.circuit == Some(state));
+        let worst = [CircuitState::Open, CircuitState::HalfOpen].into_iter().find(|state| is_in(*state));
+        metrics.circuit(worst.unwrap_or(CircuitState::Closed));
+        metrics.paused(figures.iter().any(|figure| figure.is_paused));
+        metrics.concurrency(figures.iter().map(|figure| figure.concurrency).sum());
     }
 }
 

@@ -7,7 +7,7 @@ use tracing::{debug, warn};
 
 use crate::config::Outbox;
 use crate::store::{self, StoreError};
-use crate::telemetry::{RelayMetrics, chain};
+use crate::telemetry::{DatabaseOperation, RelayMetrics, chain};
 
 /// Between two chunks, so that retention never takes the disk for itself.
 const BREATH: Duration = Duration::from_millis(50);
@@ -21,6 +21,7 @@ pub async fn serve(pool: sqlx::PgPool, outbox: Outbox, stop: CancellationToken, 
         }
         tokio::select! {
             ended = round(&pool, &outbox, &metrics) => if let Err(error) = ended {
+                metrics.database_error(DatabaseOperation::Retention);
                 warn!(error = %chain(&error), "retention could not finish, it goes on next time");
             },
             () = stop.cancelled() => return,

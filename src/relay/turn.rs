@@ -11,6 +11,7 @@ use crate::store::{
     self, Argument, Entries, Fence, Fenced, FunctionCall, Reached, RecordedDelivery, RecordedLane, Room, StoreError,
     subscriptions::Backlog,
 };
+use crate::telemetry::DatabaseOperation::{self, Flush, Read};
 
 /// What a turn is asked to do.
 #[derive(Debug)]
@@ -47,34 +48,52 @@ pub struct Answer {
 /// Waiting deliveries read per key at once.
 const REFILL: i64 = 64;
 
+/// What went wrong at the database, and what was wanted of it.
+#[derive(Debug)]
+pub struct Failed {
+    pub operation: DatabaseOperation,
+    pub cause: StoreError,
+}
+
+impl Failed {
+    /// For `map_err`.
+    pub fn at(operation: DatabaseOperation) -> impl Fn(StoreError) -> Self {
+        move |cause| Self { operation, cause }
+    }
+}
+
 /// Takes a turn.
-pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Result<Answer, StoreError> {
+pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Result<Answer, Failed> {
+    let (flushing, reading) = (Failed::at(Flush), Failed::at(Read));
     let mut answer = Answer::default();
     if let Some((reached, entries)) = &ask.flush {
         answer.flushed = true;
-        if store::record(&pool, fence, &instance, reached, entries).await? == Fenced::LeaseLost {
+        if store::record(&pool, fence, &instance, reached, entries).await.map_err(&flushing)? == Fenced::LeaseLost {
             return Ok(Answer { lease_is_lost: true, ..answer });
         }
     }
-    if let Some((state, reason, wait)) = ask.circuit
-        && store::subscriptions::record_circuit(&pool, fence, state, reason, wait).await? == Fenced::LeaseLost
-    {
-        return Ok(Answer { lease_is_lost: true, ..answer });
+    if let Some((state, reason, wait)) = ask.circuit {
+        let recorded = store::subscriptions::record_circuit(&pool, fence, state, reason, wait).await.map_err(&flushing)?;
+        if recorded == Fenced::LeaseLost {
+            return Ok(Answer { lease_is_lost: true, ..answer });
+        }
     }
     if !ask.refills.is_empty() {
-        answer.waiting = store::read_waiting(&pool, fence.subscription, &ask.refills, REFILL, ask.room.bytes).await?;
+        let waiting = store::read_waiting(&pool, fence.subscription, &ask.refills, REFILL, ask.room.bytes);
+        answer.waiting = waiting.await.map_err(&reading)?;
         answer.refills = ask.refills;
     }
     if ask.due {
-        answer.due = Some(store::read_due(&pool, fence.subscription, ask.room).await?);
+        answer.due = Some(store::read_due(&pool, fence.subscription, ask.room).await.map_err(&reading)?);
     }
     if let Some(dead_holds) = ask.lanes {
-        answer.lanes = Some(store::read_lanes(&pool, fence.subscription, dead_holds).await?);
+        answer.lanes = Some(store::read_lanes(&pool, fence.subscription, dead_holds).await.map_err(&reading)?);
     }
     if let Some(selection) = ask.backlog {
-        answer.backlog = Some(store::subscriptions::read_backlog(&pool, fence.subscription, &selection).await?);
+        let backlog = store::subscriptions::read_backlog(&pool, fence.subscription, &selection);
+        answer.backlog = Some(backlog.await.map_err(&reading)?);
     }
-    answer.next_due = store::find_next_due(&pool, fence.subscription).await?;
+    answer.next_due = store::find_next_due(&pool, fence.subscription).await.map_err(&reading)?;
     answer.asked = true;
     Ok(answer)
 }

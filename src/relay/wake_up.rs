@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::store::{BellLock, BellSession, Ring, StoreError};
-use crate::telemetry::{RelayMetrics, WakeUpSource, chain};
+use crate::telemetry::{DatabaseOperation, RelayMetrics, WakeUpSource, chain};
 
 /// What the loops see of the bell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -126,6 +126,7 @@ pub async fn serve(wake_up: Arc<WakeUp>, pool: sqlx::PgPool, stop: CancellationT
                 wake_up.ring(false);
                 tokio::select! {
                     ended = attend(&wake_up, &mut session, &metrics) => if let Err(error) = ended {
+                        metrics.database_error(DatabaseOperation::Listen);
                         warn!(error = %chain(&error), "the listening session broke, polling meanwhile");
                     },
                     () = stop.cancelled() => {
@@ -138,7 +139,10 @@ pub async fn serve(wake_up: Arc<WakeUp>, pool: sqlx::PgPool, stop: CancellationT
                 warn!(reason = why, "wake-ups do not work here, polling instead");
                 pause = RECONNECT_MAX;
             }
-            Err(error) => info!(error = %chain(&error), "could not listen for wake-ups, polling meanwhile"),
+            Err(error) => {
+                metrics.database_error(DatabaseOperation::Listen);
+                info!(error = %chain(&error), "could not listen for wake-ups, polling meanwhile");
+            }
         }
         wake_up.ring(false);
         tokio::select! {
@@ -168,7 +172,7 @@ async fn attend(wake_up: &WakeUp, session: &mut BellSession, metrics: &RelayMetr
         if lock == BellLock::Ours {
             session.unlock().await?;
         }
-        if ring.is_some() {
+        if ring.is_some_and(|ring| ring != Ring::Reconnected) {
             metrics.woken(WakeUpSource::Bell);
         }
         wake_up.ring(false);

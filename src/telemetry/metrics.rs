@@ -76,16 +76,18 @@ metrics! {
     PAUSED = "outboxd_handler_paused", G, Count, ["handler"], "1 while a person has paused the handler.";
     CONCURRENCY = "outboxd_handler_concurrency", G, Count, ["handler"],
         "Deliveries that may be in flight at once; less than configured after back-pressure.";
+    READY = "outboxd_ready", G, Count, [], "1 while this instance does its work, as /readyz says; 0 while it does not.";
     LEASES_HELD = "outboxd_leases_held", G, Count, [], "Subscriptions that this instance owns.";
-    LEASES_LOST = "outboxd_leases_lost_total", C, Count, [], "Leases that another instance took before they were released.";
+    LEASES_LOST = "outboxd_leases_lost_total", C, Count, [], "Leases lost before they were given back: another instance took them, or the database was away for too long.";
     LAST_READ = "outboxd_last_read_timestamp_seconds", G, Seconds, [],
-        "Unix time of the last successful read of the log; 0 before the first.";
-    DATABASE_ERRORS = "outboxd_database_errors_total", C, Count, ["operation"], "Operations on the database that failed.";
-    WAKE_UPS = "outboxd_wake_ups_total", C, Count, ["source"], "Reads after a sleep, by what ended it: the bell or the poll.";
+        "Unix time of the last read of the log, or of the last time that nothing was read on purpose; 0 before the first.";
+    DATABASE_ERRORS = "outboxd_database_errors_total", C, Count, ["operation"], "What failed at the database: connect, lease, read, flush, listen, retention.";
+    WAKE_UPS = "outboxd_wake_ups_total", C, Count, ["source"],
+        "Sleeps that ended: by the bell, once for the whole relay, or by the poll, once for each subscription that then looks.";
     FLUSH_DURATION = "outboxd_flush_duration_seconds", H(FLUSH_BUCKETS), Seconds, [],
         "How long the transaction took that records outcomes and the position.";
     RETENTION_REMOVED = "outboxd_retention_removed_total", C, Count, [], "Finished events removed by retention.";
-    MEMORY = "outboxd_memory_bytes", G, Bytes, [], "Bytes of events held in memory, over all handlers.";
+    MEMORY = "outboxd_memory_bytes", G, Bytes, [], "Bytes of events held in memory, queued and in flight, over all handlers.";
 }
 
 /// All our metrics carry the same metadata; a recorder may filter by it.

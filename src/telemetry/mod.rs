@@ -16,7 +16,7 @@ pub use health::{Health, HealthReport};
 pub use logging::{LogFormat, LoggingError};
 pub use recorder::{InstallError, Telemetry, describe};
 pub use relay_metrics::{DatabaseOperation, RelayMetrics, WakeUpSource};
-pub use trace_context::TraceParent;
+pub use trace_context::TraceContext;
 
 #[cfg(test)]
 pub(crate) use recorder::tests::local as local_telemetry;

@@ -9,22 +9,21 @@ use super::metrics as list;
 /// What the relay wanted of the database when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatabaseOperation {
+    /// Reaching the database for the first time.
     Connect,
     /// Taking, renewing and releasing leases.
     Lease,
-    /// Reading the log and the due retries.
+    /// Reading the log, the recorded deliveries and the figures of the backlog.
     Read,
     /// Recording outcomes and the position.
     Flush,
     /// Listening for the bell.
     Listen,
     Retention,
-    /// Everything that only informs: backlog figures, instances, alerts.
-    Report,
 }
 
 impl DatabaseOperation {
-    pub const ALL: [Self; 7] = [Self::Connect, Self::Lease, Self::Read, Self::Flush, Self::Listen, Self::Retention, Self::Report];
+    pub const ALL: [Self; 6] = [Self::Connect, Self::Lease, Self::Read, Self::Flush, Self::Listen, Self::Retention];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -34,7 +33,6 @@ impl DatabaseOperation {
             Self::Flush => "flush",
             Self::Listen => "listen",
             Self::Retention => "retention",
-            Self::Report => "report",
         }
     }
 }
@@ -62,6 +60,7 @@ impl WakeUpSource {
 /// Handles of every series of the process.
 #[derive(Debug, Clone)]
 pub struct RelayMetrics {
+    ready: Gauge,
     leases_held: Gauge,
     leases_lost: Counter,
     last_read: Gauge,
@@ -77,6 +76,7 @@ impl RelayMetrics {
     #[expect(clippy::new_without_default, reason = "it registers series, which a default value should not do")]
     pub fn new() -> Self {
         Self {
+            ready: list::READY.gauge(&[]),
             leases_held: list::LEASES_HELD.gauge(&[]),
             leases_lost: list::LEASES_LOST.counter(&[]),
             last_read: list::LAST_READ.gauge(&[]),
@@ -88,6 +88,11 @@ impl RelayMetrics {
         }
     }
 
+    /// What [`Health`](super::Health) says now.
+    pub fn ready(&self, is_ready: bool) {
+        self.ready.set(if is_ready { 1.0 } else { 0.0 });
+    }
+
     pub fn leases_held(&self, subscriptions: usize) {
         self.leases_held.set(subscriptions as f64);
     }
@@ -96,13 +101,18 @@ impl RelayMetrics {
         self.leases_lost.increment(1);
     }
 
-    /// A read of the log succeeded, at this time since the Unix epoch.
+    /// A read of the log succeeded, or was left out on purpose, at this time since the Unix epoch.
     pub fn read_at(&self, unix_time: Duration) {
         self.last_read.set(unix_time.as_secs_f64());
     }
 
     pub fn database_error(&self, operation: DatabaseOperation) {
         self.database_errors[operation as usize].increment(1);
+    }
+
+    /// Counts the failure of an operation, and gives its result on.
+    pub fn counted<T, E>(&self, operation: DatabaseOperation, result: Result<T, E>) -> Result<T, E> {
+        result.inspect_err(|_| self.database_error(operation))
     }
 
     pub fn woken(&self, source: WakeUpSource) {
@@ -117,8 +127,9 @@ impl RelayMetrics {
         self.removed.increment(events);
     }
 
-    pub fn memory(&self, bytes: u64) {
-        self.memory.set(bytes as f64);
+    /// One subscription held so many bytes and now holds so many. The gauge is the sum over all of them.
+    pub fn memory(&self, before: usize, now: usize) {
+        self.memory.increment(now as f64 - before as f64);
     }
 }
 
@@ -133,6 +144,7 @@ mod tests {
         let errors = DatabaseOperation::ALL.map(|of| format!(r#"outboxd_database_errors_total{{operation="{}"}}"#, of.as_str()));
         let wake_ups = WakeUpSource::ALL.map(|of| format!(r#"outboxd_wake_ups_total{{source="{}"}}"#, of.as_str()));
         let others = [
+            "outboxd_ready",
             "outboxd_leases_held",
             "outboxd_leases_lost_total",
             "outboxd_last_read_timestamp_seconds",
@@ -149,6 +161,7 @@ mod tests {
     fn what_is_reported_is_what_is_seen() {
         let text = rendered(|| {
             let metrics = RelayMetrics::new();
+            metrics.ready(true);
             metrics.leases_held(4);
             metrics.lease_lost();
             metrics.read_at(Duration::from_millis(1_700_000_000_500));
@@ -156,9 +169,12 @@ mod tests {
             metrics.woken(WakeUpSource::Poll);
             metrics.flushed(Duration::from_millis(3));
             metrics.removed(500);
-            metrics.memory(1 << 20);
+            metrics.memory(0, 1 << 20);
+            metrics.memory(0, 500);
+            metrics.memory(1 << 20, 24);
         });
         for (series, expected) in [
+            ("outboxd_ready", 1.0),
             ("outboxd_leases_held", 4.0),
             ("outboxd_leases_lost_total", 1.0),
             ("outboxd_last_read_timestamp_seconds", 1_700_000_000.5),
@@ -166,7 +182,7 @@ mod tests {
             (r#"outboxd_wake_ups_total{source="poll"}"#, 1.0),
             ("outboxd_flush_duration_seconds_sum", 0.003),
             ("outboxd_retention_removed_total", 500.0),
-            ("outboxd_memory_bytes", 1_048_576.0),
+            ("outboxd_memory_bytes", 524.0),
         ] {
             assert_eq!(value(&text, series), Some(expected), "{series}");
         }

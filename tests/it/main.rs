@@ -3,6 +3,7 @@
 //! to create databases), `OUTBOXD_POSTGRES_BIN` other server programs, `OUTBOXD_TEST_KEEP=1` keeps the data of the run.
 
 mod bad_days;
+mod bad_input;
 mod dead_letters;
 mod demo;
 mod docs;
@@ -10,10 +11,13 @@ mod embedded;
 mod failures;
 mod foreign_producers;
 mod leases;
+mod metrics;
 mod migrate;
 mod migrations;
 mod outbox_table;
 mod plans;
+mod pooler;
+mod prometheus;
 mod recovery;
 mod registration;
 mod soak;

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 pub(super) use change::parse_text;
 
+use super::print::printable;
 use super::{CliError, Global};
 use crate::domain::{Reason, Timestamp};
 use crate::store::{DeadLetter, DeadLetterFilter};
@@ -126,11 +127,6 @@ fn shorten(text: &str) -> String {
         Some((end, _)) => format!("{}...", &line[..end]),
         None => line,
     }
-}
-
-/// Others wrote it: it must not steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 fn plural(count: u64) -> &'static str {

@@ -15,6 +15,7 @@ use crate::store::{Entries, Reached, RecordedDelivery};
 
 pub struct Books {
     handler: Arc<HandlerShared>,
+    partition: u16,
     pub lanes: Lanes,
     pub circuit: Circuit,
     progress: Progress,
@@ -43,7 +44,13 @@ pub struct Books {
 }
 
 impl Books {
-    pub fn open(handler: Arc<HandlerShared>, position: Position, carried_done: Option<String>, room: usize) -> Self {
+    pub fn open(
+        handler: Arc<HandlerShared>,
+        partition: u16,
+        position: Position,
+        carried_done: Option<String>,
+        room: usize,
+    ) -> Self {
         let config = &handler.config;
         Self {
             lanes: Lanes::new(room),
@@ -63,6 +70,7 @@ impl Books {
             circuit_news: false,
             began: Instant::now(),
             clock_offset: 0,
+            partition,
             handler,
         }
     }
@@ -193,7 +201,7 @@ impl Books {
     pub fn reopen_circuit(&mut self, wait: Duration) {
         let now = self.clock();
         self.circuit.reopen(None, wait, now);
-        self.handler.metrics.circuit(CircuitState::Open);
+        self.handler.show(self.partition, |figure| figure.circuit = Some(CircuitState::Open));
     }
 
     fn advance(&mut self) {

@@ -13,7 +13,7 @@ use crate::domain::{
 };
 use crate::relay::dispatch::Finished;
 use crate::store::{RecordedAttempt, RecordedOutcome};
-use crate::telemetry::ReplayOutcome;
+use crate::telemetry::{ReplayOutcome, TraceContext};
 
 impl Books {
     /// Enters the end of an attempt: one verdict, one consequence.
@@ -106,7 +106,8 @@ impl Books {
         self.handler.metrics.failed(verdict.reason);
         warn!(
             event_id = %notification.id, handler = self.handler.config.name, attempt, reason = %verdict.reason,
-            status = verdict.status, retry_in = ?delay, "delivery failed"
+            status = verdict.status, trace_id = TraceContext::of(&notification.headers).trace_id(), retry_in = ?delay,
+            "delivery failed"
         );
         self.remember(queued, verdict, attempt, millis(took));
         let due_in = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
@@ -121,11 +122,13 @@ impl Books {
         self.handler.metrics.failed(verdict.reason);
         self.handler.metrics.buried(reason);
         let look = format!("outboxd dead-letters show {}", notification.id);
+        let trace = TraceContext::of(&notification.headers);
+        let (status, trace_id) = (verdict.status, trace.trace_id());
         if self.dead == 0 {
             // The first one is for a person: this is where an alert begins.
-            error!(event_id = %notification.id, handler, attempt, %reason, cause = %verdict.reason, status = verdict.status, look, "dead letter");
+            error!(event_id = %notification.id, handler, attempt, %reason, cause = %verdict.reason, status, trace_id, look, "dead letter");
         } else {
-            warn!(event_id = %notification.id, handler, attempt, %reason, cause = %verdict.reason, status = verdict.status, look, "another dead letter");
+            warn!(event_id = %notification.id, handler, attempt, %reason, cause = %verdict.reason, status, trace_id, look, "another dead letter");
         }
         self.dead += 1;
         if notification.is_replay {
@@ -168,7 +171,7 @@ impl Books {
     fn slow_down(&mut self, after: Option<Duration>, verdict: &Verdict) {
         let pause = after.unwrap_or(DEFAULT_PAUSE).min(LONGEST_PAUSE);
         self.limit = (self.limit / 2.0).max(1.0);
-        self.handler.metrics.concurrency(self.concurrency());
+        self.handler.show(self.partition, |figure| figure.concurrency = self.concurrency());
         let until = Instant::now() + pause;
         if self.held_until.is_none_or(|held| held < until) {
             self.held_until = Some(until);
@@ -188,7 +191,7 @@ impl Books {
             return;
         }
         self.circuit_news = true;
-        self.handler.metrics.circuit(after);
+        self.handler.show(self.partition, |figure| figure.circuit = Some(after));
         let handler = self.handler.config.name.as_str();
         match after {
             CircuitState::Closed => info!(handler, "circuit closed, deliveries go on"),

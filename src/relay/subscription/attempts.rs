@@ -8,8 +8,10 @@ use super::{FUNCTION_BATCH, Loop, MOST_PENDING, Performer, TurnEnd};
 use crate::domain::{Origin, Queued};
 use crate::handlers::Built;
 use crate::relay::dispatch::Dispatch;
+use crate::relay::turn::Failed;
 use crate::relay::{RelayError, turn};
 use crate::store::{self, Argument, StoreError};
+use crate::telemetry::DatabaseOperation;
 
 impl Loop {
     /// Begins as many attempts as may be in flight.
@@ -73,7 +75,8 @@ impl Loop {
             return Ok(Some(queued));
         }
         let notification = &queued.notification;
-        let counted = store::count_attempt(&self.shared.pool, self.fence, notification.seq, notification.key.as_deref()).await?;
+        let counting = store::count_attempt(&self.shared.pool, self.fence, notification.seq, notification.key.as_deref());
+        let counted = self.shared.metrics.counted(DatabaseOperation::Flush, counting.await)?;
         let Some(attempts) = counted else { return Err(StoreError::Refused("the lease is lost".to_owned()).into()) };
         if let Origin::Log(segment) = queued.origin {
             queued.origin = Origin::Counted(segment);
@@ -100,7 +103,10 @@ impl Loop {
         let arguments = self.batch.iter().map(argument).collect();
         let call = turn::call_functions(self.shared.pool.clone(), self.shared.schema.clone(), function.clone(), arguments);
         let began = Instant::now();
-        self.turn = Some(Box::pin(async move { Ok(TurnEnd::Called(call.await?, began.elapsed())) }));
+        self.turn = Some(Box::pin(async move {
+            let called = call.await.map_err(Failed::at(DatabaseOperation::Flush))?;
+            Ok(TurnEnd::Called(called, began.elapsed()))
+        }));
     }
 
     pub(super) fn abort_attempts(&mut self) {

@@ -15,12 +15,13 @@ use tracing::info;
 use super::books::Books;
 use super::dispatch::Dispatch;
 use super::reader::Segment;
-use super::turn::{Answer, Called};
+use super::turn::{Answer, Called, Failed};
 use super::wake_up::Seat;
-use super::{Control, HandlerShared, Order, RelayError, Shared, subscription_name};
+use super::{Control, Figure, HandlerShared, Order, RelayError, Shared, subscription_name};
 use crate::domain::{Position, Queued};
 use crate::handlers::Built;
-use crate::store::{self, Fence, Recorded, Selection, StoreError, subscriptions};
+use crate::store::{self, Fence, Recorded, Selection, subscriptions};
+use crate::telemetry::DatabaseOperation;
 
 /// How a loop ended, when nothing went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +78,7 @@ enum TurnEnd {
     Called(Called, Duration),
 }
 
-type Task<T> = Option<BoxFuture<'static, Result<T, StoreError>>>;
+type Task<T> = Option<BoxFuture<'static, Result<T, Failed>>>;
 
 struct Loop {
     shared: Arc<Shared>,
@@ -109,6 +110,8 @@ struct Loop {
 
     read_at: Instant,
     read_pause: Duration,
+    /// The next read ends a sleep, unless the bell is faster.
+    sleeps: bool,
     last_event: Instant,
     /// Since when it does not read on purpose.
     held_since: Option<Instant>,
@@ -116,6 +119,8 @@ struct Loop {
     due_at: Instant,
     lanes_at: Instant,
     backlog_at: Instant,
+    /// Bytes that the metrics count for this loop.
+    shown_bytes: usize,
 }
 
 /// The first windows after a take-over, in which somebody else may have settled events beyond the position.
@@ -129,7 +134,8 @@ impl Loop {
     async fn begin(assignment: Assignment) -> Result<Option<Self>, RelayError> {
         let Assignment { shared, handler, subscription, partition, was_abandoned, mut control } = assignment;
         let server_generation = shared.server.generation();
-        let Some(taken) = subscriptions::take_up(&shared.pool, subscription, &shared.instance.id).await? else { return Ok(None) };
+        let taking = subscriptions::take_up(&shared.pool, subscription, &shared.instance.id).await;
+        let Some(taken) = shared.metrics.counted(DatabaseOperation::Lease, taking)? else { return Ok(None) };
         let config = &handler.config;
         let performer = match &handler.built {
             Built::Handler(instance) => Performer::Attempts(Dispatch::new(Arc::clone(instance), config.timeout)),
@@ -139,9 +145,10 @@ impl Loop {
             Built::Handler(instance) if !instance.is_immediate() => (config.concurrency * 32).clamp(512, 8_192),
             _ => 8_192,
         };
-        let mut books = Books::open(Arc::clone(&handler), taken.position.clone(), taken.done.clone(), room);
+        let mut books = Books::open(Arc::clone(&handler), partition, taken.position.clone(), taken.done.clone(), room);
         let holds = config.on_dead_letter == crate::domain::OnDeadLetter::HoldKey;
-        for lane in store::read_lanes(&shared.pool, subscription, holds).await? {
+        let lanes = store::read_lanes(&shared.pool, subscription, holds).await;
+        for lane in shared.metrics.counted(DatabaseOperation::Read, lanes)? {
             books.lanes.restore(lane.key, lane.waiting, lane.is_blocked);
         }
         if let Some(wait) = taken.open_circuit {
@@ -179,12 +186,14 @@ impl Loop {
             expects_large: true,
             read_at: now,
             read_pause: Duration::ZERO,
+            sleeps: false,
             last_event: now,
             held_since: None,
             last_flush: now,
             due_at: now,
             lanes_at: now + LANES_INTERVAL,
             backlog_at: now,
+            shown_bytes: 0,
         }))
     }
 
@@ -203,10 +212,12 @@ impl Loop {
             }
             self.begin_turn(works && !control.is_paused);
             if !works && self.is_drained() {
-                subscriptions::release(&self.shared.pool, self.fence).await?;
+                let released = subscriptions::release(&self.shared.pool, self.fence).await;
+                self.shared.metrics.counted(DatabaseOperation::Lease, released)?;
                 return Ok(End::Released);
             }
             self.rest_or_stir();
+            self.show_memory();
             if let Some(end) = self.next_event(control).await? {
                 return Ok(end);
             }
@@ -227,20 +238,39 @@ impl Loop {
             },
             end = ended(&mut self.turn) => {
                 self.turn = None;
-                return self.finish_turn(end?);
+                return self.finish_turn(self.counted(end)?);
             }
             segment = ended(&mut self.reading) => {
                 self.reading = None;
-                self.finish_reading(segment?)?;
+                self.finish_reading(self.counted(segment)?)?;
             }
             finished = next_finished(&mut self.performer) => {
                 self.books.settle(finished);
                 self.settle_ended_attempts();
             }
-            () = self.seat.changed() => self.read_at = Instant::now(),
+            () = self.seat.changed() => {
+                self.read_at = Instant::now();
+                self.sleeps = false;
+            }
             () = tokio::time::sleep_until(timer) => {}
         }
         Ok(None)
+    }
+
+    fn counted<T>(&self, result: Result<T, Failed>) -> Result<T, RelayError> {
+        result.map_err(|failed| {
+            self.shared.metrics.database_error(failed.operation);
+            failed.cause.into()
+        })
+    }
+
+    /// Tells how much this loop holds.
+    fn show_memory(&mut self) {
+        let held = self.books.lanes.held_bytes();
+        if held != self.shown_bytes {
+            self.shared.metrics.memory(self.shown_bytes, held);
+            self.shown_bytes = held;
+        }
     }
 
     fn settle_ended_attempts(&mut self) {
@@ -281,7 +311,8 @@ impl Loop {
 impl Drop for Loop {
     fn drop(&mut self) {
         // Whoever owns the subscription next tells its figures; ours would stand there for ever.
-        self.handler.metrics.gauges(&self.handler.backlogs.replace(self.partition, crate::telemetry::Backlog::default()));
+        self.handler.show(self.partition, |figure| *figure = Figure::default());
+        self.shared.metrics.memory(self.shown_bytes, 0);
     }
 }
 
@@ -300,7 +331,7 @@ async fn next_finished(performer: &mut Performer) -> super::dispatch::Finished {
 }
 
 /// The end of a task under way; waits for ever if there is none.
-async fn ended<T>(task: &mut Task<T>) -> Result<T, StoreError> {
+async fn ended<T>(task: &mut Task<T>) -> Result<T, Failed> {
     match task {
         Some(future) => future.await,
         None => std::future::pending().await,

@@ -9,12 +9,17 @@ use tracing::debug;
 use super::{ARMED_POLL, AWAKE_POLL, Loop, MOST_OUTSTANDING, MOST_PENDING};
 use crate::relay::RelayError;
 use crate::relay::reader::{self, Plan, Segment};
+use crate::relay::turn::Failed;
 use crate::store::Room;
+use crate::telemetry::{DatabaseOperation, WakeUpSource};
 
 impl Loop {
     pub(super) fn begin_reading(&mut self) {
         if self.reading.is_some() || !self.may_read() || Instant::now() < self.read_at {
             return;
+        }
+        if std::mem::take(&mut self.sleeps) {
+            self.shared.metrics.woken(WakeUpSource::Poll);
         }
         let plan = Plan {
             head: self.head.clone(),
@@ -23,7 +28,8 @@ impl Loop {
             expects_large: self.expects_large,
             durability_gate: self.shared.options.durability_gate,
         };
-        self.reading = Some(Box::pin(reader::read_segment(self.shared.pool.clone(), Arc::clone(&self.selection), plan)));
+        let segment = reader::read_segment(self.shared.pool.clone(), Arc::clone(&self.selection), plan);
+        self.reading = Some(Box::pin(async move { segment.await.map_err(Failed::at(DatabaseOperation::Read)) }));
     }
 
     /// Whether more may be held in memory, in rows, and between the position and the head.
@@ -44,7 +50,7 @@ impl Loop {
             return Err(RelayError::ServerChanged);
         }
         self.shared.health.read_ok(&self.name);
-        self.shared.metrics.read_at(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+        self.shared.metrics.read_at(unix_time());
         let now = Instant::now();
         let (has_events, has_more) = (!segment.notifications.is_empty(), segment.has_more);
         self.pass_recovery(&segment);
@@ -86,6 +92,7 @@ impl Loop {
         let is_held = self.control.borrow().is_paused || (self.reading.is_none() && !self.may_read());
         if is_held {
             self.shared.health.held(&self.name); // not reading on purpose is no stall
+            self.shared.metrics.read_at(unix_time());
         }
         // A room that is full for a moment is no rest: arming and disarming the bell costs the database two statements each time.
         self.held_since = is_held.then(|| self.held_since.unwrap_or(now));
@@ -96,7 +103,12 @@ impl Loop {
             if self.read_pause != pause {
                 self.read_pause = pause;
                 self.read_at = now + pause;
+                self.sleeps = true;
             }
         }
     }
+}
+
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

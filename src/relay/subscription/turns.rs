@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use super::{DUE_INTERVAL, DUE_PAUSE, End, FULL_FLUSH, IDLE_FLUSH, LANES_INTERVAL, Loop, Performer, TurnEnd};
 use crate::domain::OnDeadLetter;
-use crate::relay::turn::{self, Answer, Ask};
+use crate::relay::turn::{self, Answer, Ask, Failed};
 use crate::relay::{BACKLOG_INTERVAL, Order, RelayError};
 use crate::store::{Room, subscriptions};
-use crate::telemetry::Backlog;
+use crate::telemetry::{Backlog, DatabaseOperation};
 
 impl Loop {
     /// Begins a turn if there is something to tell or to ask.
@@ -77,7 +77,10 @@ impl Loop {
                 self.last_flush = Instant::now();
                 let (fence, instance) = (self.fence, self.shared.instance.id.clone());
                 let commit = turn::commit_functions(transaction, fence, instance, reached, entries);
-                self.turn = Some(Box::pin(async move { Ok(TurnEnd::Answered(commit.await?)) }));
+                self.turn = Some(Box::pin(async move {
+                    let answer = commit.await.map_err(Failed::at(DatabaseOperation::Flush))?;
+                    Ok(TurnEnd::Answered(answer))
+                }));
                 Ok(None)
             }
             TurnEnd::Answered(answer) if answer.lease_is_lost => Ok(Some(End::LeaseLost)),
@@ -133,8 +136,10 @@ impl Loop {
             dead: backlog.dead,
             oldest_seconds: backlog.oldest.unwrap_or_default().as_secs_f64(),
         };
-        self.handler.metrics.gauges(&self.handler.backlogs.replace(self.partition, backlog));
-        self.handler.metrics.paused(self.control.borrow().is_paused);
-        self.handler.metrics.concurrency(self.books.concurrency());
+        self.handler.show(self.partition, |figure| {
+            figure.backlog = backlog;
+            figure.is_paused = self.control.borrow().is_paused;
+            figure.concurrency = self.books.concurrency();
+        });
     }
 }

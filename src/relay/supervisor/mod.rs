@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::subscription::{self, Assignment, End};
-use super::{Backlogs, Control, HandlerSetup, HandlerShared, Order, RelayError, Shared, Trust, subscription_name, wake_up};
+use super::{Control, Figures, HandlerSetup, HandlerShared, Order, RelayError, Shared, Trust, subscription_name, wake_up};
 use crate::config::{self};
 use crate::store::subscriptions::{self};
 use crate::store::{self, Instance, Selection, ServerWatch, StoreError};
@@ -100,7 +100,10 @@ impl Relay {
         begin
             .retry(pauses)
             .when(|error| matches!(error, RelayError::Store(failure) if failure.is_transient()))
-            .notify(|error, pause| warn!(error = %chain(error), retry_in = ?pause, "could not begin, trying again"))
+            .notify(|error, pause| {
+                self.shared.metrics.database_error(DatabaseOperation::Connect);
+                warn!(error = %chain(error), retry_in = ?pause, "could not begin, trying again");
+            })
             .await
     }
 }
@@ -121,7 +124,7 @@ fn share(handler: HandlerSetup) -> HandlerShared {
     HandlerShared {
         metrics: HandlerMetrics::new(&config.name, &config.kind),
         selections: (0..config.partitions).map(selection).collect(),
-        backlogs: Backlogs::new(config.partitions),
+        figures: Figures::new(config.partitions),
         built,
         config,
     }
@@ -162,6 +165,8 @@ impl Supervisor {
                 self.lease_round(asked_by_person).await?;
                 asked_by_person = false;
                 self.start_waiting();
+                // For a program that embeds the relay and has nobody who asks.
+                self.shared.metrics.ready(self.shared.health.report(Instant::now()).ready);
             }
             let restart = self.running.values().filter_map(|running| running.restart_at).min();
             tokio::select! {
@@ -294,10 +299,12 @@ impl Supervisor {
 
     fn enter_result(&mut self, id: i32, result: Result<End, RelayError>) {
         match result {
-            Ok(End::Released) => drop(self.running.remove(&id)),
+            Ok(End::Released) => {
+                self.running.remove(&id);
+                self.shared.metrics.leases_held(self.running.len());
+            }
             Ok(End::LeaseLost) => self.lose(id),
             Err(failure) => {
-                self.shared.metrics.database_error(DatabaseOperation::Flush);
                 let handler = self.places.get(&id).map_or("", |(handler, _)| handler.config.name.as_str());
                 warn!(handler, error = %chain(&failure), "could not go on, starting over from what is stored");
                 self.restart_later(id);
@@ -318,6 +325,7 @@ impl Supervisor {
     fn lose(&mut self, id: i32) {
         if let Some(running) = self.running.remove(&id) {
             self.shared.metrics.lease_lost();
+            self.shared.metrics.leases_held(self.running.len());
             running.order(Order::Abandon);
             let handler = self.places.get(&id).map_or("", |(handler, _)| handler.config.name.as_str());
             warn!(handler, subscription = id, "lease lost");

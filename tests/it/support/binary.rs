@@ -54,6 +54,23 @@ impl Binary {
         ))
     }
 
+    /// The same, with HTTP on a port that the system chooses, and the name `shop`; see [`Self::serve`].
+    pub fn relay_with_http(database_url: &str, handlers: &str) -> Self {
+        Self::with_config(&format!(
+            "[database]\nurl = \"{database_url}\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
+             [relay]\nname = \"shop\"\nlease = \"3s\"\nflush_interval = \"20ms\"\n{handlers}"
+        ))
+    }
+
+    /// Starts the relay and gives the address of its `/metrics`.
+    pub async fn serve(&self) -> (Running, String) {
+        let running = self.spawn(&["run"]);
+        let line = running.wait_for_output("serving /metrics").await;
+        let address = line.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let address = address.unwrap_or_else(|| panic!("no address in {line:?}")).to_owned();
+        (running, address)
+    }
+
     /// Sets an environment variable for the runs that follow.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
@@ -149,8 +166,12 @@ impl Running {
     pub async fn wait_for_output(&self, text: &str) -> String {
         let claim = format!("the output contains {text:?}");
         eventually(&claim, || async {
+            // In this order: what a process that has ended wrote last is read before the verdict.
+            let has_ended = self.stdout.reading.is_finished() && self.stderr.reading.is_finished();
             let output = self.stdout() + &self.stderr();
-            output.lines().find(|line| line.contains(text)).map(str::to_owned)
+            let found = output.lines().find(|line| line.contains(text)).map(str::to_owned);
+            assert!(found.is_some() || !has_ended, "the process ended without {text:?}: {output}");
+            found
         })
         .await
     }

@@ -1,9 +1,9 @@
-//! Just enough HTTP/1.1 to be a receiver that misbehaves on purpose.
+//! Just enough HTTP/1.1 to be a receiver that misbehaves on purpose, and to ask the relay how it is.
 //! Written by hand because a server library protects its user from most of what has to be tried: resets, silence, garbage.
 
 use std::io::{self, ErrorKind};
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 /// A request as it came in; header names are in lower case.
@@ -64,4 +64,22 @@ async fn read_line(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Strin
     let mut line = String::new();
     let bytes = stream.read_line(&mut line).await?;
     Ok((bytes > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+/// Asks `address` for a path, and gives the status and the body.
+pub async fn get(address: &str, path: &str) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut stream = BufReader::new(stream);
+    let first = read_line(&mut stream).await?.ok_or(ErrorKind::UnexpectedEof)?;
+    let status = first.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(ErrorKind::InvalidData)?;
+    let mut headers = Vec::new();
+    while let Some(line) = read_line(&mut stream).await?.filter(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(':').ok_or(ErrorKind::InvalidData)?;
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    let answer = Request { method: String::new(), path: String::new(), headers, body: Vec::new() };
+    let body = read_body(&mut stream, &answer).await?;
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }

@@ -19,10 +19,14 @@ enum State {
     Refuses,
 }
 
+/// How many times the connections that were open have been forgotten.
+type Generation = u64;
+
 /// The proxy. Ends with its value, and all of its connections with it.
 pub struct Proxy {
     address: SocketAddr,
     state: Arc<watch::Sender<State>>,
+    forgotten: Arc<watch::Sender<Generation>>,
     accepting: AbortHandle,
 }
 
@@ -31,8 +35,9 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
         let address = listener.local_addr().expect("a bound socket has an address");
         let state = Arc::new(watch::Sender::new(State::Forwards));
-        let accepting = tokio::spawn(accept(listener, target, Arc::clone(&state))).abort_handle();
-        Self { address, state, accepting }
+        let forgotten = Arc::new(watch::Sender::new(0));
+        let accepting = tokio::spawn(accept(listener, target, Arc::clone(&state), Arc::clone(&forgotten))).abort_handle();
+        Self { address, state, forgotten, accepting }
     }
 
     /// A proxy in front of the server of a `scheme://...` address, and that address through the proxy.
@@ -58,6 +63,12 @@ impl Proxy {
         self.state.send_replace(State::Swallows);
     }
 
+    /// Forgets the connections that are open, as a firewall does that has restarted: they stay silent for ever, and neither end
+    /// is told. New ones work.
+    pub fn forget(&self) {
+        self.forgotten.send_modify(|generation| *generation += 1);
+    }
+
     pub fn heal(&self) {
         self.state.send_replace(State::Forwards);
     }
@@ -69,30 +80,45 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, state: Arc<watch::Sender<State>>) {
+async fn accept(
+    listener: TcpListener,
+    target: SocketAddr,
+    state: Arc<watch::Sender<State>>,
+    forgotten: Arc<watch::Sender<Generation>>,
+) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        connections.spawn(connect(client, target, state.subscribe()));
+        connections.spawn(connect(client, target, state.subscribe(), forgotten.subscribe()));
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn connect(client: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>) {
+async fn connect(
+    client: TcpStream,
+    target: SocketAddr,
+    mut state: watch::Receiver<State>,
+    mut forgotten: watch::Receiver<Generation>,
+) {
     let _ = (client.set_nodelay(true), client.set_zero_linger());
     if *state.borrow() == State::Refuses {
         return;
     }
     let Ok(server) = TcpStream::connect(target).await else { return };
     let _ = (server.set_nodelay(true), server.set_zero_linger());
-    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-    tokio::select! {
-        () = pass_on(from_client, to_server, state.clone()) => {}
-        () = pass_on(from_server, to_client, state.clone()) => {}
-        _ = async { state.wait_for(|state| *state == State::Refuses).await.map(|_| ()) } => {}
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.into_split(), server.into_split());
+    // Held until the proxy ends: a socket that is dropped would tell its peer.
+    let silent = tokio::select! {
+        _ = forgotten.changed() => true,
+        () = pass_on(&mut from_client, &mut to_server, state.clone()) => false,
+        () = pass_on(&mut from_server, &mut to_client, state.clone()) => false,
+        _ = async { state.wait_for(|state| *state == State::Refuses).await.map(|_| ()) } => false,
+    };
+    if silent {
+        std::future::pending::<()>().await;
     }
 }
 
-async fn pass_on(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut state: watch::Receiver<State>) {
+async fn pass_on(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, mut state: watch::Receiver<State>) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(bytes) = from.read(&mut buffer).await {
         if bytes == 0 || state.wait_for(|state| *state == State::Forwards).await.is_err() {
