@@ -52,7 +52,7 @@ bench: install-tools ## Measure this machine: each figure beside the limit it is
 	$(CARGO) build --release --quiet
 	./target/release/outboxd bench
 
-install-tools: ## Install what is missing: a C compiler, Postgres server programs
+install-tools: ## Install what is missing: a C compiler, Postgres server programs, what some tests need
 	@sh scripts/install-tools.sh
 
 docker: ## Build the container image

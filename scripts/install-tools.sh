@@ -2,7 +2,8 @@
 # Installs what the build and the tests need beside a Rust toolchain, and says nothing when nothing is missing.
 # Needed: a C compiler (the `ring` crate) and the Postgres server programs. Never starts a system service, never makes a
 # database cluster outside a test's own directory. Wanted, but done without: psql and a Python driver, for the tests in
-# which programs that know nothing of outboxd insert the events.
+# which programs that know nothing of outboxd insert the events; prometheus with promtool, and pgbouncer, for the tests of what is
+# shipped for the one and of connections through the other.
 set -eu
 
 say() { printf '%s\n' "install-tools: $*" >&2; }
@@ -28,6 +29,8 @@ has_postgres() {
 has_python_driver() { python3 -c 'import psycopg2' 2>/dev/null || /usr/bin/python3 -c 'import psycopg2' 2>/dev/null; }
 
 has_foreign_producers() { have psql && has_python_driver; }
+
+has_servers() { have prometheus && have promtool && { have pgbouncer || [ -x /usr/sbin/pgbouncer ]; }; }
 
 # --- how to install -----------------------------------------------------------------------------------------------
 
@@ -85,6 +88,21 @@ install_foreign_producers() {
     fi
 }
 
+# Debian starts the services of what it installs, and again at every boot; nobody here wants them.
+install_servers() {
+    have apt-get || return 1
+    guard=/usr/sbin/policy-rc.d
+    if [ ! -e "$guard" ]; then
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$guard" >/dev/null && as_root chmod +x "$guard" || return 1
+        guarded=yes
+    fi
+    status=0
+    apt_install prometheus pgbouncer || status=$?
+    if [ -n "${guarded:-}" ]; then as_root rm -f "$guard"; fi
+    if have systemctl; then as_root systemctl --quiet disable prometheus pgbouncer 2>/dev/null || true; fi
+    return "$status"
+}
+
 # --- the steps ----------------------------------------------------------------------------------------------------
 
 if ! have cargo; then
@@ -115,4 +133,10 @@ tried=target/.foreign-producers
 if ! has_foreign_producers && [ ! -e "$tried" ]; then
     mkdir -p target && : >"$tried"
     install_foreign_producers || say "going on without psql and psycopg2: the tests that need them say so"
+fi
+
+tried=target/.servers
+if ! has_servers && [ ! -e "$tried" ]; then
+    mkdir -p target && : >"$tried"
+    install_servers || say "going on without prometheus and pgbouncer: the tests that need them say so"
 fi

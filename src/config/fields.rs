@@ -55,7 +55,7 @@ const RELAY: &[Field] = &[
         "wake_up",
         T::Choice(&["listen", "poll"]),
         "listen",
-        "How a sleeping relay learns of events; \"poll\" for a connection through a transaction pooler.",
+        "How a sleeping relay learns of events: the server tells it, or it looks every idle_poll_interval.",
     ),
     Field::new("poll_interval", T::Duration, "2ms", "Pause between reads while events flow."),
     Field::new("idle_poll_interval", T::Duration, "250ms", "Longest pause between reads while nothing happens."),

@@ -31,7 +31,7 @@ pub enum Ring {
 }
 
 impl BellSession {
-    /// Listens, and proves that the session is our own: behind a transaction pooler LISTEN is swallowed.
+    /// Listens, and asks whether it does: something between us and the server may swallow LISTEN.
     pub async fn open(pool: &PgPool) -> Result<Self, StoreError> {
         let error = || StoreError::query("listen for wake-ups");
         let channel: String =
@@ -53,8 +53,7 @@ impl BellSession {
             return Ok(());
         }
         Err(StoreError::Refused(
-            "the server swallows LISTEN, as poolers in transaction mode do; connect directly, or set relay.wake_up = \"poll\""
-                .to_owned(),
+            "something on the way to the server swallows LISTEN; connect directly, or set relay.wake_up = \"poll\"".to_owned(),
         ))
     }
 

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgConnection, Row};
+use sqlx::{ConnectOptions, PgConnection, Row};
 
+use super::pooler::{Inspection, Sessions, inspect};
 use super::{Incarnation, StoreError};
 
 /// Notices that the server behind the address is another one than before: after a failover, positions in memory mean nothing.
@@ -55,10 +56,25 @@ pub struct Options<'a> {
 impl Options<'_> {
     /// The options as the driver wants them.
     pub fn to_connect_options(&self) -> Result<PgConnectOptions, StoreError> {
+        Ok(self.plain()?.options(self.settings()))
+    }
+
+    /// Without the settings of the session.
+    fn plain(&self) -> Result<PgConnectOptions, StoreError> {
         let options: PgConnectOptions = self.url.parse().map_err(StoreError::Address)?;
-        // A statement that takes long is told by what waits for it; its text in the log would help nobody.
-        Ok(options.disable_statement_logging().application_name(self.application_name).options([
-            ("search_path", format!("{},pg_catalog,public", self.schema)),
+        // A statement that takes long is told by what waits for it; its text in the log would help nobody. And no float is read as
+        // text here, so the parameter that older poolers refuse is left out.
+        Ok(options.disable_statement_logging().application_name(self.application_name).extra_float_digits(None))
+    }
+
+    fn search_path(&self) -> String {
+        format!("{},pg_catalog,public", self.schema)
+    }
+
+    /// What every session of ours is set to.
+    fn settings(&self) -> [(&'static str, String); 11] {
+        [
+            ("search_path", self.search_path()),
             ("statement_timeout", self.statement_timeout.as_millis().to_string()),
             ("lock_timeout", self.lock_timeout.as_millis().to_string()),
             ("idle_in_transaction_session_timeout", "60000".to_owned()),
@@ -70,7 +86,7 @@ impl Options<'_> {
             ("tcp_keepalives_idle", "10".to_owned()),
             ("tcp_keepalives_interval", "5".to_owned()),
             ("tcp_keepalives_count", "3".to_owned()),
-        ]))
+        ]
     }
 }
 
@@ -88,17 +104,33 @@ async fn open(options: &Options<'_>, watch: Option<Arc<ServerWatch>>) -> Result<
     let connect_options = options.to_connect_options()?;
     let server =
         format!("{}:{}/{}", connect_options.get_host(), connect_options.get_port(), connect_options.get_database().unwrap_or(""));
-    if let Err(cause) = try_once(&connect_options, options.connect_timeout).await {
-        return Err(StoreError::Connect { server, hint: hint(&cause), cause });
-    }
+    // The pool tries a refused connection again until its timeout and then knows only that: nobody would learn why, and late.
+    let plain = options.plain()?;
+    // The relay leans on its sessions; a command that only looks does not pay for two more connections.
+    let inspected = inspect(&connect_options, &plain, &options.search_path(), options.connect_timeout, watch.is_some()).await;
+    let sessions = match inspected {
+        Ok(sessions) => sessions,
+        Err(Inspection::Shared) => return Err(Inspection::shared(&server)),
+        Err(Inspection::Failed(cause)) => return Err(StoreError::Connect { server, hint: hint(&cause), cause }),
+    };
+    let (connect_options, settings) = match sessions {
+        Sessions::Direct => (connect_options, None),
+        Sessions::Pooled => (plain, Some(Arc::new(options.settings()))),
+    };
     PgPoolOptions::new()
         .max_connections(options.max_connections)
         .acquire_timeout(options.connect_timeout)
         .max_lifetime(None)
         .idle_timeout(Some(Duration::from_secs(300)))
         .after_connect(move |connection, _| {
-            let watch = watch.clone();
+            let (watch, settings) = (watch.clone(), settings.clone());
             Box::pin(async move {
+                if let Some(settings) = settings {
+                    let (names, values): (Vec<&str>, Vec<&str>) =
+                        settings.iter().map(|(name, value)| (*name, value.as_str())).unzip();
+                    let prepare = sqlx::query(include_str!("sql/prepare_session.sql")).bind(names).bind(values);
+                    prepare.fetch_one(&mut *connection).await?;
+                }
                 match watch {
                     Some(watch) => watch.meet(connection).await,
                     None => Ok(()),
@@ -108,12 +140,6 @@ async fn open(options: &Options<'_>, watch: Option<Arc<ServerWatch>>) -> Result<
         .connect_with(connect_options)
         .await
         .map_err(|cause| StoreError::Connect { server, hint: hint(&cause), cause })
-}
-
-/// The pool tries a refused connection again until its timeout and then knows only that: nobody would learn why, and late.
-async fn try_once(options: &PgConnectOptions, timeout: Duration) -> Result<(), sqlx::Error> {
-    let connection = tokio::time::timeout(timeout, PgConnection::connect_with(options));
-    connection.await.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await
 }
 
 fn hint(cause: &sqlx::Error) -> &'static str {

@@ -13,6 +13,7 @@ mod history;
 mod instances;
 mod ledger;
 mod migrate;
+mod pooler;
 mod retention;
 mod server;
 pub mod status;

@@ -60,7 +60,7 @@ async fn a_receiver_that_misbehaves_leaves_a_recorded_attempt_and_gets_the_event
     let mut handlers = String::new();
     for (name, answer) in answers {
         let receiver = Receiver::answering(move |_| answer.clone()).await;
-        let more = "request_timeout = \"500ms\"\n[handlers.retry]\nbase = \"20ms\"\nmax_delay = \"20ms\"\n[handlers.circuit]\nfirst_probe = \"20ms\"\nmax_probe = \"20ms\"";
+        let more = "request_timeout = \"500ms\"\n[handlers.retry]\nbase = \"20ms\"\nmax_delay = \"20ms\"\nmax_attempts = 1000\n[handlers.circuit]\nfirst_probe = \"20ms\"\nmax_probe = \"20ms\"";
         handlers.push_str(&webhook(name, &receiver.url(), more));
         receivers.push(receiver);
     }
@@ -78,6 +78,7 @@ async fn a_receiver_that_misbehaves_leaves_a_recorded_attempt_and_gets_the_event
     ]
     .map(str::to_owned)
     .into();
+    running.wait_for_output("relay started").await;
     eventually("an attempt of each", || async {
         let seen = attempts(&database).await;
         let handlers: BTreeSet<&str> = seen.iter().filter_map(|text| text.split(':').next()).collect();
@@ -215,6 +216,17 @@ async fn event_types_of_any_characters_arrive_and_are_told_as_they_are() {
     stop(running).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_without_the_schema_ends_the_relay_with_the_command_that_makes_it() {
+    let database = TestDatabase::empty().await;
+    let handlers = "[[handlers]]\nname = \"one\"\nkind = \"discard\"\n";
+
+    let finished = Binary::relay(database.url(), handlers).run(&["run", "--no-migrate"]).await;
+
+    assert_eq!(finished.code, Some(75), "{}", finished.stderr);
+    assert!(finished.stderr.contains("outboxd migrate"), "{}", finished.stderr);
+}
+
 // ---- the database's connection
 
 /// A relay behind a proxy, whose handler is a receiver; the address of the proxy is all it knows.
@@ -247,6 +259,8 @@ async fn a_server_that_goes_away_in_the_middle_of_a_flush_costs_duplicates_of_on
         "pg_stat_activity where datname = current_database() and application_name = 'outboxd relay' and wait_event_type = 'Lock'";
     wait_for_rows(&database, in_flush, 1).await;
     proxy.cut();
+    // Its end of the connection dies with it; the statement that waits would go on otherwise, and nobody would hear its result.
+    database.execute(&format!("select pg_terminate_backend(pid) from {in_flush}")).await;
     running.wait_for_output("could not").await;
     gate.execute("rollback").await.expect("unlocked");
     // What was in the middle has no effect, whole or half.

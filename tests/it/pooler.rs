@@ -4,11 +4,12 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use outboxd::store;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Executor, Row};
 use tokio::process::{Child, Command};
 
-use crate::support::{Binary, NewRow, TestDatabase, eventually, find_program, get};
+use crate::support::{Binary, DEADLINE, NewRow, TestDatabase, eventually, find_program, get};
 
 /// A PgBouncer of the test's own; ends with its value.
 struct PgBouncer {
@@ -82,9 +83,15 @@ const DISCARD: &str = "[[handlers]]\nname = \"one\"\nkind = \"discard\"\n";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pooler_in_transaction_mode_is_refused_with_what_to_do_and_nothing_is_touched() {
     let Some(program) = pgbouncer().await else { return };
-    for more in ["", "ignore_startup_parameters = options,extra_float_digits", "server_round_robin = 1"] {
+    let modes = [
+        ("transaction", ""),
+        ("transaction", "ignore_startup_parameters = options,extra_float_digits"),
+        ("transaction", "server_round_robin = 1"),
+        ("statement", ""),
+    ];
+    for (mode, more) in modes {
         let database = TestDatabase::empty().await;
-        let pooler = PgBouncer::start(&program, &database, "transaction", more).await;
+        let pooler = PgBouncer::start(&program, &database, mode, more).await;
         for wake_up in ["listen", "poll"] {
             let text =
                 format!("[database]\nurl = \"{}\"\n[http]\nlisten = \"\"\n[relay]\nwake_up = \"{wake_up}\"\n{DISCARD}", pooler.url);
@@ -122,7 +129,10 @@ async fn behind_a_pooler_in_session_mode_everything_works_and_the_bell_rings() {
             text.lines().find_map(|line| line.strip_prefix("outboxd_wake_ups_total{source=\"bell\"} ")?.parse::<f64>().ok())
         };
         eventually("the relay sleeps and the bell wakes it", || async {
-            database.insert_event(NewRow::new("a")).await;
+            // Not before it sleeps, or it would be kept awake for ever.
+            if database.has_sleeping_relay().await {
+                database.insert_event(NewRow::new("a")).await;
+            }
             (bell().await? > 0.0).then_some(())
         })
         .await;
@@ -137,4 +147,28 @@ async fn behind_a_pooler_in_session_mode_everything_works_and_the_bell_rings() {
         running.terminate();
         assert_eq!(running.finish().await.code, Some(0));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_connection_takes_its_settings_at_its_start_and_a_pooled_one_after_it() {
+    let database = TestDatabase::empty().await;
+    let source = async |url: &str| {
+        let options = store::Options {
+            url,
+            schema: "outbox",
+            application_name: "outboxd test",
+            max_connections: 1,
+            connect_timeout: DEADLINE,
+            statement_timeout: DEADLINE,
+            lock_timeout: DEADLINE,
+        };
+        let pool = store::connect(&options).await.expect("it can be reached");
+        let settings = "select setting || ' by ' || source from pg_settings where name in ('search_path', 'jit') order by name";
+        sqlx::query_scalar::<_, String>(settings).fetch_all(&pool).await.expect("the settings can be read")
+    };
+    assert_eq!(source(database.url()).await, ["off by client", "outbox,pg_catalog,public by client"]);
+
+    let Some(program) = pgbouncer().await else { return };
+    let pooler = PgBouncer::start(&program, &database, "session", "").await;
+    assert_eq!(source(&pooler.url).await, ["off by session", "outbox,pg_catalog,public by session"]);
 }

@@ -115,6 +115,13 @@ impl TestDatabase {
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.expect("the count is valid SQL")
     }
 
+    /// Whether a relay sleeps on this database: it holds the bell, and producers ring.
+    pub async fn has_sleeping_relay(&self) -> bool {
+        let held = "pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock' and granted
+                    and database = (select oid from pg_database where datname = current_database())";
+        self.count(held).await > 0
+    }
+
     /// Runs any SQL, several statements if need be.
     pub async fn execute(&self, sql: &str) {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.pool).await.expect("the statement of the test works");
