@@ -75,6 +75,9 @@ create table subscriptions (
     type_patterns     text[],
     aggregate_types   text[],
     required_headers  jsonb,
+    -- Where the ordering key comes from: with several partitions it decides which of them has an event.
+    key_source        text        not null default 'aggregate',
+    key_path          text[]      not null default '{}',
     -- Position: everything visible in `snapshot` has an outcome. If a window is open, also everything that is visible in
     -- `window_snapshot` with seq <= window_seq. `low_seq` was the sequence before `snapshot` was taken, `high_seq` after.
     snapshot          pg_snapshot not null,
@@ -99,6 +102,9 @@ create table subscriptions (
     circuit_since     timestamptz,
     circuit_until     timestamptz,
     circuit_reason    text,
+    -- Rise when a person moved the position or closed the circuit: how the owner, who keeps the lease, learns of it.
+    moves             integer     not null default 0,
+    circuit_closings  integer     not null default 0,
     created_at        timestamptz not null default clock_timestamp(),
     unique (handler, partition)
 ) with (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
@@ -183,7 +189,11 @@ create table instances (
     pid        integer     not null,
     version    text        not null,
     started_at timestamptz not null default clock_timestamp(),
-    seen_at    timestamptz not null default clock_timestamp()
+    seen_at    timestamptz not null default clock_timestamp(),
+    -- A person's wish that the instance read its configuration again, and the last answer, whoever asked for it.
+    reload_asked    timestamptz,
+    reload_answered timestamptz,
+    reload          jsonb
 );
 
 -- The cluster and timeline that the stored snapshots belong to; one row, written by the first relay.

@@ -71,7 +71,7 @@ pub enum Command {
     Demo(demo::DemoArgs),
     /// Show an event and what became of it, or list the newest ones
     Events(events::EventsArgs),
-    /// List, pause, resume and forget handlers
+    /// List, pause, resume, move, test and forget handlers
     Handlers(handlers::HandlersArgs),
     /// Ask a running relay whether it is ready
     Health(health::Args),

@@ -20,6 +20,7 @@ use crate::handlers::Built;
 use crate::store::{Incarnation, Instance, Selection, ServerWatch, StoreError};
 use crate::telemetry::{Backlog, HandlerMetrics, Health, RelayMetrics};
 
+pub use dispatch::attempt;
 pub use supervisor::{Relay, RelayOptions};
 
 /// Why the relay cannot work.
@@ -136,6 +137,8 @@ struct Control {
     order: Order,
     /// Rises when a person changed something: look at the recorded deliveries now.
     looks: u64,
+    /// Rises when a person closed the circuit.
+    circuit_closings: i32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,6 +13,7 @@ mod history;
 mod instances;
 mod ledger;
 mod migrate;
+mod moves;
 mod retention;
 mod server;
 pub mod status;
@@ -28,9 +29,10 @@ pub use dead_letters::{
     replay_dead_letters,
 };
 pub use deliveries::{RecordedDelivery, RecordedLane, count_unfinished, find_next_due, read_due, read_lanes, read_waiting};
-pub use functions::{Argument, FunctionCall, call_batch, call_one};
+pub use functions::{Argument, FunctionCall, call_batch, call_one, try_function};
 pub use handlers::{
-    Forgotten, HandlerRow, HandlerState, forget_handler, list_handler_names, pause_handler, read_handlers, resume_handler,
+    Forgotten, HandlerRow, HandlerState, close_circuit, forget_handler, list_handler_names, pause_handler, read_handlers,
+    resume_handler,
 };
 pub use history::{AttemptRow, EventDelivery, EventRow, read_attempts, read_event, read_event_deliveries};
 pub use instances::{Incarnation, Instance, ServerIdentity, beat, leave, read_identity, store_incarnation};
@@ -38,6 +40,7 @@ pub use ledger::{
     Entries, Fence, Fenced, Reached, RecordedAttempt, RecordedOutcome, begin, commit, count_attempt, record, record_within,
 };
 pub use migrate::{Migrated, check_schema, migrate, migration_script};
+pub use moves::{Move, MoveCounts, MoveKind, MoveTarget, find_move_target, move_handler, plan_move};
 pub use retention::{Removed, remove_finished};
 pub use server::{Server, describe_server, has_function};
 pub use windows::{

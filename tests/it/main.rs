@@ -9,6 +9,7 @@ mod docs;
 mod embedded;
 mod failures;
 mod foreign_producers;
+mod handlers;
 mod leases;
 mod migrate;
 mod migrations;

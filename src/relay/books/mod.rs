@@ -7,6 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use tracing::info;
+
 use super::HandlerShared;
 use super::reader::Segment;
 use super::turn::Answer;
@@ -194,6 +196,16 @@ impl Books {
         let now = self.clock();
         self.circuit.reopen(None, wait, now);
         self.handler.metrics.circuit(CircuitState::Open);
+    }
+
+    /// A person knows that the receiver works again.
+    pub fn close_circuit(&mut self) {
+        if !self.circuit.is_closed() {
+            self.circuit.close();
+            self.circuit_news = true;
+            self.handler.metrics.circuit(CircuitState::Closed);
+            info!(handler = self.handler.config.name, "circuit closed by a person, deliveries go on");
+        }
     }
 
     fn advance(&mut self) {

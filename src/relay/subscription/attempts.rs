@@ -103,6 +103,12 @@ impl Loop {
         self.turn = Some(Box::pin(async move { Ok(TurnEnd::Called(call.await?, began.elapsed())) }));
     }
 
+    pub(super) async fn end_attempts(&mut self) {
+        if let Performer::Attempts(dispatch) = &mut self.performer {
+            dispatch.end().await;
+        }
+    }
+
     pub(super) fn abort_attempts(&mut self) {
         if let Performer::Attempts(dispatch) = &mut self.performer
             && let Built::Handler(instance) = &self.handler.built

@@ -44,10 +44,11 @@ pub struct Assignment {
 
 /// Runs a subscription until it is told to stop, loses its lease, or fails.
 pub async fn run(assignment: Assignment) -> Result<End, RelayError> {
-    match Loop::begin(assignment).await? {
-        Some(mut state) => state.run().await,
-        None => Ok(End::LeaseLost),
-    }
+    let Some(mut state) = Loop::begin(assignment).await? else { return Ok(End::LeaseLost) };
+    let ended = state.run().await;
+    // Whoever begins with the subscription next may be we ourselves: nothing of ours must still be under way then.
+    state.end_attempts().await;
+    ended
 }
 
 /// Rows of a batch of function calls.
@@ -90,6 +91,7 @@ struct Loop {
     name: String,
     partition: u16,
 
+    circuit_closings: i32,
     books: Books,
     performer: Performer,
     /// Where reading goes on; ahead of the books' position.
@@ -153,6 +155,7 @@ impl Loop {
             );
         }
         control.mark_changed();
+        let circuit_closings = control.borrow().circuit_closings;
         let now = Instant::now();
         Ok(Some(Self {
             selection: Arc::clone(&handler.selections[usize::from(partition)]),
@@ -167,6 +170,7 @@ impl Loop {
             handler,
             control,
             server_generation,
+            circuit_closings,
             books,
             performer,
             reading: None,
@@ -192,6 +196,10 @@ impl Loop {
                 Order::Abandon => return Ok(End::LeaseLost),
                 Order::Release => self.abort_attempts(),
                 Order::Work | Order::Drain => {}
+            }
+            if control.circuit_closings != self.circuit_closings {
+                self.circuit_closings = control.circuit_closings;
+                self.books.close_circuit();
             }
             let works = control.order == Order::Work;
             if works && !control.is_paused {

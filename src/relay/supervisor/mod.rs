@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use super::subscription::{self, Assignment, End};
 use super::{Backlogs, Control, HandlerSetup, HandlerShared, Order, RelayError, Shared, Trust, subscription_name, wake_up};
 use crate::config::{self};
-use crate::store::subscriptions::{self};
+use crate::store::subscriptions::{self, Wishes};
 use crate::store::{self, Instance, Selection, ServerWatch, StoreError};
 use crate::telemetry::{DatabaseOperation, HandlerMetrics, Health, RelayMetrics, chain};
 
@@ -134,6 +134,10 @@ struct Running {
     restart_at: Option<Instant>,
     pauses: backon::ExponentialBackoff,
     was_abandoned: bool,
+    /// Its loop was fenced off, and nobody has asked yet whether the lease is gone.
+    is_doubtful: bool,
+    /// What people had asked of it when it was last looked at.
+    wishes: Wishes,
 }
 
 /// Which subscription's loop ended, and how.
@@ -215,20 +219,16 @@ impl Supervisor {
         let shared = Arc::clone(&self.shared);
         let (pool, instance, lease) = (&shared.pool, &shared.instance, shared.options.lease);
         let alive = store::beat(pool, instance, lease).await?;
-        let renewed = subscriptions::renew(pool, &instance.id, lease).await?;
+        let served: Vec<i32> = self.places.keys().chain(self.running.keys()).copied().collect();
+        let renewed = subscriptions::renew(pool, &instance.id, lease, &served).await?;
         let lost: Vec<i32> =
             self.running.keys().filter(|id| !renewed.iter().any(|renewed| renewed.subscription == **id)).copied().collect();
         for id in lost {
             self.lose(id);
         }
         for renewed in &renewed {
-            if let Some(running) = self.running.get(&renewed.subscription) {
-                running.control.send_if_modified(|control| {
-                    let before = *control;
-                    control.is_paused = renewed.is_paused;
-                    control.looks += u64::from(asked_by_person);
-                    *control != before
-                });
+            if let Some(running) = self.running.get_mut(&renewed.subscription) {
+                running.learn(renewed.wishes, asked_by_person);
             }
         }
         let fair_share = self.places.len().div_ceil(alive);
@@ -239,14 +239,14 @@ impl Supervisor {
             let candidates: Vec<i32> = self.places.keys().copied().filter(|id| !self.running.contains_key(id)).collect();
             let wanted = fair_share - self.running.len();
             for acquired in subscriptions::acquire(pool, &instance.id, lease, &candidates, wanted).await? {
-                self.running.insert(acquired.subscription, Running::new(acquired.was_abandoned));
+                self.running.insert(acquired.subscription, Running::new(acquired.was_abandoned, acquired.wishes));
             }
         }
         // Leases of a loop that ended without us noticing would be renewed for ever.
         for renewed in renewed {
             if self.places.contains_key(&renewed.subscription) {
                 // Taken by a round that did not hear the answer: who knows what the last owner was.
-                self.running.entry(renewed.subscription).or_insert_with(|| Running::new(true));
+                self.running.entry(renewed.subscription).or_insert_with(|| Running::new(true, renewed.wishes));
             }
         }
         self.shared.metrics.leases_held(self.running.len());
@@ -256,7 +256,7 @@ impl Supervisor {
     fn start_waiting(&mut self) {
         let now = Instant::now();
         for (id, running) in &mut self.running {
-            if running.task.is_some() || running.restart_at.is_some_and(|at| at > now) {
+            if running.task.is_some() || running.is_doubtful || running.restart_at.is_some_and(|at| at > now) {
                 continue;
             }
             let Some((handler, partition)) = self.places.get(id) else { continue };
@@ -295,7 +295,12 @@ impl Supervisor {
     fn enter_result(&mut self, id: i32, result: Result<End, RelayError>) {
         match result {
             Ok(End::Released) => drop(self.running.remove(&id)),
-            Ok(End::LeaseLost) => self.lose(id),
+            // The round that follows tells whether the lease is gone, or a person has moved the position under it.
+            Ok(End::LeaseLost) => {
+                if let Some(running) = self.running.get_mut(&id) {
+                    (running.task, running.is_doubtful) = (None, true);
+                }
+            }
             Err(failure) => {
                 self.shared.metrics.database_error(DatabaseOperation::Flush);
                 let handler = self.places.get(&id).map_or("", |(handler, _)| handler.config.name.as_str());
@@ -338,9 +343,10 @@ impl Supervisor {
 }
 
 impl Running {
-    fn new(was_abandoned: bool) -> Self {
+    fn new(was_abandoned: bool, wishes: Wishes) -> Self {
+        let Wishes { is_paused, circuit_closings, .. } = wishes;
         Self {
-            control: watch::Sender::new(Control { is_paused: false, order: Order::Work, looks: 0 }),
+            control: watch::Sender::new(Control { is_paused, order: Order::Work, looks: 0, circuit_closings }),
             task: None,
             restart_at: None,
             pauses: ExponentialBuilder::default()
@@ -350,7 +356,33 @@ impl Running {
                 .with_jitter()
                 .build(),
             was_abandoned,
+            is_doubtful: false,
+            wishes,
         }
+    }
+
+    /// Takes in what people asked for. The lease is still ours.
+    fn learn(&mut self, wishes: Wishes, look_now: bool) {
+        let is_moved = wishes.moves != self.wishes.moves;
+        if self.is_doubtful {
+            // Fenced off although the lease is ours: a person moved the position, or there is something that we do not know.
+            if is_moved {
+                info!("a person moved the position, starting over from it");
+            }
+            *self = Self::new(!is_moved, wishes);
+            return;
+        }
+        if is_moved {
+            // Its memory is of another position. It ends, and the next round finds it fenced off; `wishes` stays until then.
+            return self.order(Order::Abandon);
+        }
+        self.wishes = wishes;
+        self.control.send_if_modified(|control| {
+            let before = *control;
+            (control.is_paused, control.circuit_closings) = (wishes.is_paused, wishes.circuit_closings);
+            control.looks += u64::from(look_now);
+            *control != before
+        });
     }
 
     /// Not draining already.
