@@ -190,9 +190,10 @@ create table instances (
     version    text        not null,
     started_at timestamptz not null default clock_timestamp(),
     seen_at    timestamptz not null default clock_timestamp(),
-    -- A person's wish that the instance read its configuration again, and the last answer, whoever asked for it.
-    reload_asked    timestamptz,
-    reload_answered timestamptz,
+    -- How often a person has asked it to read its configuration again, which of that it has answered, and its last answer.
+    reload_asked    integer not null default 0,
+    reload_answered integer not null default 0,
+    reloaded_at     timestamptz,
     reload          jsonb
 );
 

@@ -14,6 +14,7 @@ mod instances;
 mod ledger;
 mod migrate;
 mod moves;
+mod reloads;
 mod retention;
 mod server;
 pub mod status;
@@ -35,12 +36,13 @@ pub use handlers::{
     resume_handler,
 };
 pub use history::{AttemptRow, EventDelivery, EventRow, read_attempts, read_event, read_event_deliveries};
-pub use instances::{Incarnation, Instance, ServerIdentity, beat, leave, read_identity, store_incarnation};
+pub use instances::{Beat, Incarnation, Instance, ServerIdentity, beat, leave, read_identity, store_incarnation};
 pub use ledger::{
     Entries, Fence, Fenced, Reached, RecordedAttempt, RecordedOutcome, begin, commit, count_attempt, record, record_within,
 };
 pub use migrate::{Migrated, check_schema, migrate, migration_script};
 pub use moves::{Move, MoveCounts, MoveKind, MoveTarget, find_move_target, move_handler, plan_move};
+pub use reloads::{AskedRelay, ReloadAnswer, ReloadOutcome, ReloadReport, answer_reload, ask_reload, read_reload};
 pub use retention::{Removed, remove_finished};
 pub use server::{Server, describe_server, has_function};
 pub use windows::{

@@ -270,13 +270,13 @@ impl Loop {
         let mut timers = vec![now + DUE_INTERVAL];
         if self.turn.is_none() {
             timers.extend([self.backlog_at, self.lanes_at]);
-            timers.extend(self.books.needs_flush().then_some(self.last_flush + self.shared.options.flush_interval));
+            timers.extend(self.books.needs_flush().then_some(self.last_flush + self.shared.options().flush_interval));
         }
         if control.order == Order::Work && !control.is_paused {
             timers.extend((self.reading.is_none() && self.may_read()).then_some(self.read_at));
             timers.extend((self.turn.is_none() && self.may_look_for_due()).then_some(self.due_at));
             let circuit = self.books.circuit.wait(self.books.clock()).map(|wait| now + wait);
-            let rest = self.last_event + self.shared.options.linger;
+            let rest = self.last_event + self.shared.options().linger;
             timers.extend([self.books.held_until, circuit, Some(rest)].into_iter().flatten().filter(|moment| *moment > now));
         }
         timers.into_iter().min().unwrap_or(now).max(now + SHORTEST_WAIT)

@@ -21,7 +21,7 @@ impl Loop {
             room: self.read_room(),
             recorded: self.recovery.as_ref().map(|recovery| recovery.recorded.clone()),
             expects_large: self.expects_large,
-            durability_gate: self.shared.options.durability_gate,
+            durability_gate: self.shared.options().durability_gate,
         };
         self.reading = Some(Box::pin(reader::read_segment(self.shared.pool.clone(), Arc::clone(&self.selection), plan)));
     }
@@ -29,13 +29,13 @@ impl Loop {
     /// Whether more may be held in memory, in rows, and between the position and the head.
     pub(super) fn may_read(&self) -> bool {
         let lanes = &self.books.lanes;
-        let has_room = lanes.held() * 2 <= self.room && lanes.held_bytes() * 2 <= self.shared.memory_per_loop;
+        let has_room = lanes.held() * 2 <= self.room && lanes.held_bytes() * 2 <= self.shared.memory_per_loop();
         let is_bounded = self.books.outstanding() < MOST_OUTSTANDING && self.books.unfinished() < self.handler.config.max_parked;
         has_room && is_bounded && self.books.pending() < MOST_PENDING
     }
 
     pub(super) fn read_room(&self) -> Room {
-        let bytes = self.shared.memory_per_loop.saturating_sub(self.books.lanes.held_bytes()) / 2;
+        let bytes = self.shared.memory_per_loop().saturating_sub(self.books.lanes.held_bytes()) / 2;
         Room { rows: i64::try_from(self.room / 2).unwrap_or(i64::MAX), bytes: i64::try_from(bytes).unwrap_or(i64::MAX).max(1) }
     }
 
@@ -58,9 +58,10 @@ impl Loop {
         self.read_pause = if has_more || (has_events && self.expects_large) {
             Duration::ZERO
         } else if has_events {
-            self.shared.options.poll_interval
+            self.shared.options().poll_interval
         } else {
-            (self.read_pause * 3 / 2).clamp(self.shared.options.poll_interval, AWAKE_POLL.max(self.shared.options.poll_interval))
+            (self.read_pause * 3 / 2)
+                .clamp(self.shared.options().poll_interval, AWAKE_POLL.max(self.shared.options().poll_interval))
         };
         self.read_at = now + self.read_pause;
         Ok(())
@@ -82,14 +83,14 @@ impl Loop {
         let now = Instant::now();
         let is_quiet = self.reading.is_none()
             && self.head.window.is_none()
-            && now.duration_since(self.last_event) >= self.shared.options.linger;
+            && now.duration_since(self.last_event) >= self.shared.options().linger;
         let is_held = self.control.borrow().is_paused || (self.reading.is_none() && !self.may_read());
         if is_held {
             self.shared.health.held(&self.name); // not reading on purpose is no stall
         }
         self.seat.set_idle(is_quiet || is_held);
         if is_quiet && self.read_pause > Duration::ZERO {
-            let pause = if self.seat.is_armed() { ARMED_POLL } else { self.shared.options.idle_poll_interval };
+            let pause = if self.seat.is_armed() { ARMED_POLL } else { self.shared.options().idle_poll_interval };
             if self.read_pause != pause {
                 self.read_pause = pause;
                 self.read_at = now + pause;

@@ -1,30 +1,34 @@
 //! The supervisor: shares the subscriptions between instances, starts their loops, restarts what fails, stops what must stop.
 //! The only one that starts loops. Everything it knows can be read again from the database.
 
+mod changes;
 mod drain;
 mod helpers;
 mod places;
+mod running;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
+use backon::{ExponentialBuilder, Retryable};
 use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::reload::{self, Desk, RelayHandle};
 use super::subscription::{self, Assignment, End};
-use super::{Backlogs, Control, HandlerSetup, HandlerShared, Order, RelayError, Shared, Trust, subscription_name, wake_up};
+use super::{Backlogs, HandlerSetup, HandlerShared, Live, Order, RelayError, Shared, Trust, subscription_name, wake_up};
 use crate::config::{self};
-use crate::store::subscriptions::{self, Wishes};
+use crate::store::subscriptions::{self};
 use crate::store::{self, Instance, Selection, ServerWatch, StoreError};
 use crate::telemetry::{DatabaseOperation, HandlerMetrics, Health, RelayMetrics, chain};
 
 use helpers::Helpers;
 use places::{Places, check_server, register};
+use running::Running;
 
 /// What a relay needs beside its handlers.
 pub struct RelayOptions {
@@ -44,30 +48,30 @@ pub struct Relay {
     outbox: config::Outbox,
     handlers: Vec<Arc<HandlerShared>>,
     follow_new_timeline: bool,
+    desk: Desk,
 }
 
 impl Relay {
-    /// Puts the parts together; nothing is connected or started.
-    pub fn new(options: RelayOptions, handlers: Vec<HandlerSetup>) -> Result<Self, RelayError> {
+    /// Puts the parts together; nothing is connected or started. The handle changes the relay while it runs.
+    pub fn new(options: RelayOptions, handlers: Vec<HandlerSetup>) -> Result<(Self, RelayHandle), RelayError> {
         if handlers.is_empty() {
             return Err(RelayError::NoHandlers);
         }
-        let loops: usize = handlers.iter().map(|handler| usize::from(handler.config.partitions)).sum();
-        let memory = usize::try_from(options.relay.memory).unwrap_or(usize::MAX);
+        let handlers: Vec<_> = handlers.into_iter().map(|handler| Arc::new(share(handler))).collect();
         let shared = Arc::new(Shared {
             pool: options.pool,
             server: options.server,
             instance: this_instance(),
             schema: options.outbox.schema.clone(),
-            options: options.relay,
+            settings: Live::new(options.relay, count_loops(&handlers)),
             wake_up: wake_up::WakeUp::new(),
             health: options.health,
             metrics: RelayMetrics::new(),
             trust: Trust::new(Instant::now()),
-            memory_per_loop: memory / loops.max(1),
         });
-        let handlers = handlers.into_iter().map(|handler| Arc::new(share(handler))).collect();
-        Ok(Self { shared, outbox: options.outbox, handlers, follow_new_timeline: options.follow_new_timeline })
+        let (desk, handle) = reload::desk(shared.instance.id.clone(), shared.metrics.clone());
+        let follow_new_timeline = options.follow_new_timeline;
+        Ok((Self { shared, outbox: options.outbox, handlers, follow_new_timeline, desk }, handle))
     }
 
     /// Runs until `stop`, then drains. `Err` only for what no waiting would mend.
@@ -79,8 +83,17 @@ impl Relay {
             subscriptions = subscriptions.len(),
             "relay started"
         );
-        let helpers = Helpers::start(&self.shared, &self.outbox);
-        let mut supervisor = Supervisor::new(Arc::clone(&self.shared), subscriptions);
+        let outbox = watch::Sender::new(self.outbox);
+        let helpers = Helpers::start(&self.shared, outbox.subscribe());
+        let mut supervisor = Supervisor {
+            shared: Arc::clone(&self.shared),
+            handlers: self.handlers,
+            places: subscriptions,
+            running: HashMap::new(),
+            tasks: JoinSet::new(),
+            desk: self.desk,
+            outbox,
+        };
         let ended = supervisor.run(&stop).await;
         supervisor.drain().await;
         helpers.stop().await;
@@ -115,6 +128,11 @@ fn this_instance() -> Instance {
     }
 }
 
+/// Loops that serve these handlers if no other instance helps.
+fn count_loops(handlers: &[Arc<HandlerShared>]) -> usize {
+    handlers.iter().map(|handler| usize::from(handler.config.partitions)).sum()
+}
+
 fn share(handler: HandlerSetup) -> HandlerShared {
     let HandlerSetup { config, built } = handler;
     let selection = |partition| Arc::new(Selection::new(&config.filter, &config.ordering, config.partitions, partition));
@@ -127,53 +145,39 @@ fn share(handler: HandlerSetup) -> HandlerShared {
     }
 }
 
-/// A loop that runs, or waits to be started again.
-struct Running {
-    control: watch::Sender<Control>,
-    task: Option<tokio::task::Id>,
-    restart_at: Option<Instant>,
-    pauses: backon::ExponentialBackoff,
-    was_abandoned: bool,
-    /// Its loop was fenced off, and nobody has asked yet whether the lease is gone.
-    is_doubtful: bool,
-    /// What people had asked of it when it was last looked at.
-    wishes: Wishes,
-}
-
 /// Which subscription's loop ended, and how.
 type LoopEnd = (i32, Result<End, RelayError>);
 
 struct Supervisor {
     shared: Arc<Shared>,
+    handlers: Vec<Arc<HandlerShared>>,
     places: Places,
     running: HashMap<i32, Running>,
     tasks: JoinSet<LoopEnd>,
+    desk: Desk,
+    outbox: watch::Sender<config::Outbox>,
 }
 
 impl Supervisor {
-    fn new(shared: Arc<Shared>, places: Places) -> Self {
-        Self { shared, places, running: HashMap::new(), tasks: JoinSet::new() }
-    }
-
     async fn run(&mut self, stop: &CancellationToken) -> Result<(), RelayError> {
-        let lease = self.shared.options.lease;
-        let mut round = tokio::time::interval(lease / 3);
-        round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let wake_up = Arc::clone(&self.shared.wake_up);
         let mut asked_by_person = false;
         loop {
             if !stop.is_cancelled() {
                 self.lease_round(asked_by_person).await?;
                 asked_by_person = false;
+                self.release_overdue();
                 self.start_waiting();
             }
-            let restart = self.running.values().filter_map(|running| running.restart_at).min();
+            let next_round = Instant::now() + self.shared.options().lease / 3;
+            let timer = self.running.values().flat_map(|running| [running.restart_at, running.release_at]).flatten().min();
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                _ = round.tick() => {}
+                () = sleep_until(Some(next_round)) => {}
                 () = wake_up.control() => asked_by_person = true,
                 Some(ended) = self.tasks.join_next_with_id() => self.enter_end(ended),
-                () = sleep_until(restart) => {}
+                Some(request) = self.desk.requests.recv() => self.enter_request(request).await,
+                () = sleep_until(timer) => {}
             }
         }
     }
@@ -181,10 +185,11 @@ impl Supervisor {
     /// Renews, takes and gives back leases. A database in trouble costs nothing but time, until the leases run out.
     async fn lease_round(&mut self, asked_by_person: bool) -> Result<(), RelayError> {
         let began = Instant::now();
-        let round = tokio::time::timeout(self.shared.options.lease / 2, self.try_lease_round(asked_by_person)).await;
+        let lease = self.shared.options().lease;
+        let round = tokio::time::timeout(lease / 2, self.try_lease_round(asked_by_person)).await;
         match round.unwrap_or_else(|_| Err(StoreError::query("renew leases in time")(sqlx::Error::PoolTimedOut).into())) {
             Ok(()) => {
-                self.shared.trust.extend(began + self.shared.options.lease);
+                self.shared.trust.extend(began + lease);
                 self.shared.health.accepted();
                 self.shared.health.owns(self.running.keys().filter_map(|id| self.name_of(*id)).collect::<Vec<_>>());
                 Ok(())
@@ -193,7 +198,7 @@ impl Supervisor {
                 self.shared.metrics.database_error(DatabaseOperation::Lease);
                 self.shared.health.database_failed(chain(&failure));
                 warn!(error = %chain(&failure), "could not renew the leases");
-                if !self.shared.trust.holds_for(self.shared.options.lease / 10) {
+                if !self.shared.trust.holds_for(lease / 10) {
                     self.abandon_all();
                 }
                 Ok(())
@@ -217,8 +222,9 @@ impl Supervisor {
         // A relay that lived through a failover follows it; one that starts into it asks.
         check_server(&self.shared, true).await?;
         let shared = Arc::clone(&self.shared);
-        let (pool, instance, lease) = (&shared.pool, &shared.instance, shared.options.lease);
-        let alive = store::beat(pool, instance, lease).await?;
+        let (pool, instance, lease) = (&shared.pool, &shared.instance, shared.options().lease);
+        let beat = store::beat(pool, instance, lease).await?;
+        self.desk.tell_wish(beat.reload_asked);
         let served: Vec<i32> = self.places.keys().chain(self.running.keys()).copied().collect();
         let renewed = subscriptions::renew(pool, &instance.id, lease, &served).await?;
         let lost: Vec<i32> =
@@ -227,11 +233,14 @@ impl Supervisor {
             self.lose(id);
         }
         for renewed in &renewed {
-            if let Some(running) = self.running.get_mut(&renewed.subscription) {
-                running.learn(renewed.wishes, asked_by_person);
+            let is_served = self.places.contains_key(&renewed.subscription);
+            match self.running.get_mut(&renewed.subscription) {
+                Some(running) if running.is_doubtful && !is_served => drop(self.running.remove(&renewed.subscription)),
+                Some(running) => running.learn(renewed.wishes, asked_by_person),
+                None => {}
             }
         }
-        let fair_share = self.places.len().div_ceil(alive);
+        let fair_share = self.places.len().div_ceil(beat.alive);
         let working = self.running.values().filter(|running| running.works()).count();
         if working > fair_share {
             self.give_back(working - fair_share);
@@ -272,6 +281,7 @@ impl Supervisor {
             let task = self.tasks.spawn(async move { (id, subscription::run(assignment).await) });
             running.task = Some(task.id());
             running.restart_at = None;
+            running.serves = Some(Arc::clone(handler));
         }
     }
 
@@ -294,7 +304,7 @@ impl Supervisor {
 
     fn enter_result(&mut self, id: i32, result: Result<End, RelayError>) {
         match result {
-            Ok(End::Released) => drop(self.running.remove(&id)),
+            Ok(End::Released) => self.enter_released(id),
             // The round that follows tells whether the lease is gone, or a person has moved the position under it.
             Ok(End::LeaseLost) => {
                 if let Some(running) = self.running.get_mut(&id) {
@@ -311,6 +321,10 @@ impl Supervisor {
     }
 
     fn restart_later(&mut self, id: i32) {
+        if !self.places.contains_key(&id) {
+            self.enter_released(id); // nobody serves it any more; its lease is not renewed and runs out
+            return;
+        }
         if let Some(running) = self.running.get_mut(&id) {
             running.task = None;
             // Its own life, not the death of another: nothing is counted.
@@ -342,61 +356,8 @@ impl Supervisor {
     }
 }
 
-impl Running {
-    fn new(was_abandoned: bool, wishes: Wishes) -> Self {
-        let Wishes { is_paused, circuit_closings, .. } = wishes;
-        Self {
-            control: watch::Sender::new(Control { is_paused, order: Order::Work, looks: 0, circuit_closings }),
-            task: None,
-            restart_at: None,
-            pauses: ExponentialBuilder::default()
-                .with_min_delay(RESTART_MIN)
-                .with_max_delay(RESTART_MAX)
-                .without_max_times()
-                .with_jitter()
-                .build(),
-            was_abandoned,
-            is_doubtful: false,
-            wishes,
-        }
-    }
-
-    /// Takes in what people asked for. The lease is still ours.
-    fn learn(&mut self, wishes: Wishes, look_now: bool) {
-        let is_moved = wishes.moves != self.wishes.moves;
-        if self.is_doubtful {
-            // Fenced off although the lease is ours: a person moved the position, or there is something that we do not know.
-            if is_moved {
-                info!("a person moved the position, starting over from it");
-            }
-            *self = Self::new(!is_moved, wishes);
-            return;
-        }
-        if is_moved {
-            // Its memory is of another position. It ends, and the next round finds it fenced off; `wishes` stays until then.
-            return self.order(Order::Abandon);
-        }
-        self.wishes = wishes;
-        self.control.send_if_modified(|control| {
-            let before = *control;
-            (control.is_paused, control.circuit_closings) = (wishes.is_paused, wishes.circuit_closings);
-            control.looks += u64::from(look_now);
-            *control != before
-        });
-    }
-
-    /// Not draining already.
-    fn works(&self) -> bool {
-        self.control.borrow().order == Order::Work
-    }
-
-    fn order(&self, order: Order) {
-        self.control.send_modify(|control| control.order = order);
-    }
-}
-
-const RESTART_MIN: Duration = Duration::from_millis(200);
-const RESTART_MAX: Duration = Duration::from_secs(30);
+pub(super) const RESTART_MIN: Duration = Duration::from_millis(200);
+pub(super) const RESTART_MAX: Duration = Duration::from_secs(30);
 
 async fn sleep_until(moment: Option<Instant>) {
     match moment {

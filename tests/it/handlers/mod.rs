@@ -2,6 +2,7 @@
 
 mod hold;
 mod moves;
+mod reload;
 mod trial;
 
 use serde_json::{Value, json};
