@@ -135,6 +135,8 @@ pub struct HandlerConfig {
     pub record: Record,
     pub on_dead_letter: OnDeadLetter,
     pub start: Start,
+    /// Events per second while it reads what was there before it began or was rewound; `None`: no bound.
+    pub backfill: Option<u32>,
     /// Deliveries (retrying and waiting) above which the handler reads no further.
     pub max_parked: u64,
     /// The settings of the kind, unread; secrets and files are resolved.

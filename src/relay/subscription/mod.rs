@@ -18,7 +18,7 @@ use super::reader::Segment;
 use super::turn::{Answer, Called};
 use super::wake_up::Seat;
 use super::{Control, HandlerShared, Order, RelayError, Shared, subscription_name};
-use crate::domain::{Position, Queued};
+use crate::domain::{Pace, Position, Queued};
 use crate::handlers::Built;
 use crate::store::{self, Fence, Recorded, Selection, StoreError, subscriptions};
 
@@ -97,6 +97,8 @@ struct Loop {
     /// Where reading goes on; ahead of the books' position.
     head: Position,
     reading: Task<Segment>,
+    /// Bounds how fast history is read.
+    pace: Option<Pace>,
     turn: Task<TurnEnd>,
     /// Events of the functions that a turn is calling.
     batch: Vec<Queued>,
@@ -158,6 +160,7 @@ impl Loop {
         let circuit_closings = control.borrow().circuit_closings;
         let now = Instant::now();
         Ok(Some(Self {
+            pace: config.backfill.map(Pace::new),
             selection: Arc::clone(&handler.selections[usize::from(partition)]),
             name: subscription_name(config, partition),
             partition,

@@ -16,9 +16,10 @@ impl Loop {
         if self.reading.is_some() || !self.may_read() || Instant::now() < self.read_at {
             return;
         }
+        let Some(room) = self.paced_room() else { return };
         let plan = Plan {
             head: self.head.clone(),
-            room: self.read_room(),
+            room,
             recorded: self.recovery.as_ref().map(|recovery| recovery.recorded.clone()),
             expects_large: self.expects_large,
             durability_gate: self.shared.options().durability_gate,
@@ -39,6 +40,19 @@ impl Loop {
         Room { rows: i64::try_from(self.room / 2).unwrap_or(i64::MAX), bytes: i64::try_from(bytes).unwrap_or(i64::MAX).max(1) }
     }
 
+    /// The room of a read; `None`: history may not be read on yet, and `read_at` says when.
+    fn paced_room(&mut self) -> Option<Room> {
+        let (room, now) = (self.read_room(), self.books.clock());
+        let Some(pace) = self.pace.as_mut().filter(|_| self.head.is_in_history()) else { return Some(room) };
+        match pace.room(now) {
+            0 => {
+                self.read_at = Instant::now() + pace.wait();
+                None
+            }
+            allowed => Some(Room { rows: room.rows.min(allowed.into()), ..room }),
+        }
+    }
+
     pub(super) fn finish_reading(&mut self, segment: Segment) -> Result<(), RelayError> {
         if self.shared.server.generation() != self.server_generation {
             return Err(RelayError::ServerChanged);
@@ -48,6 +62,9 @@ impl Loop {
         let now = Instant::now();
         let (has_events, has_more) = (!segment.notifications.is_empty(), segment.has_more);
         self.pass_recovery(&segment);
+        if let Some(pace) = self.pace.as_mut().filter(|_| self.head.is_in_history()) {
+            pace.spend(segment.notifications.len());
+        }
         // After one window in pages the next is large, too, as long as the pages are.
         self.expects_large = has_more || (self.head.window.is_some() && has_events);
         self.head = segment.end.clone();

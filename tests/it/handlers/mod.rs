@@ -1,5 +1,6 @@
 //! What a person does with whole handlers while relays run: moving, holding, trying them, and reading the configuration again.
 
+mod backfill;
 mod hold;
 mod moves;
 mod reload;
