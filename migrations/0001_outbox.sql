@@ -132,7 +132,7 @@ create index deliveries_by_key on deliveries (subscription, key, seq) where stat
 create index deliveries_dead on deliveries (subscription, handled_at) where state = 'dead';
 create index deliveries_unfinished on deliveries (seq) where state in ('retrying', 'waiting', 'dead');
 
--- History of the tries that did not succeed at once.
+-- History of the tries that did not succeed at once, and of what had been delivered before a person moved the position back.
 create table attempts (
     at           timestamptz not null default clock_timestamp(),
     seq          bigint      not null,
@@ -245,7 +245,7 @@ select e.seq, e.id, e.type, e.aggregate_type, e.aggregate_id, e.occurred_at,
    and (s.partitions = 1 or d.seq is not null or (s.partition = 0 and not exists (
         select 1 from deliveries o join subscriptions p on p.id = o.subscription
          where p.handler = s.handler and o.seq = e.seq)));
-comment on view event_states is 'Per event and handler: pending, delivered, retrying, waiting, dead, discarded, or passed (read, with no row kept: record = "failures", or from before the handler began).';
+comment on view event_states is 'Per event and handler: pending, delivered, retrying, waiting, dead, discarded, or passed (read, with no row kept: record = "failures", from before the handler began, or skipped by a person).';
 
 -- The ordering key of an event for a handler: its aggregate, a header, or a value in the payload. Null: in no order with anything.
 create function ordering_key(aggregate_type text, aggregate_id text, headers jsonb, payload json, source text, path text[])

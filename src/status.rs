@@ -200,6 +200,7 @@ impl fmt::Display for HandlerState {
 mod tests {
     use super::*;
     use crate::domain::Timestamp;
+    use crate::store::ReloadReport;
     use crate::store::status::{OpenCircuit, Paused};
 
     fn relay(silent: u64) -> RelayStats {
@@ -338,6 +339,21 @@ mod tests {
             let told: Vec<_> = verdict.reasons.iter().map(|reason| format!("{} -> {}", reason.text, reason.command)).collect();
             assert_eq!((verdict.level, told), (level, reasons.into_iter().map(str::to_owned).collect()), "{name}");
         }
+    }
+
+    #[test]
+    fn a_relay_that_refused_its_new_configuration_is_a_warning_while_it_lives() {
+        let refused = |silent| RelayStats {
+            reload: Some(ReloadReport::refused(vec!["a.url: got 7".to_owned(), "b: unknown key".to_owned()])),
+            ..relay(silent)
+        };
+        let judged = |relays| judge(&Stats { handlers: vec![], relays });
+        let told = judged(vec![refused(1)]);
+        assert_eq!(
+            (told.level, told.reasons[0].text.as_str()),
+            (Level::Warning, "relay h/1 keeps its old configuration: a.url: got 7 (and 1 more)")
+        );
+        assert_eq!(judged(vec![relay(1), refused(61)]).level, Level::Ok, "the dead have no configuration");
     }
 
     #[test]

@@ -44,7 +44,7 @@ enum HandlersCommand {
     Test(trial::TestArgs),
     /// Remove the subscriptions and deliveries of a handler that no relay serves any more
     #[command(after_help = "Example:\n  outboxd handlers forget billing --yes\n\nTake the handler out of the configuration \
-                            and restart the relays first. Its dead letters and their history go with it. Should it come back \
+                            and run `outboxd reload` first. Its dead letters and their history go with it. Should it come back \
                             under the same name, it begins as a new one.")]
     Forget(ForgetArgs),
 }
@@ -91,7 +91,7 @@ struct ForgetArgs {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("handler \"{name}\" is served by {owners}; take it out of the configuration and restart the relay first")]
+#[error("handler \"{name}\" is served by {owners}; take it out of the configuration and run `outboxd reload` first")]
 struct StillOwned {
     name: String,
     owners: String,

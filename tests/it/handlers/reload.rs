@@ -162,6 +162,21 @@ async fn settings_are_taken_up_or_named_and_what_cannot_be_is_refused() {
 }
 
 #[tokio::test]
+async fn a_wish_reaches_a_relay_that_only_polls() {
+    let (database, receiver) = (migrated().await, Receiver::start().await);
+    let config = |more| {
+        Binary::relay_config(database.url(), &webhook("a", &receiver, more)).replace("[relay]", "[relay]\nwake_up = \"poll\"")
+    };
+    let binary = Binary::with_config(&config(""));
+    let _relay = started(&database, &binary, 1).await;
+
+    binary.rewrite(&config("concurrency = 2"));
+    let (code, answer) = reload(&binary).await;
+
+    assert_eq!((code, &answer["changed"]), (Some(0), &serde_json::json!(["a"])));
+}
+
+#[tokio::test]
 async fn every_instance_answers_for_its_own_file() {
     let (database, receiver) = (migrated().await, Receiver::start().await);
     let one = Binary::relay(database.url(), &webhook("a", &receiver, ""));
