@@ -2,6 +2,7 @@
 
 mod backfill;
 mod hold;
+mod model;
 mod moves;
 mod reload;
 mod trial;
