@@ -48,9 +48,14 @@ impl Supervisor {
 
     /// Tells every loop that serves a handler as it no longer is to finish.
     fn drain_outdated(&mut self) {
+        let idle = self.running.iter().filter(|(id, running)| running.task.is_none() && !self.places.contains_key(id));
+        for id in idle.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.enter_released(id); // nothing to wait for; its lease is not renewed and runs out
+        }
         let release_at = Instant::now() + self.shared.options().drain_timeout;
         for (id, running) in &mut self.running {
-            let Some(serves) = &running.serves else { continue }; // not begun yet: it begins with the new one
+            // One that does not run begins with what is current then.
+            let Some(serves) = running.serves.as_ref().filter(|_| running.task.is_some()) else { continue };
             let is_current = self.places.get(id).is_some_and(|(handler, _)| Arc::ptr_eq(handler, serves));
             if !is_current && running.works() {
                 running.order(Order::Drain);

@@ -55,7 +55,8 @@ impl Running {
         if self.is_doubtful {
             // Fenced off although the lease is ours: a person moved the position, or there is something that we do not know.
             if is_moved {
-                info!("a person moved the position, starting over from it");
+                let handler = self.serves.as_ref().map_or("", |handler| handler.config.name.as_str());
+                info!(handler, "a person moved the position, starting over from it");
             }
             *self = Self::new(!is_moved, wishes);
             return;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::migrated;
 use crate::support::{Recorder, TestDatabase, eventually, relay};
 
-const ROUNDS: usize = 12;
+const ROUNDS: usize = 8;
 
 /// What the model knows of one event.
 #[derive(Debug, Clone, Copy)]

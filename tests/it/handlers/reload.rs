@@ -7,6 +7,7 @@ use std::time::Duration;
 use outboxd::store::ReloadOutcome;
 use outboxd::{RelayBuilder, Verdict};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 
 use super::{insert, migrated, numbered};
@@ -32,6 +33,20 @@ async fn reload(binary: &Binary) -> (Option<i32>, Value) {
     let document: Value = serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"));
     assert_eq!(document["relays"].as_array().map(Vec::len), Some(1), "{document}");
     (finished.code, document["relays"][0].clone())
+}
+
+/// An address on which nobody listens at the moment.
+async fn free_address() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
+    listener.local_addr().expect("a bound socket has an address").to_string()
+}
+
+async fn metrics(address: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("the relay serves HTTP");
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.expect("it takes requests");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("it answers");
+    answer
 }
 
 async fn epoch_of(database: &TestDatabase, handler: &str) -> i64 {
@@ -73,11 +88,15 @@ async fn a_changed_url_takes_effect_for_the_next_attempt_and_no_other_handler_no
 #[tokio::test]
 async fn a_mistake_keeps_the_old_configuration_and_says_why_where_people_look() {
     let (database, receiver) = (migrated().await, Receiver::start().await);
-    let good = webhook("a", &receiver, "");
-    let binary = Binary::relay(database.url(), &good);
+    let address = free_address().await;
+    let config = |more| {
+        let config = Binary::relay_config(database.url(), &webhook("a", &receiver, more));
+        config.replace("listen = \"\"", &format!("listen = \"{address}\""))
+    };
+    let binary = Binary::with_config(&config(""));
     let relay = started(&database, &binary, 1).await;
 
-    binary.rewrite(&Binary::relay_config(database.url(), &webhook("a", &receiver, "time_out = \"5s\"\nsecrets = [\"hunter2\"]")));
+    binary.rewrite(&config("time_out = \"5s\"\nsecrets = [\"hunter2\"]"));
     // A command of its own reads the file, too: it is told the database.
     let elsewhere = Binary::with_config("").env("OUTBOXD_DATABASE_URL", database.url());
     let (code, answer) = reload(&elsewhere).await;
@@ -88,13 +107,17 @@ async fn a_mistake_keeps_the_old_configuration_and_says_why_where_people_look() 
         assert!(text.contains("time_out") && text.contains("did you mean"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
     }
+    let ready = elsewhere.run(&["health", "--address", &address]).await;
+    assert_eq!(ready.code, Some(0), "it works on, so it is ready: {ready:?}");
+    assert!(metrics(&address).await.contains("outboxd_reload_refused 1"));
     insert(&database, 1, 5).await;
     receiver.wait_for(5).await;
 
-    binary.rewrite(&Binary::relay_config(database.url(), &(good + "concurrency = 3\n")));
+    binary.rewrite(&config("concurrency = 3\n"));
     relay.hang_up();
     relay.wait_for_output("configuration reloaded").await;
     eventually("the status is well again", || async { (elsewhere.run(&["status"]).await.code == Some(0)).then_some(()) }).await;
+    assert!(metrics(&address).await.contains("outboxd_reload_refused 0"));
     insert(&database, 6, 10).await;
     receiver.wait_for(10).await;
 }
