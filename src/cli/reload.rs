@@ -25,7 +25,8 @@ says why. Settings that need a restart are named. `outboxd check` reads the file
 Exit code:
   0  every relay has the new configuration
   1  one refused it, or did not answer in time
-  64 no relay runs, or none of that name
+  64 no relay runs, or none of that name; or the file here, which names the
+     database, has a mistake: nobody was asked
 
 Examples:
   outboxd check && outboxd reload

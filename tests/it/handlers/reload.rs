@@ -97,7 +97,13 @@ async fn a_mistake_keeps_the_old_configuration_and_says_why_where_people_look() 
     let relay = started(&database, &binary, 1).await;
 
     binary.rewrite(&config("time_out = \"5s\"\nsecrets = [\"hunter2\"]"));
-    // A command of its own reads the file, too: it is told the database.
+    let here = binary.run(&["reload"]).await;
+    assert_eq!(
+        (here.code, here.stderr.contains("time_out")),
+        (Some(64), true),
+        "beside the file nobody needs to be asked: {here:?}"
+    );
+    // Somewhere else nobody sees the file; the relay says what is wrong with it.
     let elsewhere = Binary::with_config("").env("OUTBOXD_DATABASE_URL", database.url());
     let (code, answer) = reload(&elsewhere).await;
     assert_eq!((code, &answer["outcome"]), (Some(1), &"refused".into()));
