@@ -75,6 +75,9 @@ create table subscriptions (
     type_patterns     text[],
     aggregate_types   text[],
     required_headers  jsonb,
+    -- Where the ordering key comes from: with several partitions it decides which of them has an event.
+    key_source        text        not null default 'aggregate',
+    key_path          text[]      not null default '{}',
     -- Position: everything visible in `snapshot` has an outcome. If a window is open, also everything that is visible in
     -- `window_snapshot` with seq <= window_seq. `low_seq` was the sequence before `snapshot` was taken, `high_seq` after.
     snapshot          pg_snapshot not null,
@@ -99,6 +102,9 @@ create table subscriptions (
     circuit_since     timestamptz,
     circuit_until     timestamptz,
     circuit_reason    text,
+    -- Rise when a person moved the position or closed the circuit: how the owner, who keeps the lease, learns of it.
+    moves             integer     not null default 0,
+    circuit_closings  integer     not null default 0,
     created_at        timestamptz not null default clock_timestamp(),
     unique (handler, partition)
 ) with (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
@@ -126,7 +132,7 @@ create index deliveries_by_key on deliveries (subscription, key, seq) where stat
 create index deliveries_dead on deliveries (subscription, handled_at) where state = 'dead';
 create index deliveries_unfinished on deliveries (seq) where state in ('retrying', 'waiting', 'dead');
 
--- History of the tries that did not succeed at once.
+-- History of the tries that did not succeed at once, and of what had been delivered before a person moved the position back.
 create table attempts (
     at           timestamptz not null default clock_timestamp(),
     seq          bigint      not null,
@@ -183,7 +189,12 @@ create table instances (
     pid        integer     not null,
     version    text        not null,
     started_at timestamptz not null default clock_timestamp(),
-    seen_at    timestamptz not null default clock_timestamp()
+    seen_at    timestamptz not null default clock_timestamp(),
+    -- How often a person has asked it to read its configuration again, which of that it has answered, and its last answer.
+    reload_asked    integer not null default 0,
+    reload_answered integer not null default 0,
+    reloaded_at     timestamptz,
+    reload          jsonb
 );
 
 -- The cluster and timeline that the stored snapshots belong to; one row, written by the first relay.
@@ -234,7 +245,7 @@ select e.seq, e.id, e.type, e.aggregate_type, e.aggregate_id, e.occurred_at,
    and (s.partitions = 1 or d.seq is not null or (s.partition = 0 and not exists (
         select 1 from deliveries o join subscriptions p on p.id = o.subscription
          where p.handler = s.handler and o.seq = e.seq)));
-comment on view event_states is 'Per event and handler: pending, delivered, retrying, waiting, dead, discarded, or passed (read, with no row kept: record = "failures", or from before the handler began).';
+comment on view event_states is 'Per event and handler: pending, delivered, retrying, waiting, dead, discarded, or passed (read, with no row kept: record = "failures", from before the handler began, or skipped by a person).';
 
 -- The ordering key of an event for a handler: its aggregate, a header, or a value in the payload. Null: in no order with anything.
 create function ordering_key(aggregate_type text, aggregate_id text, headers jsonb, payload json, source text, path text[])

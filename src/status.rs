@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::store::status::{HandlerStats, Stats};
+use crate::store::ReloadOutcome;
+use crate::store::status::{HandlerStats, RelayStats, Stats};
 
 /// Without a live lease for longer, a handler is not merely changing hands.
 const UNOWNED_BOUND: Duration = Duration::from_secs(60);
@@ -84,6 +85,9 @@ pub fn judge(stats: &Stats) -> StatusVerdict {
             command: "outboxd run".to_owned(),
         });
     }
+    for relay in stats.relays.iter().filter(|relay| is_alive(relay.silent)) {
+        judge_reload(relay, &mut reasons);
+    }
     for handler in &stats.handlers {
         judge_handler(handler, has_relay, &mut reasons);
     }
@@ -108,6 +112,20 @@ pub fn handler_state(handler: &HandlerStats) -> HandlerState {
     } else {
         HandlerState::Ok
     }
+}
+
+fn judge_reload(relay: &RelayStats, reasons: &mut Vec<Complaint>) {
+    let Some(report) = relay.reload.as_ref().filter(|report| report.outcome == ReloadOutcome::Refused) else { return };
+    let more = report.reasons.len().saturating_sub(1);
+    let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+    let why = report.reasons.first().map(String::as_str).unwrap_or_default();
+    let at = relay.reloaded_at.map(|at| format!(" since {at}")).unwrap_or_default();
+    reasons.push(Complaint {
+        level: Level::Warning,
+        handler: None,
+        text: format!("relay {}/{} keeps its old configuration{at}: {why}{more}", relay.host, relay.pid),
+        command: "outboxd check".to_owned(),
+    });
 }
 
 fn judge_handler(handler: &HandlerStats, has_relay: bool, reasons: &mut Vec<Complaint>) {
@@ -182,12 +200,23 @@ impl fmt::Display for HandlerState {
 mod tests {
     use super::*;
     use crate::domain::Timestamp;
-    use crate::store::status::{OpenCircuit, Paused, RelayStats};
+    use crate::store::ReloadReport;
+    use crate::store::status::{OpenCircuit, Paused};
 
     fn relay(silent: u64) -> RelayStats {
         let at = Timestamp::from_micros(0);
         let (id, host, version) = ("r1".to_owned(), "h".to_owned(), "1".to_owned());
-        RelayStats { id, host, pid: 1, version, started_at: at, seen_at: at, silent: Duration::from_secs(silent) }
+        RelayStats {
+            id,
+            host,
+            pid: 1,
+            version,
+            started_at: at,
+            seen_at: at,
+            silent: Duration::from_secs(silent),
+            reloaded_at: None,
+            reload: None,
+        }
     }
 
     fn handler(change: impl FnOnce(&mut HandlerStats)) -> HandlerStats {
@@ -310,6 +339,21 @@ mod tests {
             let told: Vec<_> = verdict.reasons.iter().map(|reason| format!("{} -> {}", reason.text, reason.command)).collect();
             assert_eq!((verdict.level, told), (level, reasons.into_iter().map(str::to_owned).collect()), "{name}");
         }
+    }
+
+    #[test]
+    fn a_relay_that_refused_its_new_configuration_is_a_warning_while_it_lives() {
+        let refused = |silent| RelayStats {
+            reload: Some(ReloadReport::refused(vec!["a.url: got 7".to_owned(), "b: unknown key".to_owned()])),
+            ..relay(silent)
+        };
+        let judged = |relays| judge(&Stats { handlers: vec![], relays });
+        let told = judged(vec![refused(1)]);
+        assert_eq!(
+            (told.level, told.reasons[0].text.as_str()),
+            (Level::Warning, "relay h/1 keeps its old configuration: a.url: got 7 (and 1 more)")
+        );
+        assert_eq!(judged(vec![relay(1), refused(61)]).level, Level::Ok, "the dead have no configuration");
     }
 
     #[test]

@@ -4,14 +4,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Loaded, ServeError, ServeOptions, serve};
+use super::{Loaded, Reloads, ServeError, ServeOptions, Wish, serve};
 use crate::config::{Config, HandlerConfig, ProcessEnvironment};
 use crate::domain::EventFilter;
 use crate::handlers::{Built, Handler};
 use crate::settings::{Mistake, Secret};
+use crate::store::ReloadReport;
 use crate::telemetry::{Health, HealthReport};
 
 /// Puts a relay together in code.
@@ -72,6 +74,16 @@ impl RelayBuilder {
 
     /// Starts the relay on the runtime of the caller. Two handlers of one name are refused.
     pub fn start(self) -> Result<EmbeddedRelay, Mistake> {
+        let loaded = self.loaded()?;
+        let stop = CancellationToken::new();
+        let health = Arc::new(Health::new(loaded.config.http.stall_after));
+        let (wishes, reloads) = Reloads::new(None);
+        let options = ServeOptions { health: Some(Arc::clone(&health)), reloads: Some(reloads), ..ServeOptions::default() };
+        let task = tokio::spawn(serve(loaded, options, stop.clone()));
+        Ok(EmbeddedRelay { stop, health, wishes, task })
+    }
+
+    fn loaded(self) -> Result<Loaded, Mistake> {
         for (index, (config, _)) in self.handlers.iter().enumerate() {
             if self.handlers[..index].iter().any(|(other, _)| other.name == config.name) {
                 return Err(Mistake {
@@ -80,12 +92,7 @@ impl RelayBuilder {
                 });
             }
         }
-        let stop = CancellationToken::new();
-        let health = Arc::new(Health::new(self.config.http.stall_after));
-        let options = ServeOptions { health: Some(Arc::clone(&health)), ..ServeOptions::default() };
-        let loaded = Loaded { config: self.config, handlers: self.handlers };
-        let task = tokio::spawn(serve(loaded, options, stop.clone()));
-        Ok(EmbeddedRelay { stop, health, task })
+        Ok(Loaded { config: self.config, handlers: self.handlers })
     }
 }
 
@@ -93,6 +100,7 @@ impl RelayBuilder {
 pub struct EmbeddedRelay {
     stop: CancellationToken,
     health: Arc<Health>,
+    wishes: mpsc::Sender<Wish>,
     task: JoinHandle<Result<(), ServeError>>,
 }
 
@@ -100,6 +108,18 @@ impl EmbeddedRelay {
     /// Asks for the end without waiting for it: nothing begins any more. [`stop`](Self::stop) waits.
     pub fn begin_stop(&self) {
         self.stop.cancel();
+    }
+
+    /// Goes on as another builder says, without a stop: handlers that are new, changed (other settings, or another `Arc`) or gone, and
+    /// the settings that can change while it runs. What has not changed is not touched. On an error nothing has changed, and the
+    /// report says why; `None`: the relay has ended. Waits while the database cannot be reached.
+    pub async fn reload(&self, builder: RelayBuilder) -> Result<Option<ReloadReport>, Mistake> {
+        let loaded = Box::new(builder.loaded()?);
+        let (answer, answered) = oneshot::channel();
+        if self.wishes.send(Wish::Take(loaded, answer)).await.is_err() {
+            return Ok(None);
+        }
+        Ok(answered.await.ok())
     }
 
     /// Whether the relay does its work, and if not, why: what `/readyz` says of the daemon.

@@ -1,6 +1,7 @@
 //! The only place that wires: joins the configuration, which knows no handler kind, with the kinds, which know no configuration.
 
 mod embed;
+mod reload;
 mod serve;
 
 use std::path::Path;
@@ -10,6 +11,7 @@ use crate::handlers::{self, Built, KINDS};
 use crate::settings::{Field, Mistake, Mistakes, Section};
 
 pub use embed::{EmbeddedRelay, RelayBuilder};
+pub use reload::{Load, Reloads, Wish};
 pub use serve::{ServeError, ServeOptions, connect, serve};
 
 /// A checked configuration and its handlers, built but not running.

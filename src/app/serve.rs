@@ -10,14 +10,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Loaded;
+use super::reload::{Reloader, Reloads};
 use crate::api::{self, ApiState, BindError};
-use crate::config::Config;
+use crate::config::{Config, HandlerConfig};
+use crate::handlers::Built;
 use crate::relay::{HandlerSetup, Relay, RelayError, RelayOptions};
 use crate::store::{self, ServerWatch, StoreError};
 use crate::telemetry::{DatabaseOperation, Health, RelayMetrics, Telemetry, chain};
 
 /// How `serve` begins.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct ServeOptions {
     /// Leave the schema as it is, whatever the configuration says.
     pub without_migrations: bool,
@@ -27,6 +29,8 @@ pub struct ServeOptions {
     pub telemetry: Option<Telemetry>,
     /// Where the relay tells how it is; `None`: nobody but `/readyz` asks.
     pub health: Option<Arc<Health>>,
+    /// How the relay is told of another configuration while it runs; `None`: never.
+    pub reloads: Option<Reloads>,
 }
 
 /// Why the daemon could not run.
@@ -42,25 +46,20 @@ pub enum ServeError {
 
 /// Runs the daemon until `stop`.
 pub async fn serve(loaded: Loaded, options: ServeOptions, stop: CancellationToken) -> Result<(), ServeError> {
-    let Loaded { config, handlers } = loaded;
-    let health = options.health.clone().unwrap_or_else(|| Arc::new(Health::new(config.http.stall_after)));
+    let health = options.health.clone().unwrap_or_else(|| Arc::new(Health::new(loaded.config.http.stall_after)));
     // HTTP first: readiness must be able to say that the database is being waited for.
-    let http = Http::start(&config, options.telemetry.clone(), Arc::clone(&health)).await?;
-    let ended = relay(&config, handlers, &options, Arc::clone(&health), stop).await;
+    let http = Http::start(&loaded.config, options.telemetry.clone(), Arc::clone(&health)).await?;
+    let ended = relay(loaded, options, Arc::clone(&health), stop).await;
     http.stop().await;
     ended
 }
 
-async fn relay(
-    config: &Config,
-    handlers: Vec<(crate::config::HandlerConfig, crate::handlers::Built)>,
-    options: &ServeOptions,
-    health: Arc<Health>,
-    stop: CancellationToken,
-) -> Result<(), ServeError> {
+async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, stop: CancellationToken) -> Result<(), ServeError> {
     let server = Arc::new(ServerWatch::default());
-    let Some(pool) = wait_for_database(config, options, &server, &health, &stop).await? else { return Ok(()) };
-    let relay = Relay::new(
+    let config = &loaded.config;
+    let Some(pool) = wait_for_database(config, &options, &server, &health, &stop).await? else { return Ok(()) };
+    let setup = |(config, built): &(HandlerConfig, Built)| HandlerSetup { config: config.clone(), built: built.clone() };
+    let (relay, handle) = Relay::new(
         RelayOptions {
             pool: pool.clone(),
             server,
@@ -69,9 +68,13 @@ async fn relay(
             follow_new_timeline: options.follow_new_timeline || config.database.follow_new_timeline,
             health,
         },
-        handlers.into_iter().map(|(config, built)| HandlerSetup { config, built }).collect(),
+        loaded.handlers.iter().map(setup).collect(),
     )?;
-    relay.run(stop).await?;
+    let reloader = Reloader::new(loaded, options.reloads.take(), handle, pool.clone());
+    tokio::select! {
+        ended = relay.run(stop) => ended?,
+        never = reloader.serve() => match never {},
+    }
     // Each connection is told, and one that has fallen silent would keep us for ever.
     tokio::time::timeout(LAST_WORDS, pool.close()).await.ok();
     Ok(())

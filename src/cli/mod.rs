@@ -15,6 +15,7 @@ mod health;
 mod json;
 mod migrate;
 mod print;
+mod reload;
 mod run;
 mod session;
 mod status;
@@ -71,12 +72,14 @@ pub enum Command {
     Demo(demo::DemoArgs),
     /// Show an event and what became of it, or list the newest ones
     Events(events::EventsArgs),
-    /// List, pause, resume and forget handlers
+    /// List, pause, resume, move, test and forget handlers
     Handlers(handlers::HandlersArgs),
     /// Ask a running relay whether it is ready
     Health(health::Args),
     /// Create the outbox in the database, or bring it up to date
     Migrate(migrate::MigrateArgs),
+    /// Have the relays that run read their configuration again
+    Reload(reload::ReloadArgs),
     /// Run the relay in the foreground
     Run(run::RunArgs),
     /// Show how every handler is doing; the exit code says whether all is well
@@ -97,6 +100,7 @@ pub async fn execute(cli: Cli) -> ExitCode {
         Command::Handlers(args) => handlers::run(args, &global).await,
         Command::Health(args) => health::run(args, &global).await,
         Command::Migrate(args) => migrate::run(args, &global).await,
+        Command::Reload(args) => reload::run(args, &global).await,
         Command::Run(args) => run::run(args, &global).await,
         Command::Status(args) => status::run(args, &global).await,
     };

@@ -1,17 +1,23 @@
 //! `outboxd run`: the daemon in the foreground, until a signal.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{CliError, EXIT_CONFIG, EXIT_DATABASE, EXIT_FAILED, EXIT_OK, Global, chain};
-use crate::app::{self, Loaded, ServeError, ServeOptions};
+use crate::app::{self, Loaded, Reloads, ServeError, ServeOptions, Wish};
 use crate::relay::RelayError;
 use crate::telemetry::{Telemetry, logging};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Signals:
+  SIGTERM, SIGINT  stop after what is in flight; a second one ends at once
+  SIGHUP           read the configuration again, see `outboxd reload --help`")]
 pub struct RunArgs {
     /// Do not touch the schema, whatever outbox.migrate says
     #[arg(long)]
@@ -27,21 +33,26 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, CliError> {
     if loaded.handlers.is_empty() {
         return Err(CliError::new(EXIT_CONFIG, RelayError::NoHandlers));
     }
+    let path = global.config.clone();
+    let (wishes, reloads) = Reloads::new(Some(Arc::new(move || app::load(&path))));
     let telemetry = Telemetry::install(&loaded.config.relay.name).map_err(CliError::failed)?;
     let options = ServeOptions {
         without_migrations: args.no_migrate,
         follow_new_timeline: args.follow_new_timeline,
         telemetry: Some(telemetry),
+        reloads: Some(reloads),
         ..ServeOptions::default()
     };
-    serve(loaded, options).await
+    serve(loaded, options, wishes).await
 }
 
-async fn serve(loaded: Loaded, options: ServeOptions) -> Result<ExitCode, CliError> {
+async fn serve(loaded: Loaded, options: ServeOptions, wishes: mpsc::Sender<Wish>) -> Result<ExitCode, CliError> {
     let stop = CancellationToken::new();
     let signals = tokio::spawn(stop_on_signals(stop.clone()));
+    let hang_ups = tokio::spawn(reload_on_hang_up(wishes));
     let ended = app::serve(loaded, options, stop).await;
     signals.abort();
+    hang_ups.abort();
     match ended {
         Ok(()) => Ok(ExitCode::from(EXIT_OK)),
         Err(failure) => {
@@ -56,6 +67,20 @@ fn exit_code(failure: &ServeError) -> u8 {
         ServeError::Store(_) | ServeError::Relay(RelayError::Store(_)) => EXIT_DATABASE,
         ServeError::Relay(RelayError::NoHandlers | RelayError::Partitions { .. }) => EXIT_CONFIG,
         ServeError::Relay(_) | ServeError::Bind(_) => EXIT_FAILED,
+    }
+}
+
+/// SIGHUP has the configuration read again. Several that come while one is carried out are one.
+async fn reload_on_hang_up(wishes: mpsc::Sender<Wish>) {
+    let Ok(mut hang_up) = signal(SignalKind::hangup()) else {
+        warn!("SIGHUP cannot be caught here; use `outboxd reload`");
+        return;
+    };
+    while hang_up.recv().await.is_some() {
+        info!("reading the configuration again");
+        if wishes.send(Wish::Read).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -125,6 +125,12 @@ pub const COMMON: &[Field] = &[
         "auto",
         "Where a handler that is new to the database begins; auto: at the beginning of a new outbox, now in an old one.",
     ),
+    Field::new(
+        "backfill",
+        T::Text,
+        "",
+        "Events per second at which it reads what was there before it began or was rewound. Absent: as fast as it can.",
+    ),
     Field::new("max_parked", T::Integer(1, 10_000_000), "10000", "Deliveries retrying or waiting above which it reads no further."),
     Field::table("retry", RETRY, "When and how often a failed delivery is tried again."),
     Field::table("circuit", CIRCUIT, "When the whole handler is held because its receiver cannot work."),

@@ -13,6 +13,9 @@ use crate::settings::{Mistakes, Section, format_duration};
 
 const EXPECTED_NAME: &str = "expected letters, digits, \"-\", \"_\" and \".\", at most 64 of them";
 
+/// Beyond this nothing is held back any more.
+const MOST_BACKFILL: u32 = 1_000_000;
+
 /// Reads the list. Every entry stays in its place, because that is what a nameless one is called by.
 pub(super) fn read_handlers(list: &Value, mistakes: &Mistakes) -> Vec<HandlerConfig> {
     let Some(entries) = list.as_array() else {
@@ -81,6 +84,7 @@ fn read_handler(index: usize, entry: &Table, mistakes: &Mistakes) -> HandlerConf
             "now" => Start::Now,
             _ => Start::Auto,
         },
+        backfill: read_backfill(&section),
         max_parked: count(&section, "max_parked"),
         settings,
     }
@@ -112,6 +116,17 @@ fn read_ordering(section: &Section<'_>) -> Ordering {
         section.mistake("on_dead_letter", "got \"hold_key\", which needs ordering = \"key\": without order nothing is held");
     }
     Ordering::None
+}
+
+fn read_backfill(section: &Section<'_>) -> Option<u32> {
+    let text = section.optional_text("backfill")?;
+    let rate =
+        text.strip_suffix("/s").and_then(|number| number.trim().parse().ok()).filter(|rate| (1..=MOST_BACKFILL).contains(rate));
+    if rate.is_none() {
+        section
+            .mistake("backfill", &format!("got {text:?}, expected events per second such as \"500/s\", at most {MOST_BACKFILL}"));
+    }
+    rate
 }
 
 fn parse_key(text: &str) -> Option<Ordering> {
@@ -254,6 +269,8 @@ mod tests {
             ("circuit.max_probe = \"1s\"", "handlers.x.circuit.max_probe: got \"1s\", expected at least \"30s\", the first_probe"),
             ("partitions = 65", "handlers.x.partitions: got 65, expected a whole number from 1 to 64"),
             ("timeout = \"0s\"", "handlers.x.timeout: got \"0s\", expected at least \"1ms\""),
+            ("backfill = \"500\"", "handlers.x.backfill: got \"500\", expected events per second such as \"500/s\""),
+            ("backfill = \"0/s\"", "handlers.x.backfill: got \"0/s\", expected events per second"),
             ("events = [\"\"]", "handlers.x.events: got \"\", which no event has"),
             ("ordering = \"none\"\non_dead_letter = \"hold_key\"", "handlers.x.on_dead_letter: got \"hold_key\", which needs"),
         ] {

@@ -5,6 +5,7 @@
 //! `Config` from the declarations in `fields`; `reference`, `schema` and `show` print it for people and editors.
 
 mod check;
+mod compare;
 mod environment;
 mod fields;
 mod handler;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use crate::domain::{CircuitPolicy, EventFilter, OnDeadLetter, Ordering, Record, RetryPolicy};
 use crate::settings::Secret;
 
+pub use compare::{Difference, compare};
 #[cfg(test)]
 pub(crate) use environment::FakeEnvironment;
 pub use environment::{Environment, ProcessEnvironment};
@@ -42,7 +44,7 @@ pub struct Config {
 }
 
 /// `[database]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Database {
     /// `postgres://user:password@host:port/database?sslmode=...`
     pub url: Secret,
@@ -55,7 +57,7 @@ pub struct Database {
 }
 
 /// `[outbox]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Outbox {
     /// Schema that holds the outbox; letters, digits and underscores.
     pub schema: String,
@@ -70,7 +72,7 @@ pub struct Outbox {
 }
 
 /// `[relay]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Relay {
     /// Names this deployment in metrics and logs.
     pub name: String,
@@ -98,7 +100,7 @@ pub enum WakeUp {
 }
 
 /// `[http]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Http {
     /// Address of `/metrics`, `/healthz` and `/readyz`; `None`: not served.
     pub listen: Option<SocketAddr>,
@@ -107,7 +109,7 @@ pub struct Http {
 }
 
 /// `[log]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Log {
     pub format: LogFormat,
     /// A `tracing` filter, for example `info` or `outboxd=debug`.
@@ -117,7 +119,7 @@ pub struct Log {
 pub use crate::telemetry::LogFormat;
 
 /// One `[[handlers]]` entry: what every handler has, and the rest for its kind.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct HandlerConfig {
     /// Unique; letters, digits, `-`, `_` and `.`.
     pub name: String,
@@ -133,6 +135,8 @@ pub struct HandlerConfig {
     pub record: Record,
     pub on_dead_letter: OnDeadLetter,
     pub start: Start,
+    /// Events per second while it reads what was there before it began or was rewound; `None`: no bound.
+    pub backfill: Option<u32>,
     /// Deliveries (retrying and waiting) above which the handler reads no further.
     pub max_parked: u64,
     /// The settings of the kind, unread; secrets and files are resolved.

@@ -17,6 +17,8 @@ mod notification;
 #[cfg(feature = "daemon")]
 mod outcome;
 #[cfg(feature = "daemon")]
+mod pace;
+#[cfg(feature = "daemon")]
 mod policy;
 #[cfg(feature = "daemon")]
 mod position;
@@ -36,6 +38,7 @@ pub use {
     lanes::{LaneKey, Lanes, Origin, Queued},
     notification::Notification,
     outcome::{Outcome, Reason, Verdict},
+    pace::Pace,
     policy::{Next, OnDeadLetter, Ordering, Record, RetryPolicy, decide},
     position::{OpenWindow, Position, Snapshot},
     progress::{Progress, SegmentId},

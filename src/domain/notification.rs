@@ -29,6 +29,8 @@ pub struct Notification {
     pub attempt: u32,
     /// A person asked for this delivery again.
     pub is_replay: bool,
+    /// Nothing has happened: a person tries the handler with a made-up event.
+    pub is_test: bool,
 }
 
 impl Notification {
@@ -72,6 +74,7 @@ impl Notification {
             key: Some("order/42".to_owned()),
             attempt: 1,
             is_replay: false,
+            is_test: false,
         }
     }
 }

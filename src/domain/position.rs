@@ -84,6 +84,11 @@ impl Position {
         Self { snapshot: Snapshot::beginning(), low_seq: 0, high_seq: 0, window: None }
     }
 
+    /// Reads what was there before the subscription began or was rewound; what comes after that is new.
+    pub fn is_in_history(&self) -> bool {
+        self.snapshot == Snapshot::beginning()
+    }
+
     /// The position after everything visible in `snapshot`.
     #[must_use]
     pub fn after(&self, snapshot: Snapshot, high_seq: i64) -> Self {

@@ -59,6 +59,11 @@ impl Progress {
         reached
     }
 
+    /// The position has moved over this segment.
+    pub fn has_passed(&self, id: SegmentId) -> bool {
+        id.0 < self.first
+    }
+
     /// Events read and without an outcome.
     pub fn outstanding(&self) -> usize {
         self.outstanding
@@ -100,9 +105,10 @@ mod tests {
         progress.settle(second, 12, true);
         progress.settle(first, 10, true);
         assert_eq!(progress.advance(), None);
+        assert!(!progress.has_passed(first), "settled in part");
         progress.settle(first, 11, true);
         assert_eq!(progress.advance(), Some(end(2)));
-        assert!(progress.is_empty());
+        assert!(progress.is_empty() && progress.has_passed(second));
         let third = progress.push(end(3), 1);
         progress.settle(third, 13, true);
         assert_eq!(progress.advance(), Some(end(3)));

@@ -72,6 +72,8 @@ struct Envelope<'n> {
     attempt: u32,
     #[serde(skip_serializing_if = "is_false")]
     replay: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    test: bool,
     headers: &'n RawValue,
     payload: &'n RawValue,
 }
@@ -91,6 +93,7 @@ fn json_line(notification: &Notification) -> String {
         time: notification.occurred_at,
         attempt: notification.attempt,
         replay: notification.is_replay,
+        test: notification.is_test,
         headers: raw(&headers),
         payload: raw(&payload),
     };

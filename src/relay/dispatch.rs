@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
 
-use crate::domain::{Queued, Reason, Verdict};
+use crate::domain::{Notification, Queued, Reason, Verdict};
 use crate::handlers::Handler;
 
 /// An attempt that came to an end.
@@ -45,12 +45,7 @@ impl Dispatch {
         }
         let (handler, timeout) = (Arc::clone(&self.handler), self.timeout);
         self.in_flight.spawn(async move {
-            let attempt = AssertUnwindSafe(handler.deliver(&queued.notification)).catch_unwind();
-            let verdict = match tokio::time::timeout(timeout, attempt).await {
-                Ok(Ok(verdict)) => verdict,
-                Ok(Err(panic)) => panicked(&*panic),
-                Err(_) => Verdict::retry(Reason::Timeout, format!("no verdict within {timeout:?}")).ambiguous(),
-            };
+            let verdict = attempt(&*handler, &queued.notification, timeout).await;
             Finished { queued, verdict, took: began.elapsed() }
         });
         None
@@ -64,11 +59,26 @@ impl Dispatch {
         }
     }
 
+    /// Aborts what is in flight, uncounted, and waits until none of it runs any more.
+    pub async fn end(&mut self) {
+        self.in_flight.shutdown().await;
+    }
+
     /// An attempt that has ended already, without waiting.
     pub fn try_next(&mut self) -> Option<Finished> {
         self.in_flight
             .try_join_next()
             .map(|finished| finished.expect("an attempt catches its panics and is aborted with its set only"))
+    }
+}
+
+/// One attempt, bounded in time; a panic is a verdict like any other.
+pub async fn attempt(handler: &dyn Handler, notification: &Notification, timeout: Duration) -> Verdict {
+    let attempt = AssertUnwindSafe(handler.deliver(notification)).catch_unwind();
+    match tokio::time::timeout(timeout, attempt).await {
+        Ok(Ok(verdict)) => verdict,
+        Ok(Err(panic)) => panicked(&*panic),
+        Err(_) => Verdict::retry(Reason::Timeout, format!("no verdict within {timeout:?}")).ambiguous(),
     }
 }
 

@@ -4,13 +4,14 @@
 mod books;
 mod dispatch;
 mod reader;
+mod reload;
 mod retention;
 mod subscription;
 mod supervisor;
 mod turn;
 mod wake_up;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
@@ -21,6 +22,8 @@ use crate::handlers::Built;
 use crate::store::{Incarnation, Instance, Selection, ServerWatch, StoreError};
 use crate::telemetry::{Backlog, HandlerMetrics, Health, RelayMetrics};
 
+pub use dispatch::attempt;
+pub use reload::{Change, RelayHandle};
 pub use supervisor::{Relay, RelayOptions};
 
 /// Why the relay cannot work.
@@ -48,6 +51,10 @@ pub enum RelayError {
     NewTimeline { stored: Incarnation, found: Incarnation },
     #[error("the server is a standby; outboxd needs the primary")]
     Standby,
+    #[error("the relay is stopping")]
+    Stopping,
+    #[error("the database did not take the handlers in time")]
+    SlowRegistration,
     #[error("another server answers than before; starting over from what is stored")]
     ServerChanged,
 }
@@ -63,14 +70,49 @@ struct Shared {
     pool: PgPool,
     server: Arc<ServerWatch>,
     instance: Instance,
-    options: config::Relay,
+    settings: Live,
     schema: String,
     wake_up: Arc<wake_up::WakeUp>,
     health: Arc<Health>,
     metrics: RelayMetrics,
     trust: Trust,
-    /// Bytes that one loop may hold.
+}
+
+impl Shared {
+    /// The settings as they are now.
+    fn options(&self) -> Arc<config::Relay> {
+        Arc::clone(&self.settings.0.read().unwrap_or_else(PoisonError::into_inner).options)
+    }
+
+    /// Bytes that one loop may hold now.
+    fn memory_per_loop(&self) -> usize {
+        self.settings.0.read().unwrap_or_else(PoisonError::into_inner).memory_per_loop
+    }
+}
+
+/// Settings of the relay that may change while it runs, and what follows from them.
+struct Live(RwLock<LiveSettings>);
+
+struct LiveSettings {
+    options: Arc<config::Relay>,
     memory_per_loop: usize,
+}
+
+impl Live {
+    fn new(options: config::Relay, loops: usize) -> Self {
+        Self(RwLock::new(LiveSettings::new(options, loops)))
+    }
+
+    fn replace(&self, options: config::Relay, loops: usize) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = LiveSettings::new(options, loops);
+    }
+}
+
+impl LiveSettings {
+    fn new(options: config::Relay, loops: usize) -> Self {
+        let memory = usize::try_from(options.memory).unwrap_or(usize::MAX);
+        Self { options: Arc::new(options), memory_per_loop: memory / loops.max(1) }
+    }
 }
 
 /// Until when our leases hold by our own clock, which also runs while the process is stopped. Read before the statement that
@@ -158,6 +200,8 @@ struct Control {
     order: Order,
     /// Rises when a person changed something: look at the recorded deliveries now.
     looks: u64,
+    /// Rises when a person closed the circuit.
+    circuit_closings: i32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -12,11 +13,19 @@ use crate::telemetry::{DatabaseOperation, RelayMetrics, chain};
 /// Between two chunks, so that retention never takes the disk for itself.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// Removes what is old and finished, round after round, until `stop`.
-pub async fn serve(pool: sqlx::PgPool, outbox: Outbox, stop: CancellationToken, metrics: RelayMetrics) {
+/// Removes what is old and finished, round after round, until `stop`. The settings may change meanwhile.
+pub async fn serve(pool: sqlx::PgPool, mut settings: watch::Receiver<Outbox>, stop: CancellationToken, metrics: RelayMetrics) {
     loop {
+        let outbox = settings.borrow_and_update().clone();
+        let is_due = async {
+            match outbox.retention.is_zero() {
+                true => std::future::pending().await, // events stay for ever, until another setting comes
+                false => tokio::time::sleep(outbox.retention_interval).await,
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(outbox.retention_interval) => {}
+            () = is_due => {}
+            Ok(()) = settings.changed() => continue,
             () = stop.cancelled() => return,
         }
         tokio::select! {

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgDatabaseError;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::postgres::{PgDatabaseError, PgQueryResult};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
-use super::StoreError;
-use crate::domain::{Reason, Verdict};
+use super::{StoreError, begin};
+use crate::domain::{Notification, Reason, Verdict};
 
 /// A function and how it may be called.
 #[derive(Debug, Clone)]
@@ -53,9 +53,8 @@ async fn call_in_savepoint(
     call: &FunctionCall<'_>,
     arguments: &[Argument],
 ) -> Result<Result<(), Verdict>, StoreError> {
-    let error = || StoreError::query("call the function");
     // Settings made inside the savepoint leave with it when it is rolled back; after a success they are put back below.
-    execute(connection, &enter(call)).await.map_err(error())?;
+    execute(connection, &enter(call)).await.map_err(StoreError::query("call the function"))?;
     let statement = include_str!("sql/call_function.sql")
         .replace("{function}", &quoted_name(call.function))
         .replace("{schema}", &quoted(call.schema));
@@ -64,6 +63,38 @@ async fn call_in_savepoint(
         .bind(arguments.iter().map(|argument| argument.key.clone()).collect::<Vec<_>>())
         .execute(&mut *connection)
         .await;
+    leave(connection, called).await
+}
+
+/// Calls the function for an event that is not in the log, and takes everything back that it did, whatever it answered.
+/// What is deferred to the commit is checked first, because there will be none.
+pub async fn try_function(pool: &PgPool, call: &FunctionCall<'_>, notification: &Notification) -> Result<Verdict, StoreError> {
+    let error = || StoreError::query("call the function");
+    let mut transaction = begin(pool).await?;
+    execute(&mut transaction, &enter(call)).await.map_err(error())?;
+    let statement = include_str!("sql/try_function.sql").replace("{function}", &quoted_name(call.function));
+    let mut called = sqlx::query(AssertSqlSafe(statement))
+        .bind(notification.id)
+        .bind(&notification.event_type)
+        .bind(&notification.key)
+        .bind(&notification.payload)
+        .bind(&notification.headers)
+        .execute(&mut *transaction)
+        .await;
+    if called.is_ok() {
+        called = sqlx::raw_sql("set constraints all immediate").execute(&mut *transaction).await;
+    }
+    let verdict = leave(&mut transaction, called).await?.err().unwrap_or_else(Verdict::delivered);
+    transaction.rollback().await.map_err(StoreError::query("take back what the function did"))?;
+    Ok(verdict)
+}
+
+/// Ends the savepoint as the call did.
+async fn leave(
+    connection: &mut PgConnection,
+    called: Result<PgQueryResult, sqlx::Error>,
+) -> Result<Result<(), Verdict>, StoreError> {
+    let error = || StoreError::query("call the function");
     match called {
         Ok(_) => {
             execute(connection, LEAVE).await.map_err(error())?;

@@ -145,6 +145,23 @@ pub async fn resume_handler(pool: &PgPool, name: &str, actor: &str) -> Result<bo
     Ok(true)
 }
 
+/// Closes the open circuits of a handler. `false`: none is open, or there is no handler of that name; then nothing is written.
+pub async fn close_circuit(pool: &PgPool, name: &str, actor: &str, reason: Option<&str>) -> Result<bool, StoreError> {
+    let mut transaction = begin(pool).await?;
+    let closed = sqlx::query(include_str!("sql/close_circuit.sql"))
+        .bind(name)
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::query("close the circuit"))?
+        .rows_affected();
+    if closed == 0 {
+        return Ok(false);
+    }
+    note(&mut transaction, "close circuit", name, actor, closed, reason).await?;
+    commit(transaction).await?;
+    Ok(true)
+}
+
 /// Removes a handler that no live relay owns, with its deliveries. Its events stay; retention no longer waits for it.
 pub async fn forget_handler(pool: &PgPool, name: &str, actor: &str) -> Result<Forgotten, StoreError> {
     let mut transaction = begin(pool).await?;

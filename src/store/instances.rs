@@ -16,14 +16,23 @@ pub struct Instance {
     pub version: &'static str,
 }
 
-/// Says that this relay lives, and tells how many do.
-pub async fn beat(pool: &PgPool, instance: &Instance, lease: Duration) -> Result<usize, StoreError> {
-    sqlx::query(include_str!("sql/beat_instance.sql"))
+/// What a relay learns when it says that it lives.
+#[derive(Debug, Clone, Copy)]
+pub struct Beat {
+    /// Relays alive within a lease, itself included.
+    pub alive: usize,
+    /// Rises when a person asks it to read its configuration again.
+    pub reload_asked: i32,
+}
+
+/// Says that this relay lives.
+pub async fn beat(pool: &PgPool, instance: &Instance, lease: Duration) -> Result<Beat, StoreError> {
+    let reload_asked: i32 = sqlx::query_scalar(include_str!("sql/beat_instance.sql"))
         .bind(&instance.id)
         .bind(&instance.host)
         .bind(instance.pid.cast_signed())
         .bind(instance.version)
-        .execute(pool)
+        .fetch_one(pool)
         .await
         .map_err(StoreError::query("say that this relay lives"))?;
     let alive: i64 = sqlx::query_scalar(include_str!("sql/count_instances.sql"))
@@ -31,7 +40,7 @@ pub async fn beat(pool: &PgPool, instance: &Instance, lease: Duration) -> Result
         .fetch_one(pool)
         .await
         .map_err(StoreError::query("count the relays"))?;
-    Ok(usize::try_from(alive).unwrap_or(1).max(1))
+    Ok(Beat { alive: usize::try_from(alive).unwrap_or(1).max(1), reload_asked })
 }
 
 /// Says that this relay has stopped.

@@ -13,7 +13,9 @@ mod history;
 mod instances;
 mod ledger;
 mod migrate;
+mod moves;
 mod pooler;
+mod reloads;
 mod retention;
 mod server;
 pub mod status;
@@ -29,16 +31,19 @@ pub use dead_letters::{
     replay_dead_letters,
 };
 pub use deliveries::{RecordedDelivery, RecordedLane, count_unfinished, find_next_due, read_due, read_lanes, read_waiting};
-pub use functions::{Argument, FunctionCall, call_batch, call_one};
+pub use functions::{Argument, FunctionCall, call_batch, call_one, try_function};
 pub use handlers::{
-    Forgotten, HandlerRow, HandlerState, forget_handler, list_handler_names, pause_handler, read_handlers, resume_handler,
+    Forgotten, HandlerRow, HandlerState, close_circuit, forget_handler, list_handler_names, pause_handler, read_handlers,
+    resume_handler,
 };
 pub use history::{AttemptRow, EventDelivery, EventRow, read_attempts, read_event, read_event_deliveries};
-pub use instances::{Incarnation, Instance, ServerIdentity, beat, leave, read_identity, store_incarnation};
+pub use instances::{Beat, Incarnation, Instance, ServerIdentity, beat, leave, read_identity, store_incarnation};
 pub use ledger::{
     Entries, Fence, Fenced, Reached, RecordedAttempt, RecordedOutcome, begin, commit, count_attempt, record, record_within,
 };
 pub use migrate::{Migrated, check_schema, migrate, migration_script};
+pub use moves::{Move, MoveCounts, MoveKind, MoveTarget, find_move_target, move_handler, plan_move};
+pub use reloads::{AskedRelay, ReloadAnswer, ReloadOutcome, ReloadReport, answer_reload, ask_reload, read_reload};
 pub use retention::{Removed, remove_finished};
 pub use server::{Server, describe_server, has_function};
 pub use windows::{

@@ -7,7 +7,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{ReloadReport, StoreError, reloads};
 use crate::domain::Timestamp;
 
 /// How many unread events are looked at per subscription; beyond that a count is a lower bound.
@@ -86,6 +86,9 @@ pub struct RelayStats {
     pub seen_at: Timestamp,
     #[serde(rename = "silent_seconds", serialize_with = "seconds_of")]
     pub silent: Duration,
+    /// When it last read its configuration again, and what came of it.
+    pub reloaded_at: Option<Timestamp>,
+    pub reload: Option<ReloadReport>,
 }
 
 /// Reads all of it. Two statements, and two more per handler.
@@ -111,6 +114,8 @@ async fn list_instances(pool: &PgPool) -> Result<Vec<RelayStats>, StoreError> {
             started_at: row.try_get(4)?,
             seen_at: row.try_get(5)?,
             silent: micros(row.try_get(6)?),
+            reloaded_at: row.try_get(7)?,
+            reload: row.try_get::<Option<serde_json::Value>, _>(8)?.map(reloads::report),
         })
     };
     rows.iter().map(relay).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand the relays"))

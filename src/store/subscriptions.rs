@@ -65,16 +65,29 @@ pub async fn register(connection: &mut PgConnection, registration: &Registration
         .bind(registration.selection.headers())
         .bind(registration.from_beginning)
         .bind(seq_before)
+        .bind(registration.selection.key_source())
+        .bind(registration.selection.key_path())
         .execute(connection)
         .await
         .map_err(StoreError::query("register a subscription"))?;
     Ok(())
 }
 
+/// What people have asked of a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wishes {
+    pub is_paused: bool,
+    /// Rises when a person moved the position: start over from what is stored.
+    pub moves: i32,
+    /// Rises when a person closed the circuit.
+    pub circuit_closings: i32,
+}
+
 /// A lease that was just taken.
 #[derive(Debug, Clone, Copy)]
 pub struct Acquired {
     pub subscription: i32,
+    pub wishes: Wishes,
     /// Its last owner did not give it back: it may have died with events in flight.
     pub was_abandoned: bool,
 }
@@ -95,7 +108,8 @@ pub async fn acquire(
         .fetch_all(pool)
         .await
         .map_err(StoreError::query("acquire leases"))?;
-    let acquired = |row: &PgRow| Ok(Acquired { subscription: row.try_get(0)?, was_abandoned: row.try_get(2)? });
+    let acquired =
+        |row: &PgRow| Ok(Acquired { subscription: row.try_get(0)?, wishes: wishes(row)?, was_abandoned: row.try_get(4)? });
     rows.iter().map(acquired).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand the leases"))
 }
 
@@ -103,19 +117,24 @@ pub async fn acquire(
 #[derive(Debug, Clone, Copy)]
 pub struct Renewed {
     pub subscription: i32,
-    pub is_paused: bool,
+    pub wishes: Wishes,
 }
 
-/// Renews every lease of this instance.
-pub async fn renew(pool: &PgPool, instance: &str, lease: Duration) -> Result<Vec<Renewed>, StoreError> {
+/// Renews the leases of this instance on what it serves. One on anything else runs out.
+pub async fn renew(pool: &PgPool, instance: &str, lease: Duration, served: &[i32]) -> Result<Vec<Renewed>, StoreError> {
     let rows = sqlx::query(include_str!("sql/renew_leases.sql"))
         .bind(instance)
         .bind(micros(lease))
+        .bind(served)
         .fetch_all(pool)
         .await
         .map_err(StoreError::query("renew leases"))?;
-    let renewed = |row: &PgRow| Ok(Renewed { subscription: row.try_get(0)?, is_paused: row.try_get(1)? });
+    let renewed = |row: &PgRow| Ok(Renewed { subscription: row.try_get(0)?, wishes: wishes(row)? });
     rows.iter().map(renewed).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand the leases"))
+}
+
+fn wishes(row: &PgRow) -> Result<Wishes, sqlx::Error> {
+    Ok(Wishes { is_paused: row.try_get(1)?, moves: row.try_get(2)?, circuit_closings: row.try_get(3)? })
 }
 
 /// What an owner needs to begin.

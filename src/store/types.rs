@@ -42,6 +42,7 @@ pub(super) fn notification(row: &PgRow, at: usize) -> Result<(Box<Notification>,
         key: row.try_get(at + 9)?,
         attempt: 1,
         is_replay: false,
+        is_test: false,
     };
     Ok((Box::new(notification), at + EVENT_COLUMNS))
 }

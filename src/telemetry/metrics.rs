@@ -87,6 +87,10 @@ metrics! {
     FLUSH_DURATION = "outboxd_flush_duration_seconds", H(FLUSH_BUCKETS), Seconds, [],
         "How long the transaction took that records outcomes and the position.";
     RETENTION_REMOVED = "outboxd_retention_removed_total", C, Count, [], "Finished events removed by retention.";
+    RELOADS = "outboxd_reloads_total", C, Count, ["outcome"],
+        "Readings of the configuration while the relay ran: applied, unchanged, or refused.";
+    RELOAD_REFUSED = "outboxd_reload_refused", G, Count, [],
+        "1 while the relay goes on with its old configuration because the new one was refused.";
     MEMORY = "outboxd_memory_bytes", G, Bytes, [], "Bytes of events held in memory, queued and in flight, over all handlers.";
 }
 

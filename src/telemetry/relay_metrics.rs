@@ -57,6 +57,10 @@ impl WakeUpSource {
     }
 }
 
+const REFUSED: &str = "refused";
+/// What can come of reading the configuration again.
+const RELOAD_OUTCOMES: [&str; 3] = ["applied", "unchanged", REFUSED];
+
 /// Handles of every series of the process.
 #[derive(Debug, Clone)]
 pub struct RelayMetrics {
@@ -68,6 +72,8 @@ pub struct RelayMetrics {
     wake_ups: [Counter; WakeUpSource::ALL.len()],
     flush: Histogram,
     removed: Counter,
+    reloads: [Counter; RELOAD_OUTCOMES.len()],
+    reload_refused: Gauge,
     memory: Gauge,
 }
 
@@ -84,6 +90,8 @@ impl RelayMetrics {
             wake_ups: WakeUpSource::ALL.map(|source| list::WAKE_UPS.counter(&[source.as_str()])),
             flush: list::FLUSH_DURATION.histogram(&[]),
             removed: list::RETENTION_REMOVED.counter(&[]),
+            reloads: RELOAD_OUTCOMES.map(|outcome| list::RELOADS.counter(&[outcome])),
+            reload_refused: list::RELOAD_REFUSED.gauge(&[]),
             memory: list::MEMORY.gauge(&[]),
         }
     }
@@ -127,6 +135,14 @@ impl RelayMetrics {
         self.removed.increment(events);
     }
 
+    /// The configuration was read again; `outcome` is one of `applied`, `unchanged`, `refused`.
+    pub fn reloaded(&self, outcome: &'static str) {
+        for (known, counter) in RELOAD_OUTCOMES.iter().zip(&self.reloads) {
+            counter.increment(u64::from(*known == outcome));
+        }
+        self.reload_refused.set(f64::from(u8::from(outcome == REFUSED)));
+    }
+
     /// One subscription held so many bytes and now holds so many. The gauge is the sum over all of them.
     pub fn memory(&self, before: usize, now: usize) {
         self.memory.increment(now as f64 - before as f64);
@@ -150,6 +166,8 @@ mod tests {
             "outboxd_last_read_timestamp_seconds",
             "outboxd_flush_duration_seconds_count",
             "outboxd_retention_removed_total",
+            "outboxd_reloads_total{outcome=\"refused\"}",
+            "outboxd_reload_refused",
             "outboxd_memory_bytes",
         ];
         for series in errors.iter().chain(&wake_ups).map(String::as_str).chain(others) {

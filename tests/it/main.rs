@@ -10,6 +10,7 @@ mod docs;
 mod embedded;
 mod failures;
 mod foreign_producers;
+mod handlers;
 mod leases;
 mod metrics;
 mod migrate;

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use outboxd::domain::Record;
 use outboxd::{RelayBuilder, Verdict};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
@@ -13,7 +14,7 @@ use tokio::process::Command;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::support::{Binary, NewRow, Recorder, TestDatabase, eventually, own_server, quick, quick_handler, relay};
+use crate::support::{Binary, NewRow, Recorder, TestDatabase, eventually, number, own_server, quick, quick_handler, relay};
 
 fn numbered(key: impl ToString, number: i64) -> NewRow {
     NewRow::new("order.placed").of("order", key).payload(json!({ "n": number }))
@@ -281,4 +282,47 @@ async fn a_signal_stops_the_daemon_after_what_is_in_flight() {
     assert_eq!(database.count("app.effects").await, 1);
     assert_eq!(database.count("deliveries where state = 'delivered'").await, 1);
     assert_eq!(database.count("subscriptions where owner is null").await, 1);
+}
+
+/// Seen: what an owner had settled without a row was forgotten as soon as its successor had read over it, although the position still
+/// stood before it; the next but one delivered it once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_settled_without_a_row_is_remembered_until_the_position_has_passed_it() {
+    let database = TestDatabase::create().await;
+    database.insert_events((1..=10).map(|n| NewRow::new("t").of("order", n).payload(json!({ "n": n })))).await;
+    // The first owner had settled 6 to 10, and nothing before them.
+    database
+        .execute("insert into subscriptions (handler, kind, snapshot, low_seq, high_seq, done) values ('all', 'code', '3:3:', 0, 10, '{[6,11)}')")
+        .await;
+    let stuck = Recorder::answering_later(|notification, _| {
+        let is_stuck = number(notification) == 1;
+        async move { if is_stuck { std::future::pending().await } else { Verdict::delivered() } }
+    });
+    let start = |recorder: &Recorder| {
+        relay(&database)
+            .configure(|config| config.relay.drain_timeout = Duration::from_millis(100))
+            .configured_handler("all", recorder.handler(), |config| {
+                config.record = Record::Failures;
+                config.timeout = Duration::from_secs(3600);
+            })
+            .start()
+            .expect("the relay starts")
+    };
+    let second = start(&stuck);
+    stuck.wait_for(4).await;
+    eventually("what it has settled is stored", || async {
+        (database.count("subscriptions where done @> int8range(2, 6)").await == 1).then_some(())
+    })
+    .await;
+    second.stop().await.expect("the relay stops");
+
+    let last = Recorder::new();
+    let third = start(&last);
+    eventually("everything is settled", || async {
+        (database.count("event_states where state = 'pending'").await == 0).then_some(())
+    })
+    .await;
+    third.stop().await.expect("the relay stops");
+
+    assert_eq!(last.numbers(), [1]);
 }

@@ -3,16 +3,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{self, AtomicI64};
 use std::time::{Duration, Instant};
 
 use outboxd::Notification;
 use outboxd::config::{HandlerConfig, Start};
-use outboxd::domain::EventFilter;
+use outboxd::domain::{EventFilter, Ordering, Position};
+use outboxd::store::{Room, Selection};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use crate::support::{NewRow, Recorder, TestDatabase, eventually, quick_handler, relay};
+use crate::support::{NewRow, Recorder, TestDatabase, eventually, own_server, quick_handler, relay};
 
 /// A row with a number, of an aggregate.
 fn numbered(key: impl ToString, number: i64) -> NewRow {
@@ -134,6 +135,36 @@ async fn a_straggler_is_remembered_over_a_restart() {
     second.stop().await.expect("the relay stops");
     assert_eq!(recorder.numbers(), [1, 0]);
     assert_eq!(recorder.calls().len(), 2);
+}
+
+/// Seen: a snapshot ends at the last transaction that had completed and does not name those that ran beyond it, so the number of such a
+/// writer lay below the bound of the next window, and after a restart the event was never read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_nobody_overtook_is_found_by_the_next_window() {
+    let server = own_server(&[]).await; // on a shared one somebody else would overtake it
+    let pool = sqlx::PgPool::connect_with(
+        server
+            .url("postgres")
+            .parse::<sqlx::postgres::PgConnectOptions>()
+            .expect("an address")
+            .options([("search_path", "outbox,public")]),
+    )
+    .await
+    .expect("the server takes connections");
+    outboxd::store::migrate(&pool, "outbox", None).await.expect("the migrations apply");
+    let mut writer = PgConnection::connect(&server.url("postgres")).await.expect("the server takes connections");
+    writer.execute("begin; insert into outbox.events (type, payload) values ('late', '{}')").await.expect("inserted");
+    let first = outboxd::store::open_window(&pool, &Position::beginning()).await.expect("a window");
+    let read = Position::beginning().inside(first.window.clone()).after(first.moment.snapshot, first.window.high_seq);
+    assert_eq!(read.low_seq, 1, "its number was drawn before the bound was read");
+
+    writer.execute("commit").await.expect("committed");
+    let second = outboxd::store::open_window(&pool, &read).await.expect("a window");
+
+    let selection = Selection::new(&EventFilter::default(), &Ordering::Aggregate, 1, 0);
+    let room = Room { rows: 10, bytes: 1 << 20 };
+    let page = outboxd::store::read_page(&pool, &read.snapshot, &second.window, room, &selection, None).await.expect("a page");
+    assert_eq!(page.notifications.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -357,7 +388,7 @@ async fn events_of_a_key_arrive_in_the_order_of_its_transactions() {
     database.execute("insert into counters select 'k' || n, 0 from generate_series(0, 4) n").await;
     // A little failure now and then: the order must survive retries, too.
     let calls = Arc::new(AtomicI64::new(0));
-    let flaky = Recorder::answering(move |_, call| match calls.fetch_add(1, Ordering::Relaxed) % 17 {
+    let flaky = Recorder::answering(move |_, call| match calls.fetch_add(1, atomic::Ordering::Relaxed) % 17 {
         0 if call == 1 => outboxd::Verdict::retry(outboxd::Reason::ServerError, "now and then"),
         _ => outboxd::Verdict::delivered(),
     });

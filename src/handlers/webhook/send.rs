@@ -20,6 +20,7 @@ const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const EVENT_TYPE: HeaderName = HeaderName::from_static("webhook-event-type");
 const ATTEMPT: HeaderName = HeaderName::from_static("webhook-attempt");
 const REPLAY: HeaderName = HeaderName::from_static("webhook-replay");
+const TEST: HeaderName = HeaderName::from_static("webhook-test");
 
 /// How the reading of a body ended.
 enum BodyEnd {
@@ -67,6 +68,9 @@ impl Webhook {
         headers.insert(ATTEMPT, HeaderValue::from(notification.attempt));
         if notification.is_replay {
             headers.insert(REPLAY, HeaderValue::from_static("true"));
+        }
+        if notification.is_test {
+            headers.insert(TEST, HeaderValue::from_static("true"));
         }
         if !self.signer.is_empty() {
             let signature = self.signer.sign(id, timestamp, &body);

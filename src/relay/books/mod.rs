@@ -7,11 +7,23 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use tracing::info;
+
 use super::HandlerShared;
 use super::reader::Segment;
 use super::turn::Answer;
-use crate::domain::{Circuit, CircuitState, Lanes, Origin, Position, Progress, Queued, Reason};
+use crate::domain::{Circuit, CircuitState, Lanes, Origin, Position, Progress, Queued, Reason, SegmentId};
 use crate::store::{Entries, Reached, RecordedDelivery};
+
+/// How long what the owner before us had settled beyond the position must be written on.
+enum CarriedUntil {
+    /// Its windows are still being read.
+    Unknown,
+    /// The segment that is entered next is the last of them.
+    NextSegment,
+    /// Until the position has passed this one.
+    Passed(SegmentId),
+}
 
 pub struct Books {
     handler: Arc<HandlerShared>,
@@ -23,6 +35,7 @@ pub struct Books {
     position: Position,
     /// Settled beyond the position by the owner before us.
     carried_done: Option<String>,
+    carried_until: CarriedUntil,
     entries: Entries,
     /// The position has moved over events since the last flush.
     has_moved: bool,
@@ -58,6 +71,7 @@ impl Books {
             progress: Progress::new(config.record),
             position,
             carried_done,
+            carried_until: CarriedUntil::Unknown,
             entries: Entries::default(),
             has_moved: false,
             unrecorded: HashSet::new(),
@@ -105,9 +119,10 @@ impl Books {
         self.progress.outstanding()
     }
 
-    /// The first window after a take-over is through: nothing beyond the position was settled by anybody else.
+    /// The segment that comes next is the last in which somebody else can have settled anything. Read is not settled: until the position
+    /// has passed it, a restart would read it again, and must know.
     pub fn recovered(&mut self) {
-        self.carried_done = None;
+        self.carried_until = CarriedUntil::NextSegment;
     }
 
     /// Enters a segment that was read.
@@ -117,6 +132,9 @@ impl Books {
         }
         self.handler.metrics.fetched(segment.notifications.len() as u64);
         let id = self.progress.push(segment.end, segment.notifications.len());
+        if matches!(self.carried_until, CarriedUntil::NextSegment) {
+            self.carried_until = CarriedUntil::Passed(id);
+        }
         self.has_moved |= !segment.notifications.is_empty();
         for notification in segment.notifications {
             let queued = Queued { notification, origin: Origin::Log(id), attempts: 0, age_micros: 0 };
@@ -204,9 +222,22 @@ impl Books {
         self.handler.show(self.partition, |figure| figure.circuit = Some(CircuitState::Open));
     }
 
+    /// A person knows that the receiver works again.
+    pub fn close_circuit(&mut self) {
+        if !self.circuit.is_closed() {
+            self.circuit.close();
+            self.circuit_news = true;
+            self.handler.metrics.circuit(CircuitState::Closed);
+            info!(handler = self.handler.config.name, "circuit closed by a person, deliveries go on");
+        }
+    }
+
     fn advance(&mut self) {
         if let Some(position) = self.progress.advance() {
             self.position = position;
+            if matches!(self.carried_until, CarriedUntil::Passed(id) if self.progress.has_passed(id)) {
+                self.carried_done = None;
+            }
         }
     }
 }

@@ -109,6 +109,12 @@ impl Loop {
         }));
     }
 
+    pub(super) async fn end_attempts(&mut self) {
+        if let Performer::Attempts(dispatch) = &mut self.performer {
+            dispatch.end().await;
+        }
+    }
+
     pub(super) fn abort_attempts(&mut self) {
         if let Performer::Attempts(dispatch) = &mut self.performer
             && let Built::Handler(instance) = &self.handler.built

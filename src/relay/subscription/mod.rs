@@ -18,7 +18,7 @@ use super::reader::Segment;
 use super::turn::{Answer, Called, Failed};
 use super::wake_up::Seat;
 use super::{Control, Figure, HandlerShared, Order, RelayError, Shared, subscription_name};
-use crate::domain::{Position, Queued};
+use crate::domain::{Pace, Position, Queued};
 use crate::handlers::Built;
 use crate::store::{self, Fence, Recorded, Selection, subscriptions};
 use crate::telemetry::DatabaseOperation;
@@ -45,10 +45,11 @@ pub struct Assignment {
 
 /// Runs a subscription until it is told to stop, loses its lease, or fails.
 pub async fn run(assignment: Assignment) -> Result<End, RelayError> {
-    match Loop::begin(assignment).await? {
-        Some(mut state) => state.run().await,
-        None => Ok(End::LeaseLost),
-    }
+    let Some(mut state) = Loop::begin(assignment).await? else { return Ok(End::LeaseLost) };
+    let ended = state.run().await;
+    // Whoever begins with the subscription next may be we ourselves: nothing of ours must still be under way then.
+    state.end_attempts().await;
+    ended
 }
 
 /// Rows of a batch of function calls.
@@ -91,11 +92,14 @@ struct Loop {
     name: String,
     partition: u16,
 
+    circuit_closings: i32,
     books: Books,
     performer: Performer,
     /// Where reading goes on; ahead of the books' position.
     head: Position,
     reading: Task<Segment>,
+    /// Bounds how fast history is read.
+    pace: Option<Pace>,
     turn: Task<TurnEnd>,
     /// Events of the functions that a turn is calling.
     batch: Vec<Queued>,
@@ -162,8 +166,10 @@ impl Loop {
             );
         }
         control.mark_changed();
+        let circuit_closings = control.borrow().circuit_closings;
         let now = Instant::now();
         Ok(Some(Self {
+            pace: config.backfill.map(Pace::new),
             selection: Arc::clone(&handler.selections[usize::from(partition)]),
             name: subscription_name(config, partition),
             partition,
@@ -176,6 +182,7 @@ impl Loop {
             handler,
             control,
             server_generation,
+            circuit_closings,
             books,
             performer,
             reading: None,
@@ -204,6 +211,10 @@ impl Loop {
                 Order::Abandon => return Ok(End::LeaseLost),
                 Order::Release => self.abort_attempts(),
                 Order::Work | Order::Drain => {}
+            }
+            if control.circuit_closings != self.circuit_closings {
+                self.circuit_closings = control.circuit_closings;
+                self.books.close_circuit();
             }
             let works = control.order == Order::Work;
             if works && !control.is_paused {
@@ -295,13 +306,13 @@ impl Loop {
         let mut timers = vec![now + DUE_INTERVAL];
         if self.turn.is_none() {
             timers.extend([self.backlog_at, self.lanes_at]);
-            timers.extend(self.books.needs_flush().then_some(self.last_flush + self.shared.options.flush_interval));
+            timers.extend(self.books.needs_flush().then_some(self.last_flush + self.shared.options().flush_interval));
         }
         if control.order == Order::Work && !control.is_paused {
             timers.extend((self.reading.is_none() && self.may_read()).then_some(self.read_at));
             timers.extend((self.turn.is_none() && self.may_look_for_due()).then_some(self.due_at));
             let circuit = self.books.circuit.wait(self.books.clock()).map(|wait| now + wait);
-            let rest = self.held_since.unwrap_or(self.last_event) + self.shared.options.linger;
+            let rest = self.held_since.unwrap_or(self.last_event) + self.shared.options().linger;
             timers.extend([self.books.held_until, circuit, Some(rest)].into_iter().flatten().filter(|moment| *moment > now));
         }
         timers.into_iter().min().unwrap_or(now).max(now + SHORTEST_WAIT)

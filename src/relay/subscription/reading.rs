@@ -18,15 +18,16 @@ impl Loop {
         if self.reading.is_some() || !self.may_read() || Instant::now() < self.read_at {
             return;
         }
+        let Some(room) = self.paced_room() else { return };
         if std::mem::take(&mut self.sleeps) {
             self.shared.metrics.woken(WakeUpSource::Poll);
         }
         let plan = Plan {
             head: self.head.clone(),
-            room: self.read_room(),
+            room,
             recorded: self.recovery.as_ref().map(|recovery| recovery.recorded.clone()),
             expects_large: self.expects_large,
-            durability_gate: self.shared.options.durability_gate,
+            durability_gate: self.shared.options().durability_gate,
         };
         let segment = reader::read_segment(self.shared.pool.clone(), Arc::clone(&self.selection), plan);
         self.reading = Some(Box::pin(async move { segment.await.map_err(Failed::at(DatabaseOperation::Read)) }));
@@ -35,14 +36,27 @@ impl Loop {
     /// Whether more may be held in memory, in rows, and between the position and the head.
     pub(super) fn may_read(&self) -> bool {
         let lanes = &self.books.lanes;
-        let has_room = lanes.held() * 2 <= self.room && lanes.held_bytes() * 2 <= self.shared.memory_per_loop;
+        let has_room = lanes.held() * 2 <= self.room && lanes.held_bytes() * 2 <= self.shared.memory_per_loop();
         let is_bounded = self.books.outstanding() < MOST_OUTSTANDING && self.books.unfinished() < self.handler.config.max_parked;
         has_room && is_bounded && self.books.pending() < MOST_PENDING
     }
 
     pub(super) fn read_room(&self) -> Room {
-        let bytes = self.shared.memory_per_loop.saturating_sub(self.books.lanes.held_bytes()) / 2;
+        let bytes = self.shared.memory_per_loop().saturating_sub(self.books.lanes.held_bytes()) / 2;
         Room { rows: i64::try_from(self.room / 2).unwrap_or(i64::MAX), bytes: i64::try_from(bytes).unwrap_or(i64::MAX).max(1) }
+    }
+
+    /// The room of a read; `None`: history may not be read on yet, and `read_at` says when.
+    fn paced_room(&mut self) -> Option<Room> {
+        let (room, now) = (self.read_room(), self.books.clock());
+        let Some(pace) = self.pace.as_mut().filter(|_| self.head.is_in_history()) else { return Some(room) };
+        match pace.room(now) {
+            0 => {
+                self.read_at = Instant::now() + pace.wait();
+                None
+            }
+            allowed => Some(Room { rows: room.rows.min(allowed.into()), ..room }),
+        }
     }
 
     pub(super) fn finish_reading(&mut self, segment: Segment) -> Result<(), RelayError> {
@@ -54,6 +68,9 @@ impl Loop {
         let now = Instant::now();
         let (has_events, has_more) = (!segment.notifications.is_empty(), segment.has_more);
         self.pass_recovery(&segment);
+        if let Some(pace) = self.pace.as_mut().filter(|_| self.head.is_in_history()) {
+            pace.spend(segment.notifications.len());
+        }
         // After one window in pages the next is large, too, as long as the pages are.
         self.expects_large = has_more || (self.head.window.is_some() && has_events);
         self.head = segment.end.clone();
@@ -64,9 +81,10 @@ impl Loop {
         self.read_pause = if has_more || (has_events && self.expects_large) {
             Duration::ZERO
         } else if has_events {
-            self.shared.options.poll_interval
+            self.shared.options().poll_interval
         } else {
-            (self.read_pause * 3 / 2).clamp(self.shared.options.poll_interval, AWAKE_POLL.max(self.shared.options.poll_interval))
+            (self.read_pause * 3 / 2)
+                .clamp(self.shared.options().poll_interval, AWAKE_POLL.max(self.shared.options().poll_interval))
         };
         self.read_at = now + self.read_pause;
         Ok(())
@@ -88,7 +106,7 @@ impl Loop {
         let now = Instant::now();
         let is_quiet = self.reading.is_none()
             && self.head.window.is_none()
-            && now.duration_since(self.last_event) >= self.shared.options.linger;
+            && now.duration_since(self.last_event) >= self.shared.options().linger;
         let is_held = self.control.borrow().is_paused || (self.reading.is_none() && !self.may_read());
         if is_held {
             self.shared.health.held(&self.name); // not reading on purpose is no stall
@@ -96,10 +114,10 @@ impl Loop {
         }
         // A room that is full for a moment is no rest: arming and disarming the bell costs the database two statements each time.
         self.held_since = is_held.then(|| self.held_since.unwrap_or(now));
-        let is_held_for_long = self.held_since.is_some_and(|since| now.duration_since(since) >= self.shared.options.linger);
+        let is_held_for_long = self.held_since.is_some_and(|since| now.duration_since(since) >= self.shared.options().linger);
         self.seat.set_idle(is_quiet || is_held_for_long);
         if is_quiet && self.read_pause > Duration::ZERO {
-            let pause = if self.seat.is_armed() { ARMED_POLL } else { self.shared.options.idle_poll_interval };
+            let pause = if self.seat.is_armed() { ARMED_POLL } else { self.shared.options().idle_poll_interval };
             if self.read_pause != pause {
                 self.read_pause = pause;
                 self.read_at = now + pause;

@@ -23,7 +23,7 @@ impl Loop {
         let flush_is_due = self.books.needs_flush()
             && (stops
                 || self.careful > 0
-                || since_flush >= self.shared.options.flush_interval
+                || since_flush >= self.shared.options().flush_interval
                 || self.books.pending() >= FULL_FLUSH);
         let refills = if may_take_work && self.has_room_for_recorded() { self.books.lanes.take_refills(64) } else { Vec::new() };
         let is_due = may_take_work && now >= self.due_at && self.may_look_for_due();
@@ -56,7 +56,7 @@ impl Loop {
     }
 
     pub(super) fn has_room_for_recorded(&self) -> bool {
-        self.books.lanes.held() < self.room && self.books.lanes.held_bytes() < self.shared.memory_per_loop
+        self.books.lanes.held() < self.room && self.books.lanes.held_bytes() < self.shared.memory_per_loop()
     }
 
     pub(super) fn recorded_room(&self) -> Room {

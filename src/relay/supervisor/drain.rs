@@ -12,7 +12,7 @@ use crate::telemetry::chain;
 impl Supervisor {
     /// Stops every loop: what is in flight may finish within the deadline, the rest is released uncounted.
     pub(super) async fn drain(&mut self) {
-        let deadline = Instant::now() + self.shared.options.drain_timeout;
+        let deadline = Instant::now() + self.shared.options().drain_timeout;
         self.order_all(Order::Drain);
         // Only now: whoever reads that the relay is stopping may rely on it that nothing begins any more.
         self.shared.health.stopping();
@@ -26,7 +26,7 @@ impl Supervisor {
 
     /// Waits for the loops, keeping their leases alive. `false`: some still run.
     async fn join_until(&mut self, deadline: Instant) -> bool {
-        let mut renewal = tokio::time::interval(self.shared.options.lease / 3);
+        let mut renewal = tokio::time::interval(self.shared.options().lease / 3);
         loop {
             tokio::select! {
                 ended = self.tasks.join_next_with_id() => match ended {
@@ -36,8 +36,9 @@ impl Supervisor {
                     None => return true,
                 },
                 _ = renewal.tick() => {
-                    let lease = self.shared.options.lease;
-                    let renewed = subscriptions::renew(&self.shared.pool, &self.shared.instance.id, lease);
+                    let lease = self.shared.options().lease;
+                    let served: Vec<i32> = self.running.keys().copied().collect();
+                    let renewed = subscriptions::renew(&self.shared.pool, &self.shared.instance.id, lease, &served);
                     tokio::time::timeout(lease / 3, renewed).await.ok(); // a lease that is lost here is found by its fence
                 }
                 () = tokio::time::sleep_until(deadline.into()) => return false,

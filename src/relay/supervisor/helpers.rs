@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -15,16 +16,14 @@ pub(super) struct Helpers {
 }
 
 impl Helpers {
-    pub(super) fn start(shared: &Shared, outbox: &Outbox) -> Self {
+    pub(super) fn start(shared: &Shared, outbox: watch::Receiver<Outbox>) -> Self {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        if shared.options.wake_up == WakeUp::Listen {
+        if shared.options().wake_up == WakeUp::Listen {
             let bell = Arc::clone(&shared.wake_up);
             tasks.spawn(wake_up::serve(bell, shared.pool.clone(), stop.clone(), shared.metrics.clone()));
         }
-        if !outbox.retention.is_zero() {
-            tasks.spawn(retention::serve(shared.pool.clone(), outbox.clone(), stop.clone(), shared.metrics.clone()));
-        }
+        tasks.spawn(retention::serve(shared.pool.clone(), outbox, stop.clone(), shared.metrics.clone()));
         Self { stop, tasks }
     }
 

@@ -1,23 +1,26 @@
 //! The supervisor: shares the subscriptions between instances, starts their loops, restarts what fails, stops what must stop.
 //! The only one that starts loops. Everything it knows can be read again from the database.
 
+mod changes;
 mod drain;
 mod helpers;
 mod places;
+mod running;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
+use backon::{ExponentialBuilder, Retryable};
 use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::reload::{self, Desk, RelayHandle};
 use super::subscription::{self, Assignment, End};
-use super::{Control, Figures, HandlerSetup, HandlerShared, Order, RelayError, Shared, Trust, subscription_name, wake_up};
+use super::{Figures, HandlerSetup, HandlerShared, Live, Order, RelayError, Shared, Trust, subscription_name, wake_up};
 use crate::config::{self};
 use crate::store::subscriptions::{self};
 use crate::store::{self, Instance, Selection, ServerWatch, StoreError};
@@ -25,6 +28,7 @@ use crate::telemetry::{DatabaseOperation, HandlerMetrics, Health, RelayMetrics, 
 
 use helpers::Helpers;
 use places::{Places, check_server, register};
+use running::Running;
 
 /// What a relay needs beside its handlers.
 pub struct RelayOptions {
@@ -44,30 +48,30 @@ pub struct Relay {
     outbox: config::Outbox,
     handlers: Vec<Arc<HandlerShared>>,
     follow_new_timeline: bool,
+    desk: Desk,
 }
 
 impl Relay {
-    /// Puts the parts together; nothing is connected or started.
-    pub fn new(options: RelayOptions, handlers: Vec<HandlerSetup>) -> Result<Self, RelayError> {
+    /// Puts the parts together; nothing is connected or started. The handle changes the relay while it runs.
+    pub fn new(options: RelayOptions, handlers: Vec<HandlerSetup>) -> Result<(Self, RelayHandle), RelayError> {
         if handlers.is_empty() {
             return Err(RelayError::NoHandlers);
         }
-        let loops: usize = handlers.iter().map(|handler| usize::from(handler.config.partitions)).sum();
-        let memory = usize::try_from(options.relay.memory).unwrap_or(usize::MAX);
+        let handlers: Vec<_> = handlers.into_iter().map(|handler| Arc::new(share(handler))).collect();
         let shared = Arc::new(Shared {
             pool: options.pool,
             server: options.server,
             instance: this_instance(),
             schema: options.outbox.schema.clone(),
-            options: options.relay,
+            settings: Live::new(options.relay, count_loops(&handlers)),
             wake_up: wake_up::WakeUp::new(),
             health: options.health,
             metrics: RelayMetrics::new(),
             trust: Trust::new(Instant::now()),
-            memory_per_loop: memory / loops.max(1),
         });
-        let handlers = handlers.into_iter().map(|handler| Arc::new(share(handler))).collect();
-        Ok(Self { shared, outbox: options.outbox, handlers, follow_new_timeline: options.follow_new_timeline })
+        let (desk, handle) = reload::desk(shared.instance.id.clone(), shared.metrics.clone());
+        let follow_new_timeline = options.follow_new_timeline;
+        Ok((Self { shared, outbox: options.outbox, handlers, follow_new_timeline, desk }, handle))
     }
 
     /// Runs until `stop`, then drains. `Err` only for what no waiting would mend.
@@ -79,8 +83,17 @@ impl Relay {
             subscriptions = subscriptions.len(),
             "relay started"
         );
-        let helpers = Helpers::start(&self.shared, &self.outbox);
-        let mut supervisor = Supervisor::new(Arc::clone(&self.shared), subscriptions);
+        let outbox = watch::Sender::new(self.outbox);
+        let helpers = Helpers::start(&self.shared, outbox.subscribe());
+        let mut supervisor = Supervisor {
+            shared: Arc::clone(&self.shared),
+            handlers: self.handlers,
+            places: subscriptions,
+            running: HashMap::new(),
+            tasks: JoinSet::new(),
+            desk: self.desk,
+            outbox,
+        };
         let ended = supervisor.run(&stop).await;
         supervisor.drain().await;
         helpers.stop().await;
@@ -118,6 +131,11 @@ fn this_instance() -> Instance {
     }
 }
 
+/// Loops that serve these handlers if no other instance helps.
+fn count_loops(handlers: &[Arc<HandlerShared>]) -> usize {
+    handlers.iter().map(|handler| usize::from(handler.config.partitions)).sum()
+}
+
 fn share(handler: HandlerSetup) -> HandlerShared {
     let HandlerSetup { config, built } = handler;
     let selection = |partition| Arc::new(Selection::new(&config.filter, &config.ordering, config.partitions, partition));
@@ -130,51 +148,41 @@ fn share(handler: HandlerSetup) -> HandlerShared {
     }
 }
 
-/// A loop that runs, or waits to be started again.
-struct Running {
-    control: watch::Sender<Control>,
-    task: Option<tokio::task::Id>,
-    restart_at: Option<Instant>,
-    pauses: backon::ExponentialBackoff,
-    was_abandoned: bool,
-}
-
 /// Which subscription's loop ended, and how.
 type LoopEnd = (i32, Result<End, RelayError>);
 
 struct Supervisor {
     shared: Arc<Shared>,
+    handlers: Vec<Arc<HandlerShared>>,
     places: Places,
     running: HashMap<i32, Running>,
     tasks: JoinSet<LoopEnd>,
+    desk: Desk,
+    outbox: watch::Sender<config::Outbox>,
 }
 
 impl Supervisor {
-    fn new(shared: Arc<Shared>, places: Places) -> Self {
-        Self { shared, places, running: HashMap::new(), tasks: JoinSet::new() }
-    }
-
     async fn run(&mut self, stop: &CancellationToken) -> Result<(), RelayError> {
-        let lease = self.shared.options.lease;
-        let mut round = tokio::time::interval(lease / 3);
-        round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let wake_up = Arc::clone(&self.shared.wake_up);
         let mut asked_by_person = false;
         loop {
             if !stop.is_cancelled() {
                 self.lease_round(asked_by_person).await?;
                 asked_by_person = false;
+                self.release_overdue();
                 self.start_waiting();
                 // For a program that embeds the relay and has nobody who asks.
                 self.shared.metrics.ready(self.shared.health.report(Instant::now()).ready);
             }
-            let restart = self.running.values().filter_map(|running| running.restart_at).min();
+            let next_round = Instant::now() + self.shared.options().lease / 3;
+            let timer = self.running.values().flat_map(|running| [running.restart_at, running.release_at]).flatten().min();
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                _ = round.tick() => {}
+                () = sleep_until(Some(next_round)) => {}
                 () = wake_up.control() => asked_by_person = true,
                 Some(ended) = self.tasks.join_next_with_id() => self.enter_end(ended),
-                () = sleep_until(restart) => {}
+                Some(request) = self.desk.requests.recv() => self.enter_request(request).await,
+                () = sleep_until(timer) => {}
             }
         }
     }
@@ -182,10 +190,11 @@ impl Supervisor {
     /// Renews, takes and gives back leases. A database in trouble costs nothing but time, until the leases run out.
     async fn lease_round(&mut self, asked_by_person: bool) -> Result<(), RelayError> {
         let began = Instant::now();
-        let round = tokio::time::timeout(self.shared.options.lease / 2, self.try_lease_round(asked_by_person)).await;
+        let lease = self.shared.options().lease;
+        let round = tokio::time::timeout(lease / 2, self.try_lease_round(asked_by_person)).await;
         match round.unwrap_or_else(|_| Err(StoreError::query("renew leases in time")(sqlx::Error::PoolTimedOut).into())) {
             Ok(()) => {
-                self.shared.trust.extend(began + self.shared.options.lease);
+                self.shared.trust.extend(began + lease);
                 self.shared.health.accepted();
                 self.shared.health.owns(self.running.keys().filter_map(|id| self.name_of(*id)).collect::<Vec<_>>());
                 Ok(())
@@ -194,7 +203,7 @@ impl Supervisor {
                 self.shared.metrics.database_error(DatabaseOperation::Lease);
                 self.shared.health.database_failed(chain(&failure));
                 warn!(error = %chain(&failure), "could not renew the leases");
-                if !self.shared.trust.holds_for(self.shared.options.lease / 10) {
+                if !self.shared.trust.holds_for(lease / 10) {
                     self.abandon_all();
                 }
                 Ok(())
@@ -218,25 +227,25 @@ impl Supervisor {
         // A relay that lived through a failover follows it; one that starts into it asks.
         check_server(&self.shared, true).await?;
         let shared = Arc::clone(&self.shared);
-        let (pool, instance, lease) = (&shared.pool, &shared.instance, shared.options.lease);
-        let alive = store::beat(pool, instance, lease).await?;
-        let renewed = subscriptions::renew(pool, &instance.id, lease).await?;
+        let (pool, instance, lease) = (&shared.pool, &shared.instance, shared.options().lease);
+        let beat = store::beat(pool, instance, lease).await?;
+        self.desk.tell_wish(beat.reload_asked);
+        let served: Vec<i32> = self.places.keys().chain(self.running.keys()).copied().collect();
+        let renewed = subscriptions::renew(pool, &instance.id, lease, &served).await?;
         let lost: Vec<i32> =
             self.running.keys().filter(|id| !renewed.iter().any(|renewed| renewed.subscription == **id)).copied().collect();
         for id in lost {
             self.lose(id);
         }
         for renewed in &renewed {
-            if let Some(running) = self.running.get(&renewed.subscription) {
-                running.control.send_if_modified(|control| {
-                    let before = *control;
-                    control.is_paused = renewed.is_paused;
-                    control.looks += u64::from(asked_by_person);
-                    *control != before
-                });
+            let is_served = self.places.contains_key(&renewed.subscription);
+            match self.running.get_mut(&renewed.subscription) {
+                Some(running) if running.is_doubtful && !is_served => drop(self.running.remove(&renewed.subscription)),
+                Some(running) => running.learn(renewed.wishes, asked_by_person),
+                None => {}
             }
         }
-        let fair_share = self.places.len().div_ceil(alive);
+        let fair_share = self.places.len().div_ceil(beat.alive);
         let working = self.running.values().filter(|running| running.works()).count();
         if working > fair_share {
             self.give_back(working - fair_share);
@@ -244,14 +253,14 @@ impl Supervisor {
             let candidates: Vec<i32> = self.places.keys().copied().filter(|id| !self.running.contains_key(id)).collect();
             let wanted = fair_share - self.running.len();
             for acquired in subscriptions::acquire(pool, &instance.id, lease, &candidates, wanted).await? {
-                self.running.insert(acquired.subscription, Running::new(acquired.was_abandoned));
+                self.running.insert(acquired.subscription, Running::new(acquired.was_abandoned, acquired.wishes));
             }
         }
         // Leases of a loop that ended without us noticing would be renewed for ever.
         for renewed in renewed {
             if self.places.contains_key(&renewed.subscription) {
                 // Taken by a round that did not hear the answer: who knows what the last owner was.
-                self.running.entry(renewed.subscription).or_insert_with(|| Running::new(true));
+                self.running.entry(renewed.subscription).or_insert_with(|| Running::new(true, renewed.wishes));
             }
         }
         self.shared.metrics.leases_held(self.running.len());
@@ -261,7 +270,7 @@ impl Supervisor {
     fn start_waiting(&mut self) {
         let now = Instant::now();
         for (id, running) in &mut self.running {
-            if running.task.is_some() || running.restart_at.is_some_and(|at| at > now) {
+            if running.task.is_some() || running.is_doubtful || running.restart_at.is_some_and(|at| at > now) {
                 continue;
             }
             let Some((handler, partition)) = self.places.get(id) else { continue };
@@ -277,6 +286,7 @@ impl Supervisor {
             let task = self.tasks.spawn(async move { (id, subscription::run(assignment).await) });
             running.task = Some(task.id());
             running.restart_at = None;
+            running.serves = Some(Arc::clone(handler));
         }
     }
 
@@ -299,11 +309,13 @@ impl Supervisor {
 
     fn enter_result(&mut self, id: i32, result: Result<End, RelayError>) {
         match result {
-            Ok(End::Released) => {
-                self.running.remove(&id);
-                self.shared.metrics.leases_held(self.running.len());
+            Ok(End::Released) => self.enter_released(id),
+            // The round that follows tells whether the lease is gone, or a person has moved the position under it.
+            Ok(End::LeaseLost) => {
+                if let Some(running) = self.running.get_mut(&id) {
+                    (running.task, running.is_doubtful) = (None, true);
+                }
             }
-            Ok(End::LeaseLost) => self.lose(id),
             Err(failure) => {
                 let handler = self.places.get(&id).map_or("", |(handler, _)| handler.config.name.as_str());
                 warn!(handler, error = %chain(&failure), "could not go on, starting over from what is stored");
@@ -313,6 +325,10 @@ impl Supervisor {
     }
 
     fn restart_later(&mut self, id: i32) {
+        if !self.places.contains_key(&id) {
+            self.enter_released(id); // nobody serves it any more; its lease is not renewed and runs out
+            return;
+        }
         if let Some(running) = self.running.get_mut(&id) {
             running.task = None;
             // Its own life, not the death of another: nothing is counted.
@@ -345,34 +361,8 @@ impl Supervisor {
     }
 }
 
-impl Running {
-    fn new(was_abandoned: bool) -> Self {
-        Self {
-            control: watch::Sender::new(Control { is_paused: false, order: Order::Work, looks: 0 }),
-            task: None,
-            restart_at: None,
-            pauses: ExponentialBuilder::default()
-                .with_min_delay(RESTART_MIN)
-                .with_max_delay(RESTART_MAX)
-                .without_max_times()
-                .with_jitter()
-                .build(),
-            was_abandoned,
-        }
-    }
-
-    /// Not draining already.
-    fn works(&self) -> bool {
-        self.control.borrow().order == Order::Work
-    }
-
-    fn order(&self, order: Order) {
-        self.control.send_modify(|control| control.order = order);
-    }
-}
-
-const RESTART_MIN: Duration = Duration::from_millis(200);
-const RESTART_MAX: Duration = Duration::from_secs(30);
+pub(super) const RESTART_MIN: Duration = Duration::from_millis(200);
+pub(super) const RESTART_MAX: Duration = Duration::from_secs(30);
 
 async fn sleep_until(moment: Option<Instant>) {
     match moment {

@@ -9,4 +9,4 @@ update subscriptions s
          limit $4
            for update skip locked) free
  where s.id = free.id
-returning s.id, s.epoch, free.owner is not null as was_abandoned
+returning s.id, s.paused_at is not null as is_paused, s.moves, s.circuit_closings, free.owner is not null as was_abandoned

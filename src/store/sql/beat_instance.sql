@@ -1,4 +1,6 @@
--- beat_instance: say that this relay lives, forget those silent for a day. $1 id, $2 host, $3 pid, $4 version.
+-- beat_instance: say that this relay lives, forget those silent for a day, and learn which reload a person has asked for.
+-- $1 id, $2 host, $3 pid, $4 version.
 with forgotten as (delete from instances where seen_at < clock_timestamp() - interval '1 day' and id <> $1)
 insert into instances (id, host, pid, version) values ($1, $2, $3, $4)
     on conflict (id) do update set seen_at = clock_timestamp()
+returning reload_asked

@@ -1,11 +1,25 @@
 -- open_window: freeze the end of a window that will be read page by page. Locks nothing.
 -- Relies on events_window for the stragglers, each a range of one number for the reason that read_window gives. $1 snapshot of the position.
 -- The sequence is read after the snapshot was taken, so it covers every row that is visible in it.
-with moment as materialized (select pg_current_snapshot() as snapshot)
+-- `first_straggler`: the lowest number that may lie below the bound of the position. A transaction that ran when its snapshot was taken
+-- is either among those in progress, or it is one of the first from xmax on: a snapshot ends at the last one that had *completed*, and
+-- names none of those that ran beyond it. There are no more of these than the server can run at once; every later one drew its numbers
+-- after the bound was read.
+with recursive moment as materialized (select pg_current_snapshot() as snapshot),
+bound as (select sum(setting::integer) as transactions from pg_settings
+           where name in ('max_connections', 'max_prepared_transactions', 'max_worker_processes', 'autovacuum_max_workers', 'max_wal_senders')),
+running as (
+    (select tx, seq, 1 as place from events where tx >= pg_snapshot_xmax($1::pg_snapshot) order by tx, seq limit 1)
+    union all
+    select n.tx, n.seq, r.place + 1
+      from running r
+     cross join lateral (select tx, seq from events where tx > r.tx order by tx, seq limit 1) n
+     where r.place <= (select transactions from bound))
 select m.snapshot::text as snapshot, s.high_seq, l.insert_lsn, l.flush_lsn, clock_timestamp() as now,
-       (select min(first.seq)
-          from pg_snapshot_xip($1::pg_snapshot) x
-         cross join lateral (select seq from events where tx >= x and tx <= x order by tx, seq limit 1) first) as first_straggler
+       least((select min(first.seq)
+                from pg_snapshot_xip($1::pg_snapshot) x
+               cross join lateral (select seq from events where tx >= x and tx <= x order by tx, seq limit 1) first),
+             (select min(seq) from running)) as first_straggler
   from moment m
  cross join lateral (select case when is_called then last_value else 0 end as high_seq from events_seq_seq) s
  cross join lateral (select (pg_current_wal_insert_lsn() - '0/0')::bigint as insert_lsn,

@@ -48,10 +48,21 @@ impl Binary {
 
     /// A relay with short intervals and without HTTP for this database; `handlers` are its `[[handlers]]` entries.
     pub fn relay(database_url: &str, handlers: &str) -> Self {
-        Self::with_config(&format!(
+        Self::with_config(&Self::relay_config(database_url, handlers))
+    }
+
+    /// The configuration of [`relay`](Self::relay).
+    pub fn relay_config(database_url: &str, handlers: &str) -> String {
+        format!(
             "[database]\nurl = \"{database_url}\"\n[http]\nlisten = \"\"\n\
              [relay]\nlease = \"3s\"\nflush_interval = \"20ms\"\n{handlers}"
-        ))
+        )
+    }
+
+    /// Puts another `outboxd.toml` in the place of the old one; what runs learns of it when it reads it again.
+    pub fn rewrite(&self, config: &str) {
+        let (path, next) = (self.directory.path().join("outboxd.toml"), self.directory.path().join("next.toml"));
+        std::fs::write(&next, config).and_then(|()| std::fs::rename(next, path)).expect("the directory is ours");
     }
 
     /// The same, with HTTP on a port that the system chooses, and the name `shop`; see [`Self::serve`].
@@ -117,6 +128,11 @@ impl Running {
     /// Asks it to stop, as Ctrl-C does.
     pub fn interrupt(&self) {
         self.signal(libc::SIGINT);
+    }
+
+    /// Asks it to read its configuration again.
+    pub fn hang_up(&self) {
+        self.signal(libc::SIGHUP);
     }
 
     /// Stops its clock (`SIGSTOP`) until `thaw`, as a stalled machine would.

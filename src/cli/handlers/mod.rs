@@ -1,5 +1,8 @@
-//! `outboxd handlers`: how each handler is doing, and holding, letting go and forgetting one.
+//! `outboxd handlers`: how each handler is doing, and holding, letting go, moving, trying and forgetting one.
 //! Works while the relay is down; one that runs follows at once.
+
+mod moves;
+mod trial;
 
 use std::process::ExitCode;
 
@@ -13,7 +16,7 @@ use crate::store::{self, Forgotten, HandlerRow, HandlerState};
 /// The lag is counted up to here.
 const MOST_LAG: u64 = 10_000;
 
-/// List, pause, resume and forget handlers
+/// List, pause, resume, move, test and forget handlers
 #[derive(Debug, Args)]
 pub struct HandlersArgs {
     #[command(subcommand)]
@@ -30,11 +33,37 @@ enum HandlersCommand {
     /// Let a paused handler go on
     #[command(after_help = "Example:\n  outboxd handlers resume billing")]
     Resume(NameArgs),
+    /// Close the open circuit of a handler, when you know that its receiver works again
+    #[command(subcommand)]
+    Circuit(CircuitCommand),
+    /// Deliver again what was handled from some event or time on
+    Rewind(moves::RewindArgs),
+    /// Go on at some event or time, and skip what lies before it
+    StartFrom(moves::StartFromArgs),
+    /// Try the configured handler with one made-up event, outside the log
+    Test(trial::TestArgs),
     /// Remove the subscriptions and deliveries of a handler that no relay serves any more
     #[command(after_help = "Example:\n  outboxd handlers forget billing --yes\n\nTake the handler out of the configuration \
-                            and restart the relays first. Its dead letters and their history go with it. Should it come back \
+                            and run `outboxd reload` first. Its dead letters and their history go with it. Should it come back \
                             under the same name, it begins as a new one.")]
     Forget(ForgetArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum CircuitCommand {
+    /// Let deliveries go on at once, instead of one probe at a time
+    #[command(after_help = "Example:\n  outboxd handlers circuit close billing --reason 'certificate renewed'\n\nIf the receiver \
+                            still fails, the circuit opens again by itself. To hold a handler, use `outboxd handlers pause`.")]
+    Close(CloseArgs),
+}
+
+#[derive(Debug, Args)]
+struct CloseArgs {
+    /// The handler
+    name: String,
+    /// Why; kept in the audit
+    #[arg(long, value_name = "TEXT", value_parser = parse_text)]
+    reason: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -62,7 +91,7 @@ struct ForgetArgs {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("handler \"{name}\" is served by {owners}; take it out of the configuration and restart the relay first")]
+#[error("handler \"{name}\" is served by {owners}; take it out of the configuration and run `outboxd reload` first")]
 struct StillOwned {
     name: String,
     owners: String,
@@ -73,6 +102,10 @@ pub async fn run(args: HandlersArgs, global: &Global) -> Result<ExitCode, CliErr
         HandlersCommand::List => list(global).await,
         HandlersCommand::Pause(args) => pause(args, global).await,
         HandlersCommand::Resume(args) => resume(args, global).await,
+        HandlersCommand::Circuit(CircuitCommand::Close(args)) => close_circuit(args, global).await,
+        HandlersCommand::Rewind(args) => moves::rewind(args, global).await,
+        HandlersCommand::StartFrom(args) => moves::start_from(args, global).await,
+        HandlersCommand::Test(args) => trial::run(args, global).await,
         HandlersCommand::Forget(args) => forget(args, global).await,
     }
 }
@@ -107,6 +140,20 @@ async fn resume(args: NameArgs, global: &Global) -> Result<ExitCode, CliError> {
     let changed = store::resume_handler(&session.pool, &name, &ask::actor()).await?;
     let handler = store::read_handlers(&session.pool, Some(&name)).await?.pop();
     let text = if changed { format!("{name} goes on") } else { format!("{name} was not paused") };
+    tell(global, changed, handler.as_ref(), &text)
+}
+
+async fn close_circuit(args: CloseArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let CloseArgs { name, reason } = args;
+    let session = session::open(global).await?;
+    ask::check_handler(&session.pool, &name).await?;
+    let changed = store::close_circuit(&session.pool, &name, &ask::actor(), reason.as_deref()).await?;
+    let handler = store::read_handlers(&session.pool, Some(&name)).await?.pop();
+    let text = if changed {
+        format!("the circuit of {name} is closed; deliveries go on")
+    } else {
+        format!("no circuit of {name} is open")
+    };
     tell(global, changed, handler.as_ref(), &text)
 }
 

@@ -1,0 +1,237 @@
+//! Another configuration for a relay that runs: read, compare, apply what differs, say what came of it. On an error the old one goes on.
+//! The answer is kept with the instance in the database, so that `outboxd status` tells it, too. Never stops what has not changed.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use super::Loaded;
+use crate::config::{Config, ConfigError, HandlerConfig, compare};
+use crate::handlers::Built;
+use crate::relay::{Change, HandlerSetup, RelayHandle};
+use crate::store::{self, ReloadOutcome, ReloadReport};
+use crate::telemetry::chain;
+
+/// Reads the configuration again.
+pub type Load = Arc<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
+
+/// A wish for another configuration.
+pub enum Wish {
+    /// Read it again from where it came.
+    Read,
+    /// Take this one.
+    Take(Box<Loaded>, oneshot::Sender<ReloadReport>),
+}
+
+/// Where wishes come from, beside those in the database.
+pub struct Reloads {
+    /// `None`: there is no file; the program that embeds the relay decides.
+    load: Option<Load>,
+    wishes: mpsc::Receiver<Wish>,
+}
+
+impl Reloads {
+    /// With the other end, by which wishes are made.
+    pub fn new(load: Option<Load>) -> (mpsc::Sender<Wish>, Self) {
+        let (sender, wishes) = mpsc::channel(4);
+        (sender, Self { load, wishes })
+    }
+}
+
+impl fmt::Debug for Reloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloads").field("has_file", &self.load.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// Carries wishes out, one after the other.
+pub(super) struct Reloader {
+    current: Loaded,
+    reloads: Option<Reloads>,
+    handle: RelayHandle,
+    pool: PgPool,
+}
+
+impl Reloader {
+    pub fn new(current: Loaded, reloads: Option<Reloads>, handle: RelayHandle, pool: PgPool) -> Self {
+        Self { current, reloads, handle, pool }
+    }
+
+    /// Until the relay ends.
+    pub async fn serve(mut self) -> Infallible {
+        loop {
+            let (wish, in_database) = tokio::select! {
+                wish = next_wish(&mut self.reloads) => (wish, None),
+                number = self.handle.asked() => (Wish::Read, Some(number)),
+            };
+            let (read, waits) = match wish {
+                Wish::Read => (self.load(), None),
+                Wish::Take(loaded, waits) => (Ok(*loaded), Some(waits)),
+            };
+            let report = match read {
+                Ok(loaded) => self.apply(loaded).await,
+                Err(reasons) => ReloadReport::refused(reasons),
+            };
+            tell(&report);
+            self.handle.reloaded(report.outcome.as_str());
+            if let Err(failure) = store::answer_reload(&self.pool, self.handle.instance(), in_database, &report).await {
+                warn!(error = %chain(&failure), "could not note what came of the reload");
+            }
+            if let Some(waits) = waits {
+                waits.send(report).ok(); // whoever asked may have gone
+            }
+        }
+    }
+
+    fn load(&self) -> Result<Loaded, Vec<String>> {
+        let Some(load) = self.reloads.as_ref().and_then(|reloads| reloads.load.as_ref()) else {
+            return Err(vec!["this relay has no configuration file; the program that it is part of decides".to_owned()]);
+        };
+        load().map_err(|error| match error {
+            ConfigError::Mistakes { mistakes, .. } => mistakes.iter().map(ToString::to_string).collect(),
+            other => vec![chain(&other)],
+        })
+    }
+
+    async fn apply(&mut self, new: Loaded) -> ReloadReport {
+        let plan = Plan::of(&self.current, &new);
+        if plan.report.outcome == ReloadOutcome::Unchanged {
+            return plan.report;
+        }
+        if let Err(failure) = self.handle.apply(plan.change).await {
+            return ReloadReport::refused(vec![chain(&failure)]);
+        }
+        self.current = plan.becomes;
+        plan.report
+    }
+}
+
+/// A comparison, and what follows from it.
+struct Plan {
+    change: Change,
+    report: ReloadReport,
+    /// What is in effect afterwards: the new one, except for what needs a restart.
+    becomes: Loaded,
+}
+
+impl Plan {
+    fn of(old: &Loaded, new: &Loaded) -> Self {
+        let find = |name: &str, all: &Loaded| all.handlers.iter().find(|(config, _)| config.name == name).cloned();
+        let (mut added, mut changed, mut put, mut handlers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (config, built) in &new.handlers {
+            let known = find(&config.name, old);
+            if let Some(known) = known.as_ref().filter(|known| is_same(known, (config, built))) {
+                handlers.push(known.clone());
+                continue;
+            }
+            if known.is_some() { &mut changed } else { &mut added }.push(config.name.clone());
+            put.push(HandlerSetup { config: config.clone(), built: built.clone() });
+            handlers.push((config.clone(), built.clone()));
+        }
+        let gone = old.handlers.iter().filter(|(config, _)| find(&config.name, new).is_none());
+        let removed: Vec<String> = gone.map(|(config, _)| config.name.clone()).collect();
+        let (live, later): (Vec<_>, Vec<_>) = compare(&old.config, &new.config).into_iter().partition(|differs| differs.is_live);
+        let names =
+            |differences: Vec<crate::config::Difference>| differences.iter().map(|differs| differs.path.to_owned()).collect();
+        let is_same = put.is_empty() && removed.is_empty() && live.is_empty();
+        let report = ReloadReport {
+            outcome: if is_same { ReloadOutcome::Unchanged } else { ReloadOutcome::Applied },
+            added,
+            changed,
+            removed: removed.clone(),
+            settings: names(live),
+            needs_restart: names(later),
+            reasons: Vec::new(),
+        };
+        let config = in_effect(&old.config, &new.config);
+        let change = Change { put, removed, relay: config.relay.clone(), outbox: config.outbox.clone() };
+        Self { change, report, becomes: Loaded { config, handlers } }
+    }
+}
+
+/// Whether a handler does the same. Of one that is code, the code must be the very same; any other follows from its settings.
+fn is_same(old: &(HandlerConfig, Built), new: (&HandlerConfig, &Built)) -> bool {
+    let same_code = match (&old.1, new.1) {
+        (Built::Handler(old), Built::Handler(new)) => Arc::ptr_eq(old, new),
+        _ => true,
+    };
+    old.0 == *new.0 && (same_code || crate::handlers::kind(&new.0.kind).is_some())
+}
+
+/// The new settings, with those of the old that only a restart changes.
+fn in_effect(old: &Config, new: &Config) -> Config {
+    let mut config = Config { handlers: new.handlers.clone(), ..old.clone() };
+    let (name, wake_up) = (config.relay.name, config.relay.wake_up);
+    config.relay = crate::config::Relay { name, wake_up, ..new.relay.clone() };
+    config.outbox.retention = new.outbox.retention;
+    config.outbox.retention_interval = new.outbox.retention_interval;
+    config.outbox.retention_chunk = new.outbox.retention_chunk;
+    config
+}
+
+async fn next_wish(reloads: &mut Option<Reloads>) -> Wish {
+    match reloads {
+        Some(reloads) => match reloads.wishes.recv().await {
+            Some(wish) => wish,
+            None => std::future::pending().await, // nobody is left who could wish
+        },
+        None => std::future::pending().await,
+    }
+}
+
+fn tell(report: &ReloadReport) {
+    let ReloadReport { added, changed, removed, settings, needs_restart, reasons, .. } = report;
+    match report.outcome {
+        ReloadOutcome::Refused => error!(?reasons, "could not reload the configuration, the old one goes on"),
+        ReloadOutcome::Unchanged => info!(?needs_restart, "configuration read again, nothing to apply"),
+        ReloadOutcome::Applied => info!(?added, ?changed, ?removed, ?settings, ?needs_restart, "configuration reloaded"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::parse;
+    use crate::config::FakeEnvironment;
+
+    fn loaded(text: &str) -> Loaded {
+        parse(text, &FakeEnvironment::with_database()).unwrap_or_else(|mistakes| panic!("{mistakes:?}"))
+    }
+
+    const OLD: &str =
+        "[[handlers]]\nname = \"a\"\nkind = \"discard\"\n[[handlers]]\nname = \"b\"\nkind = \"sql\"\nfunction = \"app.f\"\n";
+
+    #[test]
+    fn only_what_differs_is_applied() {
+        let new = "[relay]\nname = \"x\"\nlinger = \"1s\"\n[[handlers]]\nname = \"b\"\nkind = \"sql\"\nfunction = \"app.g\"\n\
+                   [[handlers]]\nname = \"c\"\nkind = \"discard\"\n";
+        let plan = Plan::of(&loaded(OLD), &loaded(new));
+        let report = &plan.report;
+        assert_eq!(
+            (report.added.as_slice(), report.changed.as_slice(), report.removed.as_slice()),
+            (&["c".to_owned()][..], &["b".to_owned()][..], &["a".to_owned()][..])
+        );
+        assert_eq!(
+            (report.settings.as_slice(), report.needs_restart.as_slice()),
+            (&["relay.linger".to_owned()][..], &["relay.name".to_owned()][..])
+        );
+        assert_eq!(plan.change.put.len(), 2);
+        assert_eq!((plan.becomes.config.relay.name.as_str(), plan.becomes.config.relay.linger.as_secs()), ("outboxd", 1));
+        let again = Plan::of(&plan.becomes, &loaded(new));
+        assert_eq!(
+            (again.report.outcome, again.report.needs_restart.len()),
+            (ReloadOutcome::Unchanged, 1),
+            "it still waits for the restart"
+        );
+    }
+
+    #[test]
+    fn the_same_file_changes_nothing() {
+        let plan = Plan::of(&loaded(OLD), &loaded(OLD));
+        assert_eq!((plan.report.outcome, plan.change.put.len()), (ReloadOutcome::Unchanged, 0));
+    }
+}

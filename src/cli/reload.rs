@@ -1,0 +1,126 @@
+//! `outboxd reload`: has the relays that run read their configuration again, each its own file, and tells what came of it.
+//! By way of the database, so it reaches every instance. Reads no handler's configuration itself.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sqlx::PgPool;
+
+use super::{CliError, EXIT_FAILED, EXIT_OK, Global, ask, print::print, session};
+use crate::settings::parse_duration;
+use crate::store::{self, AskedRelay, ReloadAnswer, ReloadOutcome, ReloadReport};
+
+/// A relay that was silent for longer has died: it says that it lives several times within a lease.
+const SILENCE: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Each relay reads its own file, compares it with what it runs, and applies only what differs: handlers that were added, changed or taken \
+out, and the settings that can change while it runs. A handler that changes finishes what is in flight and goes on with the new settings, \
+from where it is; the others do not notice. A file with a mistake changes nothing: the old configuration goes on, and `outboxd status` \
+says why. Settings that need a restart are named. `outboxd check` reads the file without a relay.
+
+Exit code:
+  0  every relay has the new configuration
+  1  one refused it, or did not answer in time
+  64 no relay runs, or none of that name; or the file here, which names the
+     database, has a mistake: nobody was asked
+
+Examples:
+  outboxd check && outboxd reload
+  outboxd reload --json | jq '.relays[] | select(.needs_restart | length > 0)'")]
+pub struct ReloadArgs {
+    /// Only this relay, by its id in `outboxd status --json`
+    #[arg(long, value_name = "ID")]
+    instance: Option<String>,
+    /// How long to wait for the answers
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_wait)]
+    wait: Duration,
+}
+
+pub async fn run(args: ReloadArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let session = session::open(global).await?;
+    let asked = store::ask_reload(&session.pool, args.instance.as_deref(), SILENCE, &ask::actor()).await?;
+    if asked.is_empty() {
+        return Err(CliError::new(
+            super::EXIT_CONFIG,
+            "no relay runs that could reload; one that is started reads its configuration anyway",
+        ));
+    }
+    let answers = wait_for_answers(&session.pool, &asked, args.wait).await?;
+    if global.json {
+        print(&as_json(&asked, &answers))?;
+    } else {
+        print(&asked.iter().zip(&answers).map(|(relay, answer)| describe(relay, answer)).collect::<String>())?;
+    }
+    let is_well = |answer: &ReloadAnswer| match answer {
+        ReloadAnswer::Answered(report) => report.outcome != ReloadOutcome::Refused,
+        ReloadAnswer::Stopped => true,
+        ReloadAnswer::Pending => false,
+    };
+    Ok(ExitCode::from(if answers.iter().all(is_well) { EXIT_OK } else { EXIT_FAILED }))
+}
+
+/// The answers in the order of the relays; what is pending at the end of the time stays so.
+async fn wait_for_answers(pool: &PgPool, asked: &[AskedRelay], wait: Duration) -> Result<Vec<ReloadAnswer>, CliError> {
+    let deadline = Instant::now() + wait;
+    let mut answers = vec![ReloadAnswer::Pending; asked.len()];
+    loop {
+        for (relay, answer) in asked.iter().zip(&mut answers).filter(|(_, answer)| **answer == ReloadAnswer::Pending) {
+            *answer = store::read_reload(pool, relay).await?;
+        }
+        if !answers.contains(&ReloadAnswer::Pending) || Instant::now() >= deadline {
+            return Ok(answers);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn describe(relay: &AskedRelay, answer: &ReloadAnswer) -> String {
+    let name = format!("{}/{}", relay.host, relay.pid);
+    match answer {
+        ReloadAnswer::Pending => format!("{name}: no answer yet; `outboxd status` will tell\n"),
+        ReloadAnswer::Stopped => format!("{name}: has stopped\n"),
+        ReloadAnswer::Answered(report) => format!("{name}: {}\n{}", describe_outcome(report.outcome), describe_report(report)),
+    }
+}
+
+fn describe_outcome(outcome: ReloadOutcome) -> &'static str {
+    match outcome {
+        ReloadOutcome::Applied => "reloaded",
+        ReloadOutcome::Unchanged => "nothing to apply",
+        ReloadOutcome::Refused => "refused, the old configuration goes on",
+    }
+}
+
+fn describe_report(report: &ReloadReport) -> String {
+    let lists = [
+        ("added", &report.added),
+        ("changed", &report.changed),
+        ("taken out", &report.removed),
+        ("settings", &report.settings),
+        ("needs a restart", &report.needs_restart),
+    ];
+    let named =
+        lists.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| format!("  {what}: {}\n", names.join(", ")));
+    named.chain(report.reasons.iter().map(|reason| format!("  {reason}\n"))).collect()
+}
+
+fn as_json(asked: &[AskedRelay], answers: &[ReloadAnswer]) -> String {
+    let relays = asked.iter().zip(answers).map(|(relay, answer)| {
+        let mut document = match answer {
+            ReloadAnswer::Answered(report) => json!(report),
+            ReloadAnswer::Pending => json!({ "outcome": "no_answer" }),
+            ReloadAnswer::Stopped => json!({ "outcome": "stopped" }),
+        };
+        (document["id"], document["host"], document["pid"]) = (json!(relay.id), json!(relay.host), json!(relay.pid));
+        document
+    });
+    format!("{:#}\n", json!({ "relays": relays.collect::<Vec<_>>() }))
+}
+
+fn parse_wait(text: &str) -> Result<Duration, &'static str> {
+    parse_duration(text).ok_or("expected a duration such as 30s")
+}

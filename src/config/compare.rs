@@ -1,0 +1,88 @@
+//! What differs between two configurations outside the handlers, and which of it a running relay can take up.
+//! A test holds the list against the declarations, so that no setting is forgotten.
+
+use super::Config;
+
+/// A setting that differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Difference {
+    pub path: &'static str,
+    /// A relay takes it up while it runs; the others take effect with a restart.
+    pub is_live: bool,
+}
+
+/// Every setting outside `[[handlers]]` that differs, in the order of the file.
+pub fn compare(old: &Config, new: &Config) -> Vec<Difference> {
+    let differing = SETTINGS.iter().filter(|setting| (setting.differs)(old, new));
+    differing.map(|setting| Difference { path: setting.path, is_live: setting.is_live }).collect()
+}
+
+struct Setting {
+    path: &'static str,
+    is_live: bool,
+    differs: fn(&Config, &Config) -> bool,
+}
+
+macro_rules! settings {
+    ($($path:literal, $is_live:literal, $($part:ident).+;)*) => {
+        &[$(Setting { path: $path, is_live: $is_live, differs: |old, new| old.$($part).+ != new.$($part).+ },)*]
+    };
+}
+
+const SETTINGS: &[Setting] = settings! {
+    "database.url", false, database.url;
+    "database.max_connections", false, database.max_connections;
+    "database.connect_timeout", false, database.connect_timeout;
+    "database.statement_timeout", false, database.statement_timeout;
+    "database.lock_timeout", false, database.lock_timeout;
+    "database.on_new_timeline", false, database.follow_new_timeline;
+    "outbox.schema", false, outbox.schema;
+    "outbox.max_payload", false, outbox.max_payload;
+    "outbox.migrate", false, outbox.migrate;
+    "outbox.retention", true, outbox.retention;
+    "outbox.retention_interval", true, outbox.retention_interval;
+    "outbox.retention_chunk", true, outbox.retention_chunk;
+    "relay.name", false, relay.name;
+    "relay.wake_up", false, relay.wake_up;
+    "relay.poll_interval", true, relay.poll_interval;
+    "relay.idle_poll_interval", true, relay.idle_poll_interval;
+    "relay.linger", true, relay.linger;
+    "relay.lease", true, relay.lease;
+    "relay.flush_interval", true, relay.flush_interval;
+    "relay.drain_timeout", true, relay.drain_timeout;
+    "relay.memory", true, relay.memory;
+    "relay.durability_gate", true, relay.durability_gate;
+    "http.listen", false, http.listen;
+    "http.stall_after", false, http.stall_after;
+    "log.format", false, log.format;
+    "log.filter", false, log.filter;
+};
+
+#[cfg(test)]
+mod tests {
+    use super::super::{FakeEnvironment, fields, parse};
+    use super::*;
+    use crate::settings::FieldType;
+
+    fn config(text: &str) -> Config {
+        parse(text, &FakeEnvironment::with_database(), |_| None).unwrap_or_else(|mistakes| panic!("{mistakes:?}"))
+    }
+
+    #[test]
+    fn every_declared_setting_is_compared() {
+        let mut declared = Vec::new();
+        for section in fields::SECTIONS {
+            let FieldType::Table(inner) = section.field_type else { panic!("{} is a table", section.name) };
+            declared.extend(inner.iter().map(|field| format!("{}.{}", section.name, field.name)));
+        }
+        assert_eq!(SETTINGS.iter().map(|setting| setting.path.to_owned()).collect::<Vec<_>>(), declared);
+    }
+
+    #[test]
+    fn what_differs_is_named_with_whether_it_can_be_taken_up() {
+        let (old, new) = (config(""), config("[relay]\nlinger = \"7ms\"\n[http]\nlisten = \"\""));
+        let named: Vec<_> = compare(&old, &new).into_iter().map(|difference| (difference.path, difference.is_live)).collect();
+        assert_eq!(named, [("relay.linger", true), ("http.listen", false)]);
+        assert_eq!(compare(&old, &old), []);
+    }
+}

@@ -1,0 +1,80 @@
+//! Changing a relay while it runs: what to change, and the handle by which the outside asks for it.
+//! Reads no configuration; who does compares the old with the new and hands over what differs.
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{HandlerSetup, RelayError};
+use crate::config;
+use crate::telemetry::RelayMetrics;
+
+/// What is to be different from now on. Everything that is not named here stays untouched.
+pub struct Change {
+    /// Handlers that are new, or take the place of the one of their name.
+    pub put: Vec<HandlerSetup>,
+    /// Handlers that are served no longer; their subscriptions stay in the database.
+    pub removed: Vec<String>,
+    pub relay: config::Relay,
+    pub outbox: config::Outbox,
+}
+
+/// A change on its way to the supervisor.
+pub(super) struct Request {
+    pub change: Change,
+    pub answer: oneshot::Sender<Result<(), RelayError>>,
+}
+
+/// Where the supervisor takes requests from, and where it tells that a person asked for one.
+pub(super) struct Desk {
+    pub requests: mpsc::Receiver<Request>,
+    pub asked: watch::Sender<i32>,
+}
+
+impl Desk {
+    /// Passes on which reload a person has asked for in the database, if it is a new one.
+    pub fn tell_wish(&self, wish: i32) {
+        self.asked.send_if_modified(|known| std::mem::replace(known, wish) != wish);
+    }
+}
+
+/// Talks to a relay that runs, or is about to.
+pub struct RelayHandle {
+    instance: String,
+    metrics: RelayMetrics,
+    requests: mpsc::Sender<Request>,
+    asked: watch::Receiver<i32>,
+}
+
+pub(super) fn desk(instance: String, metrics: RelayMetrics) -> (Desk, RelayHandle) {
+    let (sender, requests) = mpsc::channel(1);
+    let (asked, receiver) = watch::channel(0);
+    (Desk { requests, asked }, RelayHandle { instance, metrics, requests: sender, asked: receiver })
+}
+
+impl RelayHandle {
+    /// The relay's name in the database.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// Carries a change out. `Err`: nothing has changed. Whoever is in flight in a handler that changes finishes as it began.
+    pub async fn apply(&self, change: Change) -> Result<(), RelayError> {
+        let (answer, answered) = oneshot::channel();
+        if self.requests.send(Request { change, answer }).await.is_err() {
+            return Err(RelayError::Stopping);
+        }
+        answered.await.unwrap_or(Err(RelayError::Stopping))
+    }
+
+    /// Counts a reload: `applied`, `unchanged` or `refused`.
+    pub fn reloaded(&self, outcome: &'static str) {
+        self.metrics.reloaded(outcome);
+    }
+
+    /// Waits until a person asks, by the database, that the configuration be read again, and gives the number of the wish.
+    pub async fn asked(&mut self) -> i32 {
+        if self.asked.changed().await.is_err() {
+            std::future::pending::<()>().await; // the relay is going down; somebody else says so
+        }
+        *self.asked.borrow_and_update()
+    }
+}

@@ -1,0 +1,85 @@
+//! A loop as the supervisor sees it: what it was told, whether its task lives, and when to start it again.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::sync::watch;
+use tracing::info;
+
+use super::{RESTART_MAX, RESTART_MIN};
+use crate::relay::{Control, HandlerShared, Order};
+use crate::store::subscriptions::Wishes;
+
+/// A loop that runs, or waits to be started again.
+pub(super) struct Running {
+    pub control: watch::Sender<Control>,
+    pub task: Option<tokio::task::Id>,
+    pub restart_at: Option<Instant>,
+    pub pauses: backon::ExponentialBackoff,
+    pub was_abandoned: bool,
+    /// Its loop was fenced off, and nobody has asked yet whether the lease is gone.
+    pub is_doubtful: bool,
+    /// What people had asked of it when it was last looked at.
+    wishes: Wishes,
+    /// The handler as it was when the loop began; another one by this name takes its place when the loop has ended.
+    pub serves: Option<Arc<HandlerShared>>,
+    /// When what is in flight is released uncounted: the loop drains because its handler changes or goes.
+    pub release_at: Option<Instant>,
+}
+
+impl Running {
+    pub fn new(was_abandoned: bool, wishes: Wishes) -> Self {
+        let Wishes { is_paused, circuit_closings, .. } = wishes;
+        Self {
+            control: watch::Sender::new(Control { is_paused, order: Order::Work, looks: 0, circuit_closings }),
+            task: None,
+            restart_at: None,
+            pauses: ExponentialBuilder::default()
+                .with_min_delay(RESTART_MIN)
+                .with_max_delay(RESTART_MAX)
+                .without_max_times()
+                .with_jitter()
+                .build(),
+            was_abandoned,
+            is_doubtful: false,
+            wishes,
+            serves: None,
+            release_at: None,
+        }
+    }
+
+    /// Takes in what people asked for. The lease is still ours.
+    pub fn learn(&mut self, wishes: Wishes, look_now: bool) {
+        let is_moved = wishes.moves != self.wishes.moves;
+        if self.is_doubtful {
+            // Fenced off although the lease is ours: a person moved the position, or there is something that we do not know.
+            if is_moved {
+                let handler = self.serves.as_ref().map_or("", |handler| handler.config.name.as_str());
+                info!(handler, "a person moved the position, starting over from it");
+            }
+            *self = Self::new(!is_moved, wishes);
+            return;
+        }
+        if is_moved {
+            // Its memory is of another position. It ends, and the next round finds it fenced off; `wishes` stays until then.
+            return self.order(Order::Abandon);
+        }
+        self.wishes = wishes;
+        self.control.send_if_modified(|control| {
+            let before = *control;
+            (control.is_paused, control.circuit_closings) = (wishes.is_paused, wishes.circuit_closings);
+            control.looks += u64::from(look_now);
+            *control != before
+        });
+    }
+
+    /// Not draining already.
+    pub fn works(&self) -> bool {
+        self.control.borrow().order == Order::Work
+    }
+
+    pub fn order(&self, order: Order) {
+        self.control.send_modify(|control| control.order = order);
+    }
+}
