@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Loaded, ServeError, ServeOptions, serve};
-use crate::config::{Config, HandlerConfig, ProcessEnvironment};
+use crate::config::{Config, HandlerConfig, Kinds, ProcessEnvironment};
 use crate::domain::EventFilter;
 use crate::handlers::{Built, Handler};
 use crate::settings::{Mistake, Secret};
@@ -83,7 +83,7 @@ impl RelayBuilder {
         let stop = CancellationToken::new();
         let health = Arc::new(Health::new(self.config.http.stall_after));
         let options = ServeOptions { health: Some(Arc::clone(&health)), ..ServeOptions::default() };
-        let loaded = Loaded { config: self.config, handlers: self.handlers };
+        let loaded = Loaded { config: self.config, handlers: self.handlers, channels: Vec::new() };
         let task = tokio::spawn(serve(loaded, options, stop.clone()));
         Ok(EmbeddedRelay { stop, health, task })
     }
@@ -128,6 +128,7 @@ impl Drop for EmbeddedRelay {
 /// Every setting at its default, and one handler likewise.
 fn default_config() -> Config {
     let text = "[database]\nurl = \"postgres://localhost\"\n[[handlers]]\nname = \"default\"\nkind = \"code\"";
-    crate::config::parse(text, &ProcessEnvironment::of_file(std::path::Path::new("")), |_| Some(&[]))
+    let kinds = Kinds { handlers: |_| Some(&[]), channels: |_| None };
+    crate::config::parse(text, &ProcessEnvironment::of_file(std::path::Path::new("")), kinds)
         .expect("the defaults are a valid configuration")
 }

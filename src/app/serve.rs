@@ -42,7 +42,7 @@ pub enum ServeError {
 
 /// Runs the daemon until `stop`.
 pub async fn serve(loaded: Loaded, options: ServeOptions, stop: CancellationToken) -> Result<(), ServeError> {
-    let Loaded { config, handlers } = loaded;
+    let Loaded { config, handlers, channels } = loaded;
     let health = options.health.clone().unwrap_or_else(|| Arc::new(Health::new(config.http.stall_after)));
     // HTTP first: readiness must be able to say that the database is being waited for.
     let http = Http::start(&config, options.telemetry.clone(), Arc::clone(&health)).await?;
