@@ -9,10 +9,11 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::Loaded;
+use super::{BuiltChannel, Loaded};
 use crate::api::{self, ApiState, BindError};
+use crate::channels::Heartbeat;
 use crate::config::Config;
-use crate::relay::{HandlerSetup, Relay, RelayError, RelayOptions};
+use crate::relay::{AlertSetup, AlertSignals, HandlerSetup, Relay, RelayError, RelayOptions};
 use crate::store::{self, ServerWatch, StoreError};
 use crate::telemetry::{Health, Telemetry, chain};
 
@@ -46,7 +47,7 @@ pub async fn serve(loaded: Loaded, options: ServeOptions, stop: CancellationToke
     let health = options.health.clone().unwrap_or_else(|| Arc::new(Health::new(config.http.stall_after)));
     // HTTP first: readiness must be able to say that the database is being waited for.
     let http = Http::start(&config, options.telemetry.clone(), Arc::clone(&health)).await?;
-    let ended = relay(&config, handlers, &options, Arc::clone(&health), stop).await;
+    let ended = relay(&config, handlers, channels, &options, Arc::clone(&health), stop).await;
     http.stop().await;
     ended
 }
@@ -54,6 +55,7 @@ pub async fn serve(loaded: Loaded, options: ServeOptions, stop: CancellationToke
 async fn relay(
     config: &Config,
     handlers: Vec<(crate::config::HandlerConfig, crate::handlers::Built)>,
+    channels: Vec<BuiltChannel>,
     options: &ServeOptions,
     health: Arc<Health>,
     stop: CancellationToken,
@@ -68,12 +70,24 @@ async fn relay(
             outbox: config.outbox.clone(),
             follow_new_timeline: options.follow_new_timeline || config.database.follow_new_timeline,
             health,
+            alerts: AlertSetup {
+                config: config.alerts.clone(),
+                channels,
+                heartbeat: heartbeat(config),
+                signals: AlertSignals::default(),
+            },
         },
         handlers.into_iter().map(|(config, built)| HandlerSetup { config, built }).collect(),
     )?;
     relay.run(stop).await?;
     pool.close().await;
     Ok(())
+}
+
+/// Its address was checked with the configuration, so what is left is a machine that cannot speak HTTP.
+fn heartbeat(config: &Config) -> Option<Arc<Heartbeat>> {
+    let url = config.alerts.heartbeat_url.as_ref()?;
+    Heartbeat::new(url).map(Arc::new).map_err(|error| warn!(error, "the heartbeat URL cannot be used")).ok()
 }
 
 /// Connects with what the configuration says.
@@ -91,10 +105,10 @@ pub async fn connect(config: &Config, application_name: &str, watch: &Arc<Server
     store::connect_watched(&options, Arc::clone(watch)).await
 }
 
-/// Every loop may read and record at the same time; with the bell, the leases and retention beside them.
+/// Every loop may read and record at the same time; with the bell, the leases, retention and alerts beside them.
 fn connections_needed(config: &Config) -> u32 {
     let loops: u32 = config.handlers.iter().map(|handler| u32::from(handler.partitions)).sum();
-    (loops + 3).min(20)
+    (loops + 4).min(20)
 }
 
 /// A sidecar often starts before its database: it waits, and says so. A wrong password does not mend itself.

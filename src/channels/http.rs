@@ -87,7 +87,8 @@ impl Answer {
         if (200..300).contains(&self.status) {
             return Ok(());
         }
-        let excerpt = if self.excerpt.is_empty() { String::new() } else { format!(": {}", super::wording::cut(&self.excerpt, 300)) };
+        let excerpt =
+            if self.excerpt.is_empty() { String::new() } else { format!(": {}", super::wording::cut(&self.excerpt, 300)) };
         Err(SendFailure {
             text: format!("HTTP {}{excerpt}", self.status),
             retry_after: self.retry_after,

@@ -82,8 +82,7 @@ pub struct ChannelKind {
 }
 
 /// Every kind this binary has. Help, documentation, configuration check and the tests that all must pass follow from the list.
-pub const CHANNELS: &[ChannelKind] =
-    &[alertmanager::KIND, pagerduty::KIND, slack::KIND, smtp::KIND, webhook::KIND, log::KIND];
+pub const CHANNELS: &[ChannelKind] = &[alertmanager::KIND, pagerduty::KIND, slack::KIND, smtp::KIND, webhook::KIND, log::KIND];
 
 /// The kind with this name.
 pub fn channel_kind(name: &str) -> Option<&'static ChannelKind> {

@@ -82,7 +82,8 @@ impl PagerDuty {
         if action != "trigger" {
             return event;
         }
-        let details: Map<String, Value> = facts(notice).into_iter().map(|(name, value)| (name.replace(' ', "_"), json!(value))).collect();
+        let details: Map<String, Value> =
+            facts(notice).into_iter().map(|(name, value)| (name.replace(' ', "_"), json!(value))).collect();
         event["payload"] = json!({
             "summary": cut(&headline(&notices.relay, alert), LONGEST_SUMMARY),
             "source": notices.relay,

@@ -113,9 +113,8 @@ fn read_tls(section: &Section<'_>, host: &str) -> Option<Tls> {
             section.mistake("ca", "expected certificates in PEM (\"-----BEGIN CERTIFICATE-----\")");
             return None;
         };
-        builder = builder
-            .certificate_store(lettre::transport::smtp::client::CertificateStore::None)
-            .add_root_certificate(certificate);
+        builder =
+            builder.certificate_store(lettre::transport::smtp::client::CertificateStore::None).add_root_certificate(certificate);
     }
     let parameters = builder.build_rustls().map_err(|error| section.mistake("ca", &chain(&error))).ok()?;
     Some(if choice == "tls" { Tls::Wrapper(parameters) } else { Tls::Required(parameters) })
@@ -190,7 +189,8 @@ fn as_html(notices: &Notices) -> String {
         format!("<h3>{}</h3>\n<table>\n{rows}</table>\n", escape(&headline(&notices.relay, &notice.alert)))
     };
     let alerts: String = notices.notices.iter().map(one).collect();
-    let link = notices.external_url.as_ref().map(|url| format!("<p><a href=\"{0}\">{0}</a></p>\n", escape(url))).unwrap_or_default();
+    let link =
+        notices.external_url.as_ref().map(|url| format!("<p><a href=\"{0}\">{0}</a></p>\n", escape(url))).unwrap_or_default();
     format!("<!doctype html>\n<html><body>\n{alerts}{link}</body></html>\n")
 }
 

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::print::print;
 use super::{CliError, EXIT_CONFIG, Global};
 use crate::app;
-use crate::config::{self, REFERENCE, describe_fields};
 use crate::channels::CHANNELS;
+use crate::config::{self, REFERENCE, describe_fields};
 use crate::handlers::KINDS;
 use crate::settings::Field;
 

@@ -134,10 +134,16 @@ mod tests {
     fn mistakes_stand_where_a_person_would_look_and_repeat_no_address() {
         for (text, want) in [
             ("[alerts]\nheartbeat_url = \"hunter2\"", "alerts.heartbeat_url: expected an http or https URL"),
-            ("[alerts]\nbacklog_critical = \"1s\"", "alerts.backlog_critical: got \"1s\", expected at least \"5m\", the backlog_age"),
+            (
+                "[alerts]\nbacklog_critical = \"1s\"",
+                "alerts.backlog_critical: got \"1s\", expected at least \"5m\", the backlog_age",
+            ),
             ("[alerts]\nintervall = \"1s\"", "alerts: unknown key \"intervall\"; did you mean \"interval\"?"),
             ("[[alerts.channels]]\nname = \"a b\"\nkind = \"k\"", "alerts.channels #1.name: got \"a b\", expected letters"),
-            ("[[alerts.channels]]\nname = \"a\"\nkind = \"k\"\ntimeout = \"2m\"", "alerts.channels.a.timeout: got \"2m\", expected"),
+            (
+                "[[alerts.channels]]\nname = \"a\"\nkind = \"k\"\ntimeout = \"2m\"",
+                "alerts.channels.a.timeout: got \"2m\", expected",
+            ),
             (
                 "[[alerts.channels]]\nname = \"a\"\nkind = \"k\"\nseverity = \"bad\"",
                 "alerts.channels.a.severity: got \"bad\", expected \"info\" or \"warning\" or \"critical\"",

@@ -112,7 +112,12 @@ const ALERTS: &[Field] = &[
         "Dead letters are told at once, and again when they are this many times as many.",
     ),
     Field::new("dead_letters_again", T::Duration, "1d", "Time after which dead letters that are still there are news again."),
-    Field::new("backlog_age", T::Duration, "5m", "Age of the oldest unfinished event that is too old; it is over below half of it."),
+    Field::new(
+        "backlog_age",
+        T::Duration,
+        "5m",
+        "Age of the oldest unfinished event that is too old; it is over below half of it.",
+    ),
     Field::new("backlog_for", T::Duration, "2m", "How long it must be so, or be over."),
     Field::new("backlog_critical", T::Duration, "30m", "Age of the oldest unfinished event that is critical."),
     Field::new(
@@ -124,7 +129,12 @@ const ALERTS: &[Field] = &[
     Field::new("paused_for", T::Duration, "4h", "How long a handler may be paused."),
     Field::new("not_polling_for", T::Duration, "1m", "How long a handler may be without a relay that reads for it."),
     Field::new("database_for", T::Duration, "1m", "How long the database may be unusable."),
-    Field::new("channel_failures", T::Integer(1, 100), "3", "Failures in a row after which the other channels are told of a channel."),
+    Field::new(
+        "channel_failures",
+        T::Integer(1, 100),
+        "3",
+        "Failures in a row after which the other channels are told of a channel.",
+    ),
     Field::new("include_payload", T::Boolean, "false", "Put the payload of the sample event into what is sent, cut to 2 KiB."),
     Field::new("external_url", T::Text, "", "Where people look, linked in what is sent."),
     Field::new("heartbeat_url", T::Secret, "", "URL to get while all is well, for a service that calls when it stops coming."),
@@ -139,12 +149,7 @@ pub const CHANNEL_IDENTITY: &[Field] = &[
 
 /// What every `[[alerts.channels]]` entry may say, whatever its kind.
 pub const CHANNEL_COMMON: &[Field] = &[
-    Field::new(
-        "severity",
-        T::Choice(&["info", "warning", "critical"]),
-        "info",
-        "The mildest alerts that it is told of.",
-    ),
+    Field::new("severity", T::Choice(&["info", "warning", "critical"]), "info", "The mildest alerts that it is told of."),
     Field::new("timeout", T::Duration, "10s", "Longest that one try may take."),
 ];
 

@@ -29,7 +29,8 @@ pub(super) fn resolve(document: Table, environment: &dyn Environment, kinds: Kin
     let mut table = resolver.table("", document, &|name| find(fields::SECTIONS, name));
     resolver.take_database_url(&mut table);
     if let Some(handlers) = handlers {
-        table.insert(fields::HANDLERS.to_owned(), resolver.entries(handlers, &|index, entry| resolver.handler(index, entry, kinds)));
+        table
+            .insert(fields::HANDLERS.to_owned(), resolver.entries(handlers, &|index, entry| resolver.handler(index, entry, kinds)));
     }
     if let (Some(channels), Some(Value::Table(alerts))) = (channels, table.get_mut("alerts")) {
         let channels = resolver.entries(channels, &|index, entry| resolver.channel(index, entry, kinds));

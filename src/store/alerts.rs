@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgExecutor, PgPool, Row};
+use uuid::Uuid;
 
 use super::{AuditEntry, StoreError, begin, commit, record_audit};
 use crate::domain::Timestamp;
@@ -31,6 +32,35 @@ pub struct NoticeRow {
     pub alert: String,
     pub channel: String,
     pub told: Told,
+}
+
+/// A dead letter as an example.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExampleRow {
+    pub event: Uuid,
+    pub event_type: String,
+    pub reason: Option<String>,
+    pub status: Option<i32>,
+    pub detail: Option<String>,
+}
+
+/// The newest dead letter of a handler.
+pub async fn read_newest_dead_letter(pool: &PgPool, handler: &str) -> Result<Option<ExampleRow>, StoreError> {
+    let row = sqlx::query(include_str!("sql/read_newest_dead_letter.sql"))
+        .bind(handler)
+        .fetch_optional(pool)
+        .await
+        .map_err(StoreError::query("look at a dead letter"))?;
+    let example = |row: PgRow| {
+        Ok(ExampleRow {
+            event: row.try_get(0)?,
+            event_type: row.try_get(1)?,
+            reason: row.try_get(2)?,
+            status: row.try_get(3)?,
+            detail: row.try_get(4)?,
+        })
+    };
+    row.map(example).transpose().map_err(StoreError::query("understand a dead letter"))
 }
 
 /// Takes the alerts, if nobody looks after them; gives the new epoch.
@@ -67,10 +97,8 @@ pub async fn lock(connection: &mut PgConnection) -> Result<(), StoreError> {
 
 /// Every alert that is remembered, the newest change first.
 pub async fn read(executor: impl PgExecutor<'_>) -> Result<Vec<Alert>, StoreError> {
-    let rows = sqlx::query(include_str!("sql/read_alerts.sql"))
-        .fetch_all(executor)
-        .await
-        .map_err(StoreError::query("read the alerts"))?;
+    let rows =
+        sqlx::query(include_str!("sql/read_alerts.sql")).fetch_all(executor).await.map_err(StoreError::query("read the alerts"))?;
     rows.iter().map(alert).collect::<Result<_, _>>().map_err(StoreError::query("understand the alerts"))
 }
 

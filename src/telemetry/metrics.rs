@@ -85,6 +85,10 @@ metrics! {
     FLUSH_DURATION = "outboxd_flush_duration_seconds", H(FLUSH_BUCKETS), Seconds, [],
         "How long the transaction took that records outcomes and the position.";
     RETENTION_REMOVED = "outboxd_retention_removed_total", C, Count, [], "Finished events removed by retention.";
+    ALERTS_FIRING = "outboxd_alerts_firing", G, Count, ["severity"],
+        "Alerts that fire or are acknowledged; counted by the instance that looks after them, 0 on the others.";
+    ALERT_NOTIFICATIONS = "outboxd_alert_notifications_total", C, Count, ["channel", "outcome"],
+        "What alert channels were told, by outcome: sent, failed; heartbeat is the heartbeat URL.";
     MEMORY = "outboxd_memory_bytes", G, Bytes, [], "Bytes of events held in memory, over all handlers.";
 }
 

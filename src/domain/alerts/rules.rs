@@ -79,6 +79,21 @@ impl Observation {
         Self::new("", Measure::ConfigReloadFailed, u64::from(refused.is_some())).detail(refused)
     }
 
+    /// What an alert was about is gone: a handler was forgotten, a channel is no longer configured.
+    pub fn gone(alert: &Alert) -> Self {
+        let measure = match alert.kind {
+            AlertKind::DeadLetters => Measure::DeadLetters,
+            AlertKind::BacklogAge => Measure::BacklogAge(None),
+            AlertKind::CircuitOpen => Measure::CircuitOpen { open: None, is_fault: false },
+            AlertKind::HandlerPaused => Measure::Paused(None),
+            AlertKind::RelayNotPolling => Measure::NotPolling(None),
+            AlertKind::Database => Measure::Database(None),
+            AlertKind::ChannelFailed => Measure::ChannelFailed,
+            AlertKind::ConfigReloadFailed => Measure::ConfigReloadFailed,
+        };
+        Self::new(&alert.subject, measure, 0)
+    }
+
     pub fn kind(&self) -> AlertKind {
         match self.measure {
             Measure::DeadLetters => AlertKind::DeadLetters,
@@ -375,6 +390,18 @@ mod tests {
             life(&[failed(1), failed(2), failed(5), failed(1), failed(0)]),
             ["-", "-", "firing warning 1", "firing warning 1", "resolved warning 2"]
         );
+    }
+
+    #[test]
+    fn what_is_gone_is_over() {
+        for kind in AlertKind::ALL {
+            let alert = Alert { kind: *kind, ..super::super::tests::alert() };
+            let gone = Observation::gone(&alert);
+            assert_eq!((gone.kind(), gone.key()), (*kind, alert.key()));
+            let first = step(Some(alert), &gone, &policy(), at(200));
+            let last = step(first, &gone, &policy(), at(320)).expect("it is remembered");
+            assert_eq!(last.status, AlertStatus::Resolved, "{kind}");
+        }
     }
 
     #[test]

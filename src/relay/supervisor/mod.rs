@@ -17,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::subscription::{self, Assignment, End};
-use super::{Backlogs, Control, HandlerSetup, HandlerShared, Order, RelayError, Shared, Trust, subscription_name, wake_up};
+use super::{
+    AlertSetup, Backlogs, Control, HandlerSetup, HandlerShared, Order, RelayError, Shared, Trust, subscription_name, wake_up,
+};
 use crate::config::{self};
 use crate::store::subscriptions::{self};
 use crate::store::{self, Instance, Selection, ServerWatch, StoreError};
@@ -36,6 +38,7 @@ pub struct RelayOptions {
     /// Start on a timeline other than the stored one.
     pub follow_new_timeline: bool,
     pub health: Arc<Health>,
+    pub alerts: AlertSetup,
 }
 
 /// A relay that is ready to run.
@@ -44,6 +47,7 @@ pub struct Relay {
     outbox: config::Outbox,
     handlers: Vec<Arc<HandlerShared>>,
     follow_new_timeline: bool,
+    alerts: AlertSetup,
 }
 
 impl Relay {
@@ -67,7 +71,8 @@ impl Relay {
             memory_per_loop: memory / loops.max(1),
         });
         let handlers = handlers.into_iter().map(|handler| Arc::new(share(handler))).collect();
-        Ok(Self { shared, outbox: options.outbox, handlers, follow_new_timeline: options.follow_new_timeline })
+        let RelayOptions { outbox, follow_new_timeline, alerts, .. } = options;
+        Ok(Self { shared, outbox, handlers, follow_new_timeline, alerts })
     }
 
     /// Runs until `stop`, then drains. `Err` only for what no waiting would mend.
@@ -79,7 +84,7 @@ impl Relay {
             subscriptions = subscriptions.len(),
             "relay started"
         );
-        let helpers = Helpers::start(&self.shared, &self.outbox);
+        let helpers = Helpers::start(&self.shared, &self.outbox, self.alerts);
         let mut supervisor = Supervisor::new(Arc::clone(&self.shared), subscriptions);
         let ended = supervisor.run(&stop).await;
         supervisor.drain().await;
