@@ -2,7 +2,7 @@
 # Installs what the build and the tests need beside a Rust toolchain, and says nothing when nothing is missing.
 # Needed: a C compiler (the `ring` crate) and the Postgres server programs. Never starts a system service, never makes a
 # database cluster outside a test's own directory. Wanted, but done without: psql and a Python driver, for the tests in
-# which programs that know nothing of outboxd insert the events.
+# which programs that know nothing of outboxd insert the events; Alertmanager and a mail server, which get its alerts.
 set -eu
 
 say() { printf '%s\n' "install-tools: $*" >&2; }
@@ -28,6 +28,12 @@ has_postgres() {
 has_python_driver() { python3 -c 'import psycopg2' 2>/dev/null || /usr/bin/python3 -c 'import psycopg2' 2>/dev/null; }
 
 has_foreign_producers() { have psql && has_python_driver; }
+
+has_mail_server() { python3 -c 'import aiosmtpd' 2>/dev/null || /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null; }
+
+has_alertmanager() { have prometheus-alertmanager || have alertmanager; }
+
+has_alert_receivers() { has_alertmanager && has_mail_server; }
 
 # --- how to install -----------------------------------------------------------------------------------------------
 
@@ -85,6 +91,21 @@ install_foreign_producers() {
     fi
 }
 
+# Debian starts what it installs; here a policy that is there for this one command says no.
+install_alert_receivers() {
+    if have apt-get; then
+        policy=/usr/sbin/policy-rc.d
+        if [ -e "$policy" ]; then apt_install prometheus-alertmanager python3 python3-aiosmtpd; return; fi
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null && as_root chmod +x "$policy" || return 1
+        status=0
+        apt_install prometheus-alertmanager python3 python3-aiosmtpd || status=$?
+        as_root rm -f "$policy"
+        return "$status"
+    elif have brew; then brew install --quiet alertmanager && python3 -m pip install --quiet --user aiosmtpd
+    else return 1
+    fi
+}
+
 # --- the steps ----------------------------------------------------------------------------------------------------
 
 if ! have cargo; then
@@ -115,4 +136,10 @@ tried=target/.foreign-producers
 if ! has_foreign_producers && [ ! -e "$tried" ]; then
     mkdir -p target && : >"$tried"
     install_foreign_producers || say "going on without psql and psycopg2: the tests that need them say so"
+fi
+
+tried=target/.alert-receivers
+if ! has_alert_receivers && [ ! -e "$tried" ]; then
+    mkdir -p target && : >"$tried"
+    install_alert_receivers || say "going on without Alertmanager and aiosmtpd: the tests that need them say so"
 fi

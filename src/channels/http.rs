@@ -117,7 +117,7 @@ pub fn parse_url(text: &str) -> Option<Url> {
 /// What of an address must not be shown: its user, password, path and query.
 pub fn hidden_parts(url: &Url) -> Vec<Secret> {
     let parts = [url.password(), Some(url.username()), url.query(), Some(url.path())];
-    parts.into_iter().flatten().map(Secret::new).collect()
+    parts.into_iter().flatten().chain(url.path().split('/')).map(Secret::new).collect()
 }
 
 /// Headers from a table, marked as sensitive.

@@ -111,7 +111,12 @@ const ALERTS: &[Field] = &[
         "10",
         "Dead letters are told at once, and again when they are this many times as many.",
     ),
-    Field::new("dead_letters_again", T::Duration, "1d", "Time after which dead letters that are still there are news again."),
+    Field::new(
+        "dead_letters_again",
+        T::Duration,
+        "1d",
+        "Time after which dead letters that are still there are news again; \"0s\": never.",
+    ),
     Field::new(
         "backlog_age",
         T::Duration,

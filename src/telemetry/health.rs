@@ -120,6 +120,11 @@ impl Health {
         Some((now.saturating_duration_since(since), text))
     }
 
+    /// Whether this server is one that the relay will not work against.
+    pub fn is_refused(&self) -> bool {
+        self.state().refused.is_some()
+    }
+
     /// Which of our subscriptions have not been read for longer than they may, and for how long.
     pub fn silent_subscriptions(&self, now: Instant) -> Vec<(String, Duration)> {
         let state = self.state();
@@ -273,7 +278,7 @@ mod tests {
         health.read_ok("billing/0");
         assert_eq!(health.database_trouble(Instant::now()), None);
         health.refused("the server is a standby");
-        assert!(health.database_trouble(Instant::now()).is_some());
+        assert!(health.database_trouble(Instant::now()).is_some() && health.is_refused());
         health.accepted();
         assert_eq!(health.database_trouble(Instant::now()), None);
         assert_eq!(health.silent_subscriptions(Instant::now()), []);

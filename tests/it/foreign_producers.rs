@@ -6,21 +6,7 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use crate::support::TestDatabase;
-
-/// The first program with which `arguments` succeed.
-async fn find(programs: &[&str], arguments: &[&str]) -> Option<PathBuf> {
-    for program in programs {
-        let status = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status().await;
-        if status.is_ok_and(|status| status.success()) {
-            return Some(PathBuf::from(program));
-        }
-    }
-    let missing = format!("{} {} does not work here", programs.join(" or "), arguments.join(" "));
-    assert!(std::env::var_os("OUTBOXD_TEST_REQUIRE_ALL").is_none(), "{missing}; make install-tools");
-    eprintln!("{missing}: nothing was tested");
-    None
-}
+use crate::support::{TestDatabase, find_program};
 
 async fn run(program: PathBuf, arguments: &[&str]) {
     let output = Command::new(&program).args(arguments).stdin(Stdio::null()).output().await.expect("it was just found");
@@ -29,7 +15,7 @@ async fn run(program: PathBuf, arguments: &[&str]) {
 
 #[tokio::test]
 async fn psql_records_an_event_beside_its_own_change() {
-    let Some(psql) = find(&["psql"], &["--version"]).await else { return };
+    let Some(psql) = find_program(&["psql"], &["--version"]).await else { return };
     let database = TestDatabase::create().await;
 
     let sql = "begin; create table public.orders (id integer); insert into public.orders values (7);
@@ -42,7 +28,7 @@ async fn psql_records_an_event_beside_its_own_change() {
 
 #[tokio::test]
 async fn python_records_events_and_rolls_some_back() {
-    let Some(python) = find(&["python3", "/usr/bin/python3"], &["-c", "import psycopg2"]).await else { return };
+    let Some(python) = find_program(&["python3", "/usr/bin/python3"], &["-c", "import psycopg2"]).await else { return };
     let database = TestDatabase::create().await;
 
     let script = r#"

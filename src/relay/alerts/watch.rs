@@ -100,6 +100,9 @@ impl Watch {
 
     /// Renews the lease, or takes it. `true`: it was just taken.
     async fn keep_lease(&mut self) -> bool {
+        if self.context.health.is_refused() {
+            return false;
+        }
         let began = Instant::now();
         let (pool, lease) = (self.context.pool.clone(), self.context.lease);
         let Some(own) = &mut self.own else { return self.take_lease().await };
@@ -165,12 +168,16 @@ impl Watch {
         if self.own.is_none() {
             return;
         }
-        let lease = self.context.lease;
-        match within(lease, self.try_look()).await {
-            Ok(()) => self.failing = None,
-            Err(error) => {
-                self.fail(&error);
-                self.look_without_database();
+        // The alerts of another cluster, or of a clone, are not ours to read or to write.
+        if self.context.health.is_refused() {
+            self.look_without_database();
+        } else {
+            match within(self.context.lease, self.try_look()).await {
+                Ok(()) => self.failing = None,
+                Err(error) => {
+                    self.fail(&error);
+                    self.look_without_database();
+                }
             }
         }
         let active = |severity| self.alerts.iter().filter(|a| a.status.is_active() && a.severity == severity).count();
@@ -299,7 +306,7 @@ impl Watch {
 
     /// Stores what channels were told, behind the fence.
     async fn note(&mut self) -> Result<(), StoreError> {
-        let Some(own) = &self.own else { return Ok(()) };
+        let Some(own) = self.own.as_ref().filter(|_| !self.context.health.is_refused()) else { return Ok(()) };
         let mut transaction = begin(&self.context.pool).await?;
         if alerts::hold(&mut *transaction, own.epoch, self.context.lease).await?.is_none() {
             self.own = None;

@@ -6,6 +6,7 @@
 mod binary;
 mod database;
 mod http;
+mod programs;
 mod proxy;
 mod receiver;
 mod recorder;
@@ -14,6 +15,7 @@ mod waiting;
 
 pub use binary::{Binary, Finished, Running};
 pub use database::{NewRow, TestDatabase};
+pub use programs::find_program;
 pub use proxy::Proxy;
 pub use receiver::{Answer, Received, Receiver};
 pub use recorder::{Recorder, number, quick, quick_handler, relay};
