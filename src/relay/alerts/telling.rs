@@ -328,6 +328,31 @@ mod tests {
         assert_eq!(line.row.retry_at, Some(at(710)));
     }
 
+    #[tokio::test]
+    async fn a_channel_has_one_try_at_a_time_and_at_most_one_a_second() {
+        let (mut line, config, alerts) = (line(), config(), [Alert::example(at(100))]);
+        let situation = Situation { alerts: &alerts, config: &config, relay: "orders", now: at(110), is_owner: true };
+        let began = Instant::now();
+        let attempt = line.begin(0, &situation).expect("it is due");
+        line.next_try = began;
+        assert!(line.begin(0, &situation).is_none(), "one is under way");
+        let ended = attempt.await;
+        assert!(ended.result.is_err());
+        line.is_busy = false;
+        assert!(line.begin(0, &situation).is_some(), "it was not told yet");
+        assert!(line.next_try >= began + PACE);
+    }
+
+    #[test]
+    fn a_successor_waits_as_long_as_the_channel_asked_its_predecessor_to() {
+        let mut line = line();
+        let began = Instant::now();
+        let row = ChannelRow { failures: 4, retry_at: Some(at(160)), ..line.row.clone() };
+        line.take_up(Some(row), &[], at(100));
+        assert!(line.next_try >= began + Duration::from_secs(60));
+        assert_eq!(line.row.failures, 4);
+    }
+
     #[test]
     fn without_the_lease_only_what_does_no_harm_goes_out() {
         let alert = Alert::example(at(100));

@@ -111,11 +111,7 @@ impl Watch {
                 own.trusted_until = began + lease;
                 self.clock = (now, began);
             }
-            Ok(None) => {
-                info!("another instance looks after the alerts now");
-                self.own = None;
-                self.metrics.firing(|_| 0);
-            }
+            Ok(None) => self.lose(),
             // Whether it is still ours is found out when the database answers again.
             Err(error) => self.fail(&error),
         }
@@ -195,7 +191,7 @@ impl Watch {
         let (epoch, has_tidied, began) = (own.epoch, own.has_tidied, Instant::now());
         let mut transaction = begin(&pool).await?;
         let Some(now) = alerts::hold(&mut *transaction, epoch, lease).await? else {
-            self.own = None;
+            self.lose();
             return Ok(());
         };
         alerts::lock(&mut transaction).await?;
@@ -309,7 +305,7 @@ impl Watch {
         let Some(own) = self.own.as_ref().filter(|_| !self.context.health.is_refused()) else { return Ok(()) };
         let mut transaction = begin(&self.context.pool).await?;
         if alerts::hold(&mut *transaction, own.epoch, self.context.lease).await?.is_none() {
-            self.own = None;
+            self.lose();
             return Ok(());
         }
         save_lines(&mut transaction, &self.lines).await?;
@@ -329,6 +325,14 @@ impl Watch {
             let released = within(Duration::from_secs(1), alerts::release(&self.context.pool, own.epoch)).await;
             released.ok(); // it runs out by itself
         }
+    }
+
+    /// What is remembered is the last owner's business no more.
+    fn lose(&mut self) {
+        info!("another instance looks after the alerts now");
+        self.own = None;
+        self.alerts.clear();
+        self.metrics.firing(|_| 0);
     }
 
     fn fail(&mut self, error: &StoreError) {

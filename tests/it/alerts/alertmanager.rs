@@ -123,10 +123,7 @@ async fn alertmanager_keeps_an_alert_while_the_relay_is_replaced() {
     scene.fail("billing").await;
     people.wait_for(1).await;
     let before = server.alerts().await;
-    eventually("what was told is noted", || async {
-        (scene.database.count("alert_notices where channel = 'am'").await == 1).then_some(())
-    })
-    .await;
+    scene.wait_until_noted("am").await;
     first.kill().await;
 
     // As if a minute had passed: the next owner posts it again, with a later end, and Alertmanager calls nobody for it.

@@ -97,10 +97,7 @@ async fn a_relay_killed_while_firing_is_neither_forgotten_nor_told_twice() {
     let first = scene.start().await;
     scene.fail("billing").await;
     let received = ops.wait_for(1).await;
-    eventually("what was told is noted", || async {
-        (scene.database.count("alert_notices where channel = 'ops' and is_firing").await == 1).then_some(())
-    })
-    .await;
+    scene.wait_until_noted("ops").await;
     first.kill().await;
 
     let second = scene.start().await;
@@ -127,6 +124,29 @@ async fn what_a_killed_relay_sent_and_could_not_note_is_sent_again_under_the_sam
     let received = ops.wait_for(2).await;
     assert_eq!(all_told(&received), [FIRED, FIRED]);
     assert_eq!(received[0].id, received[1].id, "the receiver can tell that it has seen it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_was_frozen_while_firing_tells_nothing_when_it_wakes() {
+    let ops = Receiver::start().await;
+    let scene = Scene::new(&["billing"], &format!("{QUICK}repeat_interval = \"1s\"\n{}", webhook("ops", &ops))).await;
+    let first = scene.start().await;
+    scene.fail("billing").await;
+    ops.wait_for(1).await;
+    scene.wait_until_noted("ops").await;
+    first.freeze();
+    let second = scene.start().await;
+    scene.discard().await;
+    let received = ops.wait_until("the end", |received| all_told(received).last().is_some_and(|last| last == OVER)).await;
+
+    // It would repeat what it believes; its lease is over, and it finds that out.
+    first.thaw();
+    first.wait_for_output("another instance looks after the alerts now").await;
+    first.terminate();
+    assert_eq!(first.finish().await.code, Some(0));
+    assert_eq!(all_told(&ops.received()), all_told(&received));
+    second.terminate();
+    assert_eq!(second.finish().await.code, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -80,6 +80,12 @@ impl Scene {
         eventually(&what, || async { (self.database.count(&what).await > 0).then_some(()) }).await;
     }
 
+    /// Waits until the relay has stored that it told this channel: from then on a successor knows.
+    async fn wait_until_noted(&self, channel: &str) {
+        let what = format!("alert_notices where channel = '{channel}' and is_firing");
+        eventually(&what, || async { (self.database.count(&what).await > 0).then_some(()) }).await;
+    }
+
     /// A person decides on all dead letters.
     async fn discard(&self) {
         let done = self.binary.run(&["dead-letters", "discard", "--handler", "billing", "--reason", "x", "--yes"]).await;
