@@ -170,17 +170,63 @@ create table audit (
     reason     text
 );
 
--- Conditions a human must know of.
+-- Conditions a human must know of: one row per kind and subject, kept for a while after it is over.
 create table alerts (
-    kind         text        not null,
-    handler      text        not null,
-    status       text        not null default 'firing' check (status in ('firing', 'acknowledged', 'resolved')),
-    started_at   timestamptz not null default clock_timestamp(),
-    last_seen_at timestamptz not null default clock_timestamp(),
-    count        bigint      not null default 1,
-    sample       jsonb       not null default '{}',
-    primary key (kind, handler)
+    key             text        primary key,
+    kind            text        not null,
+    -- The handler or channel it is about; empty: the relay as a whole.
+    subject         text        not null default '',
+    severity        text        not null check (severity in ('info', 'warning', 'critical')),
+    -- Pending: the condition holds, not yet for long enough; nobody is told.
+    status          text        not null check (status in ('pending', 'firing', 'acknowledged', 'resolved')),
+    started_at      timestamptz not null,
+    last_seen_at    timestamptz not null,
+    -- The last change that people are told of, and how many there were.
+    changed_at      timestamptz not null,
+    revision        bigint      not null,
+    count           bigint      not null,
+    age_seconds     bigint,
+    detail          text,
+    sample          jsonb,
+    told_count      bigint      not null,
+    told_at         timestamptz not null,
+    clear_since     timestamptz,
+    snoozed_until   timestamptz,
+    acknowledged_by text
 );
+
+-- What each channel was last told of each alert, so that a new owner neither forgets nor tells it twice.
+create table alert_notices (
+    alert     text        not null references alerts (key) on delete cascade,
+    channel   text        not null,
+    revision  bigint      not null,
+    is_firing boolean     not null,
+    sent_at   timestamptz not null,
+    -- The id of what first told of this firing; answers go under it.
+    thread    text,
+    primary key (alert, channel)
+);
+
+-- How each channel is doing.
+create table alert_channels (
+    name         text        primary key,
+    kind         text        not null,
+    last_sent_at timestamptz,
+    -- Failures in a row since.
+    failures     integer     not null default 0,
+    last_error   text,
+    failed_at    timestamptz,
+    retry_at     timestamptz
+);
+
+-- Who looks and tells: one instance at a time, by a lease like that of a subscription. Every write of the owner passes the epoch.
+create table alert_lease (
+    only_row    boolean     primary key default true check (only_row),
+    owner       text,
+    lease_until timestamptz,
+    epoch       bigint      not null default 0
+);
+insert into alert_lease default values;
 
 -- The relays that are or were running.
 create table instances (

@@ -3,7 +3,7 @@
 # Needed: a C compiler (the `ring` crate) and the Postgres server programs. Never starts a system service, never makes a
 # database cluster outside a test's own directory. Wanted, but done without: psql and a Python driver, for the tests in
 # which programs that know nothing of outboxd insert the events; prometheus with promtool, and pgbouncer, for the tests of what is
-# shipped for the one and of connections through the other.
+# shipped for the one and of connections through the other; Alertmanager and a mail server, which get its alerts.
 set -eu
 
 say() { printf '%s\n' "install-tools: $*" >&2; }
@@ -30,7 +30,13 @@ has_python_driver() { python3 -c 'import psycopg2' 2>/dev/null || /usr/bin/pytho
 
 has_foreign_producers() { have psql && has_python_driver; }
 
-has_servers() { have prometheus && have promtool && { have pgbouncer || [ -x /usr/sbin/pgbouncer ]; }; }
+has_mail_server() { python3 -c 'import aiosmtpd' 2>/dev/null || /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null; }
+
+has_alertmanager() { have prometheus-alertmanager || have alertmanager; }
+
+has_servers() {
+    have prometheus && have promtool && { have pgbouncer || [ -x /usr/sbin/pgbouncer ]; } && has_alertmanager && has_mail_server
+}
 
 # --- how to install -----------------------------------------------------------------------------------------------
 
@@ -97,9 +103,9 @@ install_servers() {
         guarded=yes
     fi
     status=0
-    apt_install prometheus pgbouncer || status=$?
+    apt_install prometheus prometheus-alertmanager pgbouncer python3 python3-aiosmtpd || status=$?
     if [ -n "${guarded:-}" ]; then as_root rm -f "$guard"; fi
-    if have systemctl; then as_root systemctl --quiet disable prometheus pgbouncer 2>/dev/null || true; fi
+    if have systemctl; then as_root systemctl --quiet disable prometheus prometheus-alertmanager pgbouncer 2>/dev/null || true; fi
     return "$status"
 }
 
@@ -138,5 +144,5 @@ fi
 tried=target/.servers
 if ! has_servers && [ ! -e "$tried" ]; then
     mkdir -p target && : >"$tried"
-    install_servers || say "going on without prometheus and pgbouncer: the tests that need them say so"
+    install_servers || say "going on without prometheus, Alertmanager, pgbouncer and aiosmtpd: the tests that need them say so"
 fi

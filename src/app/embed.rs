@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Loaded, Reloads, ServeError, ServeOptions, Wish, serve};
-use crate::config::{Config, HandlerConfig, ProcessEnvironment};
+use crate::config::{Config, HandlerConfig, Kinds, ProcessEnvironment};
 use crate::domain::EventFilter;
 use crate::handlers::{Built, Handler};
 use crate::settings::{Mistake, Secret};
@@ -92,7 +92,7 @@ impl RelayBuilder {
                 });
             }
         }
-        Ok(Loaded { config: self.config, handlers: self.handlers })
+        Ok(Loaded { config: self.config, handlers: self.handlers, channels: Vec::new() })
     }
 }
 
@@ -148,6 +148,7 @@ impl Drop for EmbeddedRelay {
 /// Every setting at its default, and one handler likewise.
 fn default_config() -> Config {
     let text = "[database]\nurl = \"postgres://localhost\"\n[[handlers]]\nname = \"default\"\nkind = \"code\"";
-    crate::config::parse(text, &ProcessEnvironment::of_file(std::path::Path::new("")), |_| Some(&[]))
+    let kinds = Kinds { handlers: |_| Some(&[]), channels: |_| None };
+    crate::config::parse(text, &ProcessEnvironment::of_file(std::path::Path::new("")), kinds)
         .expect("the defaults are a valid configuration")
 }

@@ -1,15 +1,18 @@
 //! The only place that wires: joins the configuration, which knows no handler kind, with the kinds, which know no configuration.
 
+mod channels;
 mod embed;
 mod reload;
 mod serve;
 
 use std::path::Path;
 
-use crate::config::{self, COMMON, Config, ConfigError, Draft, Environment, HandlerConfig, handler_path};
+use crate::channels::channel_kind;
+use crate::config::{self, COMMON, Config, ConfigError, Draft, Environment, HandlerConfig, Kinds, handler_path};
 use crate::handlers::{self, Built, KINDS};
 use crate::settings::{Field, Mistake, Mistakes, Section};
 
+pub use channels::BuiltChannel;
 pub use embed::{EmbeddedRelay, RelayBuilder};
 pub use reload::{Load, Reloads, Wish};
 pub use serve::{ServeError, ServeOptions, connect, serve};
@@ -18,6 +21,7 @@ pub use serve::{ServeError, ServeOptions, connect, serve};
 pub struct Loaded {
     pub config: Config,
     pub handlers: Vec<(HandlerConfig, Built)>,
+    pub channels: Vec<BuiltChannel>,
 }
 
 /// Reads a file; every mistake in it, of whichever layer, comes out of the one run.
@@ -28,12 +32,12 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
 
 /// Reads a file as far as it goes.
 pub fn read(path: &Path) -> Result<Draft, ConfigError> {
-    config::load(path, kind_fields)
+    config::load(path, KIND_FIELDS)
 }
 
 /// [`load`] for a text and an environment of the caller's.
 pub fn parse(text: &str, environment: &dyn Environment) -> Result<Loaded, Vec<Mistake>> {
-    let draft = config::read(text, environment, kind_fields)
+    let draft = config::read(text, environment, KIND_FIELDS)
         .map_err(|error| vec![Mistake { path: String::new(), text: error.to_string() }])?;
     finish(draft)
 }
@@ -44,15 +48,18 @@ pub fn build_handlers(config: &Config) -> Result<Vec<(HandlerConfig, Built)>, Ve
     if mistakes.is_empty() { Ok(built) } else { Err(mistakes) }
 }
 
-/// The settings of a kind by its name.
-pub fn kind_fields(name: &str) -> Option<&'static [Field]> {
-    handlers::kind(name).map(|kind| kind.fields)
-}
+/// The settings of every kind of handler and channel.
+pub const KIND_FIELDS: Kinds = Kinds {
+    handlers: |name| handlers::kind(name).map(|kind| kind.fields),
+    channels: |name| channel_kind(name).map(|kind| kind.fields),
+};
 
 fn finish(draft: Draft) -> Result<Loaded, Vec<Mistake>> {
-    let (handlers, mistakes) = build(draft.handlers());
+    let (handlers, mut mistakes) = build(draft.handlers());
+    let (channels, more) = channels::build_channels(draft.channels());
+    mistakes.extend(more);
     let config = draft.finish(mistakes)?;
-    Ok(Loaded { config, handlers })
+    Ok(Loaded { config, handlers, channels })
 }
 
 fn build(configs: &[HandlerConfig]) -> (Vec<(HandlerConfig, Built)>, Vec<Mistake>) {
@@ -70,17 +77,30 @@ fn build_one(path: &str, config: &HandlerConfig, mistakes: &Mistakes) -> Option<
         return None;
     }
     let Some(kind) = handlers::kind(&config.kind) else {
-        mistakes.add(format!("{path}.kind"), unknown_kind(&config.kind));
+        let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+        mistakes.add(format!("{path}.kind"), nearest_of(&config.kind, &names));
         return None;
     };
+    build_from(path, (kind.name, kind.fields), &config.settings, COMMON, kind.build, mistakes)
+}
+
+/// Opens the settings of one entry and lets its kind build from them; reports what helps, and only that.
+fn build_from<T>(
+    path: &str,
+    (name, fields): (&str, &'static [Field]),
+    settings: &toml::Table,
+    common: &'static [Field],
+    build: fn(&Section<'_>) -> Option<T>,
+    mistakes: &Mistakes,
+) -> Option<T> {
     let found = Mistakes::default();
-    let section = Section::open(path, &config.settings, kind.fields, COMMON, &found);
+    let section = Section::open(path, settings, fields, common, &found);
     let at_opening = found.len();
-    let built = (kind.build)(&section);
+    let built = build(&section);
     if built.is_none() && found.is_empty() {
-        found.add(path, format!("the kind \"{}\" refused its settings without saying why", kind.name));
+        found.add(path, format!("the kind \"{name}\" refused its settings without saying why"));
     }
-    let missing = kind.fields.iter().filter(|field| field.default.is_none() && !section.is_set(field.name));
+    let missing = fields.iter().filter(|field| field.default.is_none() && !section.is_set(field.name));
     let mut said: Vec<String> = missing.map(|field| format!("{path}.{}", field.name)).collect();
     for (index, mistake) in found.into_vec().into_iter().enumerate() {
         // A setting that is missing or of the wrong type was read as something else; what the kind says of that helps nobody.
@@ -94,9 +114,10 @@ fn build_one(path: &str, config: &HandlerConfig, mistakes: &Mistakes) -> Option<
     built
 }
 
-fn unknown_kind(name: &str) -> String {
-    let known: Vec<String> = KINDS.iter().map(|kind| format!("\"{}\"", kind.name)).collect();
-    let nearest = KINDS.iter().map(|kind| (strsim::jaro_winkler(name, kind.name), kind.name)).max_by(|a, b| a.0.total_cmp(&b.0));
+/// What to say about a name that is none of these.
+fn nearest_of(name: &str, names: &[&str]) -> String {
+    let known: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    let nearest = names.iter().map(|near| (strsim::jaro_winkler(name, near), near)).max_by(|a, b| a.0.total_cmp(&b.0));
     let suggestion = match nearest {
         Some((likeness, near)) if likeness > 0.75 => format!("; did you mean \"{near}\"?"),
         _ => String::new(),

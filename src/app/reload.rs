@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use super::Loaded;
 use crate::config::{Config, ConfigError, HandlerConfig, compare};
 use crate::handlers::Built;
-use crate::relay::{Change, HandlerSetup, RelayHandle};
+use crate::relay::{AlertSignals, Change, HandlerSetup, RelayHandle};
 use crate::store::{self, ReloadOutcome, ReloadReport};
 use crate::telemetry::chain;
 
@@ -54,11 +54,13 @@ pub(super) struct Reloader {
     reloads: Option<Reloads>,
     handle: RelayHandle,
     pool: PgPool,
+    /// A refused configuration is for a person to know of.
+    signals: AlertSignals,
 }
 
 impl Reloader {
-    pub fn new(current: Loaded, reloads: Option<Reloads>, handle: RelayHandle, pool: PgPool) -> Self {
-        Self { current, reloads, handle, pool }
+    pub fn new(current: Loaded, reloads: Option<Reloads>, handle: RelayHandle, pool: PgPool, signals: AlertSignals) -> Self {
+        Self { current, reloads, handle, pool, signals }
     }
 
     /// Until the relay ends.
@@ -78,6 +80,10 @@ impl Reloader {
             };
             tell(&report);
             self.handle.reloaded(report.outcome.as_str());
+            match report.outcome {
+                ReloadOutcome::Refused => self.signals.reload_failed(report.reasons.join("; ")),
+                ReloadOutcome::Applied | ReloadOutcome::Unchanged => self.signals.reload_succeeded(),
+            }
             if let Err(failure) = store::answer_reload(&self.pool, self.handle.instance(), in_database, &report).await {
                 warn!(error = %chain(&failure), "could not note what came of the reload");
             }
@@ -149,7 +155,7 @@ impl Plan {
         };
         let config = in_effect(&old.config, &new.config);
         let change = Change { put, removed, relay: config.relay.clone(), outbox: config.outbox.clone() };
-        Self { change, report, becomes: Loaded { config, handlers } }
+        Self { change, report, becomes: Loaded { config, handlers, channels: old.channels.clone() } }
     }
 }
 

@@ -12,9 +12,10 @@ use tracing::{info, warn};
 use super::Loaded;
 use super::reload::{Reloader, Reloads};
 use crate::api::{self, ApiState, BindError};
+use crate::channels::Heartbeat;
 use crate::config::{Config, HandlerConfig};
 use crate::handlers::Built;
-use crate::relay::{HandlerSetup, Relay, RelayError, RelayOptions};
+use crate::relay::{AlertSetup, AlertSignals, HandlerSetup, Relay, RelayError, RelayOptions};
 use crate::store::{self, ServerWatch, StoreError};
 use crate::telemetry::{DatabaseOperation, Health, RelayMetrics, Telemetry, chain};
 
@@ -59,6 +60,7 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
     let config = &loaded.config;
     let Some(pool) = wait_for_database(config, &options, &server, &health, &stop).await? else { return Ok(()) };
     let setup = |(config, built): &(HandlerConfig, Built)| HandlerSetup { config: config.clone(), built: built.clone() };
+    let signals = AlertSignals::default();
     let (relay, handle) = Relay::new(
         RelayOptions {
             pool: pool.clone(),
@@ -67,10 +69,16 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
             outbox: config.outbox.clone(),
             follow_new_timeline: options.follow_new_timeline || config.database.follow_new_timeline,
             health,
+            alerts: AlertSetup {
+                config: config.alerts.clone(),
+                channels: loaded.channels.clone(),
+                heartbeat: heartbeat(config),
+                signals: signals.clone(),
+            },
         },
         loaded.handlers.iter().map(setup).collect(),
     )?;
-    let reloader = Reloader::new(loaded, options.reloads.take(), handle, pool.clone());
+    let reloader = Reloader::new(loaded, options.reloads.take(), handle, pool.clone(), signals);
     tokio::select! {
         ended = relay.run(stop) => ended?,
         never = reloader.serve() => match never {},
@@ -82,6 +90,12 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
 
 /// For saying goodbye to the server.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Its address was checked with the configuration, so what is left is a machine that cannot speak HTTP.
+fn heartbeat(config: &Config) -> Option<Arc<Heartbeat>> {
+    let url = config.alerts.heartbeat_url.as_ref()?;
+    Heartbeat::new(url).map(Arc::new).map_err(|error| warn!(error, "the heartbeat URL cannot be used")).ok()
+}
 
 /// Connects with what the configuration says.
 pub async fn connect(config: &Config, application_name: &str, watch: &Arc<ServerWatch>) -> Result<PgPool, StoreError> {
@@ -98,10 +112,10 @@ pub async fn connect(config: &Config, application_name: &str, watch: &Arc<Server
     store::connect_watched(&options, Arc::clone(watch)).await
 }
 
-/// Every loop may read and record at the same time; with the bell, the leases and retention beside them.
+/// Every loop may read and record at the same time; with the bell, the leases, retention and alerts beside them.
 fn connections_needed(config: &Config) -> u32 {
     let loops: u32 = config.handlers.iter().map(|handler| u32::from(handler.partitions)).sum();
-    (loops + 3).min(20)
+    (loops + 4).min(20)
 }
 
 /// A sidecar often starts before its database: it waits, and says so. A wrong password does not mend itself.

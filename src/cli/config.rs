@@ -8,8 +8,10 @@ use serde_json::Value;
 use super::print::print;
 use super::{CliError, EXIT_CONFIG, Global};
 use crate::app;
+use crate::channels::CHANNELS;
 use crate::config::{self, REFERENCE, describe_fields};
 use crate::handlers::KINDS;
+use crate::settings::Field;
 
 #[derive(Debug, clap::Args)]
 pub struct ConfigArgs {
@@ -38,30 +40,36 @@ pub async fn run(args: ConfigArgs, global: &Global) -> Result<ExitCode, CliError
     Ok(ExitCode::SUCCESS)
 }
 
-/// The reference file, and behind it what each kind of handler adds.
+/// The reference file, and behind it what each kind of handler and channel adds.
 fn reference() -> String {
-    let kinds = KINDS.iter().map(|kind| {
-        let example: String = kind.example.lines().map(|line| format!("#   {line}\n")).collect();
-        let fields = match kind.fields {
-            [] => "# It has no settings of its own.\n".to_owned(),
-            fields => describe_fields(fields, ""),
-        };
-        format!("\n# ---- kind = \"{}\": {}\n#\n{example}#\n{fields}", kind.name, kind.summary)
-    });
-    let kinds: String = kinds.collect();
-    format!("{REFERENCE}\n# The kinds of handlers: an example of each, and its settings with their defaults.\n{kinds}")
+    let handlers: String = KINDS.iter().map(|kind| describe_kind(kind.name, kind.summary, kind.example, kind.fields)).collect();
+    let channels: String = CHANNELS.iter().map(|kind| describe_kind(kind.name, kind.summary, kind.example, kind.fields)).collect();
+    format!(
+        "{REFERENCE}\n# The kinds of handlers: an example of each, and its settings with their defaults.\n{handlers}\
+         \n# The kinds of alert channels, likewise.\n{channels}"
+    )
+}
+
+fn describe_kind(name: &str, summary: &str, example: &str, fields: &[Field]) -> String {
+    let example: String = example.lines().map(|line| format!("#   {line}\n")).collect();
+    let fields = match fields {
+        [] => "# It has no settings of its own.\n".to_owned(),
+        fields => describe_fields(fields, ""),
+    };
+    format!("\n# ---- kind = \"{name}\": {summary}\n#\n{example}#\n{fields}")
 }
 
 fn schema() -> Value {
-    let kinds: Vec<_> = KINDS.iter().map(|kind| (kind.name, kind.summary, kind.fields)).collect();
-    config::schema(&kinds)
+    let handlers: Vec<_> = KINDS.iter().map(|kind| (kind.name, kind.summary, kind.fields)).collect();
+    let channels: Vec<_> = CHANNELS.iter().map(|kind| (kind.name, kind.summary, kind.fields)).collect();
+    config::schema(&handlers, &channels)
 }
 
 fn show(global: &Global) -> Result<String, CliError> {
     // Checked first: a document that is wrong would be shown as if it were understood.
     app::load(&global.config).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
     let draft = app::read(&global.config).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
-    Ok(config::show(draft.resolved(), app::kind_fields))
+    Ok(config::show(draft.resolved(), app::KIND_FIELDS))
 }
 
 fn as_json(shown: &str) -> Value {
@@ -82,20 +90,21 @@ mod tests {
     #[test]
     fn the_reference_and_the_schema_know_every_setting_of_every_kind() {
         let (reference, schema) = (reference(), schema().to_string());
-        for kind in KINDS {
-            assert!(reference.contains(&format!("kind = \"{}\"", kind.name)));
-            assert!(schema.contains(&format!("\"const\":\"{}\"", kind.name)));
-            for field in kind.fields {
-                assert!(reference.contains(&format!("# {}", field.name)), "{}.{}", kind.name, field.name);
-                assert!(schema.contains(&format!("\"{}\":{{", field.name)), "{}.{}", kind.name, field.name);
+        let handlers = KINDS.iter().map(|kind| (kind.name, kind.fields));
+        for (kind, fields) in handlers.chain(CHANNELS.iter().map(|kind| (kind.name, kind.fields))) {
+            assert!(reference.contains(&format!("kind = \"{kind}\"")));
+            assert!(schema.contains(&format!("\"const\":\"{kind}\"")));
+            for field in fields {
+                assert!(reference.contains(&format!("# {}", field.name)), "{kind}.{}", field.name);
+                assert!(schema.contains(&format!("\"{}\":{{", field.name)), "{kind}.{}", field.name);
             }
         }
     }
 
     #[test]
     fn what_is_shown_can_be_had_as_json() {
-        let draft = config::read("", &FakeEnvironment::with_database(), app::kind_fields).expect("valid TOML");
-        let json = as_json(&config::show(draft.resolved(), app::kind_fields));
+        let draft = config::read("", &FakeEnvironment::with_database(), app::KIND_FIELDS).expect("valid TOML");
+        let json = as_json(&config::show(draft.resolved(), app::KIND_FIELDS));
         assert_eq!(json["database"]["url"], "postgres://app:***@localhost/app");
         assert_eq!(json["relay"]["durability_gate"], true);
     }

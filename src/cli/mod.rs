@@ -1,6 +1,7 @@
 //! The command line: one file per command; this one parses and dispatches.
 //! Every command talks to Postgres directly, so it works while the daemon is down.
 
+mod alerts;
 mod ask;
 mod bench;
 mod check;
@@ -58,6 +59,8 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// List, acknowledge and snooze alerts, and try out a channel
+    Alerts(alerts::AlertsArgs),
     /// Measure this machine, each figure beside the limit it is compared with
     Bench(bench::BenchArgs),
     /// Check the configuration and report every mistake at once
@@ -90,6 +93,7 @@ pub enum Command {
 pub async fn execute(cli: Cli) -> ExitCode {
     let Cli { global, command } = cli;
     let result = match command {
+        Command::Alerts(args) => alerts::run(args, &global).await,
         Command::Bench(args) => bench::run(args, &global).await,
         Command::Check(args) => check::run(args, &global).await,
         Command::Completions(args) => completions::run(args, &global).await,

@@ -8,6 +8,7 @@ use toml::{Table, Value};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
+use super::alerts::read_alerts;
 use super::handler::{read_handlers, report_name};
 use super::{Config, Database, Http, Log, LogFormat, Outbox, Relay, WakeUp, fields};
 use crate::settings::{Field, FieldType, Mistakes, Secret, Section, format_bytes, format_duration};
@@ -24,6 +25,7 @@ const LARGEST_PAYLOAD: u64 = 1 << 30;
 pub(super) fn read_config(document: &Table, mistakes: &Mistakes) -> Config {
     let mut sections = document.clone();
     let handlers = sections.remove(fields::HANDLERS).unwrap_or(Value::Array(Vec::new()));
+    let channels = sections.get_mut("alerts").and_then(Value::as_table_mut).and_then(|alerts| alerts.remove(fields::CHANNELS));
     let root = Section::open("", &sections, fields::SECTIONS, ROOT_ONLY, mistakes);
     let config = Config {
         database: read_database(&root.table("database"), is_text(&sections, "database", "url")),
@@ -31,6 +33,7 @@ pub(super) fn read_config(document: &Table, mistakes: &Mistakes) -> Config {
         relay: read_relay(&root.table("relay")),
         http: read_http(&root.table("http")),
         log: read_log(&root.table("log")),
+        alerts: read_alerts(&root.table("alerts"), channels.as_ref(), mistakes),
         handlers: read_handlers(&handlers, mistakes),
     };
     check_together(&root, &config, mistakes);

@@ -56,6 +56,25 @@ const SETTINGS: &[Setting] = settings! {
     "http.stall_after", false, http.stall_after;
     "log.format", false, log.format;
     "log.filter", false, log.filter;
+    "alerts.enabled", false, alerts.enabled;
+    "alerts.interval", false, alerts.interval;
+    "alerts.group_wait", false, alerts.policy.group_wait;
+    "alerts.repeat_interval", false, alerts.policy.repeat_interval;
+    "alerts.dead_letters_factor", false, alerts.policy.dead_letters_factor;
+    "alerts.dead_letters_again", false, alerts.policy.dead_letters_again;
+    "alerts.backlog_age", false, alerts.policy.backlog_age;
+    "alerts.backlog_for", false, alerts.policy.backlog_for;
+    "alerts.backlog_critical", false, alerts.policy.backlog_critical;
+    "alerts.circuit_open_for", false, alerts.policy.circuit_open_for;
+    "alerts.paused_for", false, alerts.policy.paused_for;
+    "alerts.not_polling_for", false, alerts.policy.not_polling_for;
+    "alerts.database_for", false, alerts.policy.database_for;
+    "alerts.channel_failures", false, alerts.policy.channel_failures;
+    "alerts.include_payload", false, alerts.include_payload;
+    "alerts.external_url", false, alerts.external_url;
+    "alerts.heartbeat_url", false, alerts.heartbeat_url;
+    "alerts.heartbeat_interval", false, alerts.heartbeat_interval;
+    "alerts.channels", false, alerts.channels;
 };
 
 #[cfg(test)]
@@ -65,7 +84,8 @@ mod tests {
     use crate::settings::FieldType;
 
     fn config(text: &str) -> Config {
-        parse(text, &FakeEnvironment::with_database(), |_| None).unwrap_or_else(|mistakes| panic!("{mistakes:?}"))
+        parse(text, &FakeEnvironment::with_database(), fields::Kinds { handlers: |_| None, channels: |_| None })
+            .unwrap_or_else(|mistakes| panic!("{mistakes:?}"))
     }
 
     #[test]
@@ -74,6 +94,7 @@ mod tests {
         for section in fields::SECTIONS {
             let FieldType::Table(inner) = section.field_type else { panic!("{} is a table", section.name) };
             declared.extend(inner.iter().map(|field| format!("{}.{}", section.name, field.name)));
+            declared.extend((section.name == "alerts").then(|| format!("alerts.{}", fields::CHANNELS)));
         }
         assert_eq!(SETTINGS.iter().map(|setting| setting.path.to_owned()).collect::<Vec<_>>(), declared);
     }

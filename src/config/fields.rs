@@ -6,19 +6,32 @@ use toml::Value;
 use crate::settings::FieldType as T;
 use crate::settings::{Field, FieldType};
 
-/// The settings of a handler kind by its name; `None` if there is no such kind. The caller knows the kinds, this layer does not.
+/// The settings of a kind by its name; `None` if there is no such kind.
 pub type KindFields = fn(&str) -> Option<&'static [Field]>;
+
+/// The kinds that entries of lists have. The caller knows them, this layer does not.
+#[derive(Debug, Clone, Copy)]
+pub struct Kinds {
+    /// Of `[[handlers]]`.
+    pub handlers: KindFields,
+    /// Of `[[alerts.channels]]`.
+    pub channels: KindFields,
+}
 
 /// The key of the list of handlers.
 pub const HANDLERS: &str = "handlers";
 
-/// The tables of the file, `[[handlers]]` aside.
+/// The key of the list of channels, within `[alerts]`.
+pub const CHANNELS: &str = "channels";
+
+/// The tables of the file, `[[handlers]]` and `[[alerts.channels]]` aside.
 pub const SECTIONS: &[Field] = &[
     Field::table("database", DATABASE, "Postgres, which holds the outbox and everything the relay knows."),
     Field::table("outbox", OUTBOX, "The outbox itself: where it lives and how long handled events stay."),
     Field::table("relay", RELAY, "The relay: how it reads, how it shares work, how it stops."),
     Field::table("http", HTTP, "Metrics and health."),
     Field::table("log", LOG, "Logs, on standard error."),
+    Field::table("alerts", ALERTS, "When a human is called. Without a channel alerts are lines in the log."),
 ];
 
 const DATABASE: &[Field] = &[
@@ -85,6 +98,64 @@ const HTTP: &[Field] = &[
 const LOG: &[Field] = &[
     Field::new("format", T::Choice(&["text", "json"]), "text", "One line of text, or one JSON object, per entry."),
     Field::new("filter", T::Text, "info", "What is logged: a level, or targets with levels such as \"info,outboxd::relay=debug\"."),
+];
+
+const ALERTS: &[Field] = &[
+    Field::new("enabled", T::Boolean, "true", "Look for what a human must know of; one instance at a time does."),
+    Field::new("interval", T::Duration, "10s", "Pause between two looks."),
+    Field::new("group_wait", T::Duration, "10s", "How long a change waits for others, to be told together."),
+    Field::new("repeat_interval", T::Duration, "4h", "Time after which what still is gets told again; \"0s\": never."),
+    Field::new(
+        "dead_letters_factor",
+        T::Integer(2, 1000),
+        "10",
+        "Dead letters are told at once, and again when they are this many times as many.",
+    ),
+    Field::new(
+        "dead_letters_again",
+        T::Duration,
+        "1d",
+        "Time after which dead letters that are still there are news again; \"0s\": never.",
+    ),
+    Field::new(
+        "backlog_age",
+        T::Duration,
+        "5m",
+        "Age of the oldest unfinished event that is too old; it is over below half of it.",
+    ),
+    Field::new("backlog_for", T::Duration, "2m", "How long it must be so, or be over."),
+    Field::new("backlog_critical", T::Duration, "30m", "Age of the oldest unfinished event that is critical."),
+    Field::new(
+        "circuit_open_for",
+        T::Duration,
+        "5m",
+        "How long a circuit may be open; one that a fault of the handler has opened is told at once.",
+    ),
+    Field::new("paused_for", T::Duration, "4h", "How long a handler may be paused."),
+    Field::new("not_polling_for", T::Duration, "1m", "How long a handler may be without a relay that reads for it."),
+    Field::new("database_for", T::Duration, "1m", "How long the database may be unusable."),
+    Field::new(
+        "channel_failures",
+        T::Integer(1, 100),
+        "3",
+        "Failures in a row after which the other channels are told of a channel.",
+    ),
+    Field::new("include_payload", T::Boolean, "false", "Put the payload of the sample event into what is sent, cut to 2 KiB."),
+    Field::new("external_url", T::Text, "", "Where people look, linked in what is sent."),
+    Field::new("heartbeat_url", T::Secret, "", "URL to get while all is well, for a service that calls when it stops coming."),
+    Field::new("heartbeat_interval", T::Duration, "1m", "Pause between two calls of heartbeat_url."),
+];
+
+/// What every `[[alerts.channels]]` entry must say.
+pub const CHANNEL_IDENTITY: &[Field] = &[
+    Field::required("name", T::Text, "Names the channel: letters, digits, \"-\", \"_\" and \".\"."),
+    Field::required("kind", T::Text, "What the channel is, for example \"slack\"."),
+];
+
+/// What every `[[alerts.channels]]` entry may say, whatever its kind.
+pub const CHANNEL_COMMON: &[Field] = &[
+    Field::new("severity", T::Choice(&["info", "warning", "critical"]), "info", "The mildest alerts that it is told of."),
+    Field::new("timeout", T::Duration, "10s", "Longest that one try may take."),
 ];
 
 /// What every `[[handlers]]` entry must say.

@@ -9,9 +9,9 @@ use toml::Table;
 
 use super::check::read_config;
 use super::environment::{Environment, ProcessEnvironment};
-use super::fields::{KindFields, SECTIONS};
+use super::fields::{Kinds, SECTIONS};
 use super::resolve::resolve;
-use super::{Config, HandlerConfig, Outbox, handler_path};
+use super::{ChannelConfig, Config, HandlerConfig, Outbox, handler_path};
 use crate::settings::{Mistake, Mistakes};
 
 /// Why there is no configuration.
@@ -60,19 +60,19 @@ pub struct Draft {
 }
 
 /// Reads a file with the environment of this process; relative paths in it are relative to its directory.
-pub fn load(path: &Path, kinds: KindFields) -> Result<Draft, ConfigError> {
+pub fn load(path: &Path, kinds: Kinds) -> Result<Draft, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
     read(&text, &ProcessEnvironment::of_file(path), kinds).map_err(|error| ConfigError::Syntax { path: path.to_owned(), error })
 }
 
 /// Reads and checks a text, the settings of the handler kinds aside. A syntax error is the only mistake then.
-pub fn parse(text: &str, environment: &dyn Environment, kinds: KindFields) -> Result<Config, Vec<Mistake>> {
+pub fn parse(text: &str, environment: &dyn Environment, kinds: Kinds) -> Result<Config, Vec<Mistake>> {
     let draft = read(text, environment, kinds).map_err(|error| vec![Mistake { path: String::new(), text: error.to_string() }])?;
     draft.finish(Vec::new())
 }
 
 /// Reads a text as far as it goes; the mistakes are in the draft.
-pub fn read(text: &str, environment: &dyn Environment, kinds: KindFields) -> Result<Draft, SyntaxError> {
+pub fn read(text: &str, environment: &dyn Environment, kinds: Kinds) -> Result<Draft, SyntaxError> {
     let document = text.parse::<Table>().map_err(|error| SyntaxError::locate(text, &error))?;
     let (unresolved, checked) = (Mistakes::default(), Mistakes::default());
     let resolved = resolve(document, environment, kinds, &unresolved);
@@ -92,6 +92,11 @@ impl Draft {
         &self.config.handlers
     }
 
+    /// The channels as far as they could be read, for the check of what belongs to their kinds.
+    pub fn channels(&self) -> &[ChannelConfig] {
+        &self.config.alerts.channels
+    }
+
     /// `[outbox]` as far as it could be read, for what needs no database.
     pub fn outbox(&self) -> &Outbox {
         &self.config.outbox
@@ -102,7 +107,7 @@ impl Draft {
         &self.resolved
     }
 
-    /// The configuration, if nothing is wrong; `further` are mistakes that only the handlers' kinds could find.
+    /// The configuration, if nothing is wrong; `further` are mistakes that only the kinds could find.
     pub fn finish(self, further: Vec<Mistake>) -> Result<Config, Vec<Mistake>> {
         let mut mistakes = self.unresolved;
         // Where a variable or file is missing there is only a placeholder; what is wrong with that is nobody's mistake.
@@ -179,12 +184,10 @@ mod tests {
     use super::super::environment::FakeEnvironment;
     use super::*;
 
-    fn no_kinds(_: &str) -> Option<&'static [crate::settings::Field]> {
-        None
-    }
+    const NO_KINDS: Kinds = Kinds { handlers: |_| None, channels: |_| None };
 
     fn parsed(text: &str, environment: &FakeEnvironment) -> Result<Config, Vec<String>> {
-        parse(text, environment, no_kinds).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+        parse(text, environment, NO_KINDS).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
     }
 
     #[test]
@@ -220,14 +223,14 @@ mod tests {
     #[test]
     fn the_caret_survives_odd_characters_and_a_cut_off_text() {
         for text in ["é = \u{1F600}", "\ta = [", "a = \"", "[", "=", "a = 1\r\nb = \r\n", "\u{feff}x"] {
-            let error = read(text, &FakeEnvironment::default(), no_kinds).expect_err(text);
+            let error = read(text, &FakeEnvironment::default(), NO_KINDS).expect_err(text);
             assert!(error.to_string().lines().count() == 3, "{error}");
         }
     }
 
     #[test]
     fn an_unreadable_file_says_what_to_do() {
-        let error = load(Path::new("/nonexistent/outboxd.toml"), no_kinds).expect_err("there is none");
+        let error = load(Path::new("/nonexistent/outboxd.toml"), NO_KINDS).expect_err("there is none");
         assert!(error.to_string().contains("outboxd config reference"), "{error}");
     }
 }

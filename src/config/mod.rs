@@ -4,6 +4,7 @@
 //! In the order of reading: `load` finds the text, `resolve` fills in the environment and files, `check` and `handler` make the
 //! `Config` from the declarations in `fields`; `reference`, `schema` and `show` print it for people and editors.
 
+mod alerts;
 mod check;
 mod compare;
 mod environment;
@@ -19,6 +20,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::domain::alerts::{AlertPolicy, Severity};
 use crate::domain::{CircuitPolicy, EventFilter, OnDeadLetter, Ordering, Record, RetryPolicy};
 use crate::settings::Secret;
 
@@ -26,7 +28,7 @@ pub use compare::{Difference, compare};
 #[cfg(test)]
 pub(crate) use environment::FakeEnvironment;
 pub use environment::{Environment, ProcessEnvironment};
-pub use fields::{COMMON, KindFields};
+pub use fields::{CHANNEL_COMMON, COMMON, KindFields, Kinds};
 pub use load::{ConfigError, Draft, load, parse, read};
 pub use reference::{REFERENCE, describe_fields};
 pub use schema::schema;
@@ -40,6 +42,7 @@ pub struct Config {
     pub relay: Relay,
     pub http: Http,
     pub log: Log,
+    pub alerts: Alerts,
     pub handlers: Vec<HandlerConfig>,
 }
 
@@ -117,6 +120,49 @@ pub struct Log {
 }
 
 pub use crate::telemetry::LogFormat;
+
+/// `[alerts]`
+#[derive(Debug, Clone)]
+pub struct Alerts {
+    pub enabled: bool,
+    /// Pause between two looks.
+    pub interval: Duration,
+    pub policy: AlertPolicy,
+    /// Let the payload of the sample event leave.
+    pub include_payload: bool,
+    /// Where people look; an http or https URL.
+    pub external_url: Option<String>,
+    /// An http or https URL.
+    pub heartbeat_url: Option<Secret>,
+    pub heartbeat_interval: Duration,
+    pub channels: Vec<ChannelConfig>,
+}
+
+/// One `[[alerts.channels]]` entry: what every channel has, and the rest for its kind.
+#[derive(Clone, PartialEq)]
+pub struct ChannelConfig {
+    /// Unique; letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    pub kind: String,
+    /// Milder alerts are not told.
+    pub severity: Severity,
+    /// Longest that one try may take.
+    pub timeout: Duration,
+    /// The settings of the kind, unread; secrets and files are resolved.
+    pub settings: toml::Table,
+}
+
+impl fmt::Debug for ChannelConfig {
+    /// Without the settings: nobody but the kind knows which of them are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChannelConfig").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// Where the mistakes of a channel are reported, as [`handler_path`] of a handler.
+pub fn channel_path(index: usize, name: &str) -> String {
+    if handler::is_name(name) { format!("alerts.channels.{name}") } else { format!("alerts.channels #{}", index + 1) }
+}
 
 /// One `[[handlers]]` entry: what every handler has, and the rest for its kind.
 #[derive(Clone, PartialEq)]

@@ -54,8 +54,10 @@ mod tests {
     use toml::Table;
 
     use super::super::environment::FakeEnvironment;
-    use super::super::fields::{COMMON, IDENTITY, SECTIONS};
+    use super::super::fields::{CHANNEL_COMMON, CHANNEL_IDENTITY, COMMON, IDENTITY, Kinds, SECTIONS};
     use super::*;
+
+    const NO_KINDS: Kinds = Kinds { handlers: |_| None, channels: |_| None };
 
     /// Every comment as one text, so that a wrapped help is found.
     fn comments() -> String {
@@ -85,6 +87,9 @@ mod tests {
     fn every_declared_setting_stands_in_the_reference_with_its_default_and_help() {
         let document: Table = REFERENCE.parse().expect("the reference is valid TOML");
         assert_documented("", &document, SECTIONS);
+        let channel = document["alerts"]["channels"][0].as_table().expect("the reference shows a channel");
+        assert_documented("alerts.channels", channel, CHANNEL_IDENTITY);
+        assert_documented("alerts.channels", channel, CHANNEL_COMMON);
         let handler = document["handlers"][0].as_table().expect("the reference shows a handler");
         assert_documented("handlers", handler, IDENTITY);
         assert_documented("handlers", handler, COMMON);
@@ -93,9 +98,9 @@ mod tests {
     #[test]
     fn the_reference_is_a_valid_configuration_once_its_placeholder_is_set() {
         let environment = FakeEnvironment::with_database();
-        let config = super::super::parse(REFERENCE, &environment, |_| None).expect("the reference is valid");
+        let config = super::super::parse(REFERENCE, &environment, NO_KINDS).expect("the reference is valid");
         assert_eq!(config.handlers.len(), 1);
-        let mistakes = super::super::parse(REFERENCE, &FakeEnvironment::default(), |_| None).expect_err("no address");
+        let mistakes = super::super::parse(REFERENCE, &FakeEnvironment::default(), NO_KINDS).expect_err("no address");
         assert_eq!(mistakes.len(), 1);
     }
 

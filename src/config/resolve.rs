@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 use super::environment::{Environment, expand};
-use super::fields::{self, KindFields};
-use super::handler_path;
+use super::fields::{self, Kinds};
+use super::{channel_path, handler_path};
 use crate::settings::{Field, FieldType, Mistakes};
 
 const SUFFIX: &str = "_file";
@@ -20,14 +20,21 @@ pub(super) struct Resolved {
 }
 
 /// Resolves a whole document. Every failure is reported; none stops it.
-pub(super) fn resolve(document: Table, environment: &dyn Environment, kinds: KindFields, mistakes: &Mistakes) -> Resolved {
+pub(super) fn resolve(document: Table, environment: &dyn Environment, kinds: Kinds, mistakes: &Mistakes) -> Resolved {
     let resolver = Resolver { environment, mistakes, failed: RefCell::default() };
     let mut document = document;
     let handlers = document.remove(fields::HANDLERS);
+    let alerts = document.get_mut("alerts").and_then(Value::as_table_mut);
+    let channels = alerts.and_then(|alerts| alerts.remove(fields::CHANNELS));
     let mut table = resolver.table("", document, &|name| find(fields::SECTIONS, name));
     resolver.take_database_url(&mut table);
     if let Some(handlers) = handlers {
-        table.insert(fields::HANDLERS.to_owned(), resolver.handlers(handlers, kinds));
+        table
+            .insert(fields::HANDLERS.to_owned(), resolver.entries(handlers, &|index, entry| resolver.handler(index, entry, kinds)));
+    }
+    if let (Some(channels), Some(Value::Table(alerts))) = (channels, table.get_mut("alerts")) {
+        let channels = resolver.entries(channels, &|index, entry| resolver.channel(index, entry, kinds));
+        alerts.insert(fields::CHANNELS.to_owned(), channels);
     }
     Resolved { table, failed: resolver.failed.into_inner() }
 }
@@ -49,17 +56,28 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    fn handlers(&self, value: Value, kinds: KindFields) -> Value {
+    fn entries(&self, value: Value, entry: &dyn Fn(usize, Value) -> Value) -> Value {
         let Value::Array(entries) = value else { return value };
-        Value::Array(entries.into_iter().enumerate().map(|(index, entry)| self.handler(index, entry, kinds)).collect())
+        Value::Array(entries.into_iter().enumerate().map(|(index, value)| entry(index, value)).collect())
     }
 
-    fn handler(&self, index: usize, entry: Value, kinds: KindFields) -> Value {
+    // Name and kind come first: the one makes the path of every mistake, the other says which fields there are.
+    fn said(&self, entry: &Table, key: &str) -> Option<String> {
+        entry.get(key).and_then(Value::as_str).and_then(|text| expand(text, self.environment).ok())
+    }
+
+    fn channel(&self, index: usize, entry: Value, kinds: Kinds) -> Value {
         let Value::Table(entry) = entry else { return entry };
-        // Name and kind come first: the one makes the path of every mistake, the other says which fields there are.
-        let said = |key: &str| entry.get(key).and_then(Value::as_str).and_then(|text| expand(text, self.environment).ok());
-        let path = handler_path(index, &said("name").unwrap_or_default());
-        let of_kind = said("kind").and_then(|kind| kinds(&kind)).unwrap_or_default();
+        let path = channel_path(index, &self.said(&entry, "name").unwrap_or_default());
+        let of_kind = self.said(&entry, "kind").and_then(|kind| (kinds.channels)(&kind)).unwrap_or_default();
+        let lists = [fields::CHANNEL_IDENTITY, fields::CHANNEL_COMMON, of_kind];
+        Value::Table(self.table(&path, entry, &|name| lists.into_iter().find_map(|fields| find(fields, name))))
+    }
+
+    fn handler(&self, index: usize, entry: Value, kinds: Kinds) -> Value {
+        let Value::Table(entry) = entry else { return entry };
+        let path = handler_path(index, &self.said(&entry, "name").unwrap_or_default());
+        let of_kind = self.said(&entry, "kind").and_then(|kind| (kinds.handlers)(&kind)).unwrap_or_default();
         let known = |name: &str| [fields::IDENTITY, fields::COMMON, of_kind].into_iter().find_map(|fields| find(fields, name));
         Value::Table(self.table(&path, entry, &known))
     }
@@ -176,11 +194,13 @@ mod tests {
         Field::new("size", FieldType::Integer(0, 9), "1", "A number."),
     ];
 
+    const KINDS: Kinds = Kinds { handlers: |name| if name == "k" { Some(KIND) } else { None }, channels: |_| None };
+
     fn resolved(text: &str, environment: &FakeEnvironment) -> (Table, Vec<String>) {
         let mistakes = Mistakes::default();
         let text = format!("[[handlers]]\nname = \"x\"\nkind = \"k\"\n{text}");
         let document = text.parse().expect("valid TOML");
-        let mut table = resolve(document, environment, |name| (name == "k").then_some(KIND), &mistakes).table;
+        let mut table = resolve(document, environment, KINDS, &mistakes).table;
         let Some(Value::Array(mut handlers)) = table.remove("handlers") else { panic!("handlers stay a list") };
         let Value::Table(handler) = handlers.remove(0) else { panic!("a handler stays a table") };
         (handler, mistakes.into_vec().iter().map(ToString::to_string).collect())

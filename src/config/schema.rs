@@ -3,32 +3,39 @@
 
 use serde_json::{Map, Value, json};
 
-use super::fields::{COMMON, HANDLERS, IDENTITY, SECTIONS, default_value};
+use super::fields::{CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, COMMON, HANDLERS, IDENTITY, SECTIONS, default_value};
 use super::resolve::may_be_file;
 use crate::settings::{Field, FieldType};
 
 /// Any text may come from the environment, so every pattern allows for it.
 const FROM_ENVIRONMENT: &str = r"\$\{";
 
-/// The schema of a whole file. `kinds`: name, summary and settings of each handler kind.
-pub fn schema(kinds: &[(&str, &str, &'static [Field])]) -> Value {
+/// Name, summary and settings of one kind.
+type Kind<'k> = (&'k str, &'k str, &'static [Field]);
+
+/// The schema of a whole file, with the kinds of handlers and channels.
+pub fn schema(kinds: &[Kind<'_>], channels: &[Kind<'_>]) -> Value {
     let mut root = object(SECTIONS);
     root["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     root["title"] = json!("outboxd configuration");
     root["properties"][HANDLERS] = json!({
         "type": "array",
         "description": "Handlers: each gets every event it wants, in its own time.",
-        "items": handler(kinds),
+        "items": entry(&[IDENTITY, COMMON], kinds),
+    });
+    root["properties"]["alerts"]["properties"][CHANNELS] = json!({
+        "type": "array",
+        "description": "Channels: each is told of every alert that is bad enough for it.",
+        "items": entry(&[CHANNEL_IDENTITY, CHANNEL_COMMON], channels),
     });
     root
 }
 
-fn handler(kinds: &[(&str, &str, &'static [Field])]) -> Value {
+fn entry(common: &[&[Field]], kinds: &[Kind<'_>]) -> Value {
     let names: Vec<&str> = kinds.iter().map(|(name, ..)| *name).collect();
-    let common: Vec<Field> = IDENTITY.iter().chain(COMMON).copied().collect();
-    let mut handler = object(&common);
-    handler["properties"]["kind"]["enum"] = json!(names);
-    if let Some(rules) = handler.as_object_mut() {
+    let mut entry = object(&common.concat());
+    entry["properties"]["kind"]["enum"] = json!(names);
+    if let Some(rules) = entry.as_object_mut() {
         // The settings of the kind are added by `allOf`, which `additionalProperties` would not see.
         rules.remove("additionalProperties");
         rules.insert("unevaluatedProperties".to_owned(), json!(false));
@@ -38,7 +45,7 @@ fn handler(kinds: &[(&str, &str, &'static [Field])]) -> Value {
             .expect("allOf is a list")
             .extend(kinds.iter().map(|(name, summary, fields)| of_kind(name, summary, fields)));
     }
-    handler
+    entry
 }
 
 fn of_kind(name: &str, summary: &str, fields: &[Field]) -> Value {
@@ -121,8 +128,12 @@ mod tests {
 
     #[test]
     fn every_declared_setting_is_in_the_schema() {
-        let schema = schema(&[("k", "does it", KIND)]);
+        let schema = schema(&[("k", "does it", KIND)], &[("c", "tells it", KIND)]);
         assert_described(&schema, SECTIONS);
+        let channel = &schema["properties"]["alerts"]["properties"]["channels"]["items"];
+        assert_described(channel, CHANNEL_IDENTITY);
+        assert_described(channel, CHANNEL_COMMON);
+        assert_eq!(channel["properties"]["kind"]["enum"], json!(["c"]));
         let handler = &schema["properties"]["handlers"]["items"];
         assert_described(handler, IDENTITY);
         assert_described(handler, COMMON);
@@ -131,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_settings_of_a_kind_hold_only_for_that_kind() {
-        let schema = schema(&[("k", "does it", KIND)]);
+        let schema = schema(&[("k", "does it", KIND)], &[]);
         let handler = &schema["properties"]["handlers"]["items"];
         let rules = handler["allOf"].as_array().expect("a list of rules");
         let rule = rules.iter().find(|rule| rule["if"]["properties"]["kind"]["const"] == "k").expect("a rule for the kind");
@@ -142,7 +153,7 @@ mod tests {
 
     #[test]
     fn defaults_keep_their_type() {
-        let relay = &schema(&[])["properties"]["relay"]["properties"];
+        let relay = &schema(&[], &[])["properties"]["relay"]["properties"];
         assert_eq!(relay["durability_gate"]["default"], json!(true));
         assert_eq!(relay["lease"]["default"], json!("15s"));
     }

@@ -6,13 +6,13 @@ use std::fmt::Write;
 use toml::{Table, Value};
 use url::Url;
 
-use super::fields::{COMMON, HANDLERS, IDENTITY, KindFields, SECTIONS, default_value};
+use super::fields::{CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, COMMON, HANDLERS, IDENTITY, Kinds, SECTIONS, default_value};
 use crate::settings::{Field, FieldType};
 
 const MASK: &str = "***";
 
 /// A resolved document as TOML, secrets masked.
-pub fn show(document: &Table, kinds: KindFields) -> String {
+pub fn show(document: &Table, kinds: Kinds) -> String {
     let mut text = String::new();
     for section in SECTIONS {
         let FieldType::Table(fields) = section.field_type else { continue };
@@ -20,8 +20,14 @@ pub fn show(document: &Table, kinds: KindFields) -> String {
         let table = document.get(section.name).and_then(Value::as_table).unwrap_or(&empty);
         show_table(&mut text, &format!("[{}]", section.name), section.name, table, &fields.iter().collect::<Vec<_>>());
     }
+    let channels = document.get("alerts").and_then(|alerts| alerts.get(CHANNELS)).and_then(Value::as_array);
+    for channel in channels.into_iter().flatten().filter_map(Value::as_table) {
+        let kind = channel.get("kind").and_then(Value::as_str).and_then(kinds.channels).unwrap_or_default();
+        let fields: Vec<&Field> = CHANNEL_IDENTITY.iter().chain(kind).chain(CHANNEL_COMMON).collect();
+        show_table(&mut text, "[[alerts.channels]]", "alerts.channels", channel, &fields);
+    }
     for handler in document.get(HANDLERS).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table) {
-        let kind = handler.get("kind").and_then(Value::as_str).and_then(kinds).unwrap_or_default();
+        let kind = handler.get("kind").and_then(Value::as_str).and_then(kinds.handlers).unwrap_or_default();
         let fields: Vec<&Field> = IDENTITY.iter().chain(kind).chain(COMMON).collect();
         show_table(&mut text, "[[handlers]]", HANDLERS, handler, &fields);
     }
@@ -99,19 +105,22 @@ mod tests {
         Field::new("size", FieldType::Bytes, "1KiB", "Size."),
     ];
 
-    fn kinds(name: &str) -> Option<&'static [Field]> {
+    const KINDS: Kinds = Kinds { handlers: of_k, channels: of_k };
+
+    fn of_k(name: &str) -> Option<&'static [Field]> {
         (name == "k").then_some(KIND)
     }
 
     const TEXT: &str = "[[handlers]]\nname = \"x\"\nkind = \"k\"\nurl = \"amqp://u:hunter2@h/x\"\ntoken = \"${TOKEN}\"\n\
-                        secrets = [\"hunter2\", \"hunter2\"]\nheaders = { authorization = \"hunter2\" }\nretry.schedule = [\"1s\"]";
+                        secrets = [\"hunter2\", \"hunter2\"]\nheaders = { authorization = \"hunter2\" }\nretry.schedule = [\"1s\"]\n\
+                        [[alerts.channels]]\nname = \"c\"\nkind = \"k\"\nurl = \"smtp://u:hunter2@h\"\ntoken = \"hunter2\"";
 
     #[test]
     fn no_secret_is_shown() {
         let environment =
             FakeEnvironment::default().variable("DATABASE_URL", "postgres://u:hunter2@h/d").variable("TOKEN", "hunter2");
-        let draft = super::super::read(TEXT, &environment, kinds).expect("valid TOML");
-        let shown = show(draft.resolved(), kinds);
+        let draft = super::super::read(TEXT, &environment, KINDS).expect("valid TOML");
+        let shown = show(draft.resolved(), KINDS);
         assert!(!shown.contains("hunter2"), "{shown}");
         for line in [
             "url = \"postgres://u:***@h/d\"",
@@ -119,6 +128,7 @@ mod tests {
             "token = \"***\"",
             "secrets = [\"***\", \"***\"]",
             "headers = { authorization = \"***\" }",
+            "url = \"smtp://u:***@h\"",
             "size = \"1KiB\"",
             "poll_interval = \"2ms\"",
         ] {
@@ -129,8 +139,8 @@ mod tests {
     #[test]
     fn what_is_shown_is_a_configuration_again() {
         let environment = FakeEnvironment::with_database().variable("TOKEN", "t");
-        let shown = show(super::super::read(TEXT, &environment, kinds).expect("valid TOML").resolved(), kinds);
-        let config = super::super::parse(&shown, &FakeEnvironment::default(), kinds).expect("valid again");
+        let shown = show(super::super::read(TEXT, &environment, KINDS).expect("valid TOML").resolved(), KINDS);
+        let config = super::super::parse(&shown, &FakeEnvironment::default(), KINDS).expect("valid again");
         assert_eq!(config.handlers[0].retry.backoff.ceiling().as_secs(), 1);
     }
 

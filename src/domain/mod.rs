@@ -2,6 +2,8 @@
 //! Performs no I/O, cannot log, knows no clock and draws no random number: time and draws are arguments.
 
 #[cfg(feature = "daemon")]
+pub mod alerts;
+#[cfg(feature = "daemon")]
 mod backoff;
 #[cfg(feature = "daemon")]
 mod circuit;

@@ -99,6 +99,20 @@ reasons! {
 }
 
 impl Reason {
+    /// It makes the handler useless for any event, and no waiting mends it.
+    pub const fn is_fault(self) -> bool {
+        matches!(
+            self,
+            Self::Unauthorized
+                | Self::NotFound
+                | Self::Gone
+                | Self::Redirected
+                | Self::Untrusted
+                | Self::EgressBlocked
+                | Self::Misconfigured
+        )
+    }
+
     /// Nobody was reached: it says nothing about the event and everything about the receiver.
     pub const fn is_unreachable(self) -> bool {
         matches!(self, Self::Dns | Self::ConnectionRefused | Self::ConnectTimeout | Self::Tls)

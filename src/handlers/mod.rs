@@ -17,6 +17,7 @@ use crate::settings::{Field, Section};
 pub use closure::handler_fn;
 pub use sql::SqlFunction;
 pub use webhook::{InvalidSecret, Signer, verify};
+pub(crate) use webhook::{Redaction, TlsSettings, parse_retry_after, root_text, tls_config};
 
 /// Takes notifications to a receiver. Called concurrently, at most `concurrency` times at once, and per ordering key one
 /// notification after the other. Dropping the future must be safe: the relay does so at its timeout.

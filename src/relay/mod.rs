@@ -1,6 +1,7 @@
 //! The relay: loops that read the log, hand each event to its handler, and record what came of it.
 //! The supervisor shares the subscriptions between instances; each subscription is one loop with one owner.
 
+mod alerts;
 mod books;
 mod dispatch;
 mod reader;
@@ -22,6 +23,7 @@ use crate::handlers::Built;
 use crate::store::{Incarnation, Instance, Selection, ServerWatch, StoreError};
 use crate::telemetry::{Backlog, HandlerMetrics, Health, RelayMetrics};
 
+pub use alerts::{AlertSetup, AlertSignals};
 pub use dispatch::attempt;
 pub use reload::{Change, RelayHandle};
 pub use supervisor::{Relay, RelayOptions};

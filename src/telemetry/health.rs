@@ -30,6 +30,8 @@ struct State {
     /// Subscriptions owned since the last lease round, and when the loop of each was last heard of.
     owned: BTreeMap<String, Instant>,
     refused: Option<String>,
+    /// Since when the relay is refused.
+    refused_since: Option<Instant>,
     stopping: bool,
 }
 
@@ -38,7 +40,10 @@ enum Database {
     #[default]
     Untried,
     Reached,
-    Failed(String),
+    Failed {
+        text: String,
+        since: Instant,
+    },
 }
 
 impl Health {
@@ -77,22 +82,54 @@ impl Health {
 
     /// The database could not be reached. Holds until the next success; `text` must be free of secrets.
     pub fn database_failed(&self, text: impl Into<String>) {
-        self.state().database = Database::Failed(text.into());
+        let mut state = self.state();
+        let since = match &state.database {
+            Database::Failed { since, .. } => *since,
+            Database::Untried | Database::Reached => Instant::now(),
+        };
+        state.database = Database::Failed { text: text.into(), since };
     }
 
     /// The relay will not work against this database: a standby, another incarnation. Holds until `accepted`.
     pub fn refused(&self, reason: impl Into<String>) {
-        self.state().refused = Some(reason.into());
+        let mut state = self.state();
+        state.refused = Some(reason.into());
+        state.refused_since.get_or_insert_with(Instant::now);
     }
 
     /// The cause of `refused` is gone.
     pub fn accepted(&self) {
-        self.state().refused = None;
+        let mut state = self.state();
+        (state.refused, state.refused_since) = (None, None);
     }
 
     /// The relay has begun to stop; there is no way back.
     pub fn stopping(&self) {
         self.state().stopping = true;
+    }
+
+    /// For how long the database has been of no use, and why; `None`: it is.
+    pub fn database_trouble(&self, now: Instant) -> Option<(Duration, String)> {
+        let state = self.state();
+        let refused = state.refused.clone().zip(state.refused_since).map(|(text, since)| (since, text));
+        let failed = match &state.database {
+            Database::Failed { text, since } => Some((*since, text.clone())),
+            Database::Untried | Database::Reached => None,
+        };
+        let (since, text) = [refused, failed].into_iter().flatten().min_by_key(|(since, _)| *since)?;
+        Some((now.saturating_duration_since(since), text))
+    }
+
+    /// Whether this server is one that the relay will not work against.
+    pub fn is_refused(&self) -> bool {
+        self.state().refused.is_some()
+    }
+
+    /// Which of our subscriptions have not been read for longer than they may, and for how long.
+    pub fn silent_subscriptions(&self, now: Instant) -> Vec<(String, Duration)> {
+        let state = self.state();
+        let silence = |(name, heard): (&String, &Instant)| (name.clone(), now.saturating_duration_since(*heard));
+        state.owned.iter().map(silence).filter(|(_, silence)| *silence > self.stall_after).collect()
     }
 
     pub fn report(&self, now: Instant) -> HealthReport {
@@ -127,7 +164,7 @@ fn database_trouble(database: &Database) -> Option<String> {
     match database {
         Database::Reached => None,
         Database::Untried => Some("the database has not been reached yet".to_owned()),
-        Database::Failed(text) => Some(format!("database: {text}")),
+        Database::Failed { text, .. } => Some(format!("database: {text}")),
     }
 }
 
@@ -184,7 +221,7 @@ mod tests {
             ),
             (
                 "the database is away",
-                State { database: Database::Failed("connection refused".into()), ..healthy.clone() },
+                State { database: Database::Failed { text: "connection refused".into(), since: start }, ..healthy.clone() },
                 110,
                 &["database: connection refused"],
             ),
@@ -226,6 +263,26 @@ mod tests {
         assert!(!ready(&health, Duration::ZERO));
         health.read_ok("billing/0");
         assert!(ready(&health, Duration::ZERO));
+    }
+
+    #[test]
+    fn trouble_is_counted_from_its_beginning_and_ends_with_the_next_success() {
+        let health = Health::new(STALL);
+        health.owns(["billing/0"]);
+        assert_eq!(health.database_trouble(Instant::now()), None);
+        health.database_failed("connection reset");
+        let first = Instant::now();
+        health.database_failed("connection refused");
+        let (lasted, text) = health.database_trouble(first + STALL).expect("it cannot be used");
+        assert!(lasted >= STALL && text == "connection refused", "{lasted:?} {text}");
+        health.read_ok("billing/0");
+        assert_eq!(health.database_trouble(Instant::now()), None);
+        health.refused("the server is a standby");
+        assert!(health.database_trouble(Instant::now()).is_some() && health.is_refused());
+        health.accepted();
+        assert_eq!(health.database_trouble(Instant::now()), None);
+        assert_eq!(health.silent_subscriptions(Instant::now()), []);
+        assert_eq!(health.silent_subscriptions(Instant::now() + STALL * 2).len(), 1);
     }
 
     #[test]

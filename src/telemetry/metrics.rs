@@ -81,12 +81,16 @@ metrics! {
     LEASES_LOST = "outboxd_leases_lost_total", C, Count, [], "Leases lost before they were given back: another instance took them, or the database was away for too long.";
     LAST_READ = "outboxd_last_read_timestamp_seconds", G, Seconds, [],
         "Unix time of the last read of the log, or of the last time that nothing was read on purpose; 0 before the first.";
-    DATABASE_ERRORS = "outboxd_database_errors_total", C, Count, ["operation"], "What failed at the database: connect, lease, read, flush, listen, retention.";
+    DATABASE_ERRORS = "outboxd_database_errors_total", C, Count, ["operation"], "What failed at the database: connect, lease, read, flush, listen, retention, alerts.";
     WAKE_UPS = "outboxd_wake_ups_total", C, Count, ["source"],
         "Sleeps that ended: by the bell, once for the whole relay, or by the poll, once for each subscription that then looks.";
     FLUSH_DURATION = "outboxd_flush_duration_seconds", H(FLUSH_BUCKETS), Seconds, [],
         "How long the transaction took that records outcomes and the position.";
     RETENTION_REMOVED = "outboxd_retention_removed_total", C, Count, [], "Finished events removed by retention.";
+    ALERTS_FIRING = "outboxd_alerts_firing", G, Count, ["severity"],
+        "Alerts that fire or are acknowledged; counted by the instance that looks after them, 0 on the others.";
+    ALERT_NOTIFICATIONS = "outboxd_alert_notifications_total", C, Count, ["channel", "outcome"],
+        "What alert channels were told, by outcome: sent, failed; heartbeat is the heartbeat URL.";
     RELOADS = "outboxd_reloads_total", C, Count, ["outcome"],
         "Readings of the configuration while the relay ran: applied, unchanged, or refused.";
     RELOAD_REFUSED = "outboxd_reload_refused", G, Count, [],

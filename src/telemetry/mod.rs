@@ -1,6 +1,7 @@
 //! What the relay tells about itself: metrics, logs, health.
 //! Knows the domain and nothing above it; never decides anything, and works without anybody listening.
 
+mod alert_metrics;
 mod errors;
 mod handler_metrics;
 mod health;
@@ -10,6 +11,7 @@ mod recorder;
 mod relay_metrics;
 mod trace_context;
 
+pub use alert_metrics::{AlertMetrics, ChannelMetrics};
 pub use errors::chain;
 pub use handler_metrics::{Backlog, HandlerMetrics, ReplayOutcome};
 pub use health::{Health, HealthReport};

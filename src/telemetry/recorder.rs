@@ -80,7 +80,7 @@ fn describe_to(recorder: &dyn Recorder) {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::super::{HandlerMetrics, RelayMetrics};
+    use super::super::{AlertMetrics, ChannelMetrics, HandlerMetrics, RelayMetrics};
     use super::*;
 
     /// A recorder that only `act` sees, for tests that run side by side.
@@ -109,6 +109,8 @@ pub(crate) mod tests {
         let text = rendered(|| {
             HandlerMetrics::new("billing", "webhook");
             RelayMetrics::new();
+            AlertMetrics::new();
+            ChannelMetrics::new("log");
         });
         for metric in METRICS {
             assert!(text.contains(&format!("# HELP {} {}\n", metric.name, metric.help)), "{}", metric.name);
@@ -121,6 +123,8 @@ pub(crate) mod tests {
         let text = rendered(|| {
             HandlerMetrics::new("billing", "webhook");
             RelayMetrics::new();
+            AlertMetrics::new();
+            ChannelMetrics::new("log");
         });
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
         types.for_each(|name| assert!(METRICS.iter().any(|metric| metric.name == name), "{name}"));

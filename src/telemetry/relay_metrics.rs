@@ -20,10 +20,12 @@ pub enum DatabaseOperation {
     /// Listening for the bell.
     Listen,
     Retention,
+    /// Looking after the alerts.
+    Alerts,
 }
 
 impl DatabaseOperation {
-    pub const ALL: [Self; 6] = [Self::Connect, Self::Lease, Self::Read, Self::Flush, Self::Listen, Self::Retention];
+    pub const ALL: [Self; 7] = [Self::Connect, Self::Lease, Self::Read, Self::Flush, Self::Listen, Self::Retention, Self::Alerts];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -33,6 +35,7 @@ impl DatabaseOperation {
             Self::Flush => "flush",
             Self::Listen => "listen",
             Self::Retention => "retention",
+            Self::Alerts => "alerts",
         }
     }
 }

@@ -18,6 +18,7 @@ const PAGES: &[&str] = &[
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "docs/alerts.md",
     "docs/guarantees.md",
     "docs/handlers.md",
     "docs/operations.md",

@@ -34,7 +34,6 @@ use self::body::Format;
 use self::classify::Rules;
 use self::connect::Connector;
 use self::egress::{Egress, FilteringResolver};
-use self::excerpt::Redaction;
 use self::pool::Pool;
 use self::settings::Settings;
 use super::{Built, Handler, Kind};
@@ -42,6 +41,11 @@ use crate::domain::{Notification, Verdict};
 use crate::settings::Section;
 
 pub use self::signature::{InvalidSecret, Signer, verify};
+// What every HTTP client of ours needs, whomever it calls.
+pub(crate) use self::excerpt::Redaction;
+pub(crate) use self::retry_after::parse as parse_retry_after;
+pub(crate) use self::tls::{TlsSettings, client_config as tls_config};
+pub(crate) use self::transport::root_text;
 
 pub const KIND: Kind = Kind {
     name: "webhook",

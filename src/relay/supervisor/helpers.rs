@@ -1,4 +1,4 @@
-//! What runs beside the loops: the bell, and retention. Ends with the relay; none of it is needed for an event to be delivered.
+//! What runs beside the loops: the bell, retention, and the alerts. Ends with the relay; none of it is needed for an event to be delivered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Outbox, WakeUp};
-use crate::relay::{Shared, retention, wake_up};
+use crate::relay::alerts::{self, AlertContext};
+use crate::relay::{AlertSetup, Shared, retention, wake_up};
 
 pub(super) struct Helpers {
     stop: CancellationToken,
@@ -16,7 +17,7 @@ pub(super) struct Helpers {
 }
 
 impl Helpers {
-    pub(super) fn start(shared: &Shared, outbox: watch::Receiver<Outbox>) -> Self {
+    pub(super) fn start(shared: &Shared, outbox: watch::Receiver<Outbox>, alerts: AlertSetup) -> Self {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         if shared.options().wake_up == WakeUp::Listen {
@@ -24,6 +25,17 @@ impl Helpers {
             tasks.spawn(wake_up::serve(bell, shared.pool.clone(), stop.clone(), shared.metrics.clone()));
         }
         tasks.spawn(retention::serve(shared.pool.clone(), outbox, stop.clone(), shared.metrics.clone()));
+        if alerts.config.enabled {
+            let context = AlertContext {
+                pool: shared.pool.clone(),
+                instance: shared.instance.id.clone(),
+                relay: shared.options().name.clone(),
+                lease: shared.options().lease,
+                health: Arc::clone(&shared.health),
+                metrics: shared.metrics.clone(),
+            };
+            tasks.spawn(alerts::serve(context, alerts, stop.clone()));
+        }
         Self { stop, tasks }
     }
 

@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 
 use super::reload::{self, Desk, RelayHandle};
 use super::subscription::{self, Assignment, End};
-use super::{Figures, HandlerSetup, HandlerShared, Live, Order, RelayError, Shared, Trust, subscription_name, wake_up};
+use super::{AlertSetup, Figures, HandlerSetup, HandlerShared, Live, Order, RelayError, Shared, Trust, subscription_name, wake_up};
 use crate::config::{self};
 use crate::store::subscriptions::{self};
 use crate::store::{self, Instance, Selection, ServerWatch, StoreError};
@@ -40,6 +40,7 @@ pub struct RelayOptions {
     /// Start on a timeline other than the stored one.
     pub follow_new_timeline: bool,
     pub health: Arc<Health>,
+    pub alerts: AlertSetup,
 }
 
 /// A relay that is ready to run.
@@ -49,6 +50,7 @@ pub struct Relay {
     handlers: Vec<Arc<HandlerShared>>,
     follow_new_timeline: bool,
     desk: Desk,
+    alerts: AlertSetup,
 }
 
 impl Relay {
@@ -70,8 +72,8 @@ impl Relay {
             trust: Trust::new(Instant::now()),
         });
         let (desk, handle) = reload::desk(shared.instance.id.clone(), shared.metrics.clone());
-        let follow_new_timeline = options.follow_new_timeline;
-        Ok((Self { shared, outbox: options.outbox, handlers, follow_new_timeline, desk }, handle))
+        let RelayOptions { outbox, follow_new_timeline, alerts, .. } = options;
+        Ok((Self { shared, outbox, handlers, follow_new_timeline, alerts, desk }, handle))
     }
 
     /// Runs until `stop`, then drains. `Err` only for what no waiting would mend.
@@ -84,7 +86,7 @@ impl Relay {
             "relay started"
         );
         let outbox = watch::Sender::new(self.outbox);
-        let helpers = Helpers::start(&self.shared, outbox.subscribe());
+        let helpers = Helpers::start(&self.shared, outbox.subscribe(), self.alerts);
         let mut supervisor = Supervisor {
             shared: Arc::clone(&self.shared),
             handlers: self.handlers,

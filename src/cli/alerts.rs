@@ -1,0 +1,298 @@
+//! `outboxd alerts`: what a human must know of, and saying that one knows. Works while the relay is down; `test` sends from here.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use super::dead_letters::parse_text;
+use super::print::print;
+use super::status::plain_table;
+use super::{CliError, EXIT_CONFIG, EXIT_FAILED, EXIT_OK, Global, ask, session};
+use crate::app;
+use crate::channels::{self, SendFailure};
+use crate::domain::Timestamp;
+use crate::domain::alerts::{Alert, AlertStatus, Change, Notice, Notices};
+use crate::settings::{describe_duration, parse_duration};
+use crate::store::alerts::{self, ChannelRow};
+use crate::telemetry::logging;
+
+/// List, acknowledge and snooze alerts, and try out a channel
+#[derive(Debug, Args)]
+pub struct AlertsArgs {
+    #[command(subcommand)]
+    command: AlertsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum AlertsCommand {
+    /// List what fires, and how each channel is doing
+    #[command(after_help = "Examples:\n  outboxd alerts list\n  outboxd alerts list --all\n  \
+                            outboxd alerts list --json | jq '.alerts[] | select(.severity == \"critical\")'")]
+    List(ListArgs),
+    /// Say that you know: nothing is repeated until it grows worse or is over
+    #[command(after_help = "Example:\n  outboxd alerts ack dead_letters/billing --reason 'billing is rolling back, ann'")]
+    Ack(AckArgs),
+    /// Be told nothing of an alert for a while
+    #[command(after_help = "Examples:\n  outboxd alerts snooze backlog_age/billing --for 2h\n  \
+                            outboxd alerts snooze backlog_age/billing --for 0s      # tell me again\n\n\
+                            When the time is over, what is true then is told: that it still is, or that it is over.")]
+    Snooze(SnoozeArgs),
+    /// Send a test alert through a channel of the configuration, from here
+    #[command(after_help = "Example:\n  outboxd alerts test slack\n\nThe alert says that it is a test, and is told to be over \
+                            at once. Nothing is stored. Exit code 1: it was not sent, and why.")]
+    Test(TestArgs),
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// Those that are over, too, for 30 days
+    #[arg(long, short)]
+    all: bool,
+}
+
+#[derive(Debug, Args)]
+struct AckArgs {
+    /// The alert, as `alerts list` names it
+    alert: String,
+    /// What you know or do; kept in the audit
+    #[arg(long, value_name = "TEXT", value_parser = parse_text)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct SnoozeArgs {
+    /// The alert, as `alerts list` names it
+    alert: String,
+    /// For how long, such as 30m or 2h; 0s ends a snooze
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
+    time: Duration,
+    /// Why; kept in the audit
+    #[arg(long, value_name = "TEXT", value_parser = parse_text)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct TestArgs {
+    /// The channel, as the configuration names it
+    channel: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum AlertsError {
+    #[error("there is no alert \"{0}\"; `outboxd alerts list --all` shows all")]
+    Unknown(String),
+    #[error("there is no channel \"{name}\" in the configuration{hint}")]
+    UnknownChannel { name: String, hint: String },
+    #[error("could not send through channel {name}")]
+    Send {
+        name: String,
+        #[source]
+        cause: SendFailure,
+    },
+}
+
+pub async fn run(args: AlertsArgs, global: &Global) -> Result<ExitCode, CliError> {
+    match args.command {
+        AlertsCommand::List(args) => list(&args, global).await,
+        AlertsCommand::Ack(args) => acknowledge(&args, global).await,
+        AlertsCommand::Snooze(args) => snooze(&args, global).await,
+        AlertsCommand::Test(args) => test(&args, global).await,
+    }
+}
+
+async fn list(args: &ListArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let session = session::open(global).await?;
+    let (mut found, channels) = (alerts::read(&session.pool).await?, alerts::read_channels(&session.pool).await?);
+    found.retain(|alert| args.all || alert.status.is_active());
+    print(&match global.json {
+        true => format!("{:#}\n", json!({ "alerts": found.iter().map(as_json).collect::<Vec<_>>(), "channels": channels })),
+        false => describe(&found, &channels),
+    })?;
+    Ok(ExitCode::from(EXIT_OK))
+}
+
+async fn acknowledge(args: &AckArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let session = session::open(global).await?;
+    let changed = alerts::acknowledge(&session.pool, &args.alert, &ask::actor(), args.reason.as_deref()).await?;
+    let alert = find(&session.pool, &args.alert).await?;
+    let text = match (&alert, changed) {
+        (_, true) => format!("{} is acknowledged: nothing is repeated until it grows worse or is over", args.alert),
+        (Alert { status: AlertStatus::Acknowledged, acknowledged_by, .. }, false) => {
+            let by = acknowledged_by.as_deref().map(|by| format!(" by {by}")).unwrap_or_default();
+            format!("{} was acknowledged already{by}", args.alert)
+        }
+        (alert, false) => format!("{} does not fire, it is {}", args.alert, alert.status),
+    };
+    tell(global, changed, &alert, &text)
+}
+
+async fn snooze(args: &SnoozeArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let session = session::open(global).await?;
+    let changed = alerts::snooze(&session.pool, &args.alert, args.time, &ask::actor(), args.reason.as_deref()).await?;
+    let alert = find(&session.pool, &args.alert).await?;
+    let text = match (changed, alert.snoozed_until) {
+        (true, Some(until)) => format!("{} is silent until {}", args.alert, describe_moment(until)),
+        (true, None) => format!("{} is told again", args.alert),
+        (false, _) => format!("{} is over, there is nothing to snooze", args.alert),
+    };
+    tell(global, changed, &alert, &text)
+}
+
+async fn find(pool: &PgPool, key: &str) -> Result<Alert, CliError> {
+    let found = alerts::read(pool).await?.into_iter().find(|alert| alert.key() == key);
+    found.ok_or_else(|| CliError::new(EXIT_CONFIG, AlertsError::Unknown(key.to_owned())))
+}
+
+fn tell(global: &Global, changed: bool, alert: &Alert, text: &str) -> Result<ExitCode, CliError> {
+    eprintln!("{text}");
+    if global.json {
+        print(&format!("{:#}\n", json!({ "changed": changed, "alert": as_json(alert) })))?;
+    }
+    Ok(ExitCode::from(if changed || alert.status == AlertStatus::Acknowledged { EXIT_OK } else { EXIT_FAILED }))
+}
+
+/// Tells a channel of an example, and at once that it is over.
+async fn test(args: &TestArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let loaded = app::load(&global.config).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
+    // What the channel `log` says has to appear somewhere.
+    logging::install(loaded.config.log.format, &loaded.config.log.filter).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
+    let Some((config, channel)) = loaded.channels.iter().find(|(config, _)| config.name == args.channel) else {
+        let names: Vec<&str> = loaded.channels.iter().map(|(config, _)| config.name.as_str()).collect();
+        let hint = if names.is_empty() { "; it has none".to_owned() } else { format!("; it has {}", names.join(", ")) };
+        return Err(CliError::new(EXIT_CONFIG, AlertsError::UnknownChannel { name: args.channel.clone(), hint }));
+    };
+    let mut thread = None;
+    for change in [Change::Fired, Change::Resolved] {
+        let notices = example(&loaded.config, change, thread.take());
+        let sent = tokio::time::timeout(config.timeout, channel.send(&notices)).await;
+        let late = |_| Err(SendFailure::transient(format!("no answer within {}", describe_duration(config.timeout))));
+        if let Err(cause) = sent.unwrap_or_else(late) {
+            return Err(CliError::failed(AlertsError::Send { name: config.name.clone(), cause }));
+        }
+        thread = Some(notices.id);
+    }
+    eprintln!("sent a test alert through {}, and that it is over", config.name);
+    if global.json {
+        print(&format!("{:#}\n", json!({ "channel": config.name, "kind": config.kind, "sent": true })))?;
+    }
+    Ok(ExitCode::from(EXIT_OK))
+}
+
+fn example(config: &crate::config::Config, change: Change, thread: Option<String>) -> Notices {
+    let now = now();
+    let alert = Alert { subject: "this-is-a-test".to_owned(), sample: None, ..Alert::example(now) };
+    let status = if change == Change::Resolved { AlertStatus::Resolved } else { AlertStatus::Firing };
+    Notices {
+        id: uuid::Uuid::new_v4().simple().to_string(),
+        relay: config.relay.name.clone(),
+        external_url: config.alerts.external_url.clone(),
+        at: now,
+        notices: vec![Notice { change, alert: Alert { status, ..alert }, thread }],
+    }
+}
+
+fn as_json(alert: &Alert) -> Value {
+    let mut value = serde_json::to_value(alert).expect("an alert has a JSON form");
+    value["key"] = json!(alert.key());
+    value["summary"] = json!(channels::summary(alert));
+    value["command"] = json!(alert.command());
+    value
+}
+
+fn describe(found: &[Alert], channels: &[ChannelRow]) -> String {
+    let mut text = match found {
+        [] => "nothing fires\n".to_owned(),
+        found => describe_alerts(found),
+    };
+    if !channels.is_empty() {
+        text.push('\n');
+        text.push_str(&describe_channels(channels));
+    }
+    text
+}
+
+/// One line each, and below it what to run.
+fn describe_alerts(found: &[Alert]) -> String {
+    let mut table = plain_table();
+    table.set_header(["ALERT", "SEVERITY", "STATE", "SINCE", "WHAT"]);
+    for alert in found {
+        table.add_row([
+            alert.key(),
+            alert.severity.to_string(),
+            describe_status(alert),
+            describe_moment(alert.started_at),
+            channels::summary(alert),
+        ]);
+    }
+    let mut commands: Vec<String> =
+        found.iter().filter(|a| a.status.is_active()).map(|alert| format!("  -> {}\n", alert.command())).collect();
+    commands.dedup();
+    format!("{}\n{}", table.trim_fmt(), commands.concat())
+}
+
+fn describe_status(alert: &Alert) -> String {
+    let mut text = alert.status.to_string();
+    if let Some(who) = &alert.acknowledged_by {
+        text.push_str(&format!(" by {who}"));
+    }
+    // By our own clock: a few seconds more or less of a snooze matter to nobody.
+    let now = now();
+    if let Some(until) = alert.snoozed_until.filter(|_| alert.status != AlertStatus::Resolved && alert.is_snoozed(now)) {
+        text.push_str(&format!(", silent until {}", describe_moment(until)));
+    }
+    text
+}
+
+fn describe_channels(channels: &[ChannelRow]) -> String {
+    let mut table = plain_table();
+    table.set_header(["CHANNEL", "KIND", "LAST SENT", "FAILURES", "LAST ERROR"]);
+    let moment = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), describe_moment);
+    for channel in channels {
+        let error = channel.last_error.clone().filter(|_| channel.failures > 0);
+        table.add_row([
+            channel.name.clone(),
+            channel.kind.clone(),
+            moment(channel.last_sent_at),
+            channel.failures.to_string(),
+            error.unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_micros(jiff::Timestamp::now().as_microsecond())
+}
+
+fn describe_moment(moment: Timestamp) -> String {
+    let text = moment.to_string();
+    text.split_once('.').map_or_else(|| text.clone(), |(seconds, _)| format!("{seconds}Z"))
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "expected a time such as 30m or 2h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fires_is_shown_with_what_to_run() {
+        let alert = Alert {
+            acknowledged_by: Some("ann".to_owned()),
+            status: AlertStatus::Acknowledged,
+            ..Alert::example(Timestamp::from_micros(1_700_000_000_000_000))
+        };
+        let shown = describe(&[alert], &[]);
+        assert!(
+            shown.contains("dead_letters/billing  critical  acknowledged by ann  2023-11-14T22:13:20Z  3 dead letters"),
+            "{shown}"
+        );
+        assert!(shown.ends_with("  -> outboxd dead-letters list --handler billing\n"), "{shown}");
+        assert_eq!(describe(&[], &[]), "nothing fires\n");
+    }
+}

@@ -1,0 +1,131 @@
+//! One look: what the store counted and this process knows, as observations for the rules.
+//! Decides nothing, and asks for an example only where something is wrong.
+
+use std::time::{Duration, Instant};
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::domain::alerts::{Measure, Observation, SAMPLE_ERROR_CHARS, Sample};
+use crate::domain::{Reason, Timestamp};
+use crate::store::alerts::{self, ChannelRow};
+use crate::store::status::{HandlerStats, LastFailure, read_stats};
+use crate::store::{self, StoreError};
+use crate::telemetry::Health;
+
+/// Bytes of a payload that may leave.
+const MOST_PAYLOAD: usize = 2 * 1024;
+
+/// What to look for beyond the numbers.
+pub(super) struct Wishes {
+    pub include_payload: bool,
+    /// A backlog of this age is worth an example.
+    pub old: Duration,
+}
+
+/// Everything about the handlers. `now` is the time of the database.
+pub(super) async fn look_at_handlers(
+    pool: &PgPool,
+    health: &Health,
+    wishes: &Wishes,
+    now: Timestamp,
+) -> Result<Vec<Observation>, StoreError> {
+    let stats = read_stats(pool).await?;
+    let silent = health.silent_subscriptions(Instant::now());
+    let mut seen = Vec::new();
+    for handler in &stats.handlers {
+        let dead = match handler.dead {
+            0 => None,
+            _ => read_dead_letter(pool, &handler.handler, wishes).await?,
+        };
+        let is_old = handler.oldest_unfinished.is_some_and(|age| age >= wishes.old);
+        let failed = match &handler.last_failure {
+            Some(failure) if is_old || handler.circuit.is_some() => read_failure(pool, failure, wishes).await?,
+            _ => None,
+        };
+        let of_it = |name: &str| name == handler.handler || name.rsplit_once('/').is_some_and(|(name, _)| name == handler.handler);
+        let silence = silent.iter().filter(|(name, _)| of_it(name)).map(|(_, silence)| *silence).max();
+        seen.push(Observation::new(&handler.handler, Measure::DeadLetters, handler.dead).sample(dead));
+        seen.extend(look_at(handler, silence, failed, now));
+    }
+    Ok(seen)
+}
+
+/// What one handler's numbers say, its dead letters aside. `silence`: how long its loop in this process has not read.
+fn look_at(handler: &HandlerStats, silence: Option<Duration>, failed: Option<Sample>, now: Timestamp) -> [Observation; 4] {
+    let name = handler.handler.as_str();
+    let unfinished = handler.pending + handler.retrying + handler.waiting;
+    let observe = |measure, detail: Option<String>| Observation::new(name, measure, unfinished).detail(detail);
+    // Held by a person: that it grows old, and that nobody reads, is what they wanted.
+    let is_held = handler.paused.is_some();
+    let age = handler.oldest_unfinished.filter(|_| !is_held);
+    let unowned = handler.unowned.filter(|_| !is_held);
+    let circuit = handler.circuit.as_ref();
+    let open = circuit.map(|circuit| circuit.since.map_or(Duration::ZERO, |since| now.since(since)));
+    let is_fault = circuit.and_then(|circuit| circuit.reason.as_deref()).is_some_and(is_fault);
+    let paused = handler.paused.as_ref();
+    let why = paused.map(|paused| {
+        let by = paused.by.as_deref().map(|by| format!("by {by}"));
+        [by, paused.reason.clone()].into_iter().flatten().collect::<Vec<_>>().join(": ")
+    });
+    let stalled = silence.filter(|_| !is_held && unowned.is_none()).map(|_| "its owner has stopped reading".to_owned());
+    [
+        observe(Measure::BacklogAge(age), None).sample(failed.clone()),
+        observe(Measure::CircuitOpen { open, is_fault }, circuit.and_then(|circuit| circuit.reason.clone())).sample(failed),
+        observe(Measure::Paused(paused.map(|paused| now.since(paused.since))), why.filter(|why| !why.is_empty())),
+        observe(Measure::NotPolling(unowned.max(silence.filter(|_| !is_held))), stalled),
+    ]
+}
+
+fn is_fault(reason: &str) -> bool {
+    Reason::ALL.iter().any(|known| known.as_str() == reason && known.is_fault())
+}
+
+/// The channels, each as a subject of its own.
+pub(super) fn look_at_channels(channels: &[ChannelRow]) -> impl Iterator<Item = Observation> {
+    channels.iter().map(|channel| {
+        let count = u64::from(channel.failures);
+        Observation::new(&channel.name, Measure::ChannelFailed, count).detail(channel.last_error.clone().filter(|_| count > 0))
+    })
+}
+
+/// The database, as this process has it. `failing`: for how long our own looks have failed, and why.
+pub(super) fn look_at_database(health: &Health, failing: Option<(Duration, String)>) -> Observation {
+    let trouble = [health.database_trouble(Instant::now()), failing].into_iter().flatten().max_by_key(|(lasted, _)| *lasted);
+    let (lasted, why) = trouble.unzip();
+    Observation::new("", Measure::Database(lasted), 0).detail(why)
+}
+
+async fn read_dead_letter(pool: &PgPool, handler: &str, wishes: &Wishes) -> Result<Option<Sample>, StoreError> {
+    let Some(letter) = alerts::read_newest_dead_letter(pool, handler).await? else { return Ok(None) };
+    let error = describe(letter.reason.as_deref(), letter.status, letter.detail.as_deref());
+    let payload = if wishes.include_payload { read_payload(pool, letter.event).await?.map(|(_, payload)| payload) } else { None };
+    Ok(Some(Sample { event: letter.event, event_type: letter.event_type, error, payload }))
+}
+
+async fn read_failure(pool: &PgPool, failure: &LastFailure, wishes: &Wishes) -> Result<Option<Sample>, StoreError> {
+    let Some((event_type, payload)) = read_payload(pool, failure.event).await? else { return Ok(None) };
+    let error = describe(Some(&failure.reason), failure.status, failure.detail.as_deref());
+    Ok(Some(Sample { event: failure.event, event_type, error, payload: wishes.include_payload.then_some(payload) }))
+}
+
+/// Type and payload of an event.
+async fn read_payload(pool: &PgPool, event: Uuid) -> Result<Option<(String, String)>, StoreError> {
+    let event = store::read_event(pool, event).await?;
+    Ok(event.map(|event| (event.event_type, cut(event.payload.get(), MOST_PAYLOAD))))
+}
+
+fn describe(reason: Option<&str>, status: Option<i32>, detail: Option<&str>) -> Option<String> {
+    let status = status.map(|status| format!(" ({status})")).unwrap_or_default();
+    let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
+    let text: String = format!("{}{status}{detail}", reason?).chars().take(SAMPLE_ERROR_CHARS).collect();
+    Some(text)
+}
+
+fn cut(text: &str, bytes: usize) -> String {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
