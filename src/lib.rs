@@ -16,6 +16,8 @@ pub mod handlers;
 #[cfg(feature = "daemon")]
 pub mod launcher;
 #[cfg(feature = "daemon")]
+pub mod rebase;
+#[cfg(feature = "daemon")]
 pub mod relay;
 #[cfg(feature = "daemon")]
 pub mod settings;

@@ -15,9 +15,11 @@ mod health;
 mod json;
 mod migrate;
 mod print;
+mod rebase;
 mod run;
 mod session;
 mod status;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -77,10 +79,14 @@ pub enum Command {
     Health(health::Args),
     /// Create the outbox in the database, or bring it up to date
     Migrate(migrate::MigrateArgs),
+    /// After a restore, a copy or an upgrade: find what is pending, and let the positions belong to this server
+    Rebase(rebase::RebaseArgs),
     /// Run the relay in the foreground
     Run(run::RunArgs),
     /// Show how every handler is doing; the exit code says whether all is well
     Status(status::StatusArgs),
+    /// Count what is pending by two witnesses, and say whether they agree
+    Verify(verify::VerifyArgs),
 }
 
 /// Runs what was asked for; the value is the exit code of the process.
@@ -97,8 +103,10 @@ pub async fn execute(cli: Cli) -> ExitCode {
         Command::Handlers(args) => handlers::run(args, &global).await,
         Command::Health(args) => health::run(args, &global).await,
         Command::Migrate(args) => migrate::run(args, &global).await,
+        Command::Rebase(args) => rebase::run(args, &global).await,
         Command::Run(args) => run::run(args, &global).await,
         Command::Status(args) => status::run(args, &global).await,
+        Command::Verify(args) => verify::run(args, &global).await,
     };
     result.unwrap_or_else(CliError::report)
 }

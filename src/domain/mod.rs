@@ -11,7 +11,11 @@ mod event;
 #[cfg(feature = "daemon")]
 mod filter;
 #[cfg(feature = "daemon")]
+mod incarnation;
+#[cfg(feature = "daemon")]
 mod lanes;
+#[cfg(feature = "daemon")]
+mod level;
 #[cfg(feature = "daemon")]
 mod notification;
 #[cfg(feature = "daemon")]
@@ -33,7 +37,9 @@ pub use {
     circuit::{Circuit, CircuitPolicy, CircuitState},
     delivery::DeliveryState,
     filter::EventFilter,
+    incarnation::{Incarnation, Numbering, ServerIdentity, Standing},
     lanes::{LaneKey, Lanes, Origin, Queued},
+    level::Level,
     notification::Notification,
     outcome::{Outcome, Reason, Verdict},
     policy::{Next, OnDeadLetter, Ordering, Record, RetryPolicy, decide},

@@ -7,7 +7,8 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 
-use super::{Incarnation, StoreError};
+use super::StoreError;
+use crate::domain::Incarnation;
 
 /// Notices that the server behind the address is another one than before: after a failover, positions in memory mean nothing.
 /// Every new connection reports here before it is used.
@@ -28,7 +29,7 @@ impl ServerWatch {
         let Some(timeline) = row.try_get::<Option<String>, _>(1)? else {
             return Err(sqlx::Error::Configuration("the server is a standby; outboxd needs the primary".into()));
         };
-        let met = Incarnation { system_identifier: row.try_get(0)?, timeline };
+        let met = Incarnation { system_identifier: row.try_get(0)?, timeline, database: row.try_get(2)? };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.as_ref().is_some_and(|last| *last != met) {
             self.generation.fetch_add(1, Ordering::AcqRel);

@@ -13,6 +13,7 @@ mod history;
 mod instances;
 mod ledger;
 mod migrate;
+pub mod rebase;
 mod retention;
 mod server;
 pub mod status;
@@ -33,7 +34,7 @@ pub use handlers::{
     Forgotten, HandlerRow, HandlerState, forget_handler, list_handler_names, pause_handler, read_handlers, resume_handler,
 };
 pub use history::{AttemptRow, EventDelivery, EventRow, read_attempts, read_event, read_event_deliveries};
-pub use instances::{Incarnation, Instance, ServerIdentity, beat, leave, read_identity, store_incarnation};
+pub use instances::{Instance, beat, leave, read_identity, store_incarnation};
 pub use ledger::{
     Entries, Fence, Fenced, Reached, RecordedAttempt, RecordedOutcome, begin, commit, count_attempt, record, record_within,
 };

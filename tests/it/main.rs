@@ -14,6 +14,7 @@ mod migrate;
 mod migrations;
 mod outbox_table;
 mod plans;
+mod rebase;
 mod recovery;
 mod registration;
 mod soak;

@@ -12,6 +12,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("handlers", 2),
     ("config", 2),
     ("relay", 3),
+    ("rebase", 3),
     ("status", 3),
     ("uow", 3),
     ("api", 4),
