@@ -2,7 +2,7 @@
 # Installs what the build and the tests need beside a Rust toolchain, and says nothing when nothing is missing.
 # Needed: a C compiler (the `ring` crate) and the Postgres server programs. Never starts a system service, never makes a
 # database cluster outside a test's own directory. Wanted, but done without: psql and a Python driver, for the tests in
-# which programs that know nothing of outboxd insert the events.
+# which programs that know nothing of outboxd insert the events, and PgBouncer, for the one behind a pooler.
 set -eu
 
 say() { printf '%s\n' "install-tools: $*" >&2; }
@@ -28,6 +28,8 @@ has_postgres() {
 has_python_driver() { python3 -c 'import psycopg2' 2>/dev/null || /usr/bin/python3 -c 'import psycopg2' 2>/dev/null; }
 
 has_foreign_producers() { have psql && has_python_driver; }
+
+has_pooler() { have pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
 
 # --- how to install -----------------------------------------------------------------------------------------------
 
@@ -85,6 +87,22 @@ install_foreign_producers() {
     fi
 }
 
+# Its package on Debian starts a service; nobody here wants one.
+install_pooler() {
+    if have apt-get; then
+        policy=/usr/sbin/policy-rc.d
+        if [ -e "$policy" ]; then apt_install pgbouncer; return; fi
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null || return 1
+        as_root chmod 755 "$policy"
+        status=0
+        apt_install pgbouncer || status=$?
+        as_root rm -f "$policy"
+        return "$status"
+    elif have dnf; then as_root dnf install -y -q pgbouncer
+    else return 1
+    fi
+}
+
 # --- the steps ----------------------------------------------------------------------------------------------------
 
 if ! have cargo; then
@@ -115,4 +133,10 @@ tried=target/.foreign-producers
 if ! has_foreign_producers && [ ! -e "$tried" ]; then
     mkdir -p target && : >"$tried"
     install_foreign_producers || say "going on without psql and psycopg2: the tests that need them say so"
+fi
+
+tried=target/.pooler
+if ! has_pooler && [ ! -e "$tried" ]; then
+    mkdir -p target && : >"$tried"
+    install_pooler || say "going on without PgBouncer: the test that needs it says so"
 fi

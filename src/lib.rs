@@ -12,6 +12,8 @@ pub mod cli;
 #[cfg(feature = "daemon")]
 pub mod config;
 #[cfg(feature = "daemon")]
+pub mod doctor;
+#[cfg(feature = "daemon")]
 pub mod handlers;
 #[cfg(feature = "daemon")]
 pub mod launcher;

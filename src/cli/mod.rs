@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod dead_letters;
 mod demo;
+mod doctor;
 mod events;
 mod exit;
 mod handlers;
@@ -71,6 +72,8 @@ pub enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Watch it work: an application, the relay and a receiver that sometimes fails, on a throw-away Postgres
     Demo(demo::DemoArgs),
+    /// Find what is wrong with server, outbox and configuration, and what to paste to mend it
+    Doctor(doctor::DoctorArgs),
     /// Show an event and what became of it, or list the newest ones
     Events(events::EventsArgs),
     /// List, pause, resume and forget handlers
@@ -99,6 +102,7 @@ pub async fn execute(cli: Cli) -> ExitCode {
         Command::Config(args) => config::run(args, &global).await,
         Command::DeadLetters(args) => dead_letters::run(args, &global).await,
         Command::Demo(args) => demo::run(args, &global).await,
+        Command::Doctor(args) => doctor::run(args, &global).await,
         Command::Events(args) => events::run(args, &global).await,
         Command::Handlers(args) => handlers::run(args, &global).await,
         Command::Health(args) => health::run(args, &global).await,

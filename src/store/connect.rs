@@ -59,7 +59,7 @@ impl Options<'_> {
         let options: PgConnectOptions = self.url.parse().map_err(StoreError::Address)?;
         // A statement that takes long is told by what waits for it; its text in the log would help nobody.
         Ok(options.disable_statement_logging().application_name(self.application_name).options([
-            ("search_path", format!("{},pg_catalog,public", self.schema)),
+            ("search_path", search_path(self.schema)),
             ("statement_timeout", self.statement_timeout.as_millis().to_string()),
             ("lock_timeout", self.lock_timeout.as_millis().to_string()),
             ("idle_in_transaction_session_timeout", "60000".to_owned()),
@@ -73,6 +73,11 @@ impl Options<'_> {
             ("tcp_keepalives_count", "3".to_owned()),
         ]))
     }
+}
+
+/// Where unqualified names are looked for: ours first.
+pub(super) fn search_path(schema: &str) -> String {
+    format!("{schema},pg_catalog,public")
 }
 
 /// Opens a pool and proves that the server answers.

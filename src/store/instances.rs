@@ -51,7 +51,7 @@ pub async fn read_identity(executor: impl PgExecutor<'_>) -> Result<ServerIdenti
     identity(&row).map_err(StoreError::query("understand who the server is"))
 }
 
-fn identity(row: &PgRow) -> Result<ServerIdentity, sqlx::Error> {
+pub(super) fn identity(row: &PgRow) -> Result<ServerIdentity, sqlx::Error> {
     let found = match row.try_get::<Option<String>, _>("timeline")? {
         Some(timeline) => {
             Some(Incarnation { system_identifier: row.try_get("system_identifier")?, timeline, database: row.try_get("database")? })

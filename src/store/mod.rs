@@ -7,6 +7,7 @@ mod connect;
 mod dead_letters;
 mod deliveries;
 pub mod events;
+pub mod facts;
 mod functions;
 mod handlers;
 mod history;

@@ -6,6 +6,7 @@ mod bad_days;
 mod dead_letters;
 mod demo;
 mod docs;
+mod doctor;
 mod embedded;
 mod failures;
 mod foreign_producers;

@@ -16,6 +16,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("status", 3),
     ("uow", 3),
     ("api", 4),
+    ("doctor", 4),
     ("app", 5),
     ("cli", 5),
 ];
