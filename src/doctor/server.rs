@@ -128,6 +128,15 @@ fn judge_way(facts: &Facts, standards: &Standards<'_>, findings: &mut Vec<Findin
                 .config("[database]\nurl = \"postgres://<the server itself, not the pooler>:5432/<database>\""),
         );
     }
+    if facts.keeps_statements == Some(false) {
+        let why = "a relay prepares each statement once and runs it many times: through this pooler it fails again and again with \
+                   prepared statements that do not exist or exist already";
+        findings.push(
+            Finding::critical("prepared_statements", "the pooler loses prepared statements between two transactions", why)
+                .config("[database]\nurl = \"postgres://<the server itself, not the pooler>:5432/<database>\"")
+                .config("; pgbouncer.ini, from version 1.21 on\n[pgbouncer]\nmax_prepared_statements = 200"),
+        );
+    }
     judge_search_path(facts, findings);
 }
 

@@ -464,3 +464,56 @@ async fn a_schema_that_was_renamed_gets_its_bell_anew() {
     let rung = tokio::time::timeout(crate::support::DEADLINE, listener.recv()).await.expect("it rings").expect("a connection");
     assert_eq!(rung.channel(), "outboxd_events_of_shop");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn applications_that_write_all_the_while_lose_nothing_in_a_rebase() {
+    const WRITERS: i64 = 6;
+    let (old, new) = tokio::join!(Place::with_outbox(), Place::start());
+    old.burn(20_000).await;
+    let (all, few) = used(&old).await;
+    restore(&old, &new).await;
+
+    // Transactions that have a number long before they write, savepoints, rollbacks: all that can be in flight around the lock.
+    let stop = tokio_util::sync::CancellationToken::new();
+    let writers: Vec<_> = (1..=WRITERS)
+        .map(|writer| {
+            let (url, stop) = (new.url.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut connection = PgConnection::connect(&url).await.expect("a connection");
+                let mut committed = BTreeSet::new();
+                for number in (writer * 1_000_000).. {
+                    if stop.is_cancelled() {
+                        break;
+                    }
+                    let end = if number % 7 == 0 { "rollback" } else { "commit" };
+                    let early = if number % 2 == 0 { "select pg_current_xact_id(), pg_sleep(0.01); savepoint s;" } else { "" };
+                    let sql = format!("begin; {early} {}; {end}", insert(number));
+                    connection.execute(AssertSqlSafe(sql)).await.expect("an application writes as ever");
+                    if end == "commit" {
+                        committed.insert(number);
+                    }
+                }
+                committed
+            })
+        })
+        .collect();
+    eventually("they write", || async { (new.number("select count(*) from events").await > 200).then_some(()) }).await;
+    let (_, done) = new.json(&["rebase", "--yes"]).await;
+    assert_eq!(done["is_done"], json!(true), "{done:#}");
+    let after = (Recorder::new(), Recorder::new());
+    let relay = new.relay(&after.0, &after.1);
+    after.1.wait_for(1_000).await;
+    stop.cancel();
+    let mut expected = numbers(23..=40);
+    for writer in writers {
+        expected.extend(writer.await.expect("a writer does not panic"));
+    }
+    after.1.wait_for(expected.len()).await;
+    after.0.wait_for(expected.len() + 1).await;
+    relay.stop().await.expect("the relay stops");
+
+    assert_eq!((delivered(&after.1), after.1.calls().len()), (expected.clone(), expected.len()));
+    let retried = numbers([22]);
+    assert_eq!((delivered(&after.0), after.0.calls().len()), (expected.union(&retried).copied().collect(), expected.len() + 1));
+    assert_eq!((delivered(&all).len(), delivered(&few).len()), (20, 22));
+}

@@ -39,6 +39,8 @@ pub struct Facts {
     pub is_listen_heard: Option<bool>,
     /// The server process changes between two transactions of one connection.
     pub is_pooled: Option<bool>,
+    /// A statement that was prepared works in the next transaction, too.
+    pub keeps_statements: Option<bool>,
     pub unread: Vec<Unread>,
 }
 

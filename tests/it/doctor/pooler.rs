@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use super::{findings, fix, found, gone, json, paste};
+use super::{findings, fix, found, json, paste};
 use crate::support::{Binary, eventually, own_server};
 
 /// The pooler. Killed when it is dropped.
@@ -35,10 +35,15 @@ async fn start(server: &Postgres) -> Option<Pooler> {
     let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
     let address: url::Url = server.url("postgres").parse().expect("an address");
     let file = directory.path().join("pgbouncer.ini");
+    // From 1.21 on it can follow prepared statements, and from 1.22 on it does unless told otherwise.
+    let version = Command::new(program).arg("--version").output().await.expect("it was just found").stdout;
+    let version = String::from_utf8_lossy(&version).into_owned();
+    let minor = version.split("PgBouncer 1.").nth(1).and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+    let forgetting = if minor.is_some_and(|minor| minor >= 21) { "max_prepared_statements = 0\n" } else { "" };
     let text = format!(
         "[databases]\npostgres = host=127.0.0.1 port={} user=postgres password={}\n\
          [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\npool_mode = transaction\n\
-         ignore_startup_parameters = extra_float_digits,options\nunix_socket_dir =\n",
+         ignore_startup_parameters = extra_float_digits,options\nunix_socket_dir =\n{forgetting}",
         server.port(),
         address.password().expect("the launcher sets one"),
     );
@@ -90,8 +95,14 @@ async fn a_pooler_that_swallows_listen_is_found_and_polling_is_the_way_out() {
     assert_eq!(place, "config");
     let polling = json(&config(lines).run(&["doctor", "--json"]).await);
     assert!(findings(&polling, "wake_up", "swallowed").is_empty(), "{polling:#}");
+    // This version of PgBouncer, or this configuration of a newer one, does not follow prepared statements; the server itself does.
+    assert_eq!(findings(&polling, "prepared_statements", "").len(), 1, "{polling:#}");
+    let direct_config = Binary::with_config(&format!("[database]\nurl = \"{direct}\"\n[http]\nlisten = \"\"\n"));
+    let mended = json(&direct_config.run(&["doctor", "--json"]).await);
+    for check in ["prepared_statements", "wake_up", "search_path"] {
+        assert!(findings(&mended, check, "").is_empty(), "{mended:#}");
+    }
     // Everything else is looked at all the same.
     let left_out = report["left_out"].as_array().expect("a list");
     assert!(left_out.is_empty(), "{report:#}");
-    gone(&direct, "wake_up", "").await;
 }
