@@ -108,7 +108,7 @@ fn describe(plan: &RebasePlan, refusal: Option<&RebaseError>) -> String {
         text.push_str(&format!("\nsequence {} stands at {} although {} is taken; it is raised\n", low.name, low.last, low.needed));
     }
     if !plan.is_bell_right {
-        text.push_str("\nthe bell belongs to another name of the schema; it is made anew\n");
+        text.push_str("\nthe bell does not belong to this schema, or is switched off; it is made anew\n");
     }
     format!("{text}\n{}\n", rebase::LIMITS)
 }

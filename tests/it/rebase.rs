@@ -185,7 +185,7 @@ async fn used(place: &Place) -> (Recorder, Recorder) {
     .await;
     // So that the position has passed the others, and the straggler is all that it lists.
     eventually("the positions have passed", || async {
-        (place.number("select count(*) from subscriptions where pg_snapshot_xmax(snapshot) > (select max(tx) from events)").await
+        (place.number("select count(*) from subscriptions where pg_snapshot_xmax(snapshot)::text::bigint > (select max(tx::text::bigint) from events)").await
             == 2)
             .then_some(())
     })
@@ -440,6 +440,11 @@ async fn a_rebase_is_refused_while_a_relay_is_connected_and_without_a_word() {
     let refused = place.outboxd(&["rebase", "--yes"]).await;
     assert!(refused.code == Some(1) && refused.stderr.contains("a relay is connected"), "{refused:?}");
     relay.stop().await.expect("the relay stops");
+    let mut writer = PgConnection::connect(&place.url).await.expect("a connection");
+    writer.execute(AssertSqlSafe(format!("begin; {}", insert(41)))).await.expect("an open transaction");
+    let waited = place.outboxd(&["rebase", "--yes"]).await;
+    assert!(waited.code == Some(75) && waited.stderr.contains("could not lock the events"), "{waited:?}");
+    writer.execute("rollback").await.expect("it gives up");
     let unasked = place.outboxd(&["rebase"]).await;
     assert!(unasked.code == Some(64) && unasked.stderr.contains("--yes"), "{unasked:?}");
     assert_eq!(place.number("select system_identifier from incarnation").await, 42);
@@ -454,7 +459,7 @@ async fn a_schema_that_was_renamed_gets_its_bell_anew() {
     let url = format!("{}?options=-csearch_path%3Devents_of_shop", new.url);
     let done = Binary::with_config("").run(&["rebase", "--yes", "--schema", "events_of_shop", "--database-url", &new.url]).await;
     assert_eq!(done.code, Some(0), "{done:?}");
-    assert!(done.stderr.contains("the bell belongs to another name"), "{done:?}");
+    assert!(done.stderr.contains("the bell does not belong to this schema"), "{done:?}");
 
     let mut listener = sqlx::postgres::PgListener::connect(&url).await.expect("a connection");
     listener.listen("outboxd_events_of_shop").await.expect("it listens");
