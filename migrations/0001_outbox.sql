@@ -243,11 +243,17 @@ create table instances (
     reload          jsonb
 );
 
--- The cluster and timeline that the stored snapshots belong to; one row, written by the first relay.
+-- The server that the stored snapshots belong to; one row, written by the first relay. `relation`, `tx` and `migrated_by` prove that
+-- the row was written here: a copy by dump or logical replication has another table number, another xmin, and so has the row in
+-- `migrations`. A copy of the files, a promoted standby and pg_upgrade keep all three. So never rewrite this table.
 create table incarnation (
     only_row          boolean primary key default true check (only_row),
     system_identifier bigint  not null,
     timeline          text    not null,
+    database          oid     not null,
+    relation          oid     not null,
+    tx                xid8    not null,
+    migrated_by       xid,
     confirmed_at      timestamptz not null default clock_timestamp()
 );
 

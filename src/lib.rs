@@ -14,9 +14,13 @@ pub mod cli;
 #[cfg(feature = "daemon")]
 pub mod config;
 #[cfg(feature = "daemon")]
+pub mod doctor;
+#[cfg(feature = "daemon")]
 pub mod handlers;
 #[cfg(feature = "daemon")]
 pub mod launcher;
+#[cfg(feature = "daemon")]
+pub mod rebase;
 #[cfg(feature = "daemon")]
 pub mod relay;
 #[cfg(feature = "daemon")]

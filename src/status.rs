@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use crate::domain::Level;
 use crate::store::ReloadOutcome;
 use crate::store::status::{HandlerStats, RelayStats, Stats};
 
@@ -17,15 +18,6 @@ const SILENCE_BOUND: Duration = Duration::from_secs(60);
 
 /// Older unfinished events mean that a handler falls behind.
 const LAG_BOUND: Duration = Duration::from_secs(300);
-
-/// How bad it is; the worst complaint decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    Ok,
-    Warning,
-    Critical,
-}
 
 /// The judgement and what it rests on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -172,16 +164,6 @@ fn is_lagging(handler: &HandlerStats) -> bool {
 
 fn whole_seconds(duration: Duration) -> String {
     crate::settings::describe_duration(Duration::from_secs(duration.as_secs()))
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        })
-    }
 }
 
 impl fmt::Display for HandlerState {

@@ -9,6 +9,7 @@ mod completions;
 mod config;
 mod dead_letters;
 mod demo;
+mod doctor;
 mod events;
 mod exit;
 mod handlers;
@@ -16,10 +17,12 @@ mod health;
 mod json;
 mod migrate;
 mod print;
+mod rebase;
 mod reload;
 mod run;
 mod session;
 mod status;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -73,6 +76,8 @@ pub enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Watch it work: an application, the relay and a receiver that sometimes fails, on a throw-away Postgres
     Demo(demo::DemoArgs),
+    /// Find what is wrong with server, outbox and configuration, and what to paste to mend it
+    Doctor(doctor::DoctorArgs),
     /// Show an event and what became of it, or list the newest ones
     Events(events::EventsArgs),
     /// List, pause, resume, move, test and forget handlers
@@ -81,12 +86,16 @@ pub enum Command {
     Health(health::Args),
     /// Create the outbox in the database, or bring it up to date
     Migrate(migrate::MigrateArgs),
+    /// After a restore, a copy or an upgrade: find what is pending, and let the positions belong to this server
+    Rebase(rebase::RebaseArgs),
     /// Have the relays that run read their configuration again
     Reload(reload::ReloadArgs),
     /// Run the relay in the foreground
     Run(run::RunArgs),
     /// Show how every handler is doing; the exit code says whether all is well
     Status(status::StatusArgs),
+    /// Count what is pending by two witnesses, and say whether they agree
+    Verify(verify::VerifyArgs),
 }
 
 /// Runs what was asked for; the value is the exit code of the process.
@@ -100,13 +109,16 @@ pub async fn execute(cli: Cli) -> ExitCode {
         Command::Config(args) => config::run(args, &global).await,
         Command::DeadLetters(args) => dead_letters::run(args, &global).await,
         Command::Demo(args) => demo::run(args, &global).await,
+        Command::Doctor(args) => doctor::run(args, &global).await,
         Command::Events(args) => events::run(args, &global).await,
         Command::Handlers(args) => handlers::run(args, &global).await,
         Command::Health(args) => health::run(args, &global).await,
         Command::Migrate(args) => migrate::run(args, &global).await,
+        Command::Rebase(args) => rebase::run(args, &global).await,
         Command::Reload(args) => reload::run(args, &global).await,
         Command::Run(args) => run::run(args, &global).await,
         Command::Status(args) => status::run(args, &global).await,
+        Command::Verify(args) => verify::run(args, &global).await,
     };
     result.unwrap_or_else(CliError::report)
 }

@@ -13,7 +13,11 @@ mod event;
 #[cfg(feature = "daemon")]
 mod filter;
 #[cfg(feature = "daemon")]
+mod incarnation;
+#[cfg(feature = "daemon")]
 mod lanes;
+#[cfg(feature = "daemon")]
+mod level;
 #[cfg(feature = "daemon")]
 mod notification;
 #[cfg(feature = "daemon")]
@@ -37,7 +41,9 @@ pub use {
     circuit::{Circuit, CircuitPolicy, CircuitState},
     delivery::DeliveryState,
     filter::EventFilter,
+    incarnation::{Incarnation, Numbering, ServerIdentity, Standing},
     lanes::{LaneKey, Lanes, Origin, Queued},
+    level::Level,
     notification::Notification,
     outcome::{Outcome, Reason, Verdict},
     pace::Pace,

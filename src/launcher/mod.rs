@@ -102,6 +102,12 @@ impl Postgres {
         self.directory.data()
     }
 
+    /// A program that is installed beside the server, for example `pg_dump`: only those of one version belong together.
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        let program = self.server.program().with_file_name(name);
+        program.exists().then_some(program)
+    }
+
     /// What the server has logged so far.
     pub fn log_file(&self) -> &Path {
         self.server.log_file()

@@ -105,6 +105,11 @@ impl Server {
         Ok(())
     }
 
+    /// The `postgres` that it runs.
+    pub fn program(&self) -> &Path {
+        &self.recipe.program
+    }
+
     pub fn stop_fast(&mut self) {
         self.postmaster.end(libc::SIGINT);
     }

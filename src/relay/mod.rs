@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use sqlx::PgPool;
 
 use crate::config::{self, HandlerConfig};
-use crate::domain::CircuitState;
+use crate::domain::{CircuitState, Incarnation};
 use crate::handlers::Built;
-use crate::store::{Incarnation, Instance, Selection, ServerWatch, StoreError};
+use crate::store::{Instance, Selection, ServerWatch, StoreError};
 use crate::telemetry::{Backlog, HandlerMetrics, Health, RelayMetrics};
 
 pub use alerts::{AlertSetup, AlertSignals};
@@ -41,14 +41,27 @@ pub enum RelayError {
     )]
     Partitions { handler: String, stored: u16, configured: u16 },
     #[error(
-        "the positions in this database belong to cluster {}, but this server is cluster {}: it was restored from a dump or \
-         copied logically, and transaction numbers mean something else here; nothing is dispatched", .stored.system_identifier, .found.system_identifier
+        "the positions in this database belong to cluster {}, but this server is cluster {}: it was restored from a dump, copied \
+         logically or upgraded; nothing is dispatched. If this is the server to relay from, run \"outboxd rebase\"",
+        .stored.system_identifier, .found.system_identifier
     )]
     ForeignCluster { stored: Incarnation, found: Incarnation },
     #[error(
-        "the positions in this database belong to timeline {}, but this server is on timeline {}: it was promoted, or it is a \
-         clone; nothing is dispatched. If this is the server to relay from, run \"outboxd run --follow-new-timeline\" once, or set \
-         database.on_new_timeline = \"follow\"", .stored.timeline, .found.timeline
+        "the positions in this database were not written here but in database {} of the same cluster (this is {}), or before a \
+         restore: it is a copy; nothing is dispatched. If this is the database to relay from, run \"outboxd rebase\"",
+        .stored.database, .found.database
+    )]
+    Copied { stored: Incarnation, found: Incarnation },
+    #[error(
+        "the positions in this database know transaction {known}, but this server has begun none from {next} on: its numbers began \
+         anew; nothing is dispatched. Run \"outboxd rebase\" to find what is pending"
+    )]
+    Renumbered { next: i64, known: i64 },
+    #[error(
+        "the positions in this database belong to timeline {}, but this server is on timeline {}: it was promoted, recovered to a \
+         moment, or is a clone; nothing is dispatched. If this is the server to relay from, run \"outboxd run \
+         --follow-new-timeline\" once after a failover (or set database.on_new_timeline = \"follow\"), or look at what is pending \
+         first and run \"outboxd rebase\"", .stored.timeline, .found.timeline
     )]
     NewTimeline { stored: Incarnation, found: Incarnation },
     #[error("the server is a standby; outboxd needs the primary")]

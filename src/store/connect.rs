@@ -7,8 +7,9 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, PgConnection, Row};
 
+use super::StoreError;
 use super::pooler::{Inspection, Sessions, inspect};
-use super::{Incarnation, StoreError};
+use crate::domain::Incarnation;
 
 /// Notices that the server behind the address is another one than before: after a failover, positions in memory mean nothing.
 /// Every new connection reports here before it is used.
@@ -29,7 +30,7 @@ impl ServerWatch {
         let Some(timeline) = row.try_get::<Option<String>, _>(1)? else {
             return Err(sqlx::Error::Configuration("the server is a standby; outboxd needs the primary".into()));
         };
-        let met = Incarnation { system_identifier: row.try_get(0)?, timeline };
+        let met = Incarnation { system_identifier: row.try_get(0)?, timeline, database: row.try_get(2)? };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.as_ref().is_some_and(|last| *last != met) {
             self.generation.fetch_add(1, Ordering::AcqRel);
@@ -68,7 +69,7 @@ impl Options<'_> {
     }
 
     fn search_path(&self) -> String {
-        format!("{},pg_catalog,public", self.schema)
+        search_path(self.schema)
     }
 
     /// What every session of ours is set to.
@@ -88,6 +89,11 @@ impl Options<'_> {
             ("tcp_keepalives_count", "3".to_owned()),
         ]
     }
+}
+
+/// Where unqualified names are looked for: ours first.
+pub(super) fn search_path(schema: &str) -> String {
+    format!("{schema},pg_catalog,public")
 }
 
 /// Opens a pool and proves that the server answers.

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::{PgPool, Row};
+use sqlx::postgres::PgRow;
+use sqlx::{PgExecutor, PgPool, Row};
 
 use super::StoreError;
+use crate::domain::{Incarnation, ServerIdentity};
 
 /// One relay process.
 #[derive(Debug, Clone)]
@@ -49,46 +51,43 @@ pub async fn leave(pool: &PgPool, id: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// A cluster and timeline: positions of one mean nothing in another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Incarnation {
-    pub system_identifier: i64,
-    pub timeline: String,
-}
-
-/// What the server says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerIdentity {
-    /// `None`: the server is a standby.
-    pub incarnation: Option<Incarnation>,
-    /// What the stored positions belong to; `None`: nothing was stored yet.
-    pub stored: Option<Incarnation>,
-}
-
-pub async fn read_identity(pool: &PgPool) -> Result<ServerIdentity, StoreError> {
+/// Who the server is, and what the positions belong to.
+pub async fn read_identity(executor: impl PgExecutor<'_>) -> Result<ServerIdentity, StoreError> {
     let row = sqlx::query(include_str!("sql/read_incarnation.sql"))
-        .fetch_one(pool)
+        .fetch_one(executor)
         .await
         .map_err(StoreError::query("ask the server who it is"))?;
-    let identity = || {
-        let timeline: Option<String> = row.try_get(2)?;
-        let system_identifier = row.try_get(1)?;
-        let stored = match (row.try_get::<Option<i64>, _>(3)?, row.try_get::<Option<String>, _>(4)?) {
-            (Some(system_identifier), Some(timeline)) => Some(Incarnation { system_identifier, timeline }),
-            _ => None,
-        };
-        let incarnation = timeline.map(|timeline| Incarnation { system_identifier, timeline });
-        Ok(ServerIdentity { incarnation, stored })
-    };
-    identity().map_err(StoreError::query("understand who the server is"))
+    identity(&row).map_err(StoreError::query("understand who the server is"))
 }
 
-/// Stores what the positions belong to from now on.
-pub async fn store_incarnation(pool: &PgPool, incarnation: &Incarnation) -> Result<(), StoreError> {
+pub(super) fn identity(row: &PgRow) -> Result<ServerIdentity, sqlx::Error> {
+    let found = match row.try_get::<Option<String>, _>("timeline")? {
+        Some(timeline) => {
+            Some(Incarnation { system_identifier: row.try_get("system_identifier")?, timeline, database: row.try_get("database")? })
+        }
+        None => None,
+    };
+    let stored = match row.try_get::<Option<String>, _>("stored_timeline")? {
+        Some(timeline) => Some(Incarnation {
+            system_identifier: row.try_get("stored_system_identifier")?,
+            timeline,
+            database: row.try_get("stored_database")?,
+        }),
+        None => None,
+    };
+    Ok(ServerIdentity {
+        found,
+        stored,
+        is_copied: row.try_get("is_copied")?,
+        next_transaction: row.try_get("next_transaction")?,
+        highest_known: row.try_get("highest_known")?,
+    })
+}
+
+/// Stores what the positions belong to from now on: the server that executes it.
+pub async fn store_incarnation(executor: impl PgExecutor<'_>) -> Result<(), StoreError> {
     sqlx::query(include_str!("sql/store_incarnation.sql"))
-        .bind(incarnation.system_identifier)
-        .bind(&incarnation.timeline)
-        .execute(pool)
+        .execute(executor)
         .await
         .map_err(StoreError::query("store the identity of the server"))?;
     Ok(())

@@ -71,14 +71,23 @@ pub async fn check_schema(pool: &PgPool, schema: &str) -> Result<(), StoreError>
     if has_schema(&mut connection, schema).await? {
         check_search_path(&mut connection, schema).await?;
     }
-    match current_version(&mut connection).await? {
-        None => Err(StoreError::Refused(format!("there is no outbox in schema \"{schema}\"; run \"outboxd migrate\""))),
-        Some(version) if version < newest() => Err(StoreError::Refused(format!(
-            "the outbox schema is at version {version}, {} is needed; run \"outboxd migrate\"",
-            newest()
-        ))),
-        Some(_) => Ok(()),
+    refusal(current_version(&mut connection).await?, schema).map_or(Ok(()), |text| Err(StoreError::Refused(text)))
+}
+
+/// Why this program cannot work with a version of the schema; `None` in: there is none, `None` out: it can.
+pub(super) fn refusal(version: Option<i32>, schema: &str) -> Option<String> {
+    match version {
+        None => Some(format!("there is no outbox in schema \"{schema}\"; run \"outboxd migrate\"")),
+        Some(version) if version < newest() => {
+            Some(format!("the outbox schema is at version {version}, {} is needed; run \"outboxd migrate\"", newest()))
+        }
+        Some(version) if version > newest() => Some(too_new(version)),
+        Some(_) => None,
     }
+}
+
+fn too_new(version: i32) -> String {
+    format!("the outbox schema is at version {version}, this outboxd knows {}; upgrade outboxd", newest())
 }
 
 fn newest() -> i32 {
@@ -187,10 +196,7 @@ async fn current_version(connection: &mut PgConnection) -> Result<Option<i32>, S
         .await
         .map_err(StoreError::query("read the version of the outbox"))?;
     match version {
-        Some(version) if version > newest() => Err(StoreError::Refused(format!(
-            "the outbox schema is at version {version}, this outboxd knows {}; upgrade outboxd",
-            newest()
-        ))),
+        Some(version) if version > newest() => Err(StoreError::Refused(too_new(version))),
         version => Ok(version),
     }
 }

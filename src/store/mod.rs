@@ -8,6 +8,7 @@ mod connect;
 mod dead_letters;
 mod deliveries;
 pub mod events;
+pub mod facts;
 mod functions;
 mod handlers;
 mod history;
@@ -16,6 +17,7 @@ mod ledger;
 mod migrate;
 mod moves;
 mod pooler;
+pub mod rebase;
 mod reloads;
 mod retention;
 mod server;
@@ -38,7 +40,7 @@ pub use handlers::{
     resume_handler,
 };
 pub use history::{AttemptRow, EventDelivery, EventRow, read_attempts, read_event, read_event_deliveries};
-pub use instances::{Beat, Incarnation, Instance, ServerIdentity, beat, leave, read_identity, store_incarnation};
+pub use instances::{Beat, Instance, beat, leave, read_identity, store_incarnation};
 pub use ledger::{
     Entries, Fence, Fenced, Reached, RecordedAttempt, RecordedOutcome, begin, commit, count_attempt, record, record_within,
 };

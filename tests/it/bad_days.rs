@@ -51,7 +51,7 @@ async fn a_copy_of_the_database_in_another_cluster_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_timeline_is_refused_until_a_person_says_to_follow_it() {
     let (database, binary) = used_database(discarding).await;
-    database.execute("update incarnation set timeline = '0000AAAA'").await;
+    database.execute("update incarnation set timeline = '0000AAAA', tx = pg_current_xact_id()").await;
     database.insert_event(numbered("a", 2)).await;
 
     let refused = binary.run(&["run"]).await;

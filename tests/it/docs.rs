@@ -11,7 +11,7 @@ use outboxd::cli::Cli;
 use outboxd::config::Environment;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
-use crate::support::{NewRow, Recorder, TestDatabase, eventually, relay};
+use crate::support::TestDatabase;
 
 const PAGES: &[&str] = &[
     "README.md",
@@ -263,31 +263,4 @@ async fn the_documented_grants_are_enough_to_record_and_for_nothing_else() {
     database.execute(&format!("grant select (id) on outbox.events to {ROLE}")).await;
     application.execute(AssertSqlSafe(returning)).await.expect("as the page says");
     assert_eq!(database.count("events").await, 3);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_documented_statements_take_over_a_restored_outbox() {
-    let database = TestDatabase::create().await;
-    let before = Recorder::new();
-    let first = relay(&database).handler("all", &[], before.handler()).start().expect("the relay starts");
-    let rows = (1..=20).map(|number| NewRow::new("a").of("b", 1).payload(serde_json::json!({ "n": number })));
-    database.insert_events(rows).await;
-    before.wait_for(20).await;
-    first.stop().await.expect("the relay stops");
-    // As after a restore: another cluster, and transaction numbers that this one has not reached.
-    database.execute("update incarnation set system_identifier = 1; update events set tx = '9000000000000'").await;
-    let refused = relay(&database).handler("all", &[], before.handler()).start().expect("the relay starts");
-    eventually("it is refused", || async { (!refused.is_running()).then_some(()) }).await;
-    let refusal = refused.stop().await.expect_err("another cluster");
-    assert!(refusal.to_string().contains("belong to cluster 1"), "{refusal}");
-
-    database.execute(&block("docs/operations.md", "sql restore")).await;
-    let after = Recorder::new();
-    let second = relay(&database).handler("all", &[], after.handler()).start().expect("the relay starts");
-    database.insert_event(NewRow::new("a").of("b", 1).payload(serde_json::json!({ "n": 21 }))).await;
-    after.wait_for(21).await;
-    second.stop().await.expect("the relay stops");
-
-    assert_eq!(after.numbers(), (1..=21).collect::<Vec<_>>());
-    assert_eq!(before.calls().len(), 20);
 }

@@ -13,9 +13,11 @@ const LAYERS: &[(&str, u8)] = &[
     ("channels", 2),
     ("config", 2),
     ("relay", 3),
+    ("rebase", 3),
     ("status", 3),
     ("uow", 3),
     ("api", 4),
+    ("doctor", 4),
     ("app", 5),
     ("cli", 5),
 ];

@@ -2,8 +2,9 @@
 
 use crate::source::Source;
 
-/// Where statements may stand. The demo and the bench play an application, which writes its own SQL.
-const SQL_PLACES: &[&str] = &["src/store/", "src/launcher/", "src/cli/demo", "src/cli/bench"];
+/// Where statements may stand. The demo and the bench play an application, which writes its own SQL; the doctor prints statements
+/// for people to paste and executes none.
+const SQL_PLACES: &[&str] = &["src/store/", "src/launcher/", "src/doctor/", "src/cli/demo", "src/cli/bench"];
 
 /// How statements begin; the second word keeps plain English ("select a handler") out.
 const STATEMENTS: &[(&str, &[&str])] = &[

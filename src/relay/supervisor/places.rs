@@ -8,26 +8,26 @@ use sqlx::PgPool;
 use tracing::{info, warn};
 
 use crate::config::Start;
+use crate::domain::Standing;
 use crate::relay::{HandlerShared, RelayError, Shared};
 use crate::store::subscriptions::Registration;
 use crate::store::{self, subscriptions};
 
 /// Refuses a server whose transaction numbers mean something else than the stored positions say.
 pub(super) async fn check_server(shared: &Shared, follow_new_timeline: bool) -> Result<(), RelayError> {
-    let identity = store::read_identity(&shared.pool).await?;
-    let found = identity.incarnation.ok_or(RelayError::Standby)?;
-    match identity.stored {
-        Some(stored) if stored.system_identifier != found.system_identifier => {
-            return Err(RelayError::ForeignCluster { stored, found });
+    match store::read_identity(&shared.pool).await?.standing() {
+        Standing::Ours => return Ok(()),
+        Standing::Fresh => {}
+        Standing::NewTimeline { stored, found } if follow_new_timeline => {
+            warn!(from = stored.timeline, to = found.timeline, "following a new timeline");
         }
-        Some(stored) if stored.timeline != found.timeline && !follow_new_timeline => {
-            return Err(RelayError::NewTimeline { stored, found });
-        }
-        Some(stored) if stored == found => return Ok(()),
-        Some(stored) => warn!(from = stored.timeline, to = found.timeline, "following a new timeline"),
-        None => {}
+        Standing::NewTimeline { stored, found } => return Err(RelayError::NewTimeline { stored, found }),
+        Standing::Standby => return Err(RelayError::Standby),
+        Standing::OtherCluster { stored, found } => return Err(RelayError::ForeignCluster { stored, found }),
+        Standing::Copied { stored, found } => return Err(RelayError::Copied { stored, found }),
+        Standing::Renumbered { next, known } => return Err(RelayError::Renumbered { next, known }),
     }
-    Ok(store::store_incarnation(&shared.pool, &found).await?)
+    Ok(store::store_incarnation(&shared.pool).await?)
 }
 
 /// Which loop a subscription belongs to.

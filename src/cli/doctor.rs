@@ -1,0 +1,114 @@
+//! `outboxd doctor`: what is wrong with the server, the outbox and the configuration, why it matters, and what to paste.
+//! Changes nothing.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::print::print;
+use super::session::{self, Session};
+use super::{CliError, EXIT_CONFIG, EXIT_CRITICAL, EXIT_OK, EXIT_WARNING, Global, chain};
+use crate::app;
+use crate::config::ConfigError;
+use crate::doctor::{Finding, Fix, Report, Standards, judge};
+use crate::domain::Level;
+use crate::handlers::Built;
+use crate::settings::parse_duration;
+use crate::store::facts::read_facts;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Every finding says what is wrong, why that matters, and what mends it: a
+statement for psql, a command, or lines of the configuration. Where there are
+several, one is enough. Nothing is changed by this command itself.
+
+With --database-url no configuration is read; what needs one is left out,
+and the report says so. Run it with the address of the relay, so that it sees
+what the relay sees: its rights, its pooler, its clock.
+
+Exit code:
+  0  nothing was found
+  1  warnings: a person should look
+  2  critical: events can be lost, delayed for ever, or are not delivered
+
+Examples:
+  outboxd doctor
+  outboxd doctor --json | jq -r '.findings[].fixes[0].text'
+  outboxd doctor --older-than 1h
+  outboxd doctor --database-url postgres://localhost/app")]
+pub struct DoctorArgs {
+    /// Tell of transactions that have been open for longer
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub older_than: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "expected a duration such as \"5m\"".to_owned())
+}
+
+pub async fn run(args: DoctorArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let report = examine(&args, global).await?;
+    print(&match global.json {
+        true => format!("{}\n", serde_json::to_string_pretty(&report).expect("a report has a JSON form")),
+        false => describe(&report),
+    })?;
+    Ok(ExitCode::from(match report.level {
+        Level::Ok => EXIT_OK,
+        Level::Warning => EXIT_WARNING,
+        Level::Critical => EXIT_CRITICAL,
+    }))
+}
+
+async fn examine(args: &DoctorArgs, global: &Global) -> Result<Report, CliError> {
+    let loaded = match global.database_url.as_ref().is_some_and(|url| !url.expose().is_empty()) {
+        true => None,
+        false => Some(app::load(&global.config).map_err(|error: ConfigError| CliError::new(EXIT_CONFIG, error))?),
+    };
+    let Session { pool, schema } = match session::open_unchecked(global).await {
+        Ok(session) => session,
+        Err(error) if error.code == EXIT_CONFIG => return Err(error),
+        Err(error) => return Ok(Report::unreachable(chain(&*error.error))),
+    };
+    let functions: Vec<String> = loaded
+        .iter()
+        .flat_map(|loaded| &loaded.handlers)
+        .filter(|(_, built)| matches!(built, Built::Function(_)))
+        .map(|(config, _)| config.name.clone())
+        .collect();
+    let facts = read_facts(&pool, &schema).await;
+    let config = loaded.as_ref().map(|loaded| &loaded.config);
+    Ok(judge(&facts, &Standards { config, functions: &functions, older_than: args.older_than }))
+}
+
+fn describe(report: &Report) -> String {
+    let mut text = match report.findings.len() {
+        0 => "ok: nothing was found\n".to_owned(),
+        1 => format!("{}: 1 finding\n", report.level),
+        count => format!("{}: {count} findings\n", report.level),
+    };
+    for finding in &report.findings {
+        text.push_str(&describe_finding(finding));
+    }
+    if !report.left_out.is_empty() {
+        text.push_str("\nleft out:\n");
+        for left_out in &report.left_out {
+            text.push_str(&format!("  {}: {}\n", left_out.check, left_out.reason));
+        }
+    }
+    text
+}
+
+fn describe_finding(finding: &Finding) -> String {
+    let Finding { check, level, what, why, fixes } = finding;
+    let mut text = format!("\n{level} [{check}] {what}\n  why: {why}\n");
+    for (place, fix) in fixes.iter().enumerate() {
+        let (into, lines) = match fix {
+            Fix::Sql(lines) => ("in psql", lines),
+            Fix::Shell(lines) => ("in a shell", lines),
+            Fix::Config(lines) => ("in the configuration", lines),
+        };
+        text.push_str(&format!("  {}{into}:\n", if place == 0 { "" } else { "or " }));
+        // At the margin: what stands here is pasted as it is.
+        lines.lines().for_each(|line| text.push_str(&format!("{line}\n")));
+    }
+    text
+}

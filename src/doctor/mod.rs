@@ -1,0 +1,150 @@
+//! What is wrong, why it matters, and the exact words that mend it: a pure judgement of the facts that the store has read.
+//! Reads nothing and changes nothing; every fix is printed for a person to paste.
+
+mod catalogue;
+mod handlers;
+mod outbox;
+mod server;
+mod transactions;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::domain::Level;
+use crate::settings::describe_duration;
+use crate::store::facts::{Facts, Unread};
+
+pub use catalogue::{Expected, expected};
+
+/// One thing that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at; from a closed set, for scripts.
+    pub check: &'static str,
+    pub level: Level,
+    pub what: String,
+    pub why: String,
+    /// What mends it; of several, each does, and the first is what most people want.
+    pub fixes: Vec<Fix>,
+}
+
+/// What to paste, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "where", content = "text", rename_all = "snake_case")]
+pub enum Fix {
+    /// Into psql, as the owner of the schema or an administrator.
+    Sql(String),
+    Shell(String),
+    /// Into the configuration.
+    Config(String),
+}
+
+/// Everything that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    pub level: Level,
+    /// The worst first.
+    pub findings: Vec<Finding>,
+    /// What was not looked at, and why.
+    pub left_out: Vec<Unread>,
+}
+
+/// What the facts are compared with.
+pub struct Standards<'a> {
+    /// `None`: only an address was given.
+    pub config: Option<&'a Config>,
+    /// Handlers that run inside the transaction of the relay.
+    pub functions: &'a [String],
+    /// An open transaction that is older is told.
+    pub older_than: Duration,
+}
+
+/// Judges what was read.
+pub fn judge(facts: &Facts, standards: &Standards<'_>) -> Report {
+    let mut findings = Vec::new();
+    server::judge(facts, standards, &mut findings);
+    transactions::judge(facts, standards, &mut findings);
+    outbox::judge(facts, &mut findings);
+    catalogue::judge(facts, &mut findings);
+    handlers::judge(facts, standards, &mut findings);
+    let mut left_out = facts.unread.clone();
+    if standards.config.is_none() {
+        let reason = "no configuration was read: lease, timeouts, retention, retries and the list of handlers were not looked at";
+        left_out.push(Unread { check: "configuration", reason: reason.to_owned() });
+    }
+    if facts.server.as_ref().is_some_and(|server| !server.has_outbox) {
+        left_out.push(Unread { check: "outbox", reason: "nothing of the outbox can be looked at before it is there".to_owned() });
+    }
+    if let Some(server) = facts.server.as_ref().filter(|server| !server.sees_all_sessions) {
+        let grant = format!("grant pg_read_all_stats to {};", server.role);
+        let reason = format!("this role sees no transaction of another role; as an administrator: {grant}");
+        left_out.push(Unread { check: "transactions", reason });
+    }
+    Report::of(findings, left_out)
+}
+
+impl Report {
+    /// The database could not be looked at.
+    pub fn unreachable(why: String) -> Self {
+        let why_it_matters = "without the database nothing is delivered, and nothing else can be looked at";
+        Self::of(vec![Finding::critical("database", why, why_it_matters).shell("outboxd check --connect")], Vec::new())
+    }
+
+    fn of(mut findings: Vec<Finding>, left_out: Vec<Unread>) -> Self {
+        // Stable: within a level the order of the checks stays.
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+        let level = findings.first().map_or(Level::Ok, |worst| worst.level);
+        Self { level, findings, left_out }
+    }
+}
+
+impl Finding {
+    fn warning(check: &'static str, what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { check, level: Level::Warning, what: what.into(), why: why.into(), fixes: Vec::new() }
+    }
+
+    fn critical(check: &'static str, what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { level: Level::Critical, ..Self::warning(check, what, why) }
+    }
+
+    fn sql(mut self, text: impl Into<String>) -> Self {
+        self.fixes.push(Fix::Sql(text.into()));
+        self
+    }
+
+    fn shell(mut self, text: impl Into<String>) -> Self {
+        self.fixes.push(Fix::Shell(text.into()));
+        self
+    }
+
+    fn config(mut self, text: impl Into<String>) -> Self {
+        self.fixes.push(Fix::Config(text.into()));
+        self
+    }
+}
+
+/// A text as SQL writes it.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A name as SQL writes it: as it is, where that is enough.
+fn identifier(name: &str) -> String {
+    let is_plain = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if is_plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+/// Whole seconds above ten, as nobody wants more of them.
+fn describe_age(age: Duration) -> String {
+    describe_duration(if age.as_secs() >= 10 {
+        Duration::from_secs(age.as_secs())
+    } else {
+        Duration::from_millis(age.as_millis() as u64)
+    })
+}
+
+#[cfg(test)]
+mod tests;

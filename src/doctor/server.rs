@@ -1,0 +1,154 @@
+//! The server and the way to it: durability, autovacuum, clock, notification queue, pooler, standby.
+
+use super::{Finding, Standards, describe_age, identifier};
+use crate::config::WakeUp;
+use crate::store::facts::{ClockReading, Facts, ServerSettings};
+
+/// Below this a difference of clocks may be the network's.
+const SKEW_TOLD: i64 = 2_000_000;
+/// From here on receivers refuse signatures: what Standard Webhooks allows.
+const SKEW_CRITICAL: i64 = 300_000_000;
+/// Shares of the notification queue. It is 8 GB; healthy ones are empty.
+const QUEUE_TOLD: f64 = 0.01;
+const QUEUE_CRITICAL: f64 = 0.25;
+
+pub(super) fn judge(facts: &Facts, standards: &Standards<'_>, findings: &mut Vec<Finding>) {
+    if let Some(server) = &facts.server {
+        judge_standby(server, findings);
+        judge_durability(server, findings);
+        judge_autovacuum(server, findings);
+        judge_queue(server, findings);
+    }
+    if let Some(clock) = &facts.clock {
+        judge_clock(clock, findings);
+    }
+    judge_way(facts, standards, findings);
+}
+
+fn judge_standby(server: &ServerSettings, findings: &mut Vec<Finding>) {
+    if server.is_standby {
+        let why =
+            "a standby's snapshots do not name the transactions in progress, so their events would be lost; a relay refuses it";
+        findings.push(
+            Finding::critical("standby", "the server is a standby", why)
+                .config("[database]\nurl = \"postgres://<the primary>:5432/<database>?target_session_attrs=read-write\"")
+                .sql("select pg_promote();"),
+        );
+    }
+}
+
+fn judge_durability(server: &ServerSettings, findings: &mut Vec<Finding>) {
+    let why = "after a crash of the machine the server may come back with rows missing or pages torn: committed events, and what is \
+               known of their deliveries";
+    for (name, is_on) in [("fsync", server.fsync), ("full_page_writes", server.full_page_writes)] {
+        if !is_on {
+            findings.push(
+                Finding::critical("durability", format!("{name} is off"), why)
+                    .sql(format!("alter system set {name} = on;\nselect pg_reload_conf();")),
+            );
+        }
+    }
+    if server.synchronous_commit == "off" {
+        let (role, database) = (identifier(&server.role), identifier(&server.database));
+        let why = "what this role commits is not on disk when the commit returns: after a crash of the server the last deliveries are \
+                   not known, and are made again";
+        findings.push(
+            Finding::warning("durability", format!("synchronous_commit is off for role {role}"), why)
+                .sql(format!("alter role {role} in database {database} set synchronous_commit = on;")),
+        );
+    }
+}
+
+fn judge_autovacuum(server: &ServerSettings, findings: &mut Vec<Finding>) {
+    let why = "dead rows of retries, positions and retention stay for ever: every read becomes slower, and in the end the server stops \
+               to protect itself from running out of transaction numbers";
+    for (name, is_on) in [("autovacuum", server.autovacuum), ("track_counts", server.track_counts)] {
+        if !is_on {
+            findings.push(
+                Finding::critical("autovacuum", format!("{name} is off on this server"), why)
+                    .sql(format!("alter system set {name} = on;\nselect pg_reload_conf();")),
+            );
+        }
+    }
+}
+
+fn judge_queue(server: &ServerSettings, findings: &mut Vec<Finding>) {
+    if server.queue_usage < QUEUE_TOLD {
+        return;
+    }
+    let what = format!("the notification queue of the server is {:.1} % full", server.queue_usage * 100.0);
+    let why = "a session that listens sits in an open transaction, so nothing can be removed from the queue; when it is full, every \
+               transaction that notifies fails at its commit, those that record events included";
+    let finding = if server.queue_usage >= QUEUE_CRITICAL {
+        Finding::critical("notification_queue", what, why)
+    } else {
+        Finding::warning("notification_queue", what, why)
+    };
+    // The server's log names the process that holds the queue; it is the oldest transaction as a rule.
+    findings.push(finding.sql(
+        "select pg_terminate_backend(pid) from pg_stat_activity\n where backend_type = 'client backend' and pid <> pg_backend_pid() and \
+         xact_start is not null\n order by xact_start limit 1;",
+    ));
+}
+
+fn judge_clock(clock: &ClockReading, findings: &mut Vec<Finding>) {
+    let uncertain = i64::try_from(clock.uncertain.as_micros()).unwrap_or(i64::MAX);
+    let apart = clock.ahead_micros.saturating_abs();
+    if apart <= SKEW_TOLD.saturating_add(uncertain) {
+        return;
+    }
+    let direction = if clock.ahead_micros > 0 { "ahead of" } else { "behind" };
+    let age = describe_age(std::time::Duration::from_micros(apart.unsigned_abs()));
+    let what = format!("the clock of the server is {age} {direction} the clock here");
+    let why = "what is stored is timed by the server, what is signed by the clock here: receivers refuse signatures that are five \
+               minutes off, and ages in logs, metrics and alerts are wrong by as much";
+    let finding = if apart >= SKEW_CRITICAL { Finding::critical("clock", what, why) } else { Finding::warning("clock", what, why) };
+    findings.push(finding.shell("timedatectl set-ntp true"));
+}
+
+fn judge_way(facts: &Facts, standards: &Standards<'_>, findings: &mut Vec<Finding>) {
+    let through = match facts.is_pooled {
+        Some(true) => ": the connection goes through a pooler that changes the server process between transactions",
+        _ => "",
+    };
+    let is_listening = standards.config.is_none_or(|config| config.relay.wake_up == WakeUp::Listen);
+    if facts.is_listen_heard == Some(false) && is_listening {
+        let why = "the bell is never heard, so a sleeping relay learns of an event only when it looks, up to relay.idle_poll_interval \
+                   later, and asks the server all the time";
+        findings.push(
+            Finding::warning("wake_up", format!("LISTEN is swallowed on the way to the server{through}"), why)
+                .config("[relay]\nwake_up = \"poll\"")
+                .config("[database]\nurl = \"postgres://<the server itself, not the pooler>:5432/<database>\""),
+        );
+    } else if facts.is_pooled == Some(true) && facts.is_listen_heard != Some(false) {
+        let why =
+            "what belongs to a session is lost between two transactions: LISTEN, advisory locks, settings, prepared statements";
+        findings.push(
+            Finding::warning("wake_up", "the connection goes through a pooler in transaction mode", why)
+                .config("[database]\nurl = \"postgres://<the server itself, not the pooler>:5432/<database>\""),
+        );
+    }
+    if facts.keeps_statements == Some(false) {
+        let why = "a relay prepares each statement once and runs it many times: through this pooler it fails again and again with \
+                   prepared statements that do not exist or exist already";
+        findings.push(
+            Finding::critical("prepared_statements", "the pooler loses prepared statements between two transactions", why)
+                .config("[database]\nurl = \"postgres://<the server itself, not the pooler>:5432/<database>\"")
+                .config("; pgbouncer.ini, from version 1.21 on\n[pgbouncer]\nmax_prepared_statements = 200"),
+        );
+    }
+    judge_search_path(facts, findings);
+}
+
+fn judge_search_path(facts: &Facts, findings: &mut Vec<Finding>) {
+    let (Some(path), Some(server)) = (&facts.search_path, &facts.server) else { return };
+    let first = path.split(',').next().unwrap_or_default().trim().trim_matches('"');
+    if first == facts.schema {
+        return;
+    }
+    let (role, database) = (identifier(&server.role), identifier(&server.database));
+    let what = format!("the session looks for tables in {path}, although it asked for {}", facts.schema);
+    let why = "a pooler drops what a connection asks for when it opens; a relay would look for the outbox in the wrong schema";
+    let alter = format!("alter role {role} in database {database} set search_path = {}, pg_catalog, public;", facts.schema);
+    findings.push(Finding::critical("search_path", what, why).sql(alter));
+}

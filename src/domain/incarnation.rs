@@ -1,0 +1,162 @@
+//! Whether the server that answers is the one that the stored positions belong to, and whether transaction numbers still mean
+//! on it what they meant when the positions were stored. Decides from what was read; reads nothing.
+
+use std::fmt;
+
+/// A cluster, its timeline and a database in it: positions of one mean nothing in another.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Incarnation {
+    pub system_identifier: i64,
+    pub timeline: String,
+    /// Number of the database in its cluster: a second one beside the first is a copy, however alike.
+    pub database: i64,
+}
+
+/// What the server says of itself, and what is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerIdentity {
+    /// `None`: the server is a standby.
+    pub found: Option<Incarnation>,
+    /// What the stored positions belong to; `None`: nothing was stored yet.
+    pub stored: Option<Incarnation>,
+    /// The stored row was not written here: it came by a dump, by logical replication, or somebody edited it.
+    pub is_copied: bool,
+    /// The first transaction number that this server has not given out.
+    pub next_transaction: i64,
+    /// The highest transaction number that a stored position knows of.
+    pub highest_known: i64,
+}
+
+/// How the server stands to the stored positions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// No relay has run yet: there are no positions to be wrong about.
+    Fresh,
+    /// It is the one.
+    Ours,
+    Standby,
+    /// Promoted, recovered to a moment, or a clone: the same numbers, but perhaps not the server to publish from.
+    NewTimeline {
+        stored: Incarnation,
+        found: Incarnation,
+    },
+    /// Restored or copied into another cluster, or upgraded into it.
+    OtherCluster {
+        stored: Incarnation,
+        found: Incarnation,
+    },
+    /// Restored or copied inside its own cluster.
+    Copied {
+        stored: Incarnation,
+        found: Incarnation,
+    },
+    /// The positions know transactions that this server has not begun: its numbers began anew.
+    Renumbered {
+        next: i64,
+        known: i64,
+    },
+}
+
+/// What the transaction numbers of the stored positions mean here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Numbering {
+    /// What they meant when they were stored: a file copy, a promoted standby, an upgrade in place.
+    Continues,
+    /// Nothing: the rows were written anew, by transactions of this server.
+    BeganAnew,
+}
+
+impl ServerIdentity {
+    /// How the server stands to what is stored.
+    pub fn standing(&self) -> Standing {
+        let Some(found) = self.found.clone() else { return Standing::Standby };
+        let Some(stored) = self.stored.clone() else { return Standing::Fresh };
+        if stored.system_identifier != found.system_identifier {
+            Standing::OtherCluster { stored, found }
+        } else if stored.database != found.database || self.is_copied {
+            Standing::Copied { stored, found }
+        } else if self.is_renumbered() {
+            Standing::Renumbered { next: self.next_transaction, known: self.highest_known }
+        } else if stored.timeline != found.timeline {
+            Standing::NewTimeline { stored, found }
+        } else {
+            Standing::Ours
+        }
+    }
+
+    /// Whether the stored numbers still mean what they meant.
+    pub fn numbering(&self) -> Numbering {
+        if self.is_copied || self.is_renumbered() { Numbering::BeganAnew } else { Numbering::Continues }
+    }
+
+    /// A position is a snapshot that this server has taken, so it cannot know more than the server does.
+    fn is_renumbered(&self) -> bool {
+        self.highest_known > self.next_transaction
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cluster {}, timeline {}, database {}", self.system_identifier, self.timeline, self.database)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn incarnation(change: impl FnOnce(&mut Incarnation)) -> Incarnation {
+        let mut incarnation = Incarnation { system_identifier: 1, timeline: "00000001".to_owned(), database: 5 };
+        change(&mut incarnation);
+        incarnation
+    }
+
+    fn identity(change: impl FnOnce(&mut ServerIdentity)) -> ServerIdentity {
+        let mut identity = ServerIdentity {
+            found: Some(incarnation(|_| ())),
+            stored: Some(incarnation(|_| ())),
+            is_copied: false,
+            next_transaction: 900,
+            highest_known: 900,
+        };
+        change(&mut identity);
+        identity
+    }
+
+    #[test]
+    fn only_the_server_that_was_stored_is_ours() {
+        use Numbering::{BeganAnew, Continues};
+        let stored = |change: fn(&mut Incarnation)| identity(|identity| identity.stored = Some(incarnation(change)));
+        type Case = (&'static str, ServerIdentity, fn(&Standing) -> bool, Numbering);
+        let table: Vec<Case> = vec![
+            ("the same", identity(|_| ()), |s| *s == Standing::Ours, Continues),
+            ("never used", identity(|i| i.stored = None), |s| *s == Standing::Fresh, Continues),
+            ("a standby", identity(|i| i.found = None), |s| *s == Standing::Standby, Continues),
+            ("promoted", stored(|i| i.timeline = "00000002".into()), |s| matches!(s, Standing::NewTimeline { .. }), Continues),
+            ("upgraded", stored(|i| i.system_identifier = 2), |s| matches!(s, Standing::OtherCluster { .. }), Continues),
+            ("a template copy", stored(|i| i.database = 6), |s| matches!(s, Standing::Copied { .. }), Continues),
+            ("restored in place", identity(|i| i.is_copied = true), |s| matches!(s, Standing::Copied { .. }), BeganAnew),
+            (
+                "restored elsewhere",
+                identity(|i| {
+                    i.stored = Some(incarnation(|i| i.system_identifier = 2));
+                    i.is_copied = true;
+                }),
+                |s| matches!(s, Standing::OtherCluster { .. }),
+                BeganAnew,
+            ),
+            (
+                "numbers that are not given out yet",
+                identity(|i| i.highest_known = 901),
+                |s| *s == Standing::Renumbered { next: 900, known: 901 },
+                BeganAnew,
+            ),
+        ];
+        for (name, identity, is_expected, numbering) in table {
+            let standing = identity.standing();
+            assert!(is_expected(&standing), "{name}: {standing:?}");
+            assert_eq!(identity.numbering(), numbering, "{name}");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+-- find_missing_grants: what a relay does and this role may not. Tables that are not named here are taken to need everything.
+with needed as (
+    select c.oid, c.relname::text as name, c.relkind,
+           case when c.relkind = 'S' and c.relname = 'events_seq_seq' then '{SELECT}'
+                when c.relkind = 'S' then '{}'
+                when c.relkind = 'v' or c.relname = 'migrations' then '{SELECT}'
+                when c.relname = 'events' then '{SELECT,DELETE}'
+                when c.relname in ('audit', 'replays') then '{SELECT,INSERT}'
+                when c.relname = 'incarnation' then '{SELECT,INSERT,UPDATE}'
+                else '{SELECT,INSERT,UPDATE,DELETE}' end::text[] as privileges
+      from pg_class c
+     where c.relnamespace = current_schema()::regnamespace and c.relkind in ('r', 'v', 'S'))
+select case n.relkind when 'S' then 'sequence ' else '' end as kind, n.name, lower(string_agg(p, ', ')) as privileges
+  from needed n
+ cross join unnest(n.privileges) p
+ where case when n.relkind = 'S' then not has_sequence_privilege(n.oid, p) else not has_table_privilege(n.oid, p) end
+ group by n.relkind, n.name
+union all
+select 'function ', p.oid::regprocedure::text, 'execute'
+  from pg_proc p
+ where p.pronamespace = current_schema()::regnamespace and p.prokind = 'f' and p.prorettype <> 'trigger'::regtype
+   and not has_function_privilege(p.oid, 'execute')
+ order by 1, 2
