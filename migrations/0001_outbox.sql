@@ -218,14 +218,14 @@ $$;
 -- Every event with its state per handler, for people with psql.
 create view event_states as
 select e.seq, e.id, e.type, e.aggregate_type, e.aggregate_id, e.occurred_at,
-       s.handler, s.partition,
+       s.handler, s.partition, d.key,
        coalesce(d.state::text,
                 case when pg_visible_in_snapshot(e.tx, s.snapshot)
                        or e.seq <@ s.done
                        or (s.window_snapshot is not null and e.seq <= s.window_seq
                            and pg_visible_in_snapshot(e.tx, s.window_snapshot))
                      then 'passed' else 'pending' end) as state,
-       d.attempts, d.due_at, d.reason, d.status, d.detail, d.handled_at
+       d.attempts, d.first_attempt_at, d.due_at, d.reason, d.status, d.detail, d.handled_at, d.replay
   from events e
  cross join subscriptions s
   left join deliveries d on d.subscription = s.id and d.seq = e.seq

@@ -4,10 +4,9 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 
-use super::{CliError, EXIT_OK, Global, ask, dead_letters::parse_text, print::print, session};
+use super::{CliError, EXIT_OK, Global, ask, dead_letters::parse_text, print::print, session, text::plain_table};
 use crate::store::{self, Forgotten, HandlerRow, HandlerState};
 
 /// The lag is counted up to here.
@@ -158,9 +157,7 @@ fn describe(handlers: &[HandlerRow]) -> String {
     if handlers.is_empty() {
         return "no handlers: no relay has run on this outbox yet\n".to_owned();
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["HANDLER", "KIND", "PARTITIONS", "STATE", "LAG", "RETRYING", "WAITING", "DEAD"]);
+    let mut table = plain_table(&["HANDLER", "KIND", "PARTITIONS", "STATE", "LAG", "RETRYING", "WAITING", "DEAD"]);
     for handler in handlers {
         let lag = if handler.lag >= MOST_LAG { format!("{MOST_LAG}+") } else { handler.lag.to_string() };
         table.add_row([

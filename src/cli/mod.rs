@@ -18,6 +18,7 @@ mod print;
 mod run;
 mod session;
 mod status;
+mod text;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

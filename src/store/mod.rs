@@ -9,7 +9,6 @@ mod deliveries;
 pub mod events;
 mod functions;
 mod handlers;
-mod history;
 mod instances;
 mod ledger;
 mod migrate;
@@ -32,7 +31,6 @@ pub use functions::{Argument, FunctionCall, call_batch, call_one};
 pub use handlers::{
     Forgotten, HandlerRow, HandlerState, forget_handler, list_handler_names, pause_handler, read_handlers, resume_handler,
 };
-pub use history::{AttemptRow, EventDelivery, EventRow, read_attempts, read_event, read_event_deliveries};
 pub use instances::{Incarnation, Instance, ServerIdentity, beat, leave, read_identity, store_incarnation};
 pub use ledger::{
     Entries, Fence, Fenced, Reached, RecordedAttempt, RecordedOutcome, begin, commit, count_attempt, record, record_within,

@@ -7,8 +7,10 @@ use clap::{ArgGroup, Args};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::super::{CliError, EXIT_CONFIG, EXIT_OK, Global, ask, print::print, session, session::Session};
-use super::{FilterArgs, as_json, describe_letters, plural, reasons};
+use super::super::session::{self, Session};
+use super::super::text::{as_json, plural};
+use super::super::{CliError, EXIT_CONFIG, EXIT_OK, Global, ask, print::print};
+use super::{FilterArgs, describe_letters, reasons};
 use crate::store::{self, DeadCount, DeadLetter, DeadLetterFilter, Replayed};
 
 /// Dead letters shown before a person is asked.

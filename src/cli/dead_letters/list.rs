@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::super::{CliError, EXIT_OK, Global, ask, print::print, session};
-use super::{FilterArgs, as_json, describe_letters, reasons};
+use super::super::{CliError, EXIT_OK, Global, ask, print::print, session, text::as_json};
+use super::{FilterArgs, describe_letters, reasons};
 use crate::store::{self, DeadLetter};
 
 #[derive(Debug, Args)]

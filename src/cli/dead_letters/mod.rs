@@ -9,14 +9,13 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use comfy_table::{ContentArrangement, Table, presets};
-use serde::Serialize;
 use uuid::Uuid;
 
 pub(super) use change::parse_text;
 
+use super::text::{describe_moment, describe_reason, plain_table, printable, shorten};
 use super::{CliError, Global};
-use crate::domain::{Reason, Timestamp};
+use crate::domain::Reason;
 use crate::store::{DeadLetter, DeadLetterFilter};
 
 /// List, show, replay and discard dead letters
@@ -73,11 +72,6 @@ fn reasons() -> PossibleValuesParser {
     PossibleValuesParser::new(Reason::ALL.iter().map(|reason| reason.as_str()))
 }
 
-/// The document for scripts. Not by way of `serde_json::Value`, which would read the numbers of a payload.
-fn as_json(document: &impl Serialize) -> String {
-    serde_json::to_string_pretty(document).expect("texts and numbers have a JSON form") + "\n"
-}
-
 fn describe_letters(letters: &[DeadLetter]) -> String {
     let mut table = plain_table(&["EVENT", "TYPE", "HANDLER", "KEY", "REASON", "ATTEMPTS", "DEAD SINCE", "DETAIL"]);
     for letter in letters {
@@ -93,63 +87,4 @@ fn describe_letters(letters: &[DeadLetter]) -> String {
         ]);
     }
     format!("{}\n", table.trim_fmt())
-}
-
-fn plain_table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(header.iter().copied());
-    table
-}
-
-fn describe_reason(reason: Option<&str>, status: Option<i32>) -> String {
-    match (reason, status) {
-        (Some(reason), Some(status)) => format!("{reason} ({status})"),
-        (reason, _) => reason.unwrap_or("-").to_owned(),
-    }
-}
-
-/// To the second: nobody decides by less.
-fn describe_moment(moment: Timestamp) -> String {
-    let text = moment.to_string();
-    match text.split_once('.') {
-        Some((seconds, _)) => format!("{seconds}Z"),
-        None => text,
-    }
-}
-
-/// The first line of what a receiver said, as far as a table has room for it.
-fn shorten(text: &str) -> String {
-    const ROOM: usize = 80;
-    let line = printable(text.trim().lines().next().unwrap_or_default());
-    match line.char_indices().nth(ROOM) {
-        Some((end, _)) => format!("{}...", &line[..end]),
-        None => line,
-    }
-}
-
-/// Others wrote it: it must not steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
-}
-
-fn plural(count: u64) -> &'static str {
-    if count == 1 { "" } else { "s" }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_detail_is_one_short_line_that_steers_no_terminal() {
-        assert_eq!(shorten(" no such\x1b[31m order\nat line 1"), "no such\u{fffd}[31m order");
-        assert_eq!(shorten(&"ä".repeat(90)), format!("{}...", "ä".repeat(80)));
-        assert_eq!(shorten(""), "");
-    }
-
-    #[test]
-    fn a_moment_is_told_to_the_second() {
-        assert_eq!(describe_moment(Timestamp::from_micros(1_700_000_000_123_456)), "2023-11-14T22:13:20Z");
-    }
 }
