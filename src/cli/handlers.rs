@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{CliError, EXIT_OK, Global, ask, dead_letters::parse_text, print::print, session, text::plain_table};
+use super::{CliError, EXIT_OK, Global, ask, print::print, session, text::plain_table};
 use crate::store::{self, Forgotten, HandlerRow, HandlerState};
 
 /// The lag is counted up to here.
@@ -47,7 +47,7 @@ struct PauseArgs {
     /// The handler
     name: String,
     /// Why; shown to whoever wonders
-    #[arg(long, value_name = "TEXT", value_parser = parse_text)]
+    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
     reason: String,
 }
 

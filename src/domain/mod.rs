@@ -7,6 +7,8 @@ mod backoff;
 mod circuit;
 #[cfg(feature = "daemon")]
 mod delivery;
+#[cfg(feature = "daemon")]
+mod error_group;
 mod event;
 #[cfg(feature = "daemon")]
 mod filter;
@@ -32,6 +34,7 @@ pub use {
     backoff::{Backoff, InvalidBackoff},
     circuit::{Circuit, CircuitPolicy, CircuitState},
     delivery::DeliveryState,
+    error_group::ErrorGroup,
     filter::EventFilter,
     lanes::{LaneKey, Lanes, Origin, Queued},
     notification::Notification,

@@ -9,7 +9,7 @@ use super::StoreError;
 #[derive(Debug, Clone)]
 pub struct AuditEntry<'a> {
     pub actor: &'a str,
-    /// `replay`, `discard`, `pause`, `resume` or `forget`.
+    /// One word for what was done, such as `replay`, `cancel_replay`, `discard` or `pause`.
     pub action: &'static str,
     pub handler: Option<&'a str>,
     /// What was asked for, as a JSON object.

@@ -2,8 +2,9 @@
 
 use std::error::Error;
 
-use sqlx::postgres::{PgRow, PgTypeInfo, PgValueRef, Postgres};
-use sqlx::{Decode, Row, Type};
+use sqlx::encode::IsNull;
+use sqlx::postgres::{PgArgumentBuffer, PgRow, PgTypeInfo, PgValueRef, Postgres};
+use sqlx::{Decode, Encode, Row, Type};
 
 use crate::domain::{Notification, Timestamp};
 
@@ -20,6 +21,13 @@ impl<'r> Decode<'r, Postgres> for Timestamp {
     fn decode(value: PgValueRef<'r>) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let micros = i64::from_be_bytes(value.as_bytes()?.try_into()?);
         Ok(Self::from_micros(micros.saturating_add(POSTGRES_EPOCH)))
+    }
+}
+
+impl Encode<'_, Postgres> for Timestamp {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, Box<dyn Error + Send + Sync>> {
+        buffer.extend_from_slice(&self.as_micros().saturating_sub(POSTGRES_EPOCH).to_be_bytes());
+        Ok(IsNull::No)
     }
 }
 

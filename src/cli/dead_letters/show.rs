@@ -7,10 +7,12 @@ use clap::Args;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::super::json::{parse_path, redact_json};
 use super::super::text::{
     SHOWN_BYTES, as_json, describe_event, describe_moment, describe_reason, plain_table, printable, shell_word, shorten,
 };
 use super::super::{CliError, EXIT_OK, Global, ask, print::print, session};
+use super::export::RedactPath;
 use crate::domain::{DeliveryState, Reason};
 use crate::store::events::{Attempt, Event, EventHistory, EventState, read_history};
 
@@ -18,6 +20,7 @@ use crate::store::events::{Attempt, Event, EventHistory, EventState, read_histor
 #[command(after_help = "Examples:
   outboxd dead-letters show 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d
   outboxd dead-letters show 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --handler billing --full
+  outboxd dead-letters show 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --redact customer.email card
 
 Numbers are printed as they were recorded, however large. --json always has the whole payload.")]
 pub(super) struct ShowArgs {
@@ -30,6 +33,9 @@ pub(super) struct ShowArgs {
     /// The whole payload, not only its first 4 KiB
     #[arg(long)]
     full: bool,
+    /// Hide what stands here in payload or headers, for example customer.card; * stands for any name
+    #[arg(long, value_name = "PATH", value_parser = parse_path, num_args = 1..)]
+    redact: Vec<RedactPath>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +74,9 @@ pub(super) async fn run(args: ShowArgs, global: &Global) -> Result<ExitCode, Cli
         ask::check_handler(&session.pool, handler).await?;
     }
     let history = read_history(&session.pool, args.id, args.handler.as_deref()).await?;
-    let EventHistory { event, handlers, attempts } = history.ok_or_else(|| CliError::failed(ShowError::NoEvent(args.id)))?;
+    let EventHistory { mut event, handlers, attempts } = history.ok_or_else(|| CliError::failed(ShowError::NoEvent(args.id)))?;
+    event.payload = redact_json(&event.payload, &args.redact);
+    event.headers = redact_json(&event.headers, &args.redact);
     let recorded = handlers.into_iter().filter(|delivery| delivery.attempts.is_some());
     let deliveries: Vec<ShownDelivery> = recorded.map(|delivery| shown(args.id, delivery, &attempts, global)).collect();
     if deliveries.is_empty() {
