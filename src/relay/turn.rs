@@ -23,8 +23,8 @@ pub struct Ask {
     /// Compare the lanes with the database: `Some(dead letters hold their key)`.
     pub lanes: Option<bool>,
     pub backlog: Option<std::sync::Arc<store::Selection>>,
-    /// Let the next deliveries of replays leave.
-    pub release: Option<std::sync::Arc<store::Selection>>,
+    /// Let the next deliveries of replays leave, at most so many.
+    pub release: Option<(std::sync::Arc<store::Selection>, u64)>,
     /// The circuit has changed: state, reason, wait.
     pub circuit: Option<(&'static str, Option<&'static str>, Option<Duration>)>,
 }
@@ -65,8 +65,8 @@ pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Res
         return Ok(Answer { lease_is_lost: true, ..answer });
     }
     // Before what is due is read, so that what leaves now is among it.
-    if let Some(selection) = ask.release {
-        answer.released = Some(release(&pool, fence, &selection).await?);
+    if let Some((selection, limit)) = ask.release {
+        answer.released = Some(release(&pool, fence, &selection, limit).await?);
     }
     if !ask.refills.is_empty() {
         answer.waiting = store::read_waiting(&pool, fence.subscription, &ask.refills, REFILL, ask.room.bytes).await?;
@@ -87,8 +87,8 @@ pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Res
 }
 
 /// Lets the next deliveries of replays leave; where nothing did, a replay may have come to its end.
-async fn release(pool: &PgPool, fence: Fence, selection: &store::Selection) -> Result<Released, StoreError> {
-    let released = store::release_replays(pool, fence, selection).await?;
+async fn release(pool: &PgPool, fence: Fence, selection: &store::Selection, limit: u64) -> Result<Released, StoreError> {
+    let released = store::release_replays(pool, fence, selection, limit).await?;
     if released.released == 0 {
         store::finish_replays(pool).await?;
     }

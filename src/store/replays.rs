@@ -253,12 +253,12 @@ const MOST_RELEASED: i64 = 1_000;
 /// Held items looked at for those whose keys are free.
 const LOOKED_AT: i64 = 4_000;
 
-/// Lets the next deliveries of running replays leave, for a subscription that we own.
-pub async fn release_replays(pool: &PgPool, fence: Fence, selection: &Selection) -> Result<Released, StoreError> {
+/// Lets the next deliveries of running replays leave, at most `limit` of each, for a subscription that we own.
+pub async fn release_replays(pool: &PgPool, fence: Fence, selection: &Selection, limit: u64) -> Result<Released, StoreError> {
     let row = sqlx::query(include_str!("sql/release_replays.sql"))
         .bind(fence.subscription)
         .bind(fence.epoch)
-        .bind(MOST_RELEASED)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX).min(MOST_RELEASED))
         .bind(LOOKED_AT)
         .bind(selection.key_source())
         .bind(selection.key_path())

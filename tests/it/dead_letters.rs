@@ -84,7 +84,7 @@ impl Outbox {
     async fn release(&self) -> Released {
         let selection = Selection::new(&EventFilter::default(), &Ordering::Aggregate, 1, 0);
         let fence = Fence { subscription: 1, epoch: 0 };
-        store::release_replays(self.database.pool(), fence, &selection).await.expect("the next are released")
+        store::release_replays(self.database.pool(), fence, &selection, 1_000).await.expect("the next are released")
     }
 
     async fn run(&self, arguments: &[&str]) -> Finished {

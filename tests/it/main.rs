@@ -16,6 +16,7 @@ mod outbox_table;
 mod plans;
 mod recovery;
 mod registration;
+mod replays;
 mod soak;
 mod status;
 mod support;

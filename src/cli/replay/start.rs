@@ -30,7 +30,7 @@ finished. Events keep their ids, and the history of their attempts stays. Dead l
 cancelled replay changes nothing about the rest. Two people who replay the same dead letters do not deliver them twice: the second \
 finds fewer, or none. Ctrl-C leaves the replay running.
 
-Exit code: 0 all went as asked, 1 some failed again, 64 nothing was started."
+Exit code: 0 started or all delivered, 1 some failed again while the command waited, 64 refused."
 )]
 pub struct ReplayArgs {
     #[command(flatten)]
@@ -105,7 +105,8 @@ pub(super) async fn run(args: ReplayArgs, global: &Global) -> Result<ExitCode, C
     }
     eprintln!("replaying {frozen} {}; replay {}", plural_of(what, frozen), new.id);
     let replay = follow(&session, &new, detach).await?;
-    finish(Started { preview, replay: Some(replay) }, global)
+    let code = finish(Started { preview, replay: Some(replay) }, global)?;
+    Ok(if detach { ExitCode::from(EXIT_OK) } else { code })
 }
 
 /// Waits for the outcome, unless that is not wanted or nobody is there to bring it about.

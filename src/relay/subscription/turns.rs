@@ -32,7 +32,7 @@ impl Loop {
         let is_released = may_take_work && now >= self.release_at && self.may_release();
         let ask = Ask {
             due: is_due || (is_released && self.may_look_for_due()),
-            release: is_released.then(|| Arc::clone(&self.selection)),
+            release: is_released.then(|| (Arc::clone(&self.selection), self.room_for_replays())),
             room: self.recorded_room(),
             lanes: (now >= self.lanes_at).then(|| self.handler.config.on_dead_letter == OnDeadLetter::HoldKey),
             backlog: (now >= self.backlog_at).then(|| Arc::clone(&self.selection)),
@@ -59,10 +59,14 @@ impl Loop {
         self.has_room_for_recorded() && self.books.circuit_would_admit()
     }
 
-    /// Whether more of a replay may leave. Not while the receiver is known to be down, and not so much that live events, which are
-    /// not read above `max_parked`, would have to wait for it.
+    /// Whether more of a replay may leave. Not while the receiver is known to be down.
     pub(super) fn may_release(&self) -> bool {
-        self.books.circuit.is_closed() && self.books.unfinished() * 2 <= self.handler.config.max_parked
+        self.books.circuit.is_closed() && self.room_for_replays() > 0
+    }
+
+    /// Not so much that live events, which are not read above `max_parked`, would have to wait for a replay that fails.
+    fn room_for_replays(&self) -> u64 {
+        self.handler.config.max_parked.div_ceil(2).saturating_sub(self.books.unfinished())
     }
 
     pub(super) fn has_room_for_recorded(&self) -> bool {

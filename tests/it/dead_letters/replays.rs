@@ -199,7 +199,7 @@ async fn a_rate_bounds_what_leaves_over_all_partitions_together() {
         let fence = store::Fence { subscription, epoch: 0 };
         let selection = store::Selection::new(&Default::default(), &outboxd::domain::Ordering::None, 3, 0);
         while outbox.read_replay(replay.id).await.held > 200 {
-            store::release_replays(outbox.database.pool(), fence, &selection).await.expect("the next are released");
+            store::release_replays(outbox.database.pool(), fence, &selection, 1_000).await.expect("the next are released");
         }
     };
     tokio::join!(owner(1), owner(2), owner(3));
