@@ -202,7 +202,7 @@ create table replay_items (
 -- No delivery is in two replays at once, whoever asks.
 create unique index replay_items_open on replay_items (seq, subscription) where state in ('held', 'released');
 create index replay_items_held on replay_items (subscription, replay, round, seq) where state = 'held';
-create index replay_items_unfinished on replay_items (replay) where state in ('held', 'released');
+create index replay_items_unfinished on replay_items (replay, round, seq) where state in ('held', 'released');
 
 -- Who did what to which deliveries or handlers, and why.
 create table audit (

@@ -8,7 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::super::session::{self, Session};
-use super::super::text::{as_json, dash, describe_moment, plain_table, plural, printable};
+use super::super::text::{as_json, dash, describe_moment, plain_table, printable};
 use super::super::{CliError, EXIT_OK, Global, ask, print::print};
 use super::progress::{self, describe};
 use crate::store::{self, Changed, Replay};
@@ -152,11 +152,9 @@ fn describe_list(replays: &[Replay]) -> String {
 
 fn describe_one(replay: &Replay) -> String {
     let cancelled = replay.cancelled_by.as_deref().map(|who| format!(" by {}", printable(who))).unwrap_or_default();
-    let stopped = match replay.stopped.len() as u64 {
-        0 => String::new(),
-        count => {
-            format!("stopped    {} (paused, circuit open, or no relay: handler{})\n", replay.stopped.join(", "), plural(count))
-        }
+    let stopped = match replay.stopped.as_slice() {
+        [] => String::new(),
+        handlers => format!("stopped    {} (paused, circuit open, or no relay)\n", handlers.join(", ")),
     };
     format!(
         "replay     {}\nat         {}\nby         {}\nfilter     {}\nnote       {}\nrate       {}\nstate      {}{cancelled}\n{stopped}outcome    {}\n",

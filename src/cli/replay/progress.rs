@@ -1,10 +1,10 @@
 //! How far a replay is: a bar until it has its outcome, and the outcome in words. Watches only; Ctrl-C ends the watching.
 
-use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 use super::super::session::Session;
@@ -27,8 +27,11 @@ pub(super) async fn is_stopped(session: &Session, replay: &Replay) -> Result<boo
 
 /// Shows how far it is until it has its outcome or Ctrl-C is pressed, and tells either.
 pub(super) async fn follow(session: &Session, id: Uuid) -> Result<Replay, CliError> {
-    let mut interrupted = pin!(tokio::signal::ctrl_c());
+    let mut interrupts = signal(SignalKind::interrupt()).map_err(CliError::failed)?;
     let mut replay = read(session, id).await?;
+    if !replay.is_over() {
+        eprintln!("waiting for its outcome; Ctrl-C leaves it running");
+    }
     // Draws on standard error, and only on a terminal.
     let bar = ProgressBar::new(replay.asked);
     bar.set_style(
@@ -38,7 +41,7 @@ pub(super) async fn follow(session: &Session, id: Uuid) -> Result<Replay, CliErr
         bar.set_position(replay.asked - replay.held - replay.released);
         bar.set_message(describe_bar(&replay));
         tokio::select! {
-            _ = &mut interrupted => {
+            _ = interrupts.recv() => {
                 bar.finish_and_clear();
                 eprintln!("{}", describe(&replay));
                 eprintln!("it goes on without this command:\n  outboxd replays show {id} --follow\n  outboxd replays cancel {id}");

@@ -4,7 +4,8 @@ with ended as (
     select r.id
       from replays r
      where r.delivered is null
-       and not exists (select 1 from replay_items i where i.replay = r.id and i.state in ('held', 'released'))
+       and (select i.seq from replay_items i where i.replay = r.id and i.state in ('held', 'released')
+             order by i.round, i.seq limit 1) is null
        for update skip locked)
 update replays r
    set state = case r.state when 'running' then 'done' else r.state end, ended_at = clock_timestamp(),

@@ -1,5 +1,5 @@
--- group_dead_letters: dead letters that failed alike, the largest group first. Locks nothing. Relies on deliveries_by_group alone while
--- the filter asks for no more than it has; the sample of a group, its newest event, on the primary keys.
+-- group_dead_letters: dead letters that failed alike, the largest group first. Locks nothing. Relies on deliveries_by_group or
+-- deliveries_unfinished; the sample of a group, its newest event, on the primary keys.
 -- $1 to $9 of the filter, $10 groups.
 with groups as (
     select s.handler, d.fingerprint, count(*) as dead, min(d.handled_at) as first_at, max(d.handled_at) as last_at, max(d.seq) as seq

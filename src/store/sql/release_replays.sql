@@ -10,7 +10,8 @@ with mine as (
     select s.id, clock_timestamp() as now,
            -- What is due and not begun is not heaped up: what comes behind it can still be cancelled.
            $3 - (select count(*) from (select 1 from deliveries
-                                        where subscription = $1 and state = 'retrying' and due_at <= clock_timestamp() limit $3) due) as room
+                                        where subscription = $1 and state = 'retrying' and due_at <= clock_timestamp()
+                                        order by due_at limit $3) due) as room
       from subscriptions s where s.id = $1 and s.epoch = $2
        for update),
 running as (
@@ -20,7 +21,9 @@ running as (
            mine.room
       from replays r, mine
      where r.state = 'running' and r.delivered is null
-       and exists (select 1 from replay_items i where i.subscription = $1 and i.replay = r.id and i.state = 'held')
+       -- The first of an order on purpose: `exists` may be planned as a scan over all items.
+       and (select i.seq from replay_items i where i.subscription = $1 and i.replay = r.id and i.state = 'held'
+             order by i.round, i.seq limit 1) is not null
      order by r.at, r.id
        for update of r skip locked),
 bucket as (

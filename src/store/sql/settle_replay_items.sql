@@ -1,4 +1,5 @@
--- settle_replay_items: what became of released items, in the transaction that records it. Relies on replay_items_open.
+-- settle_replay_items: what became of released items, in the transaction that records it. Relies on deliveries_pkey, and on
+-- replay_items_open or replay_items_unfinished.
 -- $1 subscription, $2 seqs whose outcome was just recorded.
 update replay_items i
    set state = case d.state when 'delivered' then 'delivered' else 'failed' end::replay_item_state, ended_at = clock_timestamp()

@@ -290,6 +290,32 @@ async fn retention_leaves_what_a_replay_still_holds() {
     assert_eq!(outbox.release().await.released, 1);
 }
 
+#[tokio::test]
+async fn an_old_replay_keeps_its_outcome_when_its_set_is_removed() {
+    let outbox = Outbox::create().await;
+    outbox.add("dead", Some("a")).await;
+    let (old, young) = (outbox.replay_all().await, {
+        outbox.add("dead", None).await;
+        outbox.replay_all().await
+    });
+    outbox.release().await;
+    outbox.deliver_all().await;
+    let remove = async || {
+        store::remove_replay_items(outbox.database.pool(), std::time::Duration::from_secs(60), 100).await.expect("it works")
+    };
+    assert_eq!(remove().await, 0, "what is not written down is not over");
+    store::finish_replays(outbox.database.pool()).await.expect("the outcome is written");
+    outbox
+        .database
+        .execute(&format!("update outbox.replays set ended_at = now() - interval '1 hour' where id = '{}'", old.id))
+        .await;
+
+    assert_eq!((remove().await, remove().await), (1, 0));
+
+    assert_eq!(counts(&outbox.read_replay(old.id).await), [1, 0, 0, 0, 0, 0]);
+    assert_eq!(outbox.database.count(&format!("replay_items where replay = '{}'", young.id)).await, 1);
+}
+
 async fn first_id(outbox: &Outbox) -> Uuid {
     sqlx::query_scalar("select id from outbox.events where seq = 1").fetch_one(outbox.database.pool()).await.expect("it is there")
 }
