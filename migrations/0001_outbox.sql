@@ -122,7 +122,7 @@ create table deliveries (
     -- Of a dead letter: what failed, without what differs from one to the next, and the number of its group. See domain/error_group.rs.
     error            text,
     fingerprint      bigint,
-    -- Of a dead letter: whether later events of its key wait for it. False where a person let the key go on.
+    -- Of a dead letter: later events of its key wait for it. Null: they never did. False: a person let the key go on.
     holds_key        boolean,
     primary key (subscription, seq)
 );

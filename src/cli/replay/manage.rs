@@ -105,7 +105,7 @@ async fn cancel(session: &Session, args: &CancelArgs, global: &Global) -> Result
     let before = progress::read(session, id).await?;
     let changed = store::cancel_replay(&session.pool, id, &ask::actor(), args.reason.as_deref()).await?;
     let Changed::Done(cancelled) = changed else {
-        return Err(CliError::failed(format!("replay {id} does not run: {}, {}", before.state, describe(&before))));
+        return Err(CliError::failed(format!("nothing of replay {id} is left to cancel: {}, {}", before.state, describe(&before))));
     };
     eprintln!("cancelled: {cancelled} had not left and stay what they were; `outboxd replays resume {id}` takes them up again");
     tell(session, id, global).await

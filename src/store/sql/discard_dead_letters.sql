@@ -7,11 +7,17 @@ with chosen as materialized (
      where {filter}
      order by d.subscription, d.seq
        for update of d),
+held as materialized (
+    select i.replay, i.subscription, i.seq
+      from chosen c
+      join replay_items i on i.seq = c.seq and i.subscription = c.subscription and i.state = 'held'
+     order by i.subscription, i.seq
+       for update of i),
 dropped as (
     update replay_items i
        set state = 'dropped', ended_at = clock_timestamp()
-      from chosen c
-     where i.seq = c.seq and i.subscription = c.subscription and i.state = 'held')
+      from held h
+     where i.replay = h.replay and i.subscription = h.subscription and i.seq = h.seq)
 update deliveries d
    set state = 'discarded', handled_at = clock_timestamp(), due_at = null, reason = 'operator', detail = $10
   from chosen c

@@ -5,7 +5,7 @@ with head as (
       from subscriptions s
       join deliveries d on d.subscription = s.id
      where s.handler = $1 and d.key = $2
-       and (d.state = 'retrying' or (d.state = 'dead' and d.holds_key is distinct from false
+       and (d.state = 'retrying' or (d.state = 'dead' and d.holds_key
                                      and exists (select 1 from deliveries f
                                                   where f.subscription = s.id and f.key = $2 and f.seq > d.seq and f.state = 'waiting')))
      order by d.seq

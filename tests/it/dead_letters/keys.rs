@@ -28,15 +28,17 @@ async fn a_blocked_key_is_told_with_what_it_waits_for() {
 #[tokio::test]
 async fn a_skipped_head_is_a_dead_letter_that_says_why() {
     let outbox = Outbox::create().await;
+    // One that nobody waits for: the handler went on when it died.
+    outbox.add("dead", Some("a")).await;
     let head = outbox.add("retrying", Some("a")).await;
     outbox.add("waiting", Some("a")).await;
     let refused = outbox.run(&["keys", "skip", "billing", "a", "--reason", "sent by hand"]).await;
-    assert_eq!((refused.code, outbox.states().await[0].0.as_str()), (Some(64), "retrying"), "{refused:?}");
+    assert_eq!((refused.code, outbox.states().await[1].0.as_str()), (Some(64), "retrying"), "{refused:?}");
 
     let done = outbox.run_json(&["keys", "skip", "billing", "a", "--reason", "sent by hand", "--yes"]).await;
 
     assert_eq!((done["head"].as_str(), done["was"].as_str()), (Some(head.to_string().as_str()), Some("retrying")));
-    assert_eq!(outbox.states().await, [state("dead"), state("waiting")]);
+    assert_eq!(outbox.states().await, [state("dead"), state("dead"), state("waiting")]);
     let kept = "deliveries where reason = 'operator' and detail = 'sent by hand; last failed with server_error: boom'
                  and error = 'sent by hand' and fingerprint is not null and not holds_key and handled_at is not null";
     assert_eq!(outbox.database.count(kept).await, 1);

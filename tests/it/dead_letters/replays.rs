@@ -338,7 +338,7 @@ async fn replays_are_listed_shown_cancelled_and_resumed_by_commands() {
     assert_eq!((cancelled["state"].as_str(), cancelled["cancelled"].as_u64()), (Some("cancelled"), Some(3)));
     let again = outbox.run(&["replays", "cancel", &id]).await;
     assert_eq!(again.code, Some(1), "{again:?}");
-    assert!(again.stderr.contains("does not run: cancelled, 3 asked"), "{}", again.stderr);
+    assert!(again.stderr.contains("is left to cancel: cancelled, 3 asked"), "{}", again.stderr);
     let resumed = outbox.run_json(&["replays", "resume", &id]).await;
     assert_eq!((resumed["state"].as_str(), resumed["held"].as_u64()), (Some("running"), Some(3)));
     let shown = outbox.run(&["replays", "show", &id]).await;
