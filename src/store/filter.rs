@@ -55,7 +55,8 @@ impl std::str::FromStr for Fingerprint {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number = u64::from_str_radix(text, 16).ok().filter(|_| text.len() == 16);
+        let is_one = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u64::from_str_radix(text, 16).ok().filter(|_| is_one);
         number
             .map(|number| Self(number.cast_signed()))
             .ok_or("expected sixteen hexadecimal digits, as `dead-letters groups` shows them")
