@@ -125,11 +125,17 @@ create table deliveries (
     reason           text,
     detail           text,
     replay           uuid,
+    -- Of a dead letter: what failed, without what differs from one to the next, and the number of its group. See domain/error_group.rs.
+    error            text,
+    fingerprint      bigint,
+    -- Of a dead letter: later events of its key wait for it. Null: they never did. False: a person let the key go on.
+    holds_key        boolean,
     primary key (subscription, seq)
 );
 create index deliveries_due on deliveries (subscription, due_at) where state = 'retrying';
 create index deliveries_by_key on deliveries (subscription, key, seq) where state in ('retrying', 'waiting', 'dead');
 create index deliveries_dead on deliveries (subscription, handled_at) where state = 'dead';
+create index deliveries_by_group on deliveries (subscription, fingerprint, handled_at, seq) where state = 'dead';
 create index deliveries_unfinished on deliveries (seq) where state in ('retrying', 'waiting', 'dead');
 
 -- History of the tries that did not succeed at once, and of what had been delivered before a person moved the position back.
@@ -148,15 +154,61 @@ create table attempts (
 );
 create index attempts_by_delivery on attempts (subscription, seq, at);
 
--- A replay is a durable object: what was asked, by whom, how many.
-create table replays (
-    id         uuid        primary key default gen_random_uuid(),
-    at         timestamptz not null default clock_timestamp(),
-    actor      text        not null,
-    handler    text,
-    filter     jsonb       not null default '{}',
-    asked      bigint      not null default 0
+-- What people wrote about a group of dead letters.
+create table dead_letter_notes (
+    id          bigint      generated always as identity primary key,
+    at          timestamptz not null default clock_timestamp(),
+    actor       text        not null,
+    handler     text        not null,
+    fingerprint bigint      not null,
+    text        text        not null
 );
+create index dead_letter_notes_by_group on dead_letter_notes (handler, fingerprint, id);
+
+-- A replay is a durable object: what was asked, by whom, how many, how fast.
+create table replays (
+    id           uuid        primary key default gen_random_uuid(),
+    at           timestamptz not null default clock_timestamp(),
+    actor        text        not null,
+    handler      text,
+    filter       jsonb       not null default '{}',
+    note         text,
+    asked        bigint      not null default 0,
+    -- Deliveries that may leave in a second, over all subscriptions; null: as many as the handlers take.
+    rate         double precision check (rate > 0),
+    -- The token bucket: everything that left by then is paid for.
+    next_at      timestamptz not null default clock_timestamp(),
+    state        text        not null default 'running' check (state in ('running', 'cancelled', 'done')),
+    cancelled_by text,
+    ended_at     timestamptz,
+    -- The outcome, as soon as nothing is open any more; the items may be gone then.
+    delivered    bigint,
+    failed       bigint,
+    dropped      bigint,
+    cancelled    bigint
+);
+create index replays_open on replays (at, id) where delivered is null;
+
+create type replay_item_state as enum ('held', 'released', 'delivered', 'failed', 'dropped', 'cancelled');
+
+-- The set of a replay, frozen at the moment of the command. A held item changes nothing about its delivery, so a cancelled one is
+-- what it was. The relay that owns the subscription releases the next ones, in order of (round, seq): a round has a few of each key,
+-- so that a key with a thousand of them does not stand before all others.
+create table replay_items (
+    replay       uuid              not null,
+    seq          bigint            not null,
+    subscription integer           not null,
+    round        integer           not null,
+    state        replay_item_state not null default 'held',
+    was          delivery_state    not null,
+    released_at  timestamptz,
+    ended_at     timestamptz,
+    primary key (replay, subscription, seq)
+);
+-- No delivery is in two replays at once, whoever asks.
+create unique index replay_items_open on replay_items (seq, subscription) where state in ('held', 'released');
+create index replay_items_held on replay_items (subscription, replay, round, seq) where state = 'held';
+create index replay_items_unfinished on replay_items (replay, round, seq) where state in ('held', 'released');
 
 -- Who did what to which deliveries or handlers, and why.
 create table audit (
@@ -281,14 +333,14 @@ $$;
 -- Every event with its state per handler, for people with psql.
 create view event_states as
 select e.seq, e.id, e.type, e.aggregate_type, e.aggregate_id, e.occurred_at,
-       s.handler, s.partition,
+       s.handler, s.partition, d.key,
        coalesce(d.state::text,
                 case when pg_visible_in_snapshot(e.tx, s.snapshot)
                        or e.seq <@ s.done
                        or (s.window_snapshot is not null and e.seq <= s.window_seq
                            and pg_visible_in_snapshot(e.tx, s.window_snapshot))
                      then 'passed' else 'pending' end) as state,
-       d.attempts, d.due_at, d.reason, d.status, d.detail, d.handled_at
+       d.attempts, d.first_attempt_at, d.due_at, d.reason, d.status, d.detail, d.handled_at, d.replay
   from events e
  cross join subscriptions s
   left join deliveries d on d.subscription = s.id and d.seq = e.seq

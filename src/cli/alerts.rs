@@ -7,9 +7,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use super::dead_letters::parse_text;
 use super::print::print;
-use super::status::plain_table;
+use super::text::plain_table;
 use super::{CliError, EXIT_CONFIG, EXIT_FAILED, EXIT_OK, Global, ask, session};
 use crate::app;
 use crate::channels::{self, SendFailure};
@@ -58,7 +57,7 @@ struct AckArgs {
     /// The alert, as `alerts list` names it
     alert: String,
     /// What you know or do; kept in the audit
-    #[arg(long, value_name = "TEXT", value_parser = parse_text)]
+    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
     reason: Option<String>,
 }
 
@@ -70,7 +69,7 @@ struct SnoozeArgs {
     #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
     time: Duration,
     /// Why; kept in the audit
-    #[arg(long, value_name = "TEXT", value_parser = parse_text)]
+    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
     reason: Option<String>,
 }
 
@@ -216,8 +215,7 @@ fn describe(found: &[Alert], channels: &[ChannelRow]) -> String {
 
 /// One line each, and below it what to run.
 fn describe_alerts(found: &[Alert]) -> String {
-    let mut table = plain_table();
-    table.set_header(["ALERT", "SEVERITY", "STATE", "SINCE", "WHAT"]);
+    let mut table = plain_table(&["ALERT", "SEVERITY", "STATE", "SINCE", "WHAT"]);
     for alert in found {
         table.add_row([
             alert.key(),
@@ -247,8 +245,7 @@ fn describe_status(alert: &Alert) -> String {
 }
 
 fn describe_channels(channels: &[ChannelRow]) -> String {
-    let mut table = plain_table();
-    table.set_header(["CHANNEL", "KIND", "LAST SENT", "FAILURES", "LAST ERROR"]);
+    let mut table = plain_table(&["CHANNEL", "KIND", "LAST SENT", "FAILURES", "LAST ERROR"]);
     let moment = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), describe_moment);
     for channel in channels {
         let error = channel.last_error.clone().filter(|_| channel.failures > 0);

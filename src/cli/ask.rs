@@ -47,6 +47,12 @@ pub(super) fn confirm(question: &str, yes: bool) -> Result<(), CliError> {
     Err(CliError::failed(AskError::Declined))
 }
 
+/// What a person says about why; blanks are no reason.
+pub(super) fn parse_text(text: &str) -> Result<String, &'static str> {
+    let text = text.trim();
+    if text.is_empty() { Err("expected some words about why") } else { Ok(text.to_owned()) }
+}
+
 /// Refuses the name of a handler that the database does not know, with the nearest one that it does.
 pub(super) async fn check_handler(pool: &PgPool, name: &str) -> Result<(), CliError> {
     let names = store::list_handler_names(pool).await?;

@@ -3,12 +3,12 @@
 
 use std::process::ExitCode;
 
-use comfy_table::{ContentArrangement, Table, presets};
 use futures_util::future::join_all;
 use serde::Serialize;
 use sqlx::PgPool;
 
 use super::print::print;
+use super::text::plain_table;
 use super::{CliError, EXIT_CONFIG, EXIT_DATABASE, EXIT_OK, Global, chain};
 use crate::app::{self, Loaded};
 use crate::config::{Config, ConfigError, HandlerConfig};
@@ -106,9 +106,7 @@ fn describe_summaries(path: &str, summaries: &[HandlerSummary]) -> String {
         1 => "",
         _ => "s",
     };
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["HANDLER", "KIND", "EVENTS", "ORDER", "RETRIES"]);
+    let mut table = plain_table(&["HANDLER", "KIND", "EVENTS", "ORDER", "RETRIES"]);
     for handler in summaries {
         let events = if handler.events.is_empty() { "every type".to_owned() } else { handler.events.join(", ") };
         table.add_row([&handler.name, &handler.kind, &events, &handler.order, &handler.retries]);

@@ -3,19 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use serde::Serialize;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::json::indent_json;
-use super::print::{print, printable};
-use super::status::{describe_age, plain_table};
+use super::print::print;
+use super::text::{
+    SHOWN_BYTES, as_json, dash, describe_age, describe_aggregate, describe_event, describe_reason, plain_table, printable,
+};
 use super::{CliError, Global, session};
 use crate::domain::EventFilter;
-use crate::store::events::{Attempt, Event, EventHistory, EventList, EventQuery, EventState, SEARCHED, list_events, read_history};
-
-/// More of a payload than fits on a screen is asked for with `--full`.
-const SHOWN_BYTES: usize = 4 * 1024;
+use crate::store::events::{Attempt, EventHistory, EventList, EventQuery, EventState, SEARCHED, list_events, read_history};
 
 #[derive(Debug, clap::Args)]
 pub struct EventsArgs {
@@ -83,7 +79,7 @@ async fn list(args: ListArgs, global: &Global) -> Result<String, CliError> {
 
 async fn show(args: ShowArgs, global: &Global) -> Result<String, CliError> {
     let session = session::open(global).await?;
-    let Some(history) = read_history(&session.pool, args.id).await? else {
+    let Some(history) = read_history(&session.pool, args.id, None).await? else {
         let id = args.id;
         return Err(CliError::failed(format!(
             "there is no event {id} in schema \"{}\"; it was never committed, or retention has removed it",
@@ -94,14 +90,8 @@ async fn show(args: ShowArgs, global: &Global) -> Result<String, CliError> {
     Ok(if global.json { as_json(&history) } else { describe(&history, shown_bytes) })
 }
 
-fn as_json(value: &impl Serialize) -> String {
-    // Never by way of a `Value`: that would read the numbers of the payload.
-    format!("{}\n", serde_json::to_string_pretty(value).expect("what was read from the database has a JSON form"))
-}
-
 fn describe_list(found: &EventList) -> String {
-    let mut table = plain_table();
-    table.set_header(["ID", "TYPE", "AGGREGATE", "OCCURRED", "BYTES"]);
+    let mut table = plain_table(&["ID", "TYPE", "AGGREGATE", "OCCURRED", "BYTES"]);
     for event in &found.events {
         let aggregate = describe_aggregate(event.aggregate_type.as_deref(), event.aggregate_id.as_deref(), event.aggregate_version);
         let (id, occurred_at, bytes) = (event.id.to_string(), event.occurred_at.to_string(), event.payload_bytes.to_string());
@@ -123,47 +113,11 @@ fn describe(history: &EventHistory, shown_bytes: usize) -> String {
     parts.join("\n")
 }
 
-fn describe_event(event: &Event, shown_bytes: usize) -> String {
-    let aggregate = describe_aggregate(event.aggregate_type.as_deref(), event.aggregate_id.as_deref(), event.aggregate_version);
-    format!(
-        "event      {}\ntype       {}\naggregate  {aggregate}\noccurred   {}\nheaders    {}\npayload    {}\n",
-        event.id,
-        printable(&event.event_type),
-        event.occurred_at,
-        printable_json(&event.headers, shown_bytes),
-        printable_json(&event.payload, shown_bytes),
-    )
-}
-
-/// For example `order/42 version 3`.
-fn describe_aggregate(aggregate_type: Option<&str>, id: Option<&str>, version: Option<i64>) -> String {
-    let name = match (aggregate_type, id) {
-        (None, None) => "-".to_owned(),
-        (Some(aggregate_type), Some(id)) => format!("{aggregate_type}/{id}"),
-        (one, other) => one.or(other).unwrap_or_default().to_owned(),
-    };
-    let version = version.map(|version| format!(" version {version}")).unwrap_or_default();
-    printable(&format!("{name}{version}"))
-}
-
-fn printable_json(json: &RawValue, shown_bytes: usize) -> String {
-    let text = indent_json(json.get());
-    if text.len() <= shown_bytes {
-        return printable(&text);
-    }
-    let mut end = shown_bytes;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}\n... {} more bytes; --full shows all", printable(&text[..end]), text.len() - end)
-}
-
 fn describe_states(states: &[EventState]) -> String {
     if states.is_empty() {
         return "no handler wants this event\n".to_owned();
     }
-    let mut table = plain_table();
-    table.set_header(["HANDLER", "STATE", "ATTEMPTS", "DUE", "HANDLED", "REASON", "DETAIL"]);
+    let mut table = plain_table(&["HANDLER", "STATE", "ATTEMPTS", "DUE", "HANDLED", "REASON", "DETAIL"]);
     for state in states {
         table.add_row([
             state.handler.clone(),
@@ -181,8 +135,7 @@ fn describe_states(states: &[EventState]) -> String {
 }
 
 fn describe_attempts(attempts: &[Attempt]) -> String {
-    let mut table = plain_table();
-    table.set_header(["AT", "HANDLER", "ATTEMPT", "OUTCOME", "REASON", "TOOK", "DETAIL"]);
+    let mut table = plain_table(&["AT", "HANDLER", "ATTEMPT", "OUTCOME", "REASON", "TOOK", "DETAIL"]);
     for attempt in attempts {
         // A receiver that may have the event all the same is what a person must know before a replay.
         let ambiguous = if attempt.ambiguous { " (ambiguous)" } else { "" };
@@ -197,38 +150,4 @@ fn describe_attempts(attempts: &[Attempt]) -> String {
         ]);
     }
     format!("attempts\n{}\n", table.trim_fmt())
-}
-
-fn describe_reason(reason: Option<&str>, status: Option<i32>) -> String {
-    let status = status.map(|status| format!(" ({status})")).unwrap_or_default();
-    reason.map_or_else(dash, |reason| format!("{reason}{status}"))
-}
-
-fn dash() -> String {
-    "-".to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn raw(text: &str) -> Box<RawValue> {
-        RawValue::from_string(text.to_owned()).expect("valid JSON")
-    }
-
-    #[test]
-    fn a_long_payload_is_cut_at_a_character_unless_all_is_asked_for() {
-        let payload = raw("{\"a\":\"éééé\"}");
-        assert_eq!(printable_json(&payload, 11), "{\n  \"a\": \"\n... 11 more bytes; --full shows all");
-        assert_eq!(printable_json(&payload, usize::MAX), "{\n  \"a\": \"éééé\"\n}");
-    }
-
-    #[test]
-    fn an_aggregate_is_told_as_far_as_it_is_known() {
-        for (aggregate_type, id, version, want) in
-            [(None, None, None, "-"), (Some("order"), Some("42"), Some(3), "order/42 version 3"), (None, Some("42"), None, "42")]
-        {
-            assert_eq!(describe_aggregate(aggregate_type, id, version), want);
-        }
-    }
 }

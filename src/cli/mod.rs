@@ -12,16 +12,20 @@ mod demo;
 mod doctor;
 mod events;
 mod exit;
+mod filter;
 mod handlers;
 mod health;
 mod json;
+mod keys;
 mod migrate;
 mod print;
 mod rebase;
 mod reload;
+mod replay;
 mod run;
 mod session;
 mod status;
+mod text;
 mod verify;
 
 use std::path::PathBuf;
@@ -72,7 +76,7 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
     /// Print the configuration, its reference or its schema
     Config(config::ConfigArgs),
-    /// List, show, replay and discard dead letters
+    /// List, group, show, export, replay and discard dead letters
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Watch it work: an application, the relay and a receiver that sometimes fails, on a throw-away Postgres
     Demo(demo::DemoArgs),
@@ -84,12 +88,18 @@ pub enum Command {
     Handlers(handlers::HandlersArgs),
     /// Ask a running relay whether it is ready
     Health(health::Args),
+    /// List the keys that wait behind a failed event, and let one go on
+    Keys(keys::KeysArgs),
     /// Create the outbox in the database, or bring it up to date
     Migrate(migrate::MigrateArgs),
     /// After a restore, a copy or an upgrade: find what is pending, and let the positions belong to this server
     Rebase(rebase::RebaseArgs),
     /// Have the relays that run read their configuration again
     Reload(reload::ReloadArgs),
+    /// Deliver dead letters, or what was delivered, once more: in order, at a bounded rate, counted to the end
+    Replay(replay::ReplayArgs),
+    /// List, show, cancel and resume replays
+    Replays(replay::ReplaysArgs),
     /// Run the relay in the foreground
     Run(run::RunArgs),
     /// Show how every handler is doing; the exit code says whether all is well
@@ -113,9 +123,12 @@ pub async fn execute(cli: Cli) -> ExitCode {
         Command::Events(args) => events::run(args, &global).await,
         Command::Handlers(args) => handlers::run(args, &global).await,
         Command::Health(args) => health::run(args, &global).await,
+        Command::Keys(args) => keys::run(args, &global).await,
         Command::Migrate(args) => migrate::run(args, &global).await,
         Command::Rebase(args) => rebase::run(args, &global).await,
         Command::Reload(args) => reload::run(args, &global).await,
+        Command::Replay(args) => replay::run(args, &global).await,
+        Command::Replays(args) => replay::run_replays(args, &global).await,
         Command::Run(args) => run::run(args, &global).await,
         Command::Status(args) => status::run(args, &global).await,
         Command::Verify(args) => verify::run(args, &global).await,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::print::print;
-use super::status::plain_table;
+use super::text::plain_table;
 use super::{CliError, EXIT_FAILED, EXIT_OK, Global, ask, session};
 use crate::rebase::{self, RebaseError};
 use crate::store::rebase::{RebasePlan, plan_rebase};
@@ -114,8 +114,7 @@ fn describe(plan: &RebasePlan, refusal: Option<&RebaseError>) -> String {
 }
 
 fn describe_handlers(plan: &RebasePlan) -> String {
-    let mut table = plain_table();
-    table.set_header(["HANDLER", "PENDING", "BY SNAPSHOT", "BY NUMBER", "WRITTEN HERE", "RETRYING OR WAITING"]);
+    let mut table = plain_table(&["HANDLER", "PENDING", "BY SNAPSHOT", "BY NUMBER", "WRITTEN HERE", "RETRYING OR WAITING"]);
     for handler in &plan.handlers {
         table.add_row([
             handler.handler.clone(),

@@ -5,15 +5,13 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 use sqlx::PgPool;
 
 use super::print::print;
 use super::session::{self, Session};
+use super::text::{as_json, describe_age, describe_moment, plain_table};
 use super::{CliError, EXIT_CONFIG, EXIT_CRITICAL, EXIT_OK, EXIT_WARNING, Global, chain};
-use crate::domain::Timestamp;
-use crate::settings::describe_duration;
 use crate::status::{HandlerState, Level, StatusVerdict, handler_state, is_alive, judge};
 use crate::store::status::{HandlerStats, LastFailure, RelayStats, Stats, read_stats};
 
@@ -144,10 +142,6 @@ fn exit_code(level: Level) -> ExitCode {
     })
 }
 
-fn as_json(status: &Status) -> String {
-    format!("{}\n", serde_json::to_string_pretty(status).expect("a status has a JSON form"))
-}
-
 fn describe(status: &Status) -> String {
     let mut parts = vec![format!("{}\n", status.level)];
     if !status.handlers.is_empty() {
@@ -163,8 +157,7 @@ fn describe(status: &Status) -> String {
 }
 
 fn describe_handlers(status: &Status) -> String {
-    let mut table = plain_table();
-    table.set_header(["HANDLER", "STATE", "PENDING", "RETRYING", "WAITING", "DEAD", "OLDEST", "LAST FAILURE", "OWNER"]);
+    let mut table = plain_table(&["HANDLER", "STATE", "PENDING", "RETRYING", "WAITING", "DEAD", "OLDEST", "LAST FAILURE", "OWNER"]);
     for HandlerStatus { state, stats } in &status.handlers {
         table.add_row([
             stats.handler.clone(),
@@ -197,8 +190,7 @@ fn describe_owners(owners: &[String], relays: &[RelayStatus]) -> String {
 }
 
 fn describe_relays(relays: &[RelayStatus]) -> String {
-    let mut table = plain_table();
-    table.set_header(["RELAY", "PID", "VERSION", "LAST SEEN", "SINCE", "ID"]);
+    let mut table = plain_table(&["RELAY", "PID", "VERSION", "LAST SEEN", "SINCE", "ID"]);
     for RelayStatus { is_alive, stats } in relays {
         let silent = format!("{} ago{}", describe_age(stats.silent), if *is_alive { "" } else { " (silent)" });
         let since = describe_moment(stats.started_at);
@@ -214,25 +206,4 @@ fn describe_reasons(status: &Status) -> String {
         format!("{}: {handler}{}\n  -> {}\n", reason.level, reason.text, reason.command)
     };
     status.reasons.iter().map(line).collect()
-}
-
-/// As wide as the terminal; as wide as its text where there is none.
-pub(super) fn plain_table() -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table
-}
-
-/// Whole seconds: nothing here is decided by less.
-pub(super) fn describe_age(age: Duration) -> String {
-    describe_duration(Duration::from_secs(age.as_secs()))
-}
-
-/// To the second.
-fn describe_moment(moment: Timestamp) -> String {
-    let text = moment.to_string();
-    match text.split_once('.') {
-        Some((seconds, _)) => format!("{seconds}Z"),
-        None => text,
-    }
 }

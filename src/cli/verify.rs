@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::print::print;
-use super::status::plain_table;
+use super::text::plain_table;
 use super::{CliError, EXIT_CRITICAL, EXIT_OK, Global, session};
 use crate::domain::Standing;
 use crate::rebase;
@@ -58,8 +58,7 @@ fn agrees(witnesses: &Witnesses) -> bool {
 }
 
 fn describe(standing: &Standing, handlers: &[Witnesses], agree: bool) -> String {
-    let mut table = plain_table();
-    table.set_header(["HANDLER", "PENDING", "LATE", "AGAIN", "LOST", "VERDICT"]);
+    let mut table = plain_table(&["HANDLER", "PENDING", "LATE", "AGAIN", "LOST", "VERDICT"]);
     for handler in handlers {
         let verdict = match handler.first_in_doubt.filter(|_| !agrees(handler)) {
             Some(seq) => format!("they contradict one another from number {seq} on"),

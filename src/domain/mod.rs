@@ -9,6 +9,8 @@ mod backoff;
 mod circuit;
 #[cfg(feature = "daemon")]
 mod delivery;
+#[cfg(feature = "daemon")]
+mod error_group;
 mod event;
 #[cfg(feature = "daemon")]
 mod filter;
@@ -40,6 +42,7 @@ pub use {
     backoff::{Backoff, InvalidBackoff},
     circuit::{Circuit, CircuitPolicy, CircuitState},
     delivery::DeliveryState,
+    error_group::ErrorGroup,
     filter::EventFilter,
     incarnation::{Incarnation, Numbering, ServerIdentity, Standing},
     lanes::{LaneKey, Lanes, Origin, Queued},

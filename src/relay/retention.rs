@@ -49,6 +49,9 @@ async fn round(pool: &sqlx::PgPool, outbox: &Outbox, metrics: &RelayMetrics) -> 
         after = last_seq;
         tokio::time::sleep(BREATH).await;
     }
+    while store::remove_replay_items(pool, outbox.retention, outbox.retention_chunk).await? > 0 {
+        tokio::time::sleep(BREATH).await;
+    }
     if total > 0 {
         debug!(removed = total, "retention removed finished events");
     }

@@ -8,7 +8,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 use crate::domain::Verdict;
 use crate::handlers::SqlFunction;
 use crate::store::{
-    self, Argument, Entries, Fence, Fenced, FunctionCall, Reached, RecordedDelivery, RecordedLane, Room, StoreError,
+    self, Argument, Entries, Fence, Fenced, FunctionCall, Reached, RecordedDelivery, RecordedLane, Released, Room, StoreError,
     subscriptions::Backlog,
 };
 use crate::telemetry::DatabaseOperation::{self, Flush, Read};
@@ -24,6 +24,8 @@ pub struct Ask {
     /// Compare the lanes with the database: `Some(dead letters hold their key)`.
     pub lanes: Option<bool>,
     pub backlog: Option<std::sync::Arc<store::Selection>>,
+    /// Let the next deliveries of replays leave, at most so many.
+    pub release: Option<(std::sync::Arc<store::Selection>, u64)>,
     /// The circuit has changed: state, reason, wait.
     pub circuit: Option<(&'static str, Option<&'static str>, Option<Duration>)>,
 }
@@ -43,6 +45,7 @@ pub struct Answer {
     pub next_due: Option<Duration>,
     pub lanes: Option<Vec<RecordedLane>>,
     pub backlog: Option<Backlog>,
+    pub released: Option<Released>,
 }
 
 /// Waiting deliveries read per key at once.
@@ -78,6 +81,10 @@ pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Res
             return Ok(Answer { lease_is_lost: true, ..answer });
         }
     }
+    // Before what is due is read, so that what leaves now is among it.
+    if let Some((selection, limit)) = ask.release {
+        answer.released = Some(release(&pool, fence, &selection, limit).await.map_err(&flushing)?);
+    }
     if !ask.refills.is_empty() {
         let waiting = store::read_waiting(&pool, fence.subscription, &ask.refills, REFILL, ask.room.bytes);
         answer.waiting = waiting.await.map_err(&reading)?;
@@ -96,6 +103,15 @@ pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Res
     answer.next_due = store::find_next_due(&pool, fence.subscription).await.map_err(&reading)?;
     answer.asked = true;
     Ok(answer)
+}
+
+/// Lets the next deliveries of replays leave; where nothing did, a replay may have come to its end.
+async fn release(pool: &PgPool, fence: Fence, selection: &store::Selection, limit: u64) -> Result<Released, StoreError> {
+    let released = store::release_replays(pool, fence, selection, limit).await?;
+    if released.released == 0 {
+        store::finish_replays(pool).await?;
+    }
+    Ok(released)
 }
 
 /// A transaction in which the functions have run, waiting for their outcomes to be recorded; `None` for an event that was not

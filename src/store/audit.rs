@@ -9,7 +9,7 @@ use super::StoreError;
 #[derive(Debug, Clone)]
 pub struct AuditEntry<'a> {
     pub actor: &'a str,
-    /// In one or two words: `replay`, `discard`, `pause`, `rewind`.
+    /// One or two words for what was done, such as `replay`, `cancel_replay`, `discard` or `pause`.
     pub action: &'static str,
     pub handler: Option<&'a str>,
     /// What was asked for, as a JSON object.

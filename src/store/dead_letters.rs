@@ -1,35 +1,20 @@
-//! Dead letters: listed, looked into, replayed and discarded. What a person does is one transaction with its audit row, and rings
-//! for the relay. Replays keep the order of each key; two at once never take the same row.
+//! Dead letters: listed, grouped by what failed, exported, discarded. What a person does is one transaction with its audit row,
+//! and rings for the relay. They are never removed by age.
 
-use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Row};
+use std::collections::HashMap;
+
+use futures_util::TryStreamExt;
+use serde_json::value::RawValue;
+use sqlx::postgres::PgRow;
+use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
 use super::audit::lift_statement_timeout;
+use super::filter::{DeliveryFilter, Fingerprint, Scope};
 use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
-use crate::domain::{EventFilter, Timestamp};
+use crate::domain::Timestamp;
 
-/// Which dead letters; every part that is set must match.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct DeadLetterFilter {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub handler: Option<String>,
-    /// Glob over the type; `*` stands for any characters.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub event_type: Option<String>,
-    /// The ordering key, for an aggregate `type/id`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// Why the last attempt failed: a word of `domain::Reason`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Event ids; empty: any.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub ids: Vec<Uuid>,
-}
-
-/// One delivery that policy gave up on.
+/// One delivery that policy gave up on; in the sample of a replay perhaps one that was made.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct DeadLetter {
     /// Of the event.
@@ -48,48 +33,74 @@ pub struct DeadLetter {
     pub occurred_at: Timestamp,
     /// When it was given up on.
     pub dead_since: Option<Timestamp>,
-}
-
-/// How many dead letters of one handler match.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct DeadCount {
-    pub handler: String,
-    pub dead: u64,
-}
-
-/// What a replay did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct Replayed {
-    /// `None`: nothing was left to replay, and nothing was written.
+    pub group: Option<Fingerprint>,
+    /// The replay that holds it and will deliver it again.
     pub replay: Option<Uuid>,
-    pub replayed: u64,
-    /// Of these, due at once; the others wait for an earlier one of their key.
-    pub due: u64,
 }
 
-impl DeadLetterFilter {
-    /// As it is kept with a replay and in the audit.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("texts have a JSON form")
-    }
-
-    /// Binds $1 to $5. Unnamed, so that each run is planned for the parts that are set.
-    fn query(&self, sql: &'static str) -> Query<'_, Postgres, PgArguments> {
-        let types = EventFilter { types: self.event_type.iter().cloned().collect(), ..EventFilter::default() };
-        sqlx::query(AssertSqlSafe(sql))
-            .persistent(false)
-            .bind(self.handler.as_deref())
-            .bind(types.type_patterns().and_then(|mut patterns| patterns.pop()))
-            .bind(self.key.as_deref())
-            .bind(self.reason.as_deref())
-            .bind((!self.ids.is_empty()).then_some(self.ids.as_slice()))
-    }
+/// A dead letter with everything that was recorded of its event, for other tools.
+#[derive(Debug, serde::Serialize)]
+pub struct ExportedLetter {
+    #[serde(flatten)]
+    pub letter: DeadLetter,
+    pub aggregate_type: Option<String>,
+    pub aggregate_id: Option<String>,
+    pub aggregate_version: Option<i64>,
+    pub headers: Box<RawValue>,
+    /// Byte for byte.
+    pub payload: Box<RawValue>,
+    pub attempts_made: Box<RawValue>,
 }
 
-/// The newest dead letters that match, at most `limit`.
-pub async fn list_dead_letters(pool: &PgPool, filter: &DeadLetterFilter, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
+/// How many deliveries of one handler match.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct DeliveryCount {
+    pub handler: String,
+    pub count: u64,
+}
+
+/// Dead letters of one handler that failed alike.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct DeadLetterGroup {
+    pub handler: String,
+    /// `None`: recorded without one.
+    pub group: Option<Fingerprint>,
+    pub count: u64,
+    pub reason: Option<String>,
+    pub status: Option<i32>,
+    /// What failed, without what differs from event to event.
+    pub error: Option<String>,
+    pub first: Option<Timestamp>,
+    pub last: Option<Timestamp>,
+    /// The newest event of the group.
+    pub sample: Uuid,
+    pub sample_type: String,
+    pub sample_detail: Option<String>,
+    /// The oldest first.
+    pub notes: Vec<GroupNote>,
+}
+
+/// What a person wrote about a group.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct GroupNote {
+    pub at: Timestamp,
+    pub actor: String,
+    pub text: String,
+}
+
+/// The newest deliveries that match, at most `limit`.
+pub async fn list_dead_letters(pool: &PgPool, filter: &DeliveryFilter, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
+    list_deliveries(pool, filter, Scope::All, limit).await
+}
+
+pub(super) async fn list_deliveries(
+    pool: &PgPool,
+    filter: &DeliveryFilter,
+    scope: Scope,
+    limit: u32,
+) -> Result<Vec<DeadLetter>, StoreError> {
     let rows = filter
-        .query(include_str!("sql/list_dead_letters.sql"))
+        .query(include_str!("sql/list_dead_letters.sql"), scope)
         .bind(i64::from(limit))
         .fetch_all(pool)
         .await
@@ -111,69 +122,154 @@ fn dead_letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
         attempts: row.try_get("attempts")?,
         occurred_at: row.try_get("occurred_at")?,
         dead_since: row.try_get("handled_at")?,
+        group: row.try_get::<Option<i64>, _>("fingerprint")?.map(Fingerprint),
+        replay: row.try_get("replay")?,
     })
 }
 
-/// How many match, for each handler that has any.
-pub async fn count_dead_letters(pool: &PgPool, filter: &DeadLetterFilter) -> Result<Vec<DeadCount>, StoreError> {
-    let rows = filter
-        .query(include_str!("sql/count_dead_letters.sql"))
-        .fetch_all(pool)
-        .await
-        .map_err(StoreError::query("count the dead letters"))?;
-    let count = |row: &PgRow| Ok(DeadCount { handler: row.try_get(0)?, dead: row.try_get::<i64, _>(1)?.unsigned_abs() });
-    rows.iter().map(count).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand the dead letters"))
-}
-
-/// Owes the dead letters that match once more, under the id `replay`.
-pub async fn replay_dead_letters(
+/// Gives every dead letter that matches to `take`, one by one, however many there are. Ends early when `take` says `false`.
+pub async fn export_dead_letters(
     pool: &PgPool,
-    filter: &DeadLetterFilter,
-    actor: &str,
-    replay: Uuid,
-) -> Result<Replayed, StoreError> {
+    filter: &DeliveryFilter,
+    mut take: impl FnMut(ExportedLetter) -> bool,
+) -> Result<u64, StoreError> {
     let mut transaction = begin(pool).await?;
     lift_statement_timeout(&mut transaction).await?;
-    sqlx::query(include_str!("sql/lock_replays.sql"))
-        .execute(&mut *transaction)
-        .await
-        .map_err(StoreError::query("wait for another replay to end"))?;
-    let row = filter
-        .query(include_str!("sql/replay_dead_letters.sql"))
-        .bind(replay)
-        .fetch_one(&mut *transaction)
-        .await
-        .map_err(StoreError::query("replay the dead letters"))?;
-    let count = |column: usize| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
-    let understand = StoreError::query("understand the replay");
-    let (replayed, due) = (count(0).map_err(&understand)?, count(1).map_err(&understand)?);
-    if replayed == 0 {
-        return Ok(Replayed { replay: None, replayed, due });
+    let mut rows = filter.query(include_str!("sql/export_dead_letters.sql"), Scope::All).fetch(&mut *transaction);
+    let mut count = 0;
+    while let Some(row) = rows.try_next().await.map_err(StoreError::query("export the dead letters"))? {
+        count += 1;
+        if !take(exported(&row).map_err(StoreError::query("understand a dead letter"))?) {
+            break;
+        }
     }
-    let asked = filter.to_json();
-    sqlx::query(include_str!("sql/insert_replay.sql"))
-        .bind(replay)
+    Ok(count)
+}
+
+fn exported(row: &PgRow) -> Result<ExportedLetter, sqlx::Error> {
+    let raw = |column: &str| {
+        RawValue::from_string(row.try_get::<String, _>(column)?).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    };
+    Ok(ExportedLetter {
+        letter: dead_letter(row)?,
+        aggregate_type: row.try_get("aggregate_type")?,
+        aggregate_id: row.try_get("aggregate_id")?,
+        aggregate_version: row.try_get("aggregate_version")?,
+        headers: raw("headers")?,
+        payload: raw("payload")?,
+        attempts_made: raw("attempts_made")?,
+    })
+}
+
+/// How many dead letters match, for each handler that has any.
+pub async fn count_dead_letters(pool: &PgPool, filter: &DeliveryFilter) -> Result<Vec<DeliveryCount>, StoreError> {
+    count_deliveries(pool, filter, Scope::All).await
+}
+
+pub(super) async fn count_deliveries(
+    pool: &PgPool,
+    filter: &DeliveryFilter,
+    scope: Scope,
+) -> Result<Vec<DeliveryCount>, StoreError> {
+    let rows = filter
+        .query(include_str!("sql/count_deliveries.sql"), scope)
+        .fetch_all(pool)
+        .await
+        .map_err(StoreError::query("count the deliveries"))?;
+    let count = |row: &PgRow| Ok(DeliveryCount { handler: row.try_get(0)?, count: row.try_get::<i64, _>(1)?.unsigned_abs() });
+    rows.iter().map(count).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand the deliveries"))
+}
+
+/// The largest groups of dead letters that match, at most `limit`, with their notes.
+pub async fn group_dead_letters(pool: &PgPool, filter: &DeliveryFilter, limit: u32) -> Result<Vec<DeadLetterGroup>, StoreError> {
+    let rows = filter
+        .query(include_str!("sql/group_dead_letters.sql"), Scope::All)
+        .bind(i64::from(limit))
+        .fetch_all(pool)
+        .await
+        .map_err(StoreError::query("group the dead letters"))?;
+    let groups: Result<Vec<_>, _> = rows.iter().map(group).collect();
+    let mut groups = groups.map_err(StoreError::query("understand the groups"))?;
+    add_notes(pool, &mut groups).await?;
+    Ok(groups)
+}
+
+fn group(row: &PgRow) -> Result<DeadLetterGroup, sqlx::Error> {
+    Ok(DeadLetterGroup {
+        handler: row.try_get("handler")?,
+        group: row.try_get::<Option<i64>, _>("fingerprint")?.map(Fingerprint),
+        count: row.try_get::<i64, _>("dead")?.unsigned_abs(),
+        reason: row.try_get("reason")?,
+        status: row.try_get("status")?,
+        error: row.try_get("error")?,
+        first: row.try_get("first_at")?,
+        last: row.try_get("last_at")?,
+        sample: row.try_get("id")?,
+        sample_type: row.try_get("type")?,
+        sample_detail: row.try_get("detail")?,
+        notes: Vec::new(),
+    })
+}
+
+async fn add_notes(pool: &PgPool, groups: &mut [DeadLetterGroup]) -> Result<(), StoreError> {
+    let handlers: Vec<&str> = groups.iter().map(|group| group.handler.as_str()).collect();
+    let fingerprints: Vec<Option<i64>> = groups.iter().map(|group| group.group.map(|group| group.0)).collect();
+    let rows = sqlx::query(include_str!("sql/list_group_notes.sql"))
+        .bind(handlers)
+        .bind(fingerprints)
+        .fetch_all(pool)
+        .await
+        .map_err(StoreError::query("read the notes"))?;
+    let note = |row: &PgRow| {
+        let key = (row.try_get::<String, _>(0)?, row.try_get::<i64, _>(1)?);
+        Ok((key, GroupNote { at: row.try_get(2)?, actor: row.try_get(3)?, text: row.try_get(4)? }))
+    };
+    let mut notes: HashMap<(String, i64), Vec<GroupNote>> = HashMap::new();
+    for row in &rows {
+        let (key, note) = note(row).map_err(StoreError::query("understand the notes"))?;
+        notes.entry(key).or_default().push(note);
+    }
+    for group in groups {
+        let key = group.group.map(|fingerprint| (group.handler.clone(), fingerprint.0));
+        group.notes = key.and_then(|key| notes.remove(&key)).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Adds a note to a group, for one handler or for each that has dead letters of it; gives for how many. 0: there is no such group.
+pub async fn note_group(
+    pool: &PgPool,
+    handler: Option<&str>,
+    group: Fingerprint,
+    actor: &str,
+    text: &str,
+) -> Result<u64, StoreError> {
+    let mut transaction = begin(pool).await?;
+    let noted = sqlx::query(include_str!("sql/insert_group_note.sql"))
+        .bind(handler)
+        .bind(group.0)
         .bind(actor)
-        .bind(filter.handler.as_deref())
-        .bind(&asked)
-        .bind(replayed.cast_signed())
+        .bind(text)
         .execute(&mut *transaction)
         .await
-        .map_err(StoreError::query("record the replay"))?;
-    let handler = filter.handler.as_deref();
-    let entry = AuditEntry { actor, action: "replay", handler, filter: &asked, affected: replayed, reason: None };
+        .map_err(StoreError::query("note it"))?
+        .rows_affected();
+    if noted == 0 {
+        return Ok(0);
+    }
+    let filter = DeliveryFilter { handler: handler.map(str::to_owned), group: Some(group), ..DeliveryFilter::default() };
+    let entry = AuditEntry { actor, action: "note", handler, filter: &filter.to_json(), affected: noted, reason: Some(text) };
     record_audit(&mut transaction, &entry).await?;
-    ring_control(&mut *transaction).await?;
     commit(transaction).await?;
-    Ok(Replayed { replay: Some(replay), replayed, due })
+    Ok(noted)
 }
 
 /// Gives up the dead letters that match for good; gives how many. `reason` is the person's.
-pub async fn discard_dead_letters(pool: &PgPool, filter: &DeadLetterFilter, actor: &str, reason: &str) -> Result<u64, StoreError> {
+pub async fn discard_dead_letters(pool: &PgPool, filter: &DeliveryFilter, actor: &str, reason: &str) -> Result<u64, StoreError> {
     let mut transaction = begin(pool).await?;
     lift_statement_timeout(&mut transaction).await?;
     let discarded = filter
-        .query(include_str!("sql/discard_dead_letters.sql"))
+        .query(include_str!("sql/discard_dead_letters.sql"), Scope::All)
         .bind(reason)
         .execute(&mut *transaction)
         .await

@@ -52,6 +52,8 @@ pub struct EventState {
     pub state: String,
     /// `None`: there is no row of its own.
     pub attempts: Option<i32>,
+    pub key: Option<String>,
+    pub first_attempt_at: Option<Timestamp>,
     pub due_at: Option<Timestamp>,
     #[serde(skip)]
     pub due_in: Option<Duration>,
@@ -59,6 +61,8 @@ pub struct EventState {
     pub status: Option<i32>,
     pub detail: Option<String>,
     pub handled_at: Option<Timestamp>,
+    /// The replay that it was last part of.
+    pub replay: Option<Uuid>,
 }
 
 /// One recorded try.
@@ -110,17 +114,22 @@ pub struct EventList {
     pub is_cut_short: bool,
 }
 
-/// Reads one event and all that is known of it. `None`: there is no such event (any more).
-pub async fn read_history(pool: &PgPool, id: Uuid) -> Result<Option<EventHistory>, StoreError> {
+/// Reads one event and all that is known of it, in every handler or in the one that is named. `None`: there is no such event
+/// (any more).
+pub async fn read_history(pool: &PgPool, id: Uuid, handler: Option<&str>) -> Result<Option<EventHistory>, StoreError> {
+    let Some(event) = read_event(pool, id).await? else { return Ok(None) };
+    let (handlers, attempts) = (read_states(pool, id, handler).await?, list_attempts(pool, event.seq, handler).await?);
+    Ok(Some(EventHistory { event, handlers, attempts }))
+}
+
+/// Reads one event by its id.
+pub async fn read_event(pool: &PgPool, id: Uuid) -> Result<Option<Event>, StoreError> {
     let row = sqlx::query(include_str!("sql/read_event.sql"))
         .bind(id)
         .fetch_optional(pool)
         .await
         .map_err(StoreError::query("read the event"))?;
-    let Some(row) = row else { return Ok(None) };
-    let event = event(&row).map_err(StoreError::query("understand the event"))?;
-    let (handlers, attempts) = (read_states(pool, id).await?, list_attempts(pool, event.seq).await?);
-    Ok(Some(EventHistory { event, handlers, attempts }))
+    row.as_ref().map(event).transpose().map_err(StoreError::query("understand the event"))
 }
 
 /// Lists the newest events, as far back as [`SEARCHED`].
@@ -171,9 +180,10 @@ fn summary(row: &PgRow) -> Result<EventSummary, sqlx::Error> {
     })
 }
 
-async fn read_states(pool: &PgPool, id: Uuid) -> Result<Vec<EventState>, StoreError> {
+async fn read_states(pool: &PgPool, id: Uuid, handler: Option<&str>) -> Result<Vec<EventState>, StoreError> {
     let rows = sqlx::query(include_str!("sql/read_event_states.sql"))
         .bind(id)
+        .bind(handler)
         .fetch_all(pool)
         .await
         .map_err(StoreError::query("read what became of the event"))?;
@@ -183,21 +193,25 @@ async fn read_states(pool: &PgPool, id: Uuid) -> Result<Vec<EventState>, StoreEr
             partition: row.try_get(1)?,
             state: row.try_get(2)?,
             attempts: row.try_get(3)?,
-            due_at: row.try_get(4)?,
-            due_in: row.try_get::<Option<i64>, _>(5)?.map(|micros| Duration::from_micros(micros.max(0).unsigned_abs())),
-            reason: row.try_get(6)?,
-            status: row.try_get(7)?,
-            detail: row.try_get(8)?,
-            handled_at: row.try_get(9)?,
+            key: row.try_get(4)?,
+            first_attempt_at: row.try_get(5)?,
+            due_at: row.try_get(6)?,
+            due_in: row.try_get::<Option<i64>, _>(7)?.map(|micros| Duration::from_micros(micros.max(0).unsigned_abs())),
+            reason: row.try_get(8)?,
+            status: row.try_get(9)?,
+            detail: row.try_get(10)?,
+            handled_at: row.try_get(11)?,
+            replay: row.try_get(12)?,
         })
     };
     rows.iter().map(state).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand what became of the event"))
 }
 
-async fn list_attempts(pool: &PgPool, seq: i64) -> Result<Vec<Attempt>, StoreError> {
+async fn list_attempts(pool: &PgPool, seq: i64, handler: Option<&str>) -> Result<Vec<Attempt>, StoreError> {
     let rows = sqlx::query(include_str!("sql/list_attempts.sql"))
         .bind(seq)
         .bind(MAX_ATTEMPTS)
+        .bind(handler)
         .fetch_all(pool)
         .await
         .map_err(StoreError::query("list the attempts"))?;

@@ -4,7 +4,8 @@
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 use super::StoreError;
-use crate::domain::{DeliveryState, Outcome, Position, Reason};
+use super::replays::settle_replay_items;
+use crate::domain::{DeliveryState, ErrorGroup, Outcome, Position, Reason};
 
 /// The right to write for a subscription: what a lease gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,12 @@ pub struct RecordedOutcome {
     pub detail: String,
     /// Microseconds since the first attempt began; `None`: there was no attempt.
     pub age_micros: Option<i64>,
+    /// Of a dead letter.
+    pub group: Option<ErrorGroup>,
+    /// A dead letter for which later events of its key wait.
+    pub holds_key: bool,
+    /// Part of a replay, which counts what becomes of it.
+    pub is_replay: bool,
 }
 
 /// A try that did not succeed at once.
@@ -173,9 +180,17 @@ async fn record_outcomes(connection: &mut PgConnection, fence: Fence, outcomes: 
         .bind(column(outcomes, |o| o.reason.map(Reason::as_str)))
         .bind(column(outcomes, |o| Some(o.detail.clone()).filter(|detail| !detail.is_empty())))
         .bind(column(outcomes, |o| o.age_micros))
-        .execute(connection)
+        .bind(column(outcomes, |o| o.group.as_ref().map(|group| group.text.clone())))
+        .bind(column(outcomes, |o| o.group.as_ref().map(|group| group.fingerprint)))
+        .bind(column(outcomes, |o| o.holds_key.then_some(true)))
+        .execute(&mut *connection)
         .await
         .map_err(StoreError::query("record outcomes"))?;
+    let is_end = |o: &&RecordedOutcome| o.is_replay && matches!(o.state, DeliveryState::Delivered | DeliveryState::Dead);
+    let ended: Vec<i64> = outcomes.iter().filter(is_end).map(|o| o.seq).collect();
+    if !ended.is_empty() {
+        settle_replay_items(connection, fence.subscription, &ended).await?;
+    }
     Ok(())
 }
 

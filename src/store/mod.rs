@@ -9,16 +9,18 @@ mod dead_letters;
 mod deliveries;
 pub mod events;
 pub mod facts;
+mod filter;
 mod functions;
 mod handlers;
-mod history;
 mod instances;
+mod keys;
 mod ledger;
 mod migrate;
 mod moves;
 mod pooler;
 pub mod rebase;
 mod reloads;
+mod replays;
 mod retention;
 mod server;
 pub mod status;
@@ -30,25 +32,30 @@ pub use audit::{AuditEntry, record_audit};
 pub use bell::{BellLock, BellSession, Ring, ring_control};
 pub use connect::{Options, ServerWatch, connect, connect_watched};
 pub use dead_letters::{
-    DeadCount, DeadLetter, DeadLetterFilter, Replayed, count_dead_letters, discard_dead_letters, list_dead_letters,
-    replay_dead_letters,
+    DeadLetter, DeadLetterGroup, DeliveryCount, ExportedLetter, GroupNote, count_dead_letters, discard_dead_letters,
+    export_dead_letters, group_dead_letters, list_dead_letters, note_group,
 };
 pub use deliveries::{RecordedDelivery, RecordedLane, count_unfinished, find_next_due, read_due, read_lanes, read_waiting};
+pub use filter::{DeliveryFilter, Fingerprint};
 pub use functions::{Argument, FunctionCall, call_batch, call_one, try_function};
 pub use handlers::{
     Forgotten, HandlerRow, HandlerState, close_circuit, forget_handler, list_handler_names, pause_handler, read_handlers,
     resume_handler,
 };
-pub use history::{AttemptRow, EventDelivery, EventRow, read_attempts, read_event, read_event_deliveries};
 pub use instances::{Beat, Instance, beat, leave, read_identity, store_incarnation};
+pub use keys::{BlockedKey, Skipped, list_blocked_keys, skip_key};
 pub use ledger::{
     Entries, Fence, Fenced, Reached, RecordedAttempt, RecordedOutcome, begin, commit, count_attempt, record, record_within,
 };
 pub use migrate::{Migrated, check_schema, migrate, migration_script};
 pub use moves::{Move, MoveCounts, MoveKind, MoveTarget, find_move_target, move_handler, plan_move};
 pub use reloads::{AskedRelay, ReloadAnswer, ReloadOutcome, ReloadReport, answer_reload, ask_reload, read_reload};
-pub use retention::{Removed, remove_finished};
-pub use server::{Server, describe_server, has_function};
+pub use replays::{
+    Changed, NewReplay, Released, Replay, cancel_replay, count_open_handlers, count_replayable, finish_replays, list_replayable,
+    list_replays, read_replay, release_replays, resume_replay, start_replay,
+};
+pub use retention::{Removed, remove_finished, remove_replay_items};
+pub use server::{Server, describe_server, has_function, read_now};
 pub use windows::{
     Moment, OpenedWindow, Page, Recorded, Room, Selection, WindowRead, nudge_flush, open_window, read_flush_lsn, read_page,
     read_window,

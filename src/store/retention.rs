@@ -36,3 +36,14 @@ pub async fn remove_finished(pool: &PgPool, after: i64, keep: Duration, rows: u3
     let removed = || Ok(Removed { last_seq: row.try_get(0)?, removed: row.try_get::<i64, _>(1)?.unsigned_abs() });
     removed().map(Some).map_err(StoreError::query("understand what was removed"))
 }
+
+/// Removes a chunk of the set of a replay that ended longer ago than `retention`; gives how many rows. The replay itself stays.
+pub async fn remove_replay_items(pool: &PgPool, retention: Duration, chunk: u32) -> Result<u64, StoreError> {
+    let removed: i64 = sqlx::query_scalar(include_str!("sql/remove_replay_items.sql"))
+        .bind(i64::try_from(retention.as_micros()).unwrap_or(i64::MAX))
+        .bind(i64::from(chunk))
+        .fetch_one(pool)
+        .await
+        .map_err(StoreError::query("remove the set of a replay that has ended"))?;
+    Ok(removed.unsigned_abs())
+}

@@ -3,6 +3,7 @@
 use sqlx::PgPool;
 
 use super::StoreError;
+use crate::domain::Timestamp;
 
 /// A server as it presents itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,4 +29,10 @@ pub async fn describe_server(pool: &PgPool, schema: &str) -> Result<Server, Stor
 pub async fn has_function(pool: &PgPool, name: &str) -> Result<bool, StoreError> {
     let query = sqlx::query_scalar(include_str!("sql/has_function.sql")).bind(name);
     query.fetch_one(pool).await.map_err(StoreError::query("look up a function"))
+}
+
+/// The moment by the clock of the database, which is the one for everything that is stored.
+pub async fn read_now(pool: &PgPool) -> Result<Timestamp, StoreError> {
+    let query = sqlx::query_scalar(include_str!("sql/read_now.sql"));
+    query.fetch_one(pool).await.map_err(StoreError::query("read the clock of the database"))
 }

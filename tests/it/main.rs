@@ -24,6 +24,7 @@ mod prometheus;
 mod rebase;
 mod recovery;
 mod registration;
+mod replays;
 mod soak;
 mod status;
 mod support;

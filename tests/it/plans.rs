@@ -30,8 +30,11 @@ async fn large_outbox() -> (TestDatabase, PgConnection) {
 
 /// The plan of a statement file, prepared as the driver prepares it.
 async fn plan(connection: &mut PgConnection, types: &str, sql: &str, arguments: &str) -> String {
-    connection.execute(AssertSqlSafe(format!("prepare hot ({types}) as {sql}"))).await.expect("the statement prepares");
-    let explained = connection.fetch_all(AssertSqlSafe(format!("explain execute hot ({arguments})"))).await.expect("a plan");
+    let parentheses = |text: &str| if text.is_empty() { String::new() } else { format!("({text})") };
+    let prepare = format!("prepare hot {} as {sql}", parentheses(types));
+    connection.execute(AssertSqlSafe(prepare)).await.expect("the statement prepares");
+    let explain = format!("explain execute hot {}", parentheses(arguments));
+    let explained = connection.fetch_all(AssertSqlSafe(explain)).await.expect("a plan");
     connection.execute("deallocate hot").await.expect("the statement is there");
     explained.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n")
 }
@@ -127,6 +130,98 @@ async fn hot_statements_use_their_indexes_on_a_large_log() {
     )
     .await;
     assert_plan("remove_finished", &removed, &["events_pkey"]);
+    connection.close().await.ok();
+    drop(database);
+}
+
+/// A statement with its condition as the store puts it in.
+fn with_filter(statement: &str) -> String {
+    let condition = include_str!("../../src/store/sql/filter_deliveries.sql");
+    let condition: Vec<&str> = condition.lines().filter(|line| !line.starts_with("--")).collect();
+    statement.replace("{filter}", &condition.join("\n")).replace("{state}", "'dead'").replace("{key}", "d.key")
+}
+
+/// A million events, of which 100,000 are dead letters, and half of these in a replay.
+async fn outbox_with_dead_letters() -> (TestDatabase, PgConnection) {
+    let (database, mut connection) = large_outbox().await;
+    let sql = format!(
+        "insert into deliveries (subscription, seq, state, attempts, handled_at, key, reason, detail, error, fingerprint, holds_key)
+         select 3, n, 'dead', 12, now() - n * interval '1 ms', 'order/' || n % 1000, 'timeout', 'boom ' || n, 'boom <n>', n % 20, false
+           from generate_series({EVENTS} - 99999, {EVENTS}) n;
+         insert into subscriptions (handler, kind, snapshot, low_seq, high_seq)
+         select 'h' || n, 'discard', pg_current_snapshot(), {EVENTS}, {EVENTS} from generate_series(2, 3) n;
+         insert into replays (id, actor, asked, rate) values ('{REPLAY}', 'ada', 50000, 50);
+         insert into replay_items (replay, subscription, seq, round, was, state)
+         select '{REPLAY}', 3, seq, 0, 'dead', case when seq % 4 = 0 then 'held' else 'delivered' end::replay_item_state
+           from deliveries where subscription = 3 and seq % 2 = 0;
+         vacuum analyze deliveries; analyze replay_items; analyze subscriptions"
+    );
+    for statement in sql.split(';') {
+        connection.execute(AssertSqlSafe(statement.to_owned())).await.expect("the outbox is filled");
+    }
+    (database, connection)
+}
+
+const REPLAY: &str = "018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_ask_about_100_000_dead_letters_reads_an_index() {
+    let (database, mut connection) = outbox_with_dead_letters().await;
+    let filter = "text, text, text, text, uuid[], timestamptz, timestamptz, text, bigint";
+    let nothing = "null, null, null, null, null, null, null, null";
+    // As the store runs them: planned for the parts of the filter that are set.
+    connection.execute("set plan_cache_mode = force_custom_plan").await.expect("it is a setting");
+
+    let groups = with_filter(include_str!("../../src/store/sql/group_dead_letters.sql"));
+    let groups = plan(&mut connection, &format!("{filter}, bigint"), &groups, &format!("{nothing}, null, 50")).await;
+    assert_plan("group_dead_letters", &groups, &["events_pkey", "deliveries_pkey"]);
+
+    let of_one = with_filter(include_str!("../../src/store/sql/count_deliveries.sql"));
+    let of_one = plan(&mut connection, filter, &of_one, &format!("{nothing}, 7")).await;
+    assert_plan("count_deliveries", &of_one, &["deliveries_by_group"]);
+
+    let list = with_filter(include_str!("../../src/store/sql/list_dead_letters.sql"));
+    let listed = plan(&mut connection, &format!("{filter}, bigint"), &list, &format!("{nothing}, null, 50")).await;
+    assert_plan("list_dead_letters", &listed, &["deliveries_dead", "events_pkey"]);
+
+    let discard = with_filter(include_str!("../../src/store/sql/discard_dead_letters.sql"));
+    let one = format!("null, null, 'order/7', {}, 'why'", "null, null, null, null, null, null");
+    let discarded = plan(&mut connection, &format!("{filter}, text"), &discard, &one).await;
+    assert_plan("discard_dead_letters", &discarded, &["deliveries_by_key", "replay_items_open"]);
+
+    let keys = include_str!("../../src/store/sql/list_blocked_keys.sql");
+    let keys = plan(&mut connection, "text, bigint", keys, "null, 50").await;
+    assert_plan("list_blocked_keys", &keys, &["deliveries_by_key", "events_pkey"]);
+
+    let replay = include_str!("../../src/store/sql/list_replays.sql");
+    let replay = plan(&mut connection, "uuid, bigint", replay, &format!("'{REPLAY}', 1")).await;
+    assert_plan("list_replays", &replay, &[]);
+    connection.close().await.ok();
+    drop(database);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn releasing_and_counting_a_large_replay_uses_indexes() {
+    let (database, mut connection) = outbox_with_dead_letters().await;
+    let assert_items = |name: &str, plan: &str, indexes: &[&str]| {
+        assert_plan(name, plan, indexes);
+        assert!(!plan.contains("Seq Scan on replay_items "), "{name} scans the items:\n{plan}");
+    };
+
+    let release = include_str!("../../src/store/sql/release_replays.sql");
+    let types = "integer, bigint, bigint, bigint, text, text[]";
+    let release = plan(&mut connection, types, release, "3, 0, 1000, 4000, 'aggregate', '{}'").await;
+    let indexes = ["replay_items_held", "deliveries_pkey", "deliveries_due", "deliveries_by_key", "events_pkey"];
+    assert_items("release_replays", &release, &indexes);
+
+    let settle = include_str!("../../src/store/sql/settle_replay_items.sql");
+    let settle = plan(&mut connection, "integer, bigint[]", settle, "3, array[999999, 999998]").await;
+    assert_items("settle_replay_items", &settle, &["deliveries_pkey"]);
+
+    // Whether anything is open; what has ended is counted once, by whatever is best for a whole replay.
+    let finish = include_str!("../../src/store/sql/finish_replays.sql");
+    let finish = plan(&mut connection, "", finish, "").await;
+    assert_plan("finish_replays", &finish, &["replay_items_unfinished", "replays_open"]);
     connection.close().await.ok();
     drop(database);
 }

@@ -195,16 +195,17 @@ async fn no_statement_reads_the_whole_log() {
         ("read_handler_backlog", include_str!("../../src/store/sql/read_handler_backlog.sql"), "'billing', 10000".to_owned()),
         ("read_last_failure", include_str!("../../src/store/sql/read_last_failure.sql"), "'billing'".to_owned()),
         ("read_event", include_str!("../../src/store/sql/read_event.sql"), format!("'{id}'")),
-        ("read_event_states", include_str!("../../src/store/sql/read_event_states.sql"), format!("'{id}'")),
+        ("read_event_states", include_str!("../../src/store/sql/read_event_states.sql"), format!("'{id}', null")),
         ("list_events", include_str!("../../src/store/sql/list_events.sql"), "'none', null, 20, 100000, 60000".to_owned()),
-        ("list_attempts", include_str!("../../src/store/sql/list_attempts.sql"), "777, 100".to_owned()),
+        ("list_attempts", include_str!("../../src/store/sql/list_attempts.sql"), "777, 100, null".to_owned()),
     ] {
         let mut connection = database.pool().acquire().await.expect("a connection");
         let types = match name {
             "read_handler_backlog" => "(text, bigint)",
             "read_last_failure" => "(text)",
             "list_events" => "(text, text, bigint, bigint, bigint)",
-            "list_attempts" => "(bigint, bigint)",
+            "list_attempts" => "(bigint, bigint, text)",
+            "read_event_states" => "(uuid, text)",
             _ => "(uuid)",
         };
         let explain = format!("set plan_cache_mode = force_generic_plan; prepare looked {types} as {sql};");

@@ -5,14 +5,15 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::super::{CliError, EXIT_OK, Global, ask, print::print, session};
-use super::{FilterArgs, as_json, describe_letters, reasons};
+use super::super::filter::{FilterArgs, describe_letters, reasons};
+use super::super::{CliError, EXIT_OK, Global, print::print, session, text::as_json};
 use crate::store::{self, DeadLetter};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   outboxd dead-letters list
   outboxd dead-letters list --handler billing --reason timeout
+  outboxd dead-letters list --since 2h --text 'no such customer'
   outboxd dead-letters list --type 'order.*' --json | jq -r '.dead_letters[].id'")]
 pub(super) struct ListArgs {
     #[command(flatten)]
@@ -34,10 +35,7 @@ struct Listed {
 
 pub(super) async fn run(args: ListArgs, global: &Global) -> Result<ExitCode, CliError> {
     let session = session::open(global).await?;
-    let filter = args.filter.into_filter(args.reason, Vec::new());
-    if let Some(handler) = &filter.handler {
-        ask::check_handler(&session.pool, handler).await?;
-    }
+    let filter = args.filter.resolve(&session.pool, args.reason, Vec::new()).await?;
     // One more than asked for tells whether there are more.
     let mut dead_letters = store::list_dead_letters(&session.pool, &filter, args.limit + 1).await?;
     let more = dead_letters.len() > args.limit as usize;
@@ -48,11 +46,10 @@ pub(super) async fn run(args: ListArgs, global: &Global) -> Result<ExitCode, Cli
 }
 
 fn describe(listed: &Listed) -> String {
+    let letters = describe_letters(&listed.dead_letters).trim_fmt();
     match listed.dead_letters.len() {
         0 => "no dead letters\n".to_owned(),
-        count if listed.more => {
-            format!("{}\nthe newest {count}; --limit shows more\n", describe_letters(&listed.dead_letters))
-        }
-        _ => describe_letters(&listed.dead_letters),
+        count if listed.more => format!("{letters}\n\nthe newest {count}; --limit shows more, `dead-letters groups` sorts them\n"),
+        _ => format!("{letters}\n"),
     }
 }

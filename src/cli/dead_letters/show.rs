@@ -5,24 +5,22 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::super::{CliError, EXIT_OK, Global, ask, json::indent_json, print::print, session};
-use super::{as_json, describe_moment, describe_reason, plain_table, printable, shorten};
+use super::super::json::{parse_path, redact_json};
+use super::super::text::{
+    SHOWN_BYTES, as_json, describe_event, describe_moment, describe_reason, plain_table, printable, shell_word, shorten,
+};
+use super::super::{CliError, EXIT_OK, Global, ask, print::print, session};
+use super::export::RedactPath;
 use crate::domain::{DeliveryState, Reason};
-use crate::store::{self, AttemptRow, EventDelivery, EventRow};
-
-/// Bytes of a payload that are shown without `--full`.
-const SHOWN: usize = 4 * 1024;
-
-/// More attempts than the relay keeps of one delivery.
-const MOST_ATTEMPTS: u32 = 200;
+use crate::store::events::{Attempt, Event, EventHistory, EventState, read_history};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   outboxd dead-letters show 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d
   outboxd dead-letters show 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --handler billing --full
+  outboxd dead-letters show 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --redact customer.email card
 
 Numbers are printed as they were recorded, however large. --json always has the whole payload.")]
 pub(super) struct ShowArgs {
@@ -35,6 +33,9 @@ pub(super) struct ShowArgs {
     /// The whole payload, not only its first 4 KiB
     #[arg(long)]
     full: bool,
+    /// Hide what stands here in payload or headers, for example customer.card; * stands for any name
+    #[arg(long, value_name = "PATH", value_parser = parse_path, num_args = 1..)]
+    redact: Vec<RedactPath>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -47,15 +48,15 @@ enum ShowError {
 
 #[derive(Debug, Serialize)]
 struct Shown {
-    event: EventRow,
+    event: Event,
     deliveries: Vec<ShownDelivery>,
 }
 
 #[derive(Debug, Serialize)]
 struct ShownDelivery {
     #[serde(flatten)]
-    delivery: EventDelivery,
-    attempts_made: Vec<AttemptRow>,
+    delivery: EventState,
+    attempts_made: Vec<Attempt>,
     /// What a person can do; only for a dead letter.
     #[serde(skip_serializing_if = "Option::is_none")]
     commands: Option<Commands>,
@@ -72,23 +73,27 @@ pub(super) async fn run(args: ShowArgs, global: &Global) -> Result<ExitCode, Cli
     if let Some(handler) = &args.handler {
         ask::check_handler(&session.pool, handler).await?;
     }
-    let event = store::read_event(&session.pool, args.id).await?;
-    let event = event.ok_or_else(|| CliError::failed(ShowError::NoEvent(args.id)))?;
-    let rows = store::read_event_deliveries(&session.pool, event.seq, args.handler.as_deref()).await?;
-    if rows.is_empty() {
+    let history = read_history(&session.pool, args.id, args.handler.as_deref()).await?;
+    let EventHistory { mut event, handlers, attempts } = history.ok_or_else(|| CliError::failed(ShowError::NoEvent(args.id)))?;
+    event.payload = redact_json(&event.payload, &args.redact);
+    event.headers = redact_json(&event.headers, &args.redact);
+    let recorded = handlers.into_iter().filter(|delivery| delivery.attempts.is_some());
+    let deliveries: Vec<ShownDelivery> = recorded.map(|delivery| shown(args.id, delivery, &attempts, global)).collect();
+    if deliveries.is_empty() {
         return Err(CliError::failed(ShowError::NoDelivery(args.id)));
     }
-    let mut deliveries = Vec::with_capacity(rows.len());
-    for delivery in rows {
-        let attempts_made = store::read_attempts(&session.pool, delivery.subscription, event.seq, MOST_ATTEMPTS).await?;
-        let is_dead = delivery.state == DeliveryState::Dead.as_str();
-        let commands = is_dead.then(|| commands(args.id, &delivery.handler, global));
-        deliveries.push(ShownDelivery { delivery, attempts_made, commands });
-    }
     let shown = Shown { event, deliveries };
-    let room = if args.full { usize::MAX } else { SHOWN };
+    let room = if args.full { usize::MAX } else { SHOWN_BYTES };
     print(&if global.json { as_json(&shown) } else { describe(&shown, room) })?;
     Ok(ExitCode::from(EXIT_OK))
+}
+
+fn shown(id: Uuid, delivery: EventState, attempts: &[Attempt], global: &Global) -> ShownDelivery {
+    let is_its = |attempt: &&Attempt| attempt.handler == delivery.handler && attempt.partition == delivery.partition;
+    let attempts_made = attempts.iter().filter(is_its).cloned().collect();
+    let is_dead = delivery.state == DeliveryState::Dead.as_str();
+    let commands = is_dead.then(|| commands(id, &delivery.handler, global));
+    ShownDelivery { delivery, attempts_made, commands }
 }
 
 /// Ready to be pasted. The address of the database is left out: it holds a password.
@@ -101,11 +106,6 @@ fn commands(id: Uuid, handler: &str, global: &Global) -> Commands {
     }
 }
 
-fn shell_word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
-}
-
 fn describe(shown: &Shown, room: usize) -> String {
     let mut text = describe_event(&shown.event, room);
     for delivery in &shown.deliveries {
@@ -113,33 +113,6 @@ fn describe(shown: &Shown, room: usize) -> String {
         text.push_str(&describe_delivery(delivery));
     }
     text
-}
-
-fn describe_event(event: &EventRow, room: usize) -> String {
-    let aggregate = match (&event.aggregate_type, &event.aggregate_id) {
-        (None, None) => "-".to_owned(),
-        (kind, id) => format!("{}/{}", kind.as_deref().unwrap_or_default(), id.as_deref().unwrap_or_default()),
-    };
-    let version = event.aggregate_version.map(|version| format!(" version {version}")).unwrap_or_default();
-    format!(
-        "event      {}\ntype       {}\naggregate  {}{version}\noccurred   {}\nheaders    {}\npayload    {}\n",
-        event.id,
-        printable(&event.event_type),
-        printable(&aggregate),
-        event.occurred_at,
-        describe_json(&event.headers, room),
-        describe_json(&event.payload, room),
-    )
-}
-
-/// Indented, but otherwise the text as it is; cut where the room ends.
-fn describe_json(json: &RawValue, room: usize) -> String {
-    let raw = json.get();
-    if raw.len() <= room {
-        return printable(&indent_json(raw));
-    }
-    let end = raw.floor_char_boundary(room);
-    format!("{}\n... {} of {} bytes; --full shows all", printable(&raw[..end]), end, raw.len())
 }
 
 fn describe_delivery(shown: &ShownDelivery) -> String {
@@ -159,7 +132,7 @@ fn describe_delivery(shown: &ShownDelivery) -> String {
     if let Some(replay) = delivery.replay {
         line("replay", &replay.to_string());
     }
-    text.push_str(&describe_attempts(attempts_made, delivery.attempts));
+    text.push_str(&describe_attempts(attempts_made, delivery.attempts.unwrap_or_default()));
     if let Some(Commands { replay, discard }) = commands {
         write!(text, "\n  {replay}\n  {discard}\n").expect("a text takes any text");
     }
@@ -167,13 +140,13 @@ fn describe_delivery(shown: &ShownDelivery) -> String {
 }
 
 /// The word, and the sentence that explains it.
-fn describe_why(delivery: &EventDelivery) -> String {
+fn describe_why(delivery: &EventState) -> String {
     let word = describe_reason(delivery.reason.as_deref(), delivery.status);
     let known = Reason::ALL.iter().find(|reason| Some(reason.as_str()) == delivery.reason.as_deref());
     known.map_or_else(|| word.clone(), |reason| format!("{word}: {}", reason.help()))
 }
 
-fn describe_attempts(attempts: &[AttemptRow], spent: i32) -> String {
+fn describe_attempts(attempts: &[Attempt], spent: i32) -> String {
     if attempts.is_empty() {
         return format!("attempts   {spent}, none in the history\n");
     }
@@ -190,24 +163,4 @@ fn describe_attempts(attempts: &[AttemptRow], spent: i32) -> String {
         ]);
     }
     format!("attempts   {spent}\n\n{}\n", table.trim_fmt())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_payload_keeps_its_numbers_and_is_cut_where_the_room_ends() {
-        let raw = RawValue::from_string("{\"n\":12345678901234567890.10}".to_owned()).expect("it is JSON");
-        assert_eq!(describe_json(&raw, 100), "{\n  \"n\": 12345678901234567890.10\n}");
-        let raw = RawValue::from_string("{\"a\":\"äöü\"}".to_owned()).expect("it is JSON");
-        assert_eq!(describe_json(&raw, 7), "{\"a\":\"\n... 6 of 14 bytes; --full shows all");
-    }
-
-    #[test]
-    fn a_command_can_be_pasted() {
-        for (name, want) in [("billing", "billing"), ("a b", "'a b'"), ("it's", "'it'\\''s'"), ("", "''")] {
-            assert_eq!(shell_word(name), want);
-        }
-    }
 }

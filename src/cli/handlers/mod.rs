@@ -7,10 +7,9 @@ mod trial;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 
-use super::{CliError, EXIT_OK, Global, ask, dead_letters::parse_text, print::print, session};
+use super::{CliError, EXIT_OK, Global, ask, print::print, session, text::plain_table};
 use crate::store::{self, Forgotten, HandlerRow, HandlerState};
 
 /// The lag is counted up to here.
@@ -62,7 +61,7 @@ struct CloseArgs {
     /// The handler
     name: String,
     /// Why; kept in the audit
-    #[arg(long, value_name = "TEXT", value_parser = parse_text)]
+    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
     reason: Option<String>,
 }
 
@@ -77,7 +76,7 @@ struct PauseArgs {
     /// The handler
     name: String,
     /// Why; shown to whoever wonders
-    #[arg(long, value_name = "TEXT", value_parser = parse_text)]
+    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
     reason: String,
 }
 
@@ -205,9 +204,7 @@ fn describe(handlers: &[HandlerRow]) -> String {
     if handlers.is_empty() {
         return "no handlers: no relay has run on this outbox yet\n".to_owned();
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["HANDLER", "KIND", "PARTITIONS", "STATE", "LAG", "RETRYING", "WAITING", "DEAD"]);
+    let mut table = plain_table(&["HANDLER", "KIND", "PARTITIONS", "STATE", "LAG", "RETRYING", "WAITING", "DEAD"]);
     for handler in handlers {
         let lag = if handler.lag >= MOST_LAG { format!("{MOST_LAG}+") } else { handler.lag.to_string() };
         table.add_row([

@@ -8,7 +8,7 @@ use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::super::{CliError, EXIT_CONFIG, EXIT_OK, Global, ask, dead_letters::parse_text, print::print, session};
+use super::super::{CliError, EXIT_CONFIG, EXIT_OK, Global, ask, print::print, session};
 use crate::domain::Timestamp;
 use crate::settings::parse_duration;
 use crate::store::{self, Move, MoveCounts, MoveKind, MoveTarget};
@@ -64,7 +64,7 @@ pub(super) struct StartFromArgs {
 #[derive(Debug, Args)]
 struct ChoiceArgs {
     /// Why; kept in the audit
-    #[arg(long, value_name = "TEXT", value_parser = parse_text)]
+    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
     reason: Option<String>,
     /// Only show what would be changed
     #[arg(long)]

@@ -111,7 +111,7 @@ async fn read_failure(pool: &PgPool, failure: &LastFailure, wishes: &Wishes) -> 
 
 /// Type and payload of an event.
 async fn read_payload(pool: &PgPool, event: Uuid) -> Result<Option<(String, String)>, StoreError> {
-    let event = store::read_event(pool, event).await?;
+    let event = store::events::read_event(pool, event).await?;
     Ok(event.map(|event| (event.event_type, cut(event.payload.get(), MOST_PAYLOAD))))
 }
 

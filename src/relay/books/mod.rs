@@ -181,6 +181,9 @@ impl Books {
             let unrecorded = &self.unrecorded_keys;
             self.lanes.reconcile(&rows, |key| unrecorded.contains(key));
         }
+        if let Some(released) = &answer.released {
+            self.unfinished += released.released;
+        }
         if let Some(backlog) = &answer.backlog {
             self.unfinished = backlog.retrying + backlog.waiting;
             self.dead = backlog.dead;

@@ -8,8 +8,8 @@ use tracing::{error, info, warn};
 
 use super::{Books, local_micros};
 use crate::domain::{
-    CircuitState, DeliveryState, LaneKey, Next, Notification, OnDeadLetter, Origin, Outcome, Queued, Reason, Record, Verdict,
-    decide,
+    CircuitState, DeliveryState, ErrorGroup, LaneKey, Next, Notification, OnDeadLetter, Origin, Outcome, Queued, Reason, Record,
+    Verdict, decide,
 };
 use crate::relay::dispatch::Finished;
 use crate::store::{RecordedAttempt, RecordedOutcome};
@@ -240,6 +240,13 @@ impl Books {
             reason: verdict.map(|verdict| verdict.reason),
             detail: verdict.map(|verdict| verdict.detail.clone()).unwrap_or_default(),
             age_micros: verdict.map(|_| i64::try_from(took.as_micros()).unwrap_or(i64::MAX)),
+            group: verdict
+                .filter(|_| state == DeliveryState::Dead)
+                .map(|verdict| ErrorGroup::of(verdict.reason, verdict.status, &verdict.detail)),
+            holds_key: state == DeliveryState::Dead
+                && self.handler.config.on_dead_letter == OnDeadLetter::HoldKey
+                && notification.key.is_some(),
+            is_replay: notification.is_replay,
         });
     }
 }

@@ -69,6 +69,11 @@ const ARMED_POLL: Duration = Duration::from_secs(1);
 /// Between comparisons of the lanes with the database.
 const LANES_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Between releases of a replay.
+const RELEASE_PAUSE: Duration = Duration::from_millis(50);
+/// The same while nothing can leave because its keys are not free.
+const HELD_PAUSE: Duration = Duration::from_millis(250);
+
 enum Performer {
     Attempts(Dispatch),
     Functions(crate::handlers::SqlFunction),
@@ -121,6 +126,7 @@ struct Loop {
     held_since: Option<Instant>,
     last_flush: Instant,
     due_at: Instant,
+    release_at: Instant,
     lanes_at: Instant,
     backlog_at: Instant,
     /// Bytes that the metrics count for this loop.
@@ -198,6 +204,7 @@ impl Loop {
             held_since: None,
             last_flush: now,
             due_at: now,
+            release_at: now,
             lanes_at: now + LANES_INTERVAL,
             backlog_at: now,
             shown_bytes: 0,
@@ -244,6 +251,7 @@ impl Loop {
                 Ok(()) => {
                     self.due_at = Instant::now(); // a person's command may be why
                     self.lanes_at = self.due_at;
+                    self.release_at = self.due_at;
                 }
                 Err(_) => return Ok(Some(End::LeaseLost)), // the supervisor is gone
             },
@@ -311,6 +319,7 @@ impl Loop {
         if control.order == Order::Work && !control.is_paused {
             timers.extend((self.reading.is_none() && self.may_read()).then_some(self.read_at));
             timers.extend((self.turn.is_none() && self.may_look_for_due()).then_some(self.due_at));
+            timers.extend((self.turn.is_none() && self.may_release()).then_some(self.release_at));
             let circuit = self.books.circuit.wait(self.books.clock()).map(|wait| now + wait);
             let rest = self.held_since.unwrap_or(self.last_event) + self.shared.options().linger;
             timers.extend([self.books.held_until, circuit, Some(rest)].into_iter().flatten().filter(|moment| *moment > now));

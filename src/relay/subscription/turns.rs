@@ -2,13 +2,15 @@
 //! One at a time, so that what is read after a flush cannot contain a row whose outcome that flush recorded.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{DUE_INTERVAL, DUE_PAUSE, End, FULL_FLUSH, IDLE_FLUSH, LANES_INTERVAL, Loop, Performer, TurnEnd};
+use super::{
+    DUE_INTERVAL, DUE_PAUSE, End, FULL_FLUSH, HELD_PAUSE, IDLE_FLUSH, LANES_INTERVAL, Loop, Performer, RELEASE_PAUSE, TurnEnd,
+};
 use crate::domain::OnDeadLetter;
 use crate::relay::turn::{self, Answer, Ask, Failed};
 use crate::relay::{BACKLOG_INTERVAL, Order, RelayError};
-use crate::store::{Room, subscriptions};
+use crate::store::{Released, Room, subscriptions};
 use crate::telemetry::{Backlog, DatabaseOperation};
 
 impl Loop {
@@ -27,8 +29,10 @@ impl Loop {
                 || self.books.pending() >= FULL_FLUSH);
         let refills = if may_take_work && self.has_room_for_recorded() { self.books.lanes.take_refills(64) } else { Vec::new() };
         let is_due = may_take_work && now >= self.due_at && self.may_look_for_due();
+        let is_released = may_take_work && now >= self.release_at && self.may_release();
         let ask = Ask {
-            due: is_due,
+            due: is_due || (is_released && self.may_look_for_due()),
+            release: is_released.then(|| (Arc::clone(&self.selection), self.room_for_replays())),
             room: self.recorded_room(),
             lanes: (now >= self.lanes_at).then(|| self.handler.config.on_dead_letter == OnDeadLetter::HoldKey),
             backlog: (now >= self.backlog_at).then(|| Arc::clone(&self.selection)),
@@ -53,6 +57,16 @@ impl Loop {
 
     pub(super) fn may_look_for_due(&self) -> bool {
         self.has_room_for_recorded() && self.books.circuit_would_admit()
+    }
+
+    /// Whether more of a replay may leave. Not while the receiver is known to be down.
+    pub(super) fn may_release(&self) -> bool {
+        self.books.circuit.is_closed() && self.room_for_replays() > 0
+    }
+
+    /// Not so much that live events, which are not read above `max_parked`, would have to wait for a replay that fails.
+    fn room_for_replays(&self) -> u64 {
+        self.handler.config.max_parked.div_ceil(2).saturating_sub(self.books.unfinished())
     }
 
     pub(super) fn has_room_for_recorded(&self) -> bool {
@@ -112,6 +126,9 @@ impl Loop {
         if !is_clear {
             self.lanes_at = now;
         }
+        if let Some(released) = answer.released {
+            self.release_at = now + next_release(released);
+        }
         self.books.take_answer(&mut answer);
         if let Some(backlog) = answer.backlog {
             self.backlog_at = now + BACKLOG_INTERVAL;
@@ -141,5 +158,15 @@ impl Loop {
             figure.is_paused = self.control.borrow().is_paused;
             figure.concurrency = self.books.concurrency();
         });
+    }
+}
+
+/// When to look at the replays again: soon while something leaves or the rate alone holds it, later while keys do, seldom else. A
+/// command that starts or resumes one rings.
+fn next_release(released: Released) -> Duration {
+    match released {
+        Released { has_held: false, .. } => LANES_INTERVAL,
+        Released { released: 0, dropped: 0, has_tokens: true, .. } => HELD_PAUSE,
+        _ => RELEASE_PAUSE,
     }
 }

@@ -2,5 +2,8 @@
 -- Relies on the primary key of deliveries and on attempts_by_delivery. $1 subscriptions. Returns how many deliveries went.
 with gone_attempts as (delete from attempts where subscription = any ($1)),
 gone as (delete from deliveries where subscription = any ($1) returning 1),
+dropped_items as (
+    update replay_items set state = 'dropped', ended_at = clock_timestamp()
+     where subscription = any ($1) and state in ('held', 'released')),
 gone_subscriptions as (delete from subscriptions where id = any ($1))
 select count(*) as deliveries from gone

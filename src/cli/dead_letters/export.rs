@@ -1,0 +1,61 @@
+//! `outboxd dead-letters export`: dead letters with everything recorded of them, one JSON document per line. Changes nothing, and
+//! holds one of them in memory at a time.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+use uuid::Uuid;
+
+use super::super::filter::{FilterArgs, reasons};
+use super::super::json::{parse_path, redact_json};
+use super::super::text::plural;
+use super::super::{CliError, EXIT_OK, Global, session};
+use crate::store::{self, ExportedLetter};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  outboxd dead-letters export > dead-letters.ndjson
+  outboxd dead-letters export --handler billing --since 7d --redact customer.email
+  outboxd dead-letters export --group 3f9a1c20b7d4e655 | jq -r .payload.order_id
+
+Payloads and headers are printed as they were recorded, except what --redact hides. Any number of dead letters is exported, in the \
+order of their events.")]
+pub(super) struct ExportArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Only those that failed for this reason, for example timeout or client_error
+    #[arg(long, visible_alias = "failed-with", value_parser = reasons(), hide_possible_values = true)]
+    reason: Option<String>,
+    /// Only this event; may be given several times
+    #[arg(long, value_name = "UUID", num_args = 1..)]
+    id: Vec<Uuid>,
+    /// Hide what stands here in payload or headers, for example customer.card; * stands for any name
+    #[arg(long, value_name = "PATH", value_parser = parse_path, num_args = 1..)]
+    redact: Vec<RedactPath>,
+}
+
+/// An alias, so that the parser takes the names of one path for one value.
+pub(super) type RedactPath = Vec<String>;
+
+pub(super) async fn run(args: ExportArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let session = session::open(global).await?;
+    let filter = args.filter.resolve(&session.pool, args.reason, args.id).await?;
+    let mut output = io::BufWriter::new(io::stdout().lock());
+    let mut written = Ok(());
+    let count = store::export_dead_letters(&session.pool, &filter, |mut letter: ExportedLetter| {
+        letter.payload = redact_json(&letter.payload, &args.redact);
+        letter.headers = redact_json(&letter.headers, &args.redact);
+        let line = serde_json::to_string(&letter).expect("what was read from the database has a JSON form");
+        written = writeln!(output, "{line}");
+        written.is_ok()
+    })
+    .await?;
+    match written.and_then(|()| output.flush()) {
+        // A reader that stops early, such as `head`, is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(CliError::failed(error)),
+        _ => {}
+    }
+    eprintln!("exported {count} dead letter{}", plural(count));
+    Ok(ExitCode::from(EXIT_OK))
+}

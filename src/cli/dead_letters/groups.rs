@@ -1,0 +1,114 @@
+//! `outboxd dead-letters groups` and `note`: dead letters that failed alike, and what people wrote about them.
+//! Deletes and delivers nothing.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::super::filter::{FilterArgs, reasons};
+use super::super::text::{as_json, dash, describe_moment, describe_reason, plain_table, plural, printable, shell_word, shorten};
+use super::super::{CliError, EXIT_OK, Global, ask, print::print, session};
+use crate::store::{self, DeadLetterGroup, Fingerprint};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  outboxd dead-letters groups
+  outboxd dead-letters groups --handler billing --since 24h
+  outboxd dead-letters groups --json | jq '.groups[] | select(.count > 100)'
+
+A group has one handler, reason, status and error; numbers, ids, addresses and quoted texts in the error do not part it. Every \
+command about dead letters takes --group.")]
+pub(super) struct GroupsArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Only those that failed for this reason, for example timeout or client_error
+    #[arg(long, visible_alias = "failed-with", value_parser = reasons(), hide_possible_values = true)]
+    reason: Option<String>,
+    /// At most so many groups
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  outboxd dead-letters note 3f9a1c20b7d4e655 'their fix comes on Monday; replay then (ada)'
+
+Notes stay and are shown by `dead-letters groups`; who wrote them and when is kept.")]
+pub(super) struct NoteArgs {
+    /// The group, as `dead-letters groups` shows it
+    group: Fingerprint,
+    /// What is to be known about it
+    #[arg(value_parser = ask::parse_text)]
+    text: String,
+    /// Only for this handler, if several have dead letters of the group
+    #[arg(long, value_name = "NAME")]
+    handler: Option<String>,
+}
+
+pub(super) async fn run(args: GroupsArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let session = session::open(global).await?;
+    let filter = args.filter.resolve(&session.pool, args.reason, Vec::new()).await?;
+    // One more than asked for tells whether there are more.
+    let mut groups = store::group_dead_letters(&session.pool, &filter, args.limit + 1).await?;
+    let more = groups.len() > args.limit as usize;
+    groups.truncate(args.limit as usize);
+    print(&if global.json { as_json(&json!({ "groups": groups, "more": more })) } else { describe(&groups, more) })?;
+    Ok(ExitCode::from(EXIT_OK))
+}
+
+pub(super) async fn note(args: NoteArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let NoteArgs { group, text, handler } = args;
+    let session = session::open(global).await?;
+    if let Some(handler) = &handler {
+        ask::check_handler(&session.pool, handler).await?;
+    }
+    let noted = store::note_group(&session.pool, handler.as_deref(), group, &ask::actor(), &text).await?;
+    if noted == 0 {
+        return Err(CliError::failed(format!(
+            "there are no dead letters of group {group}; `outboxd dead-letters groups` shows all"
+        )));
+    }
+    eprintln!("noted on group {group}");
+    if global.json {
+        print(&as_json(&json!({ "group": group, "handlers": noted })))?;
+    }
+    Ok(ExitCode::from(EXIT_OK))
+}
+
+fn describe(groups: &[DeadLetterGroup], more: bool) -> String {
+    if groups.is_empty() {
+        return "no dead letters\n".to_owned();
+    }
+    let mut table = plain_table(&["COUNT", "HANDLER", "REASON", "ERROR", "FIRST", "LAST", "GROUP", "SAMPLE"]);
+    for group in groups {
+        table.add_row([
+            group.count.to_string(),
+            printable(&group.handler),
+            describe_reason(group.reason.as_deref(), group.status),
+            shorten(group.error.as_deref().filter(|error| !error.is_empty()).unwrap_or("-")),
+            group.first.map_or_else(dash, describe_moment),
+            group.last.map_or_else(dash, describe_moment),
+            group.group.map_or_else(dash, |group| group.to_string()),
+            group.sample.to_string(),
+        ]);
+    }
+    let mut text = format!("{}\n", table.trim_fmt());
+    for group in groups {
+        for note in &group.notes {
+            let id = group.group.map_or_else(dash, |group| group.to_string());
+            writeln!(text, "\n{id}  {} {}: {}", describe_moment(note.at), printable(&note.actor), printable(&note.text))
+                .expect("a text takes any text");
+        }
+    }
+    if more {
+        write!(text, "\nthe largest {} group{}; --limit shows more\n", groups.len(), plural(groups.len() as u64))
+            .expect("a text takes any text");
+    }
+    if let Some((first, group)) = groups.first().and_then(|first| Some((first, first.group?))) {
+        let handler = shell_word(&first.handler);
+        write!(text, "\n  outboxd replay --handler {handler} --group {group} --dry-run\n").expect("a text takes any text");
+    }
+    text
+}

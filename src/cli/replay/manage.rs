@@ -1,0 +1,182 @@
+//! `outboxd replays`: what was replayed, how far it is, ending one and taking it up again.
+//! Works while the relay is down.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::super::session::{self, Session};
+use super::super::text::{as_json, dash, describe_moment, plain_table, printable};
+use super::super::{CliError, EXIT_OK, Global, ask, print::print};
+use super::progress::{self, describe};
+use crate::store::{self, Changed, Replay};
+
+/// List, show, cancel and resume replays
+#[derive(Debug, Args)]
+pub struct ReplaysArgs {
+    #[command(subcommand)]
+    command: ReplaysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ReplaysCommand {
+    /// List replays, the newest first, with what has become of each
+    #[command(
+        after_help = "Examples:\n  outboxd replays list\n  outboxd replays list --json | jq '.replays[] | select(.failed > 0)'"
+    )]
+    List(ListArgs),
+    /// Show one replay: who, what, how far; --follow waits for its outcome
+    #[command(after_help = "Examples:
+  outboxd replays show 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d
+  outboxd replays show 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --follow
+
+Exit code: 0, or 1 when some have failed again.")]
+    Show(ShowArgs),
+    /// End a replay: what has not left stays the dead letter that it was
+    #[command(after_help = "Example:
+  outboxd replays cancel 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --reason 'they are down again'
+
+What has left already is delivered, or fails, as if nothing had been cancelled. `replays resume` takes up the rest.")]
+    Cancel(CancelArgs),
+    /// Let a cancelled replay go on with what it had not sent, except what was decided otherwise meanwhile
+    #[command(after_help = "Example:\n  outboxd replays resume 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d")]
+    Resume(IdArgs),
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// At most so many
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    limit: u32,
+}
+
+#[derive(Debug, Args)]
+struct IdArgs {
+    /// The replay, as the command that started it and `replays list` show it
+    #[arg(value_name = "REPLAY-ID")]
+    id: Uuid,
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    #[command(flatten)]
+    replay: IdArgs,
+    /// Show how far it is until it has its outcome, or Ctrl-C
+    #[arg(long, short)]
+    follow: bool,
+}
+
+#[derive(Debug, Args)]
+struct CancelArgs {
+    #[command(flatten)]
+    replay: IdArgs,
+    /// Why; kept in the audit
+    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
+    reason: Option<String>,
+}
+
+pub(super) async fn run(args: ReplaysArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let session = session::open(global).await?;
+    match args.command {
+        ReplaysCommand::List(args) => list(&session, &args, global).await,
+        ReplaysCommand::Show(args) => show(&session, &args, global).await,
+        ReplaysCommand::Cancel(args) => cancel(&session, &args, global).await,
+        ReplaysCommand::Resume(args) => resume(&session, args.id, global).await,
+    }
+}
+
+async fn list(session: &Session, args: &ListArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let replays = store::list_replays(&session.pool, args.limit).await?;
+    print(&if global.json { as_json(&json!({ "replays": replays })) } else { describe_list(&replays) })?;
+    Ok(ExitCode::from(EXIT_OK))
+}
+
+async fn show(session: &Session, args: &ShowArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let id = args.replay.id;
+    let replay = if args.follow { progress::follow(session, id).await? } else { progress::read(session, id).await? };
+    print(&if global.json { as_json(&replay) } else { describe_one(&replay) })?;
+    Ok(progress::exit_code(&replay))
+}
+
+async fn cancel(session: &Session, args: &CancelArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let id = args.replay.id;
+    let before = progress::read(session, id).await?;
+    let changed = store::cancel_replay(&session.pool, id, &ask::actor(), args.reason.as_deref()).await?;
+    let Changed::Done(cancelled) = changed else {
+        return Err(CliError::failed(format!("nothing of replay {id} is left to cancel: {}, {}", before.state, describe(&before))));
+    };
+    eprintln!("cancelled: {cancelled} had not left and stay what they were; `outboxd replays resume {id}` takes them up again");
+    tell(session, id, global).await
+}
+
+async fn resume(session: &Session, id: Uuid, global: &Global) -> Result<ExitCode, CliError> {
+    let before = progress::read(session, id).await?;
+    match store::resume_replay(&session.pool, id, &ask::actor()).await? {
+        Changed::NotNow => return Err(CliError::failed(format!("replay {id} is not cancelled but {}", before.state))),
+        Changed::Done(0) => eprintln!("nothing is left to resume: all of it was decided or replayed otherwise meanwhile"),
+        Changed::Done(held) => eprintln!("resumed: {held} deliver{} to leave", if held == 1 { "y" } else { "ies" }),
+    }
+    tell(session, id, global).await
+}
+
+async fn tell(session: &Session, id: Uuid, global: &Global) -> Result<ExitCode, CliError> {
+    let replay = progress::read(session, id).await?;
+    if global.json {
+        print(&as_json(&replay))?;
+    } else {
+        eprintln!("{}", describe(&replay));
+    }
+    Ok(ExitCode::from(EXIT_OK))
+}
+
+fn describe_list(replays: &[Replay]) -> String {
+    if replays.is_empty() {
+        return "no replays\n".to_owned();
+    }
+    let mut table = plain_table(&["REPLAY", "AT", "BY", "HANDLER", "STATE", "RATE", "OUTCOME"]);
+    for replay in replays {
+        table.add_row([
+            replay.id.to_string(),
+            describe_moment(replay.at),
+            printable(&replay.actor),
+            replay.handler.as_deref().map_or_else(dash, printable),
+            replay.state.clone(),
+            replay.rate.map_or_else(dash, describe_rate),
+            describe(replay),
+        ]);
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+fn describe_one(replay: &Replay) -> String {
+    let cancelled = replay.cancelled_by.as_deref().map(|who| format!(" by {}", printable(who))).unwrap_or_default();
+    let stopped = match replay.stopped.as_slice() {
+        [] => String::new(),
+        handlers => format!("stopped    {} (paused, circuit open, or no relay)\n", handlers.join(", ")),
+    };
+    format!(
+        "replay     {}\nat         {}\nby         {}\nfilter     {}\nnote       {}\nrate       {}\nstate      {}{cancelled}\n{stopped}outcome    {}\n",
+        replay.id,
+        describe_moment(replay.at),
+        printable(&replay.actor),
+        printable(&replay.filter.to_string()),
+        replay.note.as_deref().map_or_else(dash, printable),
+        replay.rate.map_or_else(dash, describe_rate),
+        replay.state,
+        describe(replay),
+    )
+}
+
+/// In the largest unit that keeps it above one.
+fn describe_rate(rate: f64) -> String {
+    let (count, unit) = if rate >= 1.0 {
+        (rate, "s")
+    } else if rate * 60.0 >= 1.0 {
+        (rate * 60.0, "m")
+    } else {
+        (rate * 3_600.0, "h")
+    };
+    format!("{}/{unit}", count.round())
+}

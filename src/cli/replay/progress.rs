@@ -1,0 +1,82 @@
+//! How far a replay is: a bar until it has its outcome, and the outcome in words. Watches only; Ctrl-C ends the watching.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
+use uuid::Uuid;
+
+use super::super::session::Session;
+use super::super::{CliError, EXIT_FAILED, EXIT_OK};
+use crate::store::{self, Replay};
+
+/// Often enough for a bar, seldom enough to cost nothing.
+const LOOK: Duration = Duration::from_millis(500);
+
+pub(super) async fn read(session: &Session, id: Uuid) -> Result<Replay, CliError> {
+    let replay = store::read_replay(&session.pool, id).await?;
+    replay.ok_or_else(|| CliError::failed(format!("there is no replay {id}; `outboxd replays list` shows the newest")))
+}
+
+/// Whether all the handlers that a replay waits for are stopped: paused, circuit open, or served by no relay.
+pub(super) async fn is_stopped(session: &Session, replay: &Replay) -> Result<bool, CliError> {
+    let waiting = store::count_open_handlers(&session.pool, replay.id).await?;
+    Ok(!replay.is_over() && waiting == replay.stopped.len() as u64)
+}
+
+/// Shows how far it is until it has its outcome or Ctrl-C is pressed, and tells either.
+pub(super) async fn follow(session: &Session, id: Uuid) -> Result<Replay, CliError> {
+    let mut interrupts = signal(SignalKind::interrupt()).map_err(CliError::failed)?;
+    let mut replay = read(session, id).await?;
+    if !replay.is_over() {
+        eprintln!("waiting for its outcome; Ctrl-C leaves it running");
+    }
+    // Draws on standard error, and only on a terminal.
+    let bar = ProgressBar::new(replay.asked);
+    bar.set_style(
+        ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {eta}").expect("the template is one that indicatif knows"),
+    );
+    while !replay.is_over() {
+        bar.set_position(replay.asked - replay.held - replay.released);
+        bar.set_message(describe_bar(&replay));
+        tokio::select! {
+            _ = interrupts.recv() => {
+                bar.finish_and_clear();
+                eprintln!("{}", describe(&replay));
+                eprintln!("it goes on without this command:\n  outboxd replays show {id} --follow\n  outboxd replays cancel {id}");
+                return Ok(replay);
+            }
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        replay = read(session, id).await?;
+    }
+    bar.finish_and_clear();
+    eprintln!("{}", describe(&replay));
+    Ok(replay)
+}
+
+fn describe_bar(replay: &Replay) -> String {
+    let failed = if replay.failed > 0 { format!("{} failed again ", replay.failed) } else { String::new() };
+    let stopped = if replay.stopped.is_empty() { String::new() } else { format!("({} stopped)", replay.stopped.join(", ")) };
+    format!("{failed}{stopped}")
+}
+
+/// The outcome, which adds up.
+pub(super) fn describe(replay: &Replay) -> String {
+    let parts = [
+        (replay.delivered, "delivered"),
+        (replay.failed, "failed again"),
+        (replay.cancelled, "cancelled"),
+        (replay.dropped, "dropped"),
+        (replay.released, "under way"),
+        (replay.held, "to leave"),
+    ];
+    let told = parts.iter().enumerate().filter(|(place, (count, _))| *count > 0 || *place < 2);
+    let told: Vec<String> = told.map(|(_, (count, what))| format!("{count} {what}")).collect();
+    format!("{} asked: {}", replay.asked, told.join(", "))
+}
+
+pub(super) fn exit_code(replay: &Replay) -> ExitCode {
+    ExitCode::from(if replay.failed > 0 { EXIT_FAILED } else { EXIT_OK })
+}

@@ -1,0 +1,174 @@
+//! What people read: tables, moments, the texts of others made harmless, one event printed the same way by every command.
+//! Documents for scripts, too. Prints nothing itself.
+
+use std::time::Duration;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::json::indent_json;
+use crate::domain::Timestamp;
+use crate::settings::describe_duration;
+use crate::store::events::Event;
+
+/// Bytes of a payload that are shown unless all of it is asked for.
+pub(super) const SHOWN_BYTES: usize = 4 * 1024;
+
+/// The document for scripts. Not by way of `serde_json::Value`, which would read the numbers of a payload.
+pub(super) fn as_json(document: &impl Serialize) -> String {
+    serde_json::to_string_pretty(document).expect("texts and numbers have a JSON form") + "\n"
+}
+
+/// As wide as the terminal; as wide as its text where there is none.
+pub(super) fn plain_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header.iter().copied());
+    table
+}
+
+/// Event, type, aggregate, headers and payload; of a large payload the first bytes.
+pub(super) fn describe_event(event: &Event, shown_bytes: usize) -> String {
+    let aggregate = describe_aggregate(event.aggregate_type.as_deref(), event.aggregate_id.as_deref(), event.aggregate_version);
+    format!(
+        "event      {}\ntype       {}\naggregate  {aggregate}\noccurred   {}\nheaders    {}\npayload    {}\n",
+        event.id,
+        printable(&event.event_type),
+        event.occurred_at,
+        printable_json(&event.headers, shown_bytes),
+        printable_json(&event.payload, shown_bytes),
+    )
+}
+
+/// For example `order/42 version 3`.
+pub(super) fn describe_aggregate(aggregate_type: Option<&str>, id: Option<&str>, version: Option<i64>) -> String {
+    let name = match (aggregate_type, id) {
+        (None, None) => "-".to_owned(),
+        (Some(aggregate_type), Some(id)) => format!("{aggregate_type}/{id}"),
+        (one, other) => one.or(other).unwrap_or_default().to_owned(),
+    };
+    let version = version.map(|version| format!(" version {version}")).unwrap_or_default();
+    printable(&format!("{name}{version}"))
+}
+
+/// Indented, but otherwise the text as it is; cut where the room ends.
+fn printable_json(json: &RawValue, shown_bytes: usize) -> String {
+    let text = indent_json(json.get());
+    if text.len() <= shown_bytes {
+        return printable(&text);
+    }
+    let end = text.floor_char_boundary(shown_bytes);
+    format!("{}\n... {} more bytes; --full shows all", printable(&text[..end]), text.len() - end)
+}
+
+/// For example `server_error (500)`.
+pub(super) fn describe_reason(reason: Option<&str>, status: Option<i32>) -> String {
+    match (reason, status) {
+        (Some(reason), Some(status)) => format!("{reason} ({status})"),
+        (reason, _) => reason.map_or_else(dash, str::to_owned),
+    }
+}
+
+/// To the second: nobody decides by less.
+pub(super) fn describe_moment(moment: Timestamp) -> String {
+    let text = moment.to_string();
+    match text.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => text,
+    }
+}
+
+/// Whole seconds: nothing here is decided by less.
+pub(super) fn describe_age(age: Duration) -> String {
+    describe_duration(Duration::from_secs(age.as_secs()))
+}
+
+/// The first line of what a receiver said, as far as a table has room for it.
+pub(super) fn shorten(text: &str) -> String {
+    const ROOM: usize = 80;
+    let line = printable(text.trim().lines().next().unwrap_or_default());
+    match line.char_indices().nth(ROOM) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line,
+    }
+}
+
+/// What a producer, a receiver or another operator wrote, without what a terminal would obey: control characters, and those that
+/// turn the direction of the text or cannot be seen, with which one text passes for another.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if steers(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+fn steers(c: char) -> bool {
+    let is_format = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}');
+    (c.is_control() && c != '\n') || is_format
+}
+
+/// Ready to be pasted into a shell.
+pub(super) fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+pub(super) fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+pub(super) fn dash() -> String {
+    "-".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).expect("valid JSON")
+    }
+
+    #[test]
+    fn a_payload_keeps_its_numbers_and_is_cut_at_a_character_where_the_room_ends() {
+        let payload = raw("{\"a\":\"éééé\"}");
+        assert_eq!(printable_json(&payload, 11), "{\n  \"a\": \"\n... 11 more bytes; --full shows all");
+        assert_eq!(printable_json(&payload, usize::MAX), "{\n  \"a\": \"éééé\"\n}");
+        let payload = raw("{\"n\":12345678901234567890.10}");
+        assert_eq!(printable_json(&payload, 100), "{\n  \"n\": 12345678901234567890.10\n}");
+    }
+
+    #[test]
+    fn an_aggregate_is_told_as_far_as_it_is_known() {
+        for (aggregate_type, id, version, want) in
+            [(None, None, None, "-"), (Some("order"), Some("42"), Some(3), "order/42 version 3"), (None, Some("42"), None, "42")]
+        {
+            assert_eq!(describe_aggregate(aggregate_type, id, version), want);
+        }
+    }
+
+    #[test]
+    fn nothing_that_others_wrote_steers_the_terminal() {
+        assert_eq!(printable("a\x1b[2Jb\nc\r"), "a\u{fffd}[2Jb\nc\u{fffd}");
+        assert_eq!(shorten(" no such\x1b[31m order\nat line 1"), "no such\u{fffd}[31m order");
+        assert_eq!(shorten(&"ä".repeat(90)), format!("{}...", "ä".repeat(80)));
+        assert_eq!(shorten(""), "");
+    }
+
+    #[test]
+    fn a_moment_is_told_to_the_second() {
+        assert_eq!(describe_moment(Timestamp::from_micros(1_700_000_000_123_456)), "2023-11-14T22:13:20Z");
+    }
+
+    #[test]
+    fn a_command_can_be_pasted() {
+        for (name, want) in [("billing", "billing"), ("a b", "'a b'"), ("it's", "'it'\\''s'"), ("", "''")] {
+            assert_eq!(shell_word(name), want);
+        }
+    }
+
+    #[test]
+    fn what_others_wrote_steers_no_terminal() {
+        assert_eq!(printable("a\x1b[2Jb\nc\r"), "a\u{fffd}[2Jb\nc\u{fffd}");
+        assert_eq!(printable("\u{202e}drow\u{200b}"), "\u{fffd}drow\u{fffd}");
+        assert_eq!(printable("geändert 注文 🦀"), "geändert 注文 🦀");
+    }
+}

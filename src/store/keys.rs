@@ -1,0 +1,99 @@
+//! Blocked keys: which ordering keys wait behind a delivery that failed, and letting one go on.
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgPool, Row};
+use uuid::Uuid;
+
+use super::replays::settle_replay_items;
+use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
+use crate::domain::{ErrorGroup, Reason, Timestamp};
+
+/// A key whose later events wait.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct BlockedKey {
+    pub handler: String,
+    pub partition: i32,
+    pub key: String,
+    /// The event that they wait for.
+    pub head: Uuid,
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// `retrying`: it will be tried again at `due_at`. `dead`: a person has to decide.
+    pub state: String,
+    pub attempts: i32,
+    pub reason: Option<String>,
+    pub status: Option<i32>,
+    pub detail: Option<String>,
+    pub due_at: Option<Timestamp>,
+    /// When it was first attempted.
+    pub since: Option<Timestamp>,
+    /// Deliveries that wait behind it; what the handler has not read yet is not among them.
+    pub followers: u64,
+}
+
+/// What letting a key go did.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Skipped {
+    /// The event that is a dead letter now.
+    pub head: Uuid,
+    /// What it was: `retrying` or `dead`.
+    pub was: String,
+}
+
+/// The blocked keys with the most followers, at most `limit`.
+pub async fn list_blocked_keys(pool: &PgPool, handler: Option<&str>, limit: u32) -> Result<Vec<BlockedKey>, StoreError> {
+    let rows = sqlx::query(include_str!("sql/list_blocked_keys.sql"))
+        .bind(handler)
+        .bind(i64::from(limit))
+        .fetch_all(pool)
+        .await
+        .map_err(StoreError::query("list the blocked keys"))?;
+    rows.iter().map(blocked_key).collect::<Result<_, _>>().map_err(StoreError::query("understand the blocked keys"))
+}
+
+fn blocked_key(row: &PgRow) -> Result<BlockedKey, sqlx::Error> {
+    Ok(BlockedKey {
+        handler: row.try_get("handler")?,
+        partition: row.try_get("partition")?,
+        key: row.try_get("key")?,
+        head: row.try_get("id")?,
+        event_type: row.try_get("type")?,
+        state: row.try_get("state")?,
+        attempts: row.try_get("attempts")?,
+        reason: row.try_get("reason")?,
+        status: row.try_get("status")?,
+        detail: row.try_get("detail")?,
+        due_at: row.try_get("due_at")?,
+        since: row.try_get("since")?,
+        followers: row.try_get::<i64, _>("followers")?.unsigned_abs(),
+    })
+}
+
+/// Makes a dead letter of what a key waits for, and lets its followers go on. `None`: the key waits for nothing.
+pub async fn skip_key(pool: &PgPool, handler: &str, key: &str, actor: &str, reason: &str) -> Result<Option<Skipped>, StoreError> {
+    let group = ErrorGroup::of(Reason::Operator, None, reason);
+    let mut transaction = begin(pool).await?;
+    let row = sqlx::query(include_str!("sql/skip_key.sql"))
+        .bind(handler)
+        .bind(key)
+        .bind(reason)
+        .bind(group.text)
+        .bind(group.fingerprint)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(StoreError::query("skip what the key waits for"))?;
+    let Some(row) = row else { return Ok(None) };
+    let understood = |row: &PgRow| {
+        Ok::<_, sqlx::Error>((Skipped { head: row.try_get(0)?, was: row.try_get(1)? }, row.try_get(2)?, row.try_get(3)?))
+    };
+    let (skipped, subscription, seq) = understood(&row).map_err(StoreError::query("understand what was skipped"))?;
+    // It may have been part of a replay, for which it has failed again.
+    settle_replay_items(&mut transaction, subscription, &[seq]).await?;
+    let filter = serde_json::json!({ "key": key, "ids": [skipped.head] }).to_string();
+    let entry =
+        AuditEntry { actor, action: "skip_key", handler: Some(handler), filter: &filter, affected: 1, reason: Some(reason) };
+    record_audit(&mut transaction, &entry).await?;
+    ring_control(&mut *transaction).await?;
+    commit(transaction).await?;
+    Ok(Some(skipped))
+}

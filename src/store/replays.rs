@@ -1,0 +1,290 @@
+//! Replays: a set of deliveries, frozen when a person asks, that leaves bit by bit and is counted until all of it has an outcome.
+//! A delivery that is held is not changed; the relay that owns its subscription releases it, at the rate that was asked for.
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, PgPool, Row};
+use uuid::Uuid;
+
+use super::audit::lift_statement_timeout;
+use super::dead_letters::{count_deliveries, list_deliveries};
+use super::filter::{DeliveryFilter, Scope};
+use super::{AuditEntry, DeadLetter, DeliveryCount, Fence, Selection, StoreError, begin, commit, record_audit, ring_control};
+use crate::domain::Timestamp;
+
+/// What a person asks for.
+#[derive(Debug, Clone, Default)]
+pub struct NewReplay {
+    pub id: Uuid,
+    pub filter: DeliveryFilter,
+    /// Deliveries a second, over all handlers and partitions; `None`: as many as the handlers take.
+    pub rate: Option<f64>,
+    /// Why; kept in the audit.
+    pub note: Option<String>,
+}
+
+/// A replay and what has become of it. `asked` is the sum of the six counts that follow.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Replay {
+    pub id: Uuid,
+    pub at: Timestamp,
+    pub actor: String,
+    pub handler: Option<String>,
+    pub filter: serde_json::Value,
+    pub note: Option<String>,
+    /// Deliveries a second; `None`: no limit.
+    pub rate: Option<f64>,
+    /// `running`, `cancelled` or `done`. A cancelled one may still have deliveries that had left before.
+    pub state: String,
+    pub cancelled_by: Option<String>,
+    pub ended_at: Option<Timestamp>,
+    pub asked: u64,
+    pub delivered: u64,
+    /// Dead letters again.
+    pub failed: u64,
+    /// Discarded meanwhile, or their events or handlers are gone.
+    pub dropped: u64,
+    /// Taken back before they left.
+    pub cancelled: u64,
+    /// Still to leave.
+    pub held: u64,
+    /// Have left and have no outcome yet.
+    pub released: u64,
+    /// Handlers of the replay that do not deliver now: paused, circuit open, or served by no relay.
+    pub stopped: Vec<String>,
+}
+
+impl Replay {
+    /// Whether nothing will change any more by itself.
+    pub fn is_over(&self) -> bool {
+        self.held + self.released == 0
+    }
+}
+
+/// What a release did for one subscription.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Released {
+    /// A running replay has more of this subscription, or had before.
+    pub has_held: bool,
+    /// The rate lets something leave.
+    pub has_tokens: bool,
+    pub released: u64,
+    pub dropped: u64,
+}
+
+/// What came of the wish to cancel or resume a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// So many deliveries were given back, or are held again.
+    Done(u64),
+    /// It is not in the state that this needs; nothing was changed.
+    NotNow,
+}
+
+/// How many deliveries match and are in no other replay, for each handler that has any.
+pub async fn count_replayable(pool: &PgPool, filter: &DeliveryFilter) -> Result<Vec<DeliveryCount>, StoreError> {
+    count_deliveries(pool, filter, Scope::Replayable).await
+}
+
+/// The newest of them, at most `limit`.
+pub async fn list_replayable(pool: &PgPool, filter: &DeliveryFilter, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
+    list_deliveries(pool, filter, Scope::Replayable, limit).await
+}
+
+/// How many handlers a replay still waits for.
+pub async fn count_open_handlers(pool: &PgPool, id: Uuid) -> Result<u64, StoreError> {
+    let query = sqlx::query_scalar::<_, i64>(include_str!("sql/count_open_handlers.sql")).bind(id);
+    query.fetch_one(pool).await.map(i64::unsigned_abs).map_err(StoreError::query("count the handlers of the replay"))
+}
+
+/// Freezes the deliveries that match and are in no other replay; gives how many. 0: nothing was written.
+pub async fn start_replay(pool: &PgPool, replay: &NewReplay, actor: &str) -> Result<u64, StoreError> {
+    let NewReplay { id, filter, rate, note } = replay;
+    let (handler, asked) = (filter.handler.as_deref(), filter.to_json());
+    let mut transaction = begin(pool).await?;
+    lift_statement_timeout(&mut transaction).await?;
+    lock_replays(&mut transaction).await?;
+    sqlx::query(include_str!("sql/insert_replay.sql"))
+        .bind(id)
+        .bind(actor)
+        .bind(handler)
+        .bind(&asked)
+        .bind(note)
+        .bind(rate)
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::query("record the replay"))?;
+    let frozen = filter
+        .query(include_str!("sql/freeze_replay.sql"), Scope::Replayable)
+        .bind(*id)
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::query("freeze the set of the replay"))?
+        .rows_affected();
+    if frozen == 0 {
+        return Ok(0); // the transaction rolls back as it is dropped
+    }
+    sqlx::query(include_str!("sql/count_asked.sql"))
+        .bind(id)
+        .bind(frozen.cast_signed())
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::query("record the replay"))?;
+    let entry = AuditEntry { actor, action: "replay", handler, filter: &asked, affected: frozen, reason: note.as_deref() };
+    record_audit(&mut transaction, &entry).await?;
+    ring_control(&mut *transaction).await?;
+    commit(transaction).await?;
+    Ok(frozen)
+}
+
+/// The newest replays, at most `limit`.
+pub async fn list_replays(pool: &PgPool, limit: u32) -> Result<Vec<Replay>, StoreError> {
+    read_replays(pool, None, limit).await
+}
+
+/// One replay; `None`: there is none of that id.
+pub async fn read_replay(pool: &PgPool, id: Uuid) -> Result<Option<Replay>, StoreError> {
+    Ok(read_replays(pool, Some(id), 1).await?.pop())
+}
+
+async fn read_replays(pool: &PgPool, id: Option<Uuid>, limit: u32) -> Result<Vec<Replay>, StoreError> {
+    let rows = sqlx::query(include_str!("sql/list_replays.sql"))
+        .bind(id)
+        .bind(i64::from(limit))
+        .fetch_all(pool)
+        .await
+        .map_err(StoreError::query("read the replays"))?;
+    rows.iter().map(replay).collect::<Result<_, _>>().map_err(StoreError::query("understand the replays"))
+}
+
+fn replay(row: &PgRow) -> Result<Replay, sqlx::Error> {
+    let count = |column: &str| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
+    let filter: String = row.try_get("filter")?;
+    Ok(Replay {
+        id: row.try_get("id")?,
+        at: row.try_get("at")?,
+        actor: row.try_get("actor")?,
+        handler: row.try_get("handler")?,
+        filter: serde_json::from_str(&filter).map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        note: row.try_get("note")?,
+        rate: row.try_get("rate")?,
+        state: row.try_get("state")?,
+        cancelled_by: row.try_get("cancelled_by")?,
+        ended_at: row.try_get("ended_at")?,
+        asked: count("asked")?,
+        delivered: count("delivered")?,
+        failed: count("failed")?,
+        dropped: count("dropped")?,
+        cancelled: count("cancelled")?,
+        held: count("held")?,
+        released: count("released")?,
+        stopped: row.try_get::<Option<_>, _>("stopped")?.unwrap_or_default(),
+    })
+}
+
+/// Ends a running replay: what has not left stays what it was.
+pub async fn cancel_replay(pool: &PgPool, id: Uuid, actor: &str, reason: Option<&str>) -> Result<Changed, StoreError> {
+    let mut transaction = begin(pool).await?;
+    lift_statement_timeout(&mut transaction).await?;
+    let row = sqlx::query(include_str!("sql/cancel_replay.sql"))
+        .bind(id)
+        .bind(actor)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(StoreError::query("cancel the replay"))?;
+    let Some(row) = row else { return Ok(Changed::NotNow) };
+    let cancelled = sqlx::query(include_str!("sql/cancel_replay_items.sql"))
+        .bind(id)
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::query("cancel the replay"))?
+        .rows_affected();
+    note(&mut transaction, "cancel_replay", &row, id, actor, cancelled, reason).await?;
+    commit(transaction).await?;
+    Ok(Changed::Done(cancelled))
+}
+
+/// Lets a cancelled replay go on with what was taken back and is still as it was.
+pub async fn resume_replay(pool: &PgPool, id: Uuid, actor: &str) -> Result<Changed, StoreError> {
+    let mut transaction = begin(pool).await?;
+    lift_statement_timeout(&mut transaction).await?;
+    lock_replays(&mut transaction).await?;
+    let row = sqlx::query(include_str!("sql/resume_replay.sql"))
+        .bind(id)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(StoreError::query("resume the replay"))?;
+    let Some(row) = row else { return Ok(Changed::NotNow) };
+    let held = sqlx::query(include_str!("sql/resume_replay_items.sql"))
+        .bind(id)
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::query("resume the replay"))?
+        .rows_affected();
+    if held == 0 {
+        return Ok(Changed::Done(0)); // it stays cancelled: the transaction rolls back
+    }
+    note(&mut transaction, "resume_replay", &row, id, actor, held, None).await?;
+    ring_control(&mut *transaction).await?;
+    commit(transaction).await?;
+    Ok(Changed::Done(held))
+}
+
+async fn note(
+    connection: &mut PgConnection,
+    action: &'static str,
+    row: &PgRow,
+    id: Uuid,
+    actor: &str,
+    affected: u64,
+    reason: Option<&str>,
+) -> Result<(), StoreError> {
+    let handler: Option<String> = row.try_get(0).map_err(StoreError::query("understand the replay"))?;
+    let filter = format!("{{\"replay\":\"{id}\"}}");
+    record_audit(connection, &AuditEntry { actor, action, handler: handler.as_deref(), filter: &filter, affected, reason }).await
+}
+
+async fn lock_replays(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let locked = sqlx::query(include_str!("sql/lock_replays.sql")).execute(connection).await;
+    locked.map(drop).map_err(StoreError::query("wait for another replay that is being started"))
+}
+
+/// Items released at once for one subscription.
+const MOST_RELEASED: i64 = 1_000;
+/// Held items looked at for those whose keys are free.
+const LOOKED_AT: i64 = 4_000;
+
+/// Lets the next deliveries of running replays leave, at most `limit` of each, for a subscription that we own.
+pub async fn release_replays(pool: &PgPool, fence: Fence, selection: &Selection, limit: u64) -> Result<Released, StoreError> {
+    let row = sqlx::query(include_str!("sql/release_replays.sql"))
+        .bind(fence.subscription)
+        .bind(fence.epoch)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX).min(MOST_RELEASED))
+        .bind(LOOKED_AT)
+        .bind(selection.key_source())
+        .bind(selection.key_path())
+        .fetch_one(pool)
+        .await
+        .map_err(StoreError::query("release the next of a replay"))?;
+    let released = |row: &PgRow| {
+        let count = |column: &str| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
+        Ok(Released {
+            has_held: row.try_get("has_held")?,
+            has_tokens: row.try_get("has_tokens")?,
+            released: count("released")?,
+            dropped: count("dropped")?,
+        })
+    };
+    released(&row).map_err(StoreError::query("understand what a replay released"))
+}
+
+/// Writes down the outcome of replays that have nothing open any more.
+pub async fn finish_replays(pool: &PgPool) -> Result<(), StoreError> {
+    let finished = sqlx::query(include_str!("sql/finish_replays.sql")).execute(pool).await;
+    finished.map(drop).map_err(StoreError::query("write down the outcome of a replay"))
+}
+
+/// Counts released items whose outcome has just been recorded, in the same transaction.
+pub(super) async fn settle_replay_items(connection: &mut PgConnection, subscription: i32, seqs: &[i64]) -> Result<(), StoreError> {
+    let settled = sqlx::query(include_str!("sql/settle_replay_items.sql")).bind(subscription).bind(seqs).execute(connection).await;
+    settled.map(drop).map_err(StoreError::query("count the outcome of a replay"))
+}

@@ -1,0 +1,14 @@
+-- export_dead_letters: every dead letter that matches a filter, with its event and its attempts, in order of subscription and event.
+-- Locks nothing; read row by row. Relies on the primary keys and attempts_by_delivery. $1 to $9 of the filter.
+select e.id, e.type, s.handler, s.partition, d.seq, d.key, d.reason, d.status, d.detail, d.attempts, e.occurred_at, d.handled_at,
+       d.fingerprint, null::uuid as replay, e.aggregate_type, e.aggregate_id, e.aggregate_version,
+       e.headers::text as headers, e.payload::text as payload,
+       coalesce((select json_agg(json_build_object(
+                          'at', a.at, 'attempt', a.attempt, 'outcome', a.outcome, 'reason', a.reason, 'status', a.status,
+                          'ambiguous', a.ambiguous, 'duration_ms', a.duration_ms, 'detail', a.detail) order by a.at)
+                   from attempts a where a.subscription = d.subscription and a.seq = d.seq), '[]')::text as attempts_made
+  from subscriptions s
+  join deliveries d on d.subscription = s.id
+  join events e on e.seq = d.seq
+ where {filter}
+ order by d.subscription, d.seq
