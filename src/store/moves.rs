@@ -149,6 +149,7 @@ pub async fn move_handler(pool: &PgPool, request: &Move<'_>) -> Result<Option<Mo
     for (id, _) in locked {
         if kind.delivers_again() {
             take_back(&mut transaction, id, first_seq, true).await?;
+            drop_replay_items(&mut transaction, id, first_seq).await?;
         }
         if kind == MoveKind::Rewind {
             rewind(&mut transaction, id, first_seq).await?;
@@ -221,6 +222,16 @@ async fn take_back(connection: &mut PgConnection, id: i32, first_seq: i64, is_lo
         .execute(connection)
         .await
         .map_err(StoreError::query("take back what was delivered"))?;
+    Ok(())
+}
+
+async fn drop_replay_items(connection: &mut PgConnection, id: i32, first_seq: i64) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/drop_replay_items.sql"))
+        .bind(id)
+        .bind(first_seq)
+        .execute(connection)
+        .await
+        .map_err(StoreError::query("drop what replays still had open"))?;
     Ok(())
 }
 

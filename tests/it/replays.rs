@@ -150,6 +150,33 @@ async fn a_throttled_replay_is_cancelled_halfway_and_resumed() {
     running.stop().await.expect("the relay stops");
 }
 
+/// The log delivers again what the replay still held; the replay does not wait for it for ever, nor deliver it a second time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewind_ends_the_replays_of_what_it_takes_back() {
+    let (database, (recorder, works)) = (TestDatabase::create().await, endpoint());
+    let running =
+        relay(&database).configured_handler("billing", recorder.handler(), quick_handler).start().expect("the relay starts");
+    insert(&database, 300, 7).await;
+    wait_for_dead(&database, 300).await;
+    works.store(true, SeqCst);
+    let id = start(&database, NewReplay { rate: Some(1.0), ..NewReplay::default() }).await;
+    eventually("it has begun", || async { (read(&database, id).await.held < 300).then_some(()) }).await;
+
+    let binary = Binary::with_config("").env("OUTBOXD_DATABASE_URL", database.url());
+    let moved = binary.run(&["handlers", "rewind", "billing", "--to", "beginning", "--force", "--yes"]).await;
+    assert_eq!(moved.code, Some(0), "{moved:?}");
+
+    let over = wait_until_over(&database, id).await;
+    assert_eq!((over.state.as_str(), over.asked, over.dropped + over.delivered), ("done", 300, 300), "{over:?}");
+    assert!(over.dropped >= 290, "{over:?}");
+    eventually("all are delivered", || async {
+        (database.count("deliveries where state = 'delivered'").await == 300).then_some(())
+    })
+    .await;
+    assert_eq!(recorder.delivered().iter().filter(|call| call.is_replay).count() as u64, over.delivered);
+    running.stop().await.expect("the relay stops");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_people_who_replay_the_same_set_deliver_it_once() {
     let (database, (recorder, works)) = (TestDatabase::create().await, endpoint());

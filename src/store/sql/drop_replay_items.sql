@@ -1,0 +1,12 @@
+-- drop_replay_items: what a replay still had open from a number on, once the log delivers it again by itself; without it the replay
+-- would wait for ever. Runs behind lock_handler, and locks in the order in which a discard does. $1 subscription, $2 first number.
+with open as materialized (
+    select i.replay, i.seq
+      from replay_items i
+     where i.subscription = $1 and i.seq >= $2 and i.state in ('held', 'released')
+     order by i.seq
+       for update)
+update replay_items i
+   set state = 'dropped', ended_at = clock_timestamp()
+  from open o
+ where i.replay = o.replay and i.subscription = $1 and i.seq = o.seq
