@@ -278,7 +278,6 @@ create table alert_lease (
     lease_until timestamptz,
     epoch       bigint      not null default 0
 );
-insert into alert_lease default values;
 
 -- The relays that are or were running.
 create table instances (

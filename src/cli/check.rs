@@ -129,7 +129,7 @@ async fn probe_all(loaded: &Loaded) -> Vec<Probe> {
 
 async fn connect(config: &Config) -> Result<PgPool, StoreError> {
     let database = &config.database;
-    store::connect(&store::Options {
+    store::connect_thoroughly(&store::Options {
         url: database.url.expose(),
         schema: &config.outbox.schema,
         application_name: "outboxd check",

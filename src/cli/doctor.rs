@@ -13,6 +13,7 @@ use crate::doctor::{Finding, Fix, Report, Standards, judge};
 use crate::domain::Level;
 use crate::handlers::Built;
 use crate::settings::parse_duration;
+use crate::store::StoreError;
 use crate::store::facts::read_facts;
 
 #[derive(Debug, clap::Args)]
@@ -63,10 +64,14 @@ async fn examine(args: &DoctorArgs, global: &Global) -> Result<Report, CliError>
         true => None,
         false => Some(app::load(&global.config).map_err(|error: ConfigError| CliError::new(EXIT_CONFIG, error))?),
     };
-    let Session { pool, schema } = match session::open_unchecked(global).await {
+    let Session { pool, schema } = match session::open_thoroughly(global).await {
         Ok(session) => session,
         Err(error) if error.code == EXIT_CONFIG => return Err(error),
-        Err(error) => return Ok(Report::unreachable(chain(&*error.error))),
+        Err(error) => {
+            let why = chain(&*error.error);
+            let is_shared = matches!(error.error.downcast_ref(), Some(StoreError::SharedSessions { .. }));
+            return Ok(if is_shared { Report::shared_sessions(why) } else { Report::unreachable(why) });
+        }
     };
     let functions: Vec<String> = loaded
         .iter()

@@ -27,6 +27,20 @@ struct Address {
     lock_timeout: Duration,
 }
 
+impl Address {
+    fn options(&self) -> store::Options<'_> {
+        store::Options {
+            url: self.url.expose(),
+            schema: &self.schema,
+            application_name: "outboxd cli",
+            max_connections: 2,
+            connect_timeout: self.connect_timeout,
+            statement_timeout: self.statement_timeout,
+            lock_timeout: self.lock_timeout,
+        }
+    }
+}
+
 /// Connects, and makes sure that the outbox is there in the version that this program knows.
 pub async fn open(global: &Global) -> Result<Session, CliError> {
     let session = open_unchecked(global).await?;
@@ -34,19 +48,17 @@ pub async fn open(global: &Global) -> Result<Session, CliError> {
     Ok(session)
 }
 
-/// [`open`] for a command that creates the outbox, or looks at why it is not there.
+/// [`open`] for a command that creates the outbox.
 pub async fn open_unchecked(global: &Global) -> Result<Session, CliError> {
     let address = address(global)?;
-    let options = store::Options {
-        url: address.url.expose(),
-        schema: &address.schema,
-        application_name: "outboxd cli",
-        max_connections: 2,
-        connect_timeout: address.connect_timeout,
-        statement_timeout: address.statement_timeout,
-        lock_timeout: address.lock_timeout,
-    };
-    let pool = store::connect(&options).await?;
+    let pool = store::connect(&address.options()).await?;
+    Ok(Session { pool, schema: address.schema })
+}
+
+/// [`open_unchecked`] for a command that looks at why things do not work, the way to the server included.
+pub async fn open_thoroughly(global: &Global) -> Result<Session, CliError> {
+    let address = address(global)?;
+    let pool = store::connect_thoroughly(&address.options()).await?;
     Ok(Session { pool, schema: address.schema })
 }
 

@@ -92,6 +92,15 @@ impl Report {
         Self::of(vec![Finding::critical("database", why, why_it_matters).shell("outboxd check --connect")], Vec::new())
     }
 
+    /// A pooler is in the way that a relay refuses; nothing else was looked at, because a session that is shared is not to be leant on.
+    pub fn shared_sessions(why: String) -> Self {
+        let what = "the connection goes through a pooler that shares sessions between transactions";
+        let finding = Finding::critical("pooler", what, why)
+            .config("[database]\nurl = \"postgres://<the server itself, not the pooler>:5432/<database>\"")
+            .config("; pgbouncer.ini: an entry of its own\n[databases]\n<name> = host=<server> dbname=<database> pool_mode=session pool_size=20");
+        Self::of(vec![finding], Vec::new())
+    }
+
     fn of(mut findings: Vec<Finding>, left_out: Vec<Unread>) -> Self {
         // Stable: within a level the order of the checks stays.
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));

@@ -107,48 +107,14 @@ fn judge_clock(clock: &ClockReading, findings: &mut Vec<Finding>) {
 }
 
 fn judge_way(facts: &Facts, standards: &Standards<'_>, findings: &mut Vec<Finding>) {
-    let through = match facts.is_pooled {
-        Some(true) => ": the connection goes through a pooler that changes the server process between transactions",
-        _ => "",
-    };
     let is_listening = standards.config.is_none_or(|config| config.relay.wake_up == WakeUp::Listen);
     if facts.is_listen_heard == Some(false) && is_listening {
         let why = "the bell is never heard, so a sleeping relay learns of an event only when it looks, up to relay.idle_poll_interval \
                    later, and asks the server all the time";
         findings.push(
-            Finding::warning("wake_up", format!("LISTEN is swallowed on the way to the server{through}"), why)
+            Finding::warning("wake_up", "LISTEN is swallowed on the way to the server", why)
                 .config("[relay]\nwake_up = \"poll\"")
-                .config("[database]\nurl = \"postgres://<the server itself, not the pooler>:5432/<database>\""),
-        );
-    } else if facts.is_pooled == Some(true) && facts.is_listen_heard != Some(false) {
-        let why =
-            "what belongs to a session is lost between two transactions: LISTEN, advisory locks, settings, prepared statements";
-        findings.push(
-            Finding::warning("wake_up", "the connection goes through a pooler in transaction mode", why)
-                .config("[database]\nurl = \"postgres://<the server itself, not the pooler>:5432/<database>\""),
+                .config("[database]\nurl = \"postgres://<the server itself>:5432/<database>\""),
         );
     }
-    if facts.keeps_statements == Some(false) {
-        let why = "a relay prepares each statement once and runs it many times: through this pooler it fails again and again with \
-                   prepared statements that do not exist or exist already";
-        findings.push(
-            Finding::critical("prepared_statements", "the pooler loses prepared statements between two transactions", why)
-                .config("[database]\nurl = \"postgres://<the server itself, not the pooler>:5432/<database>\"")
-                .config("; pgbouncer.ini, from version 1.21 on\n[pgbouncer]\nmax_prepared_statements = 200"),
-        );
-    }
-    judge_search_path(facts, findings);
-}
-
-fn judge_search_path(facts: &Facts, findings: &mut Vec<Finding>) {
-    let (Some(path), Some(server)) = (&facts.search_path, &facts.server) else { return };
-    let first = path.split(',').next().unwrap_or_default().trim().trim_matches('"');
-    if first == facts.schema {
-        return;
-    }
-    let (role, database) = (identifier(&server.role), identifier(&server.database));
-    let what = format!("the session looks for tables in {path}, although it asked for {}", facts.schema);
-    let why = "a pooler drops what a connection asks for when it opens; a relay would look for the outbox in the wrong schema";
-    let alter = format!("alter role {role} in database {database} set search_path = {}, pg_catalog, public;", facts.schema);
-    findings.push(Finding::critical("search_path", what, why).sql(alter));
 }

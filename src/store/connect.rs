@@ -98,25 +98,30 @@ pub(super) fn search_path(schema: &str) -> String {
 
 /// Opens a pool and proves that the server answers.
 pub async fn connect(options: &Options<'_>) -> Result<PgPool, StoreError> {
-    open(options, None).await
+    open(options, None, false).await
+}
+
+/// [`connect`], which proves in addition that no pooler shares our sessions even where nothing looks like one.
+pub async fn connect_thoroughly(options: &Options<'_>) -> Result<PgPool, StoreError> {
+    open(options, None, true).await
 }
 
 /// Opens a pool whose every connection must be to a primary, and tells `watch` which server it met.
 pub async fn connect_watched(options: &Options<'_>, watch: Arc<ServerWatch>) -> Result<PgPool, StoreError> {
-    open(options, Some(watch)).await
+    // The relay leans on its sessions; a command that only looks does not pay for two more connections.
+    open(options, Some(watch), true).await
 }
 
-async fn open(options: &Options<'_>, watch: Option<Arc<ServerWatch>>) -> Result<PgPool, StoreError> {
+async fn open(options: &Options<'_>, watch: Option<Arc<ServerWatch>>, thoroughly: bool) -> Result<PgPool, StoreError> {
     let connect_options = options.to_connect_options()?;
     let server =
         format!("{}:{}/{}", connect_options.get_host(), connect_options.get_port(), connect_options.get_database().unwrap_or(""));
     // The pool tries a refused connection again until its timeout and then knows only that: nobody would learn why, and late.
     let plain = options.plain()?;
-    // The relay leans on its sessions; a command that only looks does not pay for two more connections.
-    let inspected = inspect(&connect_options, &plain, &options.search_path(), options.connect_timeout, watch.is_some()).await;
+    let inspected = inspect(&connect_options, &plain, &options.search_path(), options.connect_timeout, thoroughly).await;
     let sessions = match inspected {
         Ok(sessions) => sessions,
-        Err(Inspection::Shared) => return Err(Inspection::shared(&server)),
+        Err(Inspection::Shared) => return Err(StoreError::SharedSessions { server }),
         Err(Inspection::Failed(cause)) => return Err(StoreError::Connect { server, hint: hint(&cause), cause }),
     };
     let (connect_options, settings) = match sessions {

@@ -30,7 +30,7 @@ mod windows;
 
 pub use audit::{AuditEntry, record_audit};
 pub use bell::{BellLock, BellSession, Ring, ring_control};
-pub use connect::{Options, ServerWatch, connect, connect_watched};
+pub use connect::{Options, ServerWatch, connect, connect_thoroughly, connect_watched};
 pub use dead_letters::{
     DeadLetter, DeadLetterGroup, DeliveryCount, ExportedLetter, GroupNote, count_dead_letters, discard_dead_letters,
     export_dead_letters, group_dead_letters, list_dead_letters, note_group,
@@ -79,6 +79,12 @@ pub enum StoreError {
         #[source]
         cause: sqlx::Error,
     },
+    #[error(
+        "the connection to {server} goes through a pooler that shares sessions between transactions, such as PgBouncer with pool_mode = \
+         transaction: LISTEN, locks, settings and prepared statements would get lost or reach others; give outboxd a direct connection, \
+         or an entry of the pooler with pool_mode = session"
+    )]
+    SharedSessions { server: String },
     #[error("{0}")]
     Refused(String),
 }
@@ -88,7 +94,7 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         let cause = match self {
             Self::Connect { cause, .. } | Self::Query { cause, .. } => cause,
-            Self::Address(_) | Self::Refused(_) => return false,
+            Self::Address(_) | Self::SharedSessions { .. } | Self::Refused(_) => return false,
         };
         match cause {
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,

@@ -6,8 +6,6 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Executor, Row};
 
-use super::StoreError;
-
 /// How the session at the other end takes its settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sessions {
@@ -50,16 +48,6 @@ pub(super) enum Inspection {
     Failed(sqlx::Error),
     /// A pooler in transaction or statement mode.
     Shared,
-}
-
-impl Inspection {
-    pub(super) fn shared(server: &str) -> StoreError {
-        StoreError::Refused(format!(
-            "the connection to {server} goes through a pooler that shares sessions between transactions, such as PgBouncer with \
-             pool_mode = transaction: LISTEN, locks, settings and prepared statements would get lost or reach others; give outboxd a \
-             direct connection, or an entry of the pooler with pool_mode = session"
-        ))
-    }
 }
 
 /// Connects once, and gives the session that answered and its search path.

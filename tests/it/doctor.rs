@@ -2,7 +2,6 @@
 
 mod catalogue;
 mod configuration;
-mod pooler;
 mod server;
 
 use serde_json::Value;

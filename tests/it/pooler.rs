@@ -99,7 +99,7 @@ async fn a_pooler_in_transaction_mode_is_refused_with_what_to_do_and_nothing_is_
             assert_eq!(finished.code, Some(75), "{more} {wake_up}: {}", finished.stderr);
             assert!(finished.stderr.contains("pool_mode = session"), "{}", finished.stderr);
         }
-        for arguments in [&["migrate"][..], &["status"], &["check", "--connect"]] {
+        for arguments in [&["migrate"][..], &["status"], &["check", "--connect"], &["doctor"]] {
             let finished = Binary::relay(&pooler.url, DISCARD).run(arguments).await;
             assert_ne!(finished.code, Some(0), "{arguments:?}");
             let said = finished.stderr + &finished.stdout;

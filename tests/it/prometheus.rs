@@ -208,7 +208,7 @@ fn every_alert_says_what_it_is_what_to_run_and_where_to_read_and_has_a_unit_test
         for text in ["summary", "description"] {
             assert!(alert.field(text).ends_with('.'), "{}: {text}", alert.alert);
         }
-        let command = alert.field("command").replace("{{ $labels.handler }}", "billing");
+        let command = alert.field("command").replace("{{ $labels.handler }}", "billing").replace("{{ $labels.channel }}", "pager");
         if let Err(error) = Cli::try_parse_from(command.split(' ')) {
             panic!("{}: {command}\n{error}", alert.alert);
         }

@@ -17,8 +17,6 @@ pub use read::read_facts;
 pub struct Facts {
     pub schema: String,
     pub server: Option<ServerSettings>,
-    /// Where the session looks for tables, as it was asked to when it was opened.
-    pub search_path: Option<String>,
     /// What is wrong with the version of the outbox; `Some(None)`: nothing.
     pub schema_refusal: Option<Option<String>>,
     pub identity: Option<ServerIdentity>,
@@ -37,10 +35,6 @@ pub struct Facts {
     pub clock: Option<ClockReading>,
     /// Whether a notification arrives in a session that listens.
     pub is_listen_heard: Option<bool>,
-    /// The server process changes between two transactions of one connection.
-    pub is_pooled: Option<bool>,
-    /// A statement that was prepared works in the next transaction, too.
-    pub keeps_statements: Option<bool>,
     pub unread: Vec<Unread>,
 }
 

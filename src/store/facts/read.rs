@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use sqlx::postgres::{PgListener, PgRow};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
+use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use super::{
     ClockReading, Facts, KnownHandler, MissingGrant, Object, OpenTransaction, PreparedTransaction, SequenceSettings,
@@ -17,20 +17,13 @@ use crate::store::{StoreError, connect, migrate};
 /// How long a notification may take. A healthy one takes milliseconds; nobody waits for a lost one longer than this.
 const NOTIFIED_WITHIN: Duration = Duration::from_secs(3);
 
-/// How often a session is tried whether it can lose its server process.
-const POOLER_ROUNDS: usize = 10;
-
 /// Reads all of it.
 pub async fn read_facts(pool: &PgPool, schema: &str) -> Facts {
     let reader = Reader { pool, schema };
     let mut facts = Facts { schema: schema.to_owned(), ..Facts::default() };
     let mut unread = Vec::new();
     facts.server = keep(&mut unread, "server", reader.one(include_str!("../sql/read_server_settings.sql"), server).await);
-    facts.search_path = keep(&mut unread, "search_path", read_search_path(pool).await);
     facts.clock = keep(&mut unread, "clock", reader.clock().await);
-    if let Some((is_pooled, keeps_statements)) = keep(&mut unread, "pooler", probe_session(pool).await) {
-        (facts.is_pooled, facts.keeps_statements) = (Some(is_pooled), Some(keeps_statements));
-    }
     facts.is_listen_heard = keep(&mut unread, "wake_up", is_listen_heard(pool).await);
     facts.transactions =
         keep(&mut unread, "transactions", reader.all(include_str!("../sql/read_open_transactions.sql"), transaction).await);
@@ -104,45 +97,6 @@ impl Reader<'_> {
         };
         Ok(migrate::refusal(version, self.schema))
     }
-}
-
-async fn read_search_path(pool: &PgPool) -> Result<String, StoreError> {
-    let error = || StoreError::query("read the search path");
-    let row = sqlx::raw_sql(include_str!("../sql/read_search_path.sql")).fetch_one(pool).await.map_err(error())?;
-    row.try_get(0).map_err(error())
-}
-
-/// Holds a transaction open on one connection and looks whether another loses its server process to it, and with that what it has
-/// prepared.
-async fn probe_session(pool: &PgPool) -> Result<(bool, bool), StoreError> {
-    let error = || StoreError::query("look for a pooler");
-    let backend = include_str!("../sql/read_backend.sql");
-    let (mut first, mut second) = (pool.acquire().await.map_err(error())?, pool.acquire().await.map_err(error())?);
-    let before: i32 = sqlx::raw_sql(backend).fetch_one(&mut *first).await.map_err(error())?.try_get(0).map_err(error())?;
-    let token = uuid::Uuid::new_v4().simple().to_string();
-    let mut keeps_statements = is_answered(&mut first, &token).await;
-    let mut is_pooled = false;
-    // A pooler need not give the process that it got back last.
-    for _ in 0..POOLER_ROUNDS {
-        sqlx::raw_sql("begin").execute(&mut *second).await.map_err(error())?;
-        let holder = sqlx::raw_sql(backend).fetch_one(&mut *second).await.and_then(|row| row.try_get::<i32, _>(0));
-        keeps_statements &= is_answered(&mut first, &token).await;
-        let after = sqlx::raw_sql(backend).fetch_one(&mut *first).await.and_then(|row| row.try_get::<i32, _>(0));
-        sqlx::raw_sql("rollback").execute(&mut *second).await.map_err(error())?;
-        is_pooled |= holder.map_err(error())? == before || after.map_err(error())? != before;
-        if is_pooled {
-            break;
-        }
-    }
-    Ok((is_pooled, keeps_statements))
-}
-
-/// Whether a prepared statement says what it was prepared to say. Behind a pooler that does not follow them, another session has
-/// prepared one of the same name there: then it is an error, or worse, the other's answer.
-async fn is_answered(connection: &mut PgConnection, token: &str) -> bool {
-    let statement = include_str!("../sql/probe_statement.sql").replace("{token}", token);
-    let answer = sqlx::query_scalar::<_, String>(AssertSqlSafe(statement)).fetch_one(connection).await;
-    answer.is_ok_and(|answer| answer == token)
 }
 
 /// The truth about wake-ups is one that arrives. Whether the session is listed as listening is not: a pooler with one client at a

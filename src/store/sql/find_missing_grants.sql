@@ -5,8 +5,8 @@ with needed as (
                 when c.relkind = 'S' then '{}'
                 when c.relkind = 'v' or c.relname = 'migrations' then '{SELECT}'
                 when c.relname = 'events' then '{SELECT,DELETE}'
-                when c.relname in ('audit', 'replays') then '{SELECT,INSERT}'
-                when c.relname = 'incarnation' then '{SELECT,INSERT,UPDATE}'
+                when c.relname = 'audit' then '{SELECT,INSERT}'
+                when c.relname in ('incarnation', 'replays', 'alert_lease') then '{SELECT,INSERT,UPDATE}'
                 else '{SELECT,INSERT,UPDATE,DELETE}' end::text[] as privileges
       from pg_class c
      where c.relnamespace = current_schema()::regnamespace and c.relkind in ('r', 'v', 'S'))

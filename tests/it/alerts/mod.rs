@@ -66,11 +66,14 @@ impl Scene {
     }
 
     async fn epoch(&self) -> i64 {
-        sqlx::query_scalar("select epoch from alert_lease").fetch_one(self.database.pool()).await.expect("one row")
+        sqlx::query_scalar("select coalesce((select epoch from alert_lease), 0)")
+            .fetch_one(self.database.pool())
+            .await
+            .expect("one row")
     }
 
     async fn lease(&self) -> String {
-        let lease = sqlx::query_scalar("select coalesce(lease_until::text, '') from alert_lease");
+        let lease = sqlx::query_scalar("select coalesce((select lease_until::text from alert_lease), '')");
         lease.fetch_one(self.database.pool()).await.expect("one row")
     }
 
