@@ -169,7 +169,7 @@ fn every_configuration_in_the_documents_is_valid() {
 // ---- commands
 
 /// The words of a line of shell, as far as the documents use it: quotes, comments, `<id>`.
-fn words(line: &str) -> Vec<String> {
+pub fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
     for c in line.chars() {
         match c {
@@ -184,12 +184,18 @@ fn words(line: &str) -> Vec<String> {
     words.into_iter().map(|word| if word == "<id>" { id.clone() } else { word }).collect()
 }
 
+/// The commands that a page shows.
+pub fn commands(path: &str) -> Vec<String> {
+    let blocks = blocks(&page(path), "sh");
+    blocks.iter().flat_map(|block| block.lines()).filter(|line| line.starts_with("outboxd ")).map(str::to_owned).collect()
+}
+
 #[test]
 fn every_command_in_the_documents_is_understood() {
     let mut count = 0;
     for path in PAGES {
-        for line in blocks(&page(path), "sh").iter().flat_map(|block| block.lines()).filter(|line| line.starts_with("outboxd ")) {
-            if let Err(error) = Cli::try_parse_from(words(line)) {
+        for line in commands(path) {
+            if let Err(error) = Cli::try_parse_from(words(&line)) {
                 panic!("{path}: {line}\n{error}");
             }
             count += 1;

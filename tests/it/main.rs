@@ -25,6 +25,7 @@ mod rebase;
 mod recovery;
 mod registration;
 mod replays;
+mod runbooks;
 mod soak;
 mod status;
 mod support;
