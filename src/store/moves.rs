@@ -17,7 +17,7 @@ pub enum MoveTarget {
     Now,
     /// This event is the first.
     Event(Uuid),
-    /// The first event that was recorded at or after this moment.
+    /// The first event whose `occurred_at` is this moment or later.
     Since(Timestamp),
     /// The same, counted back from now by the clock of the database.
     Ago(Duration),
