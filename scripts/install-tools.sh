@@ -3,7 +3,9 @@
 # Needed: a C compiler (the `ring` crate) and the Postgres server programs. Never starts a system service, never makes a
 # database cluster outside a test's own directory. Wanted, but done without: psql and a Python driver, for the tests in
 # which programs that know nothing of outboxd insert the events; prometheus with promtool, and pgbouncer, for the tests of what is
-# shipped for the one and of connections through the other; Alertmanager and a mail server, which get its alerts.
+# shipped for the one and of connections through the other; Alertmanager and a mail server, which get its alerts; the brokers that
+# events are published to, and clients of others that read them back: RabbitMQ, NATS, Redis and mosquitto of the distribution, the
+# Kafka broker tansu from crates.io, Python libraries in target/clients.
 set -eu
 
 say() { printf '%s\n' "install-tools: $*" >&2; }
@@ -37,6 +39,21 @@ has_alertmanager() { have prometheus-alertmanager || have alertmanager; }
 has_servers() {
     have prometheus && have promtool && { have pgbouncer || [ -x /usr/sbin/pgbouncer ]; } && has_alertmanager && has_mail_server
 }
+
+has_brokers() {
+    [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] && have redis-server && have kcat && have openssl &&
+        { have nats-server || [ -x /usr/sbin/nats-server ]; } && { have mosquitto || [ -x /usr/sbin/mosquitto ]; }
+}
+
+# The Kafka driver is built from source with the rest.
+has_kafka_build() { have make && have perl; }
+
+has_clients() { target/clients/bin/python3 -c 'import confluent_kafka, nats, paho.mqtt.client, pika, redis' 2>/dev/null; }
+
+# Some minutes of compiling, so it is kept where the next clone finds it.
+tansu_version=0.6.0
+tansu_root="${OUTBOXD_TOOLS:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/outboxd/tools}"
+has_tansu() { [ -x "$tansu_root/bin/tansu" ]; }
 
 # --- how to install -----------------------------------------------------------------------------------------------
 
@@ -95,18 +112,38 @@ install_foreign_producers() {
 }
 
 # Debian starts the services of what it installs, and again at every boot; nobody here wants them.
-install_servers() {
+apt_install_servers() {
     have apt-get || return 1
     guard=/usr/sbin/policy-rc.d
+    guarded=
     if [ ! -e "$guard" ]; then
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$guard" >/dev/null && as_root chmod +x "$guard" || return 1
         guarded=yes
     fi
     status=0
-    apt_install prometheus prometheus-alertmanager pgbouncer python3 python3-aiosmtpd || status=$?
-    if [ -n "${guarded:-}" ]; then as_root rm -f "$guard"; fi
-    if have systemctl; then as_root systemctl --quiet disable prometheus prometheus-alertmanager pgbouncer 2>/dev/null || true; fi
+    apt_install "$@" || status=$?
+    if [ -n "$guarded" ]; then as_root rm -f "$guard"; fi
+    if have systemctl; then as_root systemctl --quiet disable "$@" 2>/dev/null || true; fi
     return "$status"
+}
+
+install_servers() { apt_install_servers prometheus prometheus-alertmanager pgbouncer && apt_install python3 python3-aiosmtpd; }
+
+install_brokers() { apt_install_servers rabbitmq-server nats-server redis-server mosquitto && apt_install mosquitto-clients kcat openssl; }
+
+install_kafka_build() { have apt-get && apt_install make perl; }
+
+install_clients() {
+    say "installing the clients of the tests into target/clients"
+    python3 -m venv target/clients 2>/dev/null || { have apt-get && apt_install python3-venv && python3 -m venv target/clients; } || return 1
+    target/clients/bin/python3 -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+}
+
+install_tansu() {
+    say "building the Kafka broker of the tests, once (some minutes)"
+    CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR="$tansu_root/build" cargo install tansu --version "$tansu_version" --locked --debug \
+        --no-default-features --features dynostore,libsql --root "$tansu_root" --quiet || return 1
+    rm -rf "$tansu_root/build"
 }
 
 # --- the steps ----------------------------------------------------------------------------------------------------
@@ -145,4 +182,29 @@ tried=target/.servers
 if ! has_servers && [ ! -e "$tried" ]; then
     mkdir -p target && : >"$tried"
     install_servers || say "going on without prometheus, Alertmanager, pgbouncer and aiosmtpd: the tests that need them say so"
+fi
+
+if ! has_kafka_build && ! { install_kafka_build && has_kafka_build; }; then
+    say "there is no make or perl, which the kind \"kafka\" is built with; install them, or build without it: cargo build --no-default-features --features daemon"
+    exit 1
+fi
+
+# What follows is for tests only; the demo does not wait for it.
+if [ "${1:-}" = demo ]; then exit 0; fi
+
+tried=target/.brokers
+if ! has_brokers && [ ! -e "$tried" ]; then
+    mkdir -p target && : >"$tried"
+    say "installing brokers for the tests (no service is started)"
+    install_brokers || say "going on without rabbitmq-server, nats-server, redis-server, mosquitto and kcat: the tests that need them say so"
+fi
+tried=target/.clients
+if ! has_clients && [ ! -e "$tried" ]; then
+    mkdir -p target && : >"$tried"
+    install_clients || say "going on without the Python clients of the brokers: the tests that need them say so"
+fi
+tried=target/.tansu
+if ! has_tansu && [ ! -e "$tried" ]; then
+    mkdir -p target && : >"$tried"
+    install_tansu || say "going on without tansu: the tests that need a Kafka broker say so"
 fi

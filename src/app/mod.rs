@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::channels::channel_kind;
 use crate::config::{self, COMMON, Config, ConfigError, Draft, Environment, HandlerConfig, Kinds, handler_path};
-use crate::handlers::{self, Built, KINDS};
+use crate::handlers::{self, Built, KINDS, OPTIONAL_KINDS};
 use crate::settings::{Field, Mistake, Mistakes, Section};
 
 pub use channels::BuiltChannel;
@@ -78,7 +78,7 @@ fn build_one(path: &str, config: &HandlerConfig, mistakes: &Mistakes) -> Option<
     }
     let Some(kind) = handlers::kind(&config.kind) else {
         let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
-        mistakes.add(format!("{path}.kind"), nearest_of(&config.kind, &names));
+        mistakes.add(format!("{path}.kind"), unknown_kind(&config.kind, &names));
         return None;
     };
     build_from(path, (kind.name, kind.fields), &config.settings, COMMON, kind.build, mistakes)
@@ -112,6 +112,13 @@ fn build_from<T>(
         mistakes.add(mistake.path, mistake.text);
     }
     built
+}
+
+fn unknown_kind(name: &str, names: &[&str]) -> String {
+    match OPTIONAL_KINDS.contains(&name) {
+        true => format!("this binary was built without the kind \"{name}\"; build it with the cargo feature \"{name}\""),
+        false => nearest_of(name, names),
+    }
 }
 
 /// What to say about a name that is none of these.

@@ -89,12 +89,16 @@ reasons! {
     Misconfigured = "misconfigured", "The handler's configuration does not work.";
     Conflict = "conflict", "A lock, deadlock or serialisation conflict in the database.";
     Database = "database", "The database failed.";
-    Refused = "refused", "The function raised an error.";
+    Refused = "refused", "The function or program reported an error.";
     Panicked = "panicked", "The handler panicked.";
     Crashed = "crashed", "The relay died while the event was being handled.";
     Exhausted = "exhausted", "All attempts are used up.";
     Expired = "expired", "Older than the handler's max_age.";
     Operator = "operator", "A person decided.";
+    Unroutable = "unroutable", "The broker has nowhere to put the event: no queue, stream or subscriber takes it.";
+    Full = "full", "The queue, the stream or the broker is full or short of memory or disk.";
+    Nacked = "nacked", "The broker did not take responsibility for the event.";
+    Unaddressable = "unaddressable", "The event has no value, or none that the receiver takes, for its address or a header.";
     Failed = "failed", "The handler reported a failure of no known kind.";
 }
 
@@ -107,6 +111,7 @@ impl Reason {
                 | Self::NotFound
                 | Self::Gone
                 | Self::Redirected
+                | Self::Unroutable
                 | Self::Untrusted
                 | Self::EgressBlocked
                 | Self::Misconfigured

@@ -3,8 +3,14 @@
 
 mod closure;
 mod discard;
+mod envelope;
+mod failure;
+mod link;
+mod redaction;
 mod sql;
 mod stdout;
+mod template;
+mod tls;
 mod webhook;
 
 use std::sync::Arc;
@@ -15,9 +21,12 @@ use crate::domain::{Notification, Verdict};
 use crate::settings::{Field, Section};
 
 pub use closure::handler_fn;
+pub(crate) use failure::root_text;
+pub(crate) use redaction::Redaction;
 pub use sql::SqlFunction;
+pub(crate) use tls::{TlsSettings, client_config as tls_config};
+pub(crate) use webhook::parse_retry_after;
 pub use webhook::{InvalidSecret, Signer, verify};
-pub(crate) use webhook::{Redaction, TlsSettings, parse_retry_after, root_text, tls_config};
 
 /// Takes notifications to a receiver. Called concurrently, at most `concurrency` times at once, and per ordering key one
 /// notification after the other. Dropping the future must be safe: the relay does so at its timeout.
@@ -61,6 +70,9 @@ pub struct Kind {
 
 /// Every kind this binary has. Help, documentation, configuration check and conformance tests follow from the list.
 pub const KINDS: &[Kind] = &[webhook::KIND, sql::KIND, stdout::KIND, discard::KIND];
+
+/// Kinds that a binary may lack: each is a cargo feature of its own name, on by default.
+pub const OPTIONAL_KINDS: &[&str] = &["rabbitmq", "nats", "kafka", "redis", "mqtt"];
 
 /// The kind with this name.
 pub fn kind(name: &str) -> Option<&'static Kind> {

@@ -1,4 +1,4 @@
-//! What an answer or a failure of the transport means: pure, one table for statuses and one for failures.
+//! What an answer means: pure, one table for statuses. What a failure of the connection means is told by `failure`.
 
 use std::time::Duration;
 
@@ -58,54 +58,10 @@ fn redirect_text(host: Option<String>) -> String {
     }
 }
 
-/// Why there is no complete answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    Dns,
-    EgressBlocked,
-    Refused,
-    Unreachable,
-    ConnectTimeout,
-    /// The whole exchange took too long.
-    Timeout,
-    /// Broken after the connection stood; `sent`: the request may have arrived.
-    Reset {
-        sent: bool,
-    },
-    /// The handshake failed for another reason than trust.
-    Tls {
-        sent: bool,
-    },
-    Untrusted,
-    /// What came is not HTTP.
-    Garbage,
-    Unknown {
-        sent: bool,
-    },
-}
-
-/// What a failure means. `detail` says what happened, for people.
-pub fn failed(failure: Failure, detail: String) -> Verdict {
-    let (reason, sent) = match failure {
-        Failure::EgressBlocked => return Verdict::handler_fault(Reason::EgressBlocked, detail),
-        Failure::Untrusted => return Verdict::handler_fault(Reason::Untrusted, detail),
-        Failure::Dns => (Reason::Dns, false),
-        Failure::Refused | Failure::Unreachable => (Reason::ConnectionRefused, false),
-        Failure::ConnectTimeout => (Reason::ConnectTimeout, false),
-        Failure::Timeout => (Reason::Timeout, true),
-        Failure::Reset { sent } => (Reason::ConnectionReset, sent),
-        Failure::Tls { sent } => (Reason::Tls, sent),
-        Failure::Garbage => (Reason::InvalidAnswer, true),
-        Failure::Unknown { sent } => (Reason::Failed, sent),
-    };
-    let verdict = Verdict::retry(reason, detail);
-    if sent { verdict.ambiguous() } else { verdict }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Outcome::{self, *};
+    use crate::domain::Outcome::*;
 
     fn at(status: u16, rules: Rules) -> Verdict {
         answered(Answer { status, excerpt: "said".to_owned(), ..Answer::default() }, rules)
@@ -167,29 +123,5 @@ mod tests {
             assert_eq!((verdict.outcome, verdict.retry_after), (want, after), "{status}");
         }
         assert_eq!(at(503, Rules::default()).outcome, Retry);
-    }
-
-    #[test]
-    fn every_failure_says_whether_the_event_may_have_arrived() {
-        let cases: [(Failure, Outcome, Reason, bool); 14] = [
-            (Failure::Dns, Retry, Reason::Dns, false),
-            (Failure::EgressBlocked, HandlerFault, Reason::EgressBlocked, false),
-            (Failure::Refused, Retry, Reason::ConnectionRefused, false),
-            (Failure::Unreachable, Retry, Reason::ConnectionRefused, false),
-            (Failure::ConnectTimeout, Retry, Reason::ConnectTimeout, false),
-            (Failure::Timeout, Retry, Reason::Timeout, true),
-            (Failure::Reset { sent: false }, Retry, Reason::ConnectionReset, false),
-            (Failure::Reset { sent: true }, Retry, Reason::ConnectionReset, true),
-            (Failure::Tls { sent: false }, Retry, Reason::Tls, false),
-            (Failure::Tls { sent: true }, Retry, Reason::Tls, true),
-            (Failure::Untrusted, HandlerFault, Reason::Untrusted, false),
-            (Failure::Garbage, Retry, Reason::InvalidAnswer, true),
-            (Failure::Unknown { sent: false }, Retry, Reason::Failed, false),
-            (Failure::Unknown { sent: true }, Retry, Reason::Failed, true),
-        ];
-        for (failure, outcome, reason, ambiguous) in cases {
-            let verdict = failed(failure, String::new());
-            assert_eq!((verdict.outcome, verdict.reason, verdict.ambiguous), (outcome, reason, ambiguous), "{failure:?}");
-        }
     }
 }

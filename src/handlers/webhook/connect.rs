@@ -14,9 +14,8 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 use url::{Host, Url};
 
-use super::classify::Failure;
+use super::super::failure::{self, Failure};
 use super::egress::{Egress, FilteringResolver, ResolveError};
-use super::transport;
 
 /// An open connection, encrypted or not.
 pub type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
@@ -121,14 +120,11 @@ impl Connector {
             ResolveError::Blocked => Failure::EgressBlocked,
             ResolveError::Lookup(_) => Failure::Dns,
         };
-        NoConnection { failure, text: format!("{}: {}", self.target, transport::root_text(error)) }
+        NoConnection { failure, text: format!("{}: {}", self.target, failure::root_text(error)) }
     }
 
     fn failed(&self, error: &std::io::Error) -> NoConnection {
-        NoConnection {
-            failure: transport::failure_of(error, false),
-            text: format!("{}: {}", self.target, transport::root_text(error)),
-        }
+        NoConnection { failure: failure::failure_of(error, false), text: format!("{}: {}", self.target, failure::root_text(error)) }
     }
 }
 

@@ -6,7 +6,6 @@ mod body;
 mod classify;
 mod connect;
 mod egress;
-mod excerpt;
 mod pool;
 mod probe;
 mod retry_after;
@@ -15,8 +14,6 @@ mod settings;
 mod signature;
 #[cfg(test)]
 mod tests;
-mod tls;
-mod transport;
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,22 +27,21 @@ use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderMap, HeaderValue, USER_AG
 use percent_encoding::percent_decode_str;
 use url::{Position, Url};
 
-use self::body::Format;
 use self::classify::Rules;
 use self::connect::Connector;
 use self::egress::{Egress, FilteringResolver};
 use self::pool::Pool;
 use self::settings::Settings;
+use super::envelope::Format;
+use super::redaction::Redaction;
 use super::{Built, Handler, Kind};
 use crate::domain::{Notification, Verdict};
 use crate::settings::Section;
 
 pub use self::signature::{InvalidSecret, Signer, verify};
 // What every HTTP client of ours needs, whomever it calls.
-pub(crate) use self::excerpt::Redaction;
+pub(crate) use self::egress::ResolveError;
 pub(crate) use self::retry_after::parse as parse_retry_after;
-pub(crate) use self::tls::{TlsSettings, client_config as tls_config};
-pub(crate) use self::transport::root_text;
 
 pub const KIND: Kind = Kind {
     name: "webhook",

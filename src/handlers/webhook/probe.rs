@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio_util::either::Either;
 
-use super::{Webhook, transport};
+use super::super::failure::root_text;
+use super::Webhook;
 
 /// How long to listen for an objection after the handshake: with TLS 1.3 a receiver refuses our certificate only then.
 const OBJECTION: Duration = Duration::from_millis(250);
@@ -17,7 +18,7 @@ impl Webhook {
         if let Either::Right(mut encrypted) = stream
             && let Ok(Err(objection)) = tokio::time::timeout(OBJECTION, encrypted.read(&mut [0; 1])).await
         {
-            return Err(format!("could not connect: {target}: {}", transport::root_text(&objection)));
+            return Err(format!("could not connect: {target}: {}", root_text(&objection)));
         }
         Ok(format!("connected to {target}"))
     }

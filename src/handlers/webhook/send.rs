@@ -8,9 +8,10 @@ use hyper::{Method, Request, Response};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::classify::{self, Answer, Failure};
+use super::super::failure::{self, Failure, failed};
+use super::classify::{self, Answer};
 use super::pool::{NoAnswer, Sender};
-use super::{Webhook, body, retry_after, transport};
+use super::{Webhook, body, retry_after};
 use crate::domain::{Notification, Reason, Verdict};
 use crate::settings::format_bytes;
 
@@ -42,7 +43,7 @@ impl Webhook {
         let deadline = Instant::now() + self.request_timeout;
         match timeout_at(deadline, self.pool.send(&self.connector, request)).await {
             Ok(Ok((response, sender))) => self.answer(response, sender, deadline).await,
-            Ok(Err(NoAnswer::NotConnected(failed))) => classify::failed(failed.failure, failed.text),
+            Ok(Err(NoAnswer::NotConnected(no))) => failed(no.failure, no.text),
             Ok(Err(NoAnswer::Broken { error, sent })) => self.failure(&error, sent),
             Err(_) => self.too_late("no answer"),
         }
@@ -61,7 +62,7 @@ impl Webhook {
         let mut buffer = Uuid::encode_buffer();
         let id: &str = notification.id.hyphenated().encode_lower(&mut buffer);
         let mut headers = self.headers.clone();
-        let body = self.format.encode(notification, id, &self.source, &mut headers);
+        let body = body::encode(self.format, notification, id, &self.source, &mut headers);
         headers.insert(ID, body::header_value(id));
         headers.insert(TIMESTAMP, HeaderValue::from(timestamp));
         headers.insert(EVENT_TYPE, body::header_value(&notification.event_type));
@@ -117,12 +118,12 @@ impl Webhook {
     }
 
     fn failure(&self, error: &hyper::Error, sent: bool) -> Verdict {
-        let detail = format!("{}: {}", self.connector.target(), transport::root_text(error));
-        classify::failed(transport::failure_of(error, sent), detail)
+        let detail = format!("{}: {}", self.connector.target(), failure::root_text(error));
+        failed(failure::failure_of(error, sent), detail)
     }
 
     fn too_late(&self, what: &str) -> Verdict {
-        classify::failed(Failure::Timeout, format!("{what} from {} within {:?}", self.connector.target(), self.request_timeout))
+        failed(Failure::Timeout, format!("{what} from {} within {:?}", self.connector.target(), self.request_timeout))
     }
 }
 

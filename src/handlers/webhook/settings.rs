@@ -5,11 +5,11 @@ use std::time::Duration;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-use super::body::{self, Format};
+use super::super::envelope::{self, Format, read_source};
+use super::super::tls;
 use super::classify::Rules;
 use super::egress::{self, Egress};
 use super::signature::Signer;
-use super::tls::{self, TlsSettings};
 use crate::settings::{Field, FieldType, Secret, Section};
 
 pub const FIELDS: &[Field] = &[
@@ -21,17 +21,12 @@ pub const FIELDS: &[Field] = &[
         "",
         "Secrets to sign with (\"whsec_...\"): all of them sign, the first is the current one.",
     ),
-    Field::new(
-        "format",
-        FieldType::Choice(body::CHOICES),
-        "plain",
-        "How the event is laid out: the payload alone, or a CloudEvent in headers (binary) or in the body (structured).",
-    ),
-    Field::new("source", FieldType::Text, "outboxd", "Source of the CloudEvents, a URI reference."),
+    envelope::FORMAT,
+    envelope::SOURCE,
     Field::new("headers", FieldType::SecretMap, "", "Headers to send besides those of outboxd, for example authorization."),
     Field::new("connect_timeout", FieldType::Duration, "5s", "Longest wait for a connection, name look-up and TLS included."),
     Field::new("request_timeout", FieldType::Duration, "15s", "Longest that one request and its answer may take."),
-    Field::new("max_payload", FieldType::Bytes, "1MiB", "Largest payload to send; a larger one becomes a dead letter at once."),
+    envelope::MAX_PAYLOAD,
     Field::new("max_response", FieldType::Bytes, "8KiB", "How much of an answer is read and kept."),
     Field::new(
         "egress",
@@ -51,10 +46,10 @@ pub const FIELDS: &[Field] = &[
         "false",
         "Try again after a 4xx that refuses the event instead of giving up at once.",
     ),
-    Field::new("ca", FieldType::Text, "", "Certificates (PEM) to trust instead of those of the platform."),
-    Field::new("client_certificate", FieldType::Text, "", "Certificate chain (PEM) to identify ourselves with; needs client_key."),
-    Field::new("client_key", FieldType::Secret, "", "Private key (PEM) of client_certificate."),
-    Field::new("insecure_skip_verify", FieldType::Boolean, "false", "Accept every certificate: for experiments only."),
+    tls::CA,
+    tls::CLIENT_CERTIFICATE,
+    tls::CLIENT_KEY,
+    tls::SKIP_VERIFY,
 ];
 
 /// Headers that the handler or HTTP itself writes.
@@ -87,7 +82,7 @@ pub fn read(section: &Section<'_>) -> Option<Settings> {
     let headers = read_headers(section);
     let source = read_source(section);
     let request_timeout = read_request_timeout(section);
-    let tls = read_tls(section, url.as_ref().is_some_and(|url| url.scheme() == "https"));
+    let tls = tls::read(section, b"http/1.1", url.as_ref().is_some_and(|url| url.scheme() == "https"));
     let (url, request_timeout) = (url?, request_timeout?);
     Some(Settings {
         hidden: hidden(section, &url),
@@ -164,18 +159,6 @@ fn header(name: &str, value: &Secret) -> Result<(HeaderName, HeaderValue), &'sta
     Ok((name, value))
 }
 
-fn read_source(section: &Section<'_>) -> Option<String> {
-    let source = section.text("source");
-    if source.is_empty() || !source.bytes().all(|byte| byte.is_ascii_graphic()) {
-        section.mistake(
-            "source",
-            &format!("got {source:?}, expected a URI reference such as \"https://example.org/shop\" or \"shop\""),
-        );
-        return None;
-    }
-    Some(source)
-}
-
 fn read_request_timeout(section: &Section<'_>) -> Option<Duration> {
     let timeout = section.duration("request_timeout");
     if timeout.is_zero() {
@@ -189,19 +172,6 @@ fn read_request_timeout(section: &Section<'_>) -> Option<Duration> {
 // and would be marked as possibly delivered.
 fn within(connect: Duration, request: Duration) -> Duration {
     connect.min(request * 9 / 10).max(Duration::from_millis(1))
-}
-
-fn read_tls(section: &Section<'_>, is_used: bool) -> Option<rustls::ClientConfig> {
-    let settings = TlsSettings {
-        ca: section.optional_text("ca"),
-        client_certificate: section.optional_text("client_certificate"),
-        client_key: section.secret("client_key"),
-        skip_verify: section.boolean("insecure_skip_verify"),
-    };
-    if settings.skip_verify {
-        tracing::warn!(handler = section.path().trim_start_matches("handlers."), "certificates of the receiver are not verified");
-    }
-    tls::client_config(&settings, is_used).map_err(|invalid| section.mistake(invalid.field, &invalid.text)).ok()
 }
 
 fn hidden(section: &Section<'_>, url: &Url) -> Vec<Secret> {

@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod binary;
+mod clients;
 mod database;
 mod http;
 mod programs;
@@ -11,9 +12,11 @@ mod proxy;
 mod receiver;
 mod recorder;
 mod server;
+mod service;
 mod waiting;
 
 pub use binary::{Binary, Finished, Running};
+pub use clients::{Client, run_client};
 pub use database::{NewRow, TestDatabase};
 pub use http::get;
 pub use programs::{find_program, run_program};
@@ -21,4 +24,5 @@ pub use proxy::Proxy;
 pub use receiver::{Answer, Received, Receiver};
 pub use recorder::{Recorder, number, quick, quick_handler, relay};
 pub use server::{own_server, server_url};
+pub use service::{Recipe, Service, free_port};
 pub use waiting::{DEADLINE, eventually};

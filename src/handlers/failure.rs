@@ -1,13 +1,58 @@
-//! Reads the chain of causes of a transport error: what failed, whether the request may have left, and one sentence about it.
-//! Never prints the outer error where there is an inner one: the inner one is what happened.
+//! Failures of a connection: what failed, whether the event may have left, one sentence about it, and what it means.
+//! Reads the chain of causes, whichever library made it. Never prints the outer error where there is an inner one: the inner one
+//! is what happened.
 
 use std::error::Error;
 use std::io;
 
 use rustls::AlertDescription;
 
-use super::classify::Failure;
-use super::egress::ResolveError;
+use super::webhook::ResolveError;
+use crate::domain::{Reason, Verdict};
+
+/// Why there is no complete answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    Dns,
+    EgressBlocked,
+    Refused,
+    Unreachable,
+    ConnectTimeout,
+    /// The whole exchange took too long.
+    Timeout,
+    /// Broken after the connection stood; `sent`: the request may have arrived.
+    Reset {
+        sent: bool,
+    },
+    /// The handshake failed for another reason than trust.
+    Tls {
+        sent: bool,
+    },
+    Untrusted,
+    /// What came is not the protocol.
+    Garbage,
+    Unknown {
+        sent: bool,
+    },
+}
+
+/// What a failure means. `detail` says what happened, for people.
+pub fn failed(failure: Failure, detail: String) -> Verdict {
+    let (reason, sent) = match failure {
+        Failure::EgressBlocked => return Verdict::handler_fault(Reason::EgressBlocked, detail),
+        Failure::Untrusted => return Verdict::handler_fault(Reason::Untrusted, detail),
+        Failure::Dns => (Reason::Dns, false),
+        Failure::Refused | Failure::Unreachable => (Reason::ConnectionRefused, false),
+        Failure::ConnectTimeout => (Reason::ConnectTimeout, false),
+        Failure::Timeout => (Reason::Timeout, true),
+        Failure::Reset { sent } => (Reason::ConnectionReset, sent),
+        Failure::Tls { sent } => (Reason::Tls, sent),
+        Failure::Garbage => (Reason::InvalidAnswer, true),
+        Failure::Unknown { sent } => (Reason::Failed, sent),
+    };
+    let verdict = Verdict::retry(reason, detail);
+    if sent { verdict.ambiguous() } else { verdict }
+}
 
 /// What an error was about. `sent`: the connection stood, so the request may have left.
 pub fn failure_of(error: &(dyn Error + 'static), sent: bool) -> Failure {
@@ -64,6 +109,10 @@ fn of_http(error: &hyper::Error) -> Option<Failure> {
 
 fn of_io(error: &io::Error, sent: bool) -> Option<Failure> {
     use io::ErrorKind::*;
+    // The look-up of the platform has no kind of its own.
+    if error.get_ref().is_some_and(|inner| inner.to_string().starts_with("failed to lookup address")) {
+        return Some(Failure::Dns);
+    }
     // What it was made of says more than its kind.
     if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>() || inner.is::<ResolveError>()) {
         return None;
@@ -107,6 +156,7 @@ fn is_about_trust(error: &rustls::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Outcome;
 
     #[derive(Debug, thiserror::Error)]
     #[error("outer, with the url")]
@@ -134,6 +184,30 @@ mod tests {
         for (cause, sent, want) in cases {
             let text = format!("{cause:?}");
             assert_eq!(failure_of(&Outer(cause), sent), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_failure_says_whether_the_event_may_have_arrived() {
+        let cases: [(Failure, Outcome, Reason, bool); 14] = [
+            (Failure::Dns, Outcome::Retry, Reason::Dns, false),
+            (Failure::EgressBlocked, Outcome::HandlerFault, Reason::EgressBlocked, false),
+            (Failure::Refused, Outcome::Retry, Reason::ConnectionRefused, false),
+            (Failure::Unreachable, Outcome::Retry, Reason::ConnectionRefused, false),
+            (Failure::ConnectTimeout, Outcome::Retry, Reason::ConnectTimeout, false),
+            (Failure::Timeout, Outcome::Retry, Reason::Timeout, true),
+            (Failure::Reset { sent: false }, Outcome::Retry, Reason::ConnectionReset, false),
+            (Failure::Reset { sent: true }, Outcome::Retry, Reason::ConnectionReset, true),
+            (Failure::Tls { sent: false }, Outcome::Retry, Reason::Tls, false),
+            (Failure::Tls { sent: true }, Outcome::Retry, Reason::Tls, true),
+            (Failure::Untrusted, Outcome::HandlerFault, Reason::Untrusted, false),
+            (Failure::Garbage, Outcome::Retry, Reason::InvalidAnswer, true),
+            (Failure::Unknown { sent: false }, Outcome::Retry, Reason::Failed, false),
+            (Failure::Unknown { sent: true }, Outcome::Retry, Reason::Failed, true),
+        ];
+        for (failure, outcome, reason, ambiguous) in cases {
+            let verdict = failed(failure, String::new());
+            assert_eq!((verdict.outcome, verdict.reason, verdict.ambiguous), (outcome, reason, ambiguous), "{failure:?}");
         }
     }
 

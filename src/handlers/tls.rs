@@ -1,4 +1,4 @@
-//! TLS of a webhook: whom it trusts and how it identifies itself.
+//! TLS of a handler: whom it trusts and how it identifies itself. The same settings for every kind that connects to something.
 //! The provider is ring, named here instead of taken from the process, so that a program embedding the relay needs no set-up.
 
 use std::sync::Arc;
@@ -9,7 +9,14 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::settings::Secret;
+use crate::settings::{Field, FieldType, Secret, Section};
+
+pub const CA: Field = Field::new("ca", FieldType::Text, "", "Certificates (PEM) to trust instead of those of the platform.");
+pub const CLIENT_CERTIFICATE: Field =
+    Field::new("client_certificate", FieldType::Text, "", "Certificate chain (PEM) to identify ourselves with; needs client_key.");
+pub const CLIENT_KEY: Field = Field::new("client_key", FieldType::Secret, "", "Private key (PEM) of client_certificate.");
+pub const SKIP_VERIFY: Field =
+    Field::new("insecure_skip_verify", FieldType::Boolean, "false", "Accept every certificate: for experiments only.");
 
 /// What is configured about TLS, as PEM texts.
 #[derive(Debug, Default, Clone)]
@@ -29,6 +36,30 @@ pub struct InvalidTls {
     pub text: String,
 }
 
+impl TlsSettings {
+    /// Reads the settings that this module declares.
+    pub fn of(section: &Section<'_>) -> Self {
+        Self {
+            ca: section.optional_text("ca"),
+            client_certificate: section.optional_text("client_certificate"),
+            client_key: section.secret("client_key"),
+            skip_verify: section.boolean("insecure_skip_verify"),
+        }
+    }
+}
+
+/// The settings that this module declares, as a connection needs them; `protocol` is what ALPN offers, empty for nothing.
+/// `None`: a mistake was reported.
+pub fn read(section: &Section<'_>, protocol: &[u8], is_used: bool) -> Option<ClientConfig> {
+    let settings = TlsSettings::of(section);
+    if settings.skip_verify {
+        tracing::warn!(handler = section.path().trim_start_matches("handlers."), "certificates of the receiver are not verified");
+    }
+    let mut config = client_config(&settings, is_used).map_err(|invalid| section.mistake(invalid.field, &invalid.text)).ok()?;
+    config.alpn_protocols = if protocol.is_empty() { Vec::new() } else { vec![protocol.to_vec()] };
+    Some(config)
+}
+
 /// Builds what a connection needs. `is_used`: false for a URL without TLS, which needs no certificates of the platform.
 pub fn client_config(settings: &TlsSettings, is_used: bool) -> Result<ClientConfig, InvalidTls> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -39,16 +70,14 @@ pub fn client_config(settings: &TlsSettings, is_used: bool) -> Result<ClientConf
         true => builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnyone(provider))),
         false => builder.with_root_certificates(roots(settings.ca.as_deref(), is_used)?),
     };
-    let mut config = match (&settings.client_certificate, &settings.client_key) {
-        (None, None) => builder.with_no_client_auth(),
+    match (&settings.client_certificate, &settings.client_key) {
+        (None, None) => Ok(builder.with_no_client_auth()),
         (Some(certificate), Some(key)) => builder
             .with_client_auth_cert(certificates("client_certificate", certificate)?, private_key(key)?)
-            .map_err(|error| invalid("client_key", format!("does not work with client_certificate: {error}")))?,
-        (Some(_), None) => return Err(invalid("client_key", "is missing: client_certificate needs it")),
-        (None, Some(_)) => return Err(invalid("client_certificate", "is missing: client_key needs it")),
-    };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+            .map_err(|error| invalid("client_key", format!("does not work with client_certificate: {error}"))),
+        (Some(_), None) => Err(invalid("client_key", "is missing: client_certificate needs it")),
+        (None, Some(_)) => Err(invalid("client_certificate", "is missing: client_key needs it")),
+    }
 }
 
 fn roots(ca: Option<&str>, is_used: bool) -> Result<RootCertStore, InvalidTls> {
@@ -61,7 +90,7 @@ fn roots(ca: Option<&str>, is_used: bool) -> Result<RootCertStore, InvalidTls> {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
             tracing::warn!(
-                "no trusted certificates were found on this machine; https needs the setting ca or the package ca-certificates"
+                "no trusted certificates were found on this machine; TLS needs the setting ca or the package ca-certificates"
             );
         }
     }

@@ -1,0 +1,204 @@
+//! A link: the one connection that all deliveries of a handler share. Opened by the first that needs it, given up by whoever doubts
+//! it, and after a failure not tried again at once: everybody who asks in between gets the same answer.
+//! Never retries by itself; whether and when to try again is decided where attempts are.
+
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::{Reason, Verdict};
+
+/// Between two tries to connect, at first; doubles with every failure up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A shared connection of the type `C`, whose clones are the same connection.
+pub struct Link<C> {
+    /// Longest wait for a connection, everything included.
+    timeout: Duration,
+    /// `host:port`, for people.
+    target: String,
+    current: Mutex<Current<C>>,
+    connecting: tokio::sync::Mutex<Failures>,
+}
+
+struct Current<C> {
+    number: u64,
+    connection: Option<C>,
+}
+
+#[derive(Default)]
+struct Failures {
+    last: Option<(Instant, Verdict)>,
+    in_a_row: u32,
+}
+
+/// A connection, and which one it is.
+#[derive(Debug, Clone)]
+pub struct Held<C> {
+    number: u64,
+    pub connection: C,
+}
+
+impl<C: Clone> Link<C> {
+    pub fn new(target: impl Into<String>, timeout: Duration) -> Self {
+        let current = Mutex::new(Current { number: 0, connection: None });
+        Self { timeout, target: target.into(), current, connecting: tokio::sync::Mutex::default() }
+    }
+
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// The connection, made by `connect` if there is none that `is_alive`. One caller connects, the others wait for it.
+    /// The verdict of a failure must tell nothing of credentials.
+    pub async fn get<F>(&self, is_alive: impl Fn(&C) -> bool, connect: impl FnOnce() -> F) -> Result<Held<C>, Verdict>
+    where
+        F: Future<Output = Result<C, Verdict>>,
+    {
+        if let Some(held) = self.current(&is_alive) {
+            return Ok(held);
+        }
+        let mut failures = self.connecting.lock().await;
+        if let Some(held) = self.current(&is_alive) {
+            return Ok(held);
+        }
+        if let Some((at, verdict)) = &failures.last
+            && at.elapsed() < pause(failures.in_a_row)
+        {
+            return Err(verdict.clone());
+        }
+        match tokio::time::timeout(self.timeout, connect()).await.unwrap_or_else(|_| Err(self.too_slow())) {
+            Ok(connection) => {
+                *failures = Failures::default();
+                Ok(self.put(connection))
+            }
+            Err(verdict) => {
+                *failures = Failures { last: Some((Instant::now(), verdict.clone())), in_a_row: failures.in_a_row + 1 };
+                Err(verdict)
+            }
+        }
+    }
+
+    /// The connection is in doubt: nobody gets it any more. Says nothing about a later one.
+    pub fn give_up(&self, held: &Held<C>) {
+        let mut current = self.lock();
+        if current.number == held.number {
+            current.connection = None;
+        }
+    }
+
+    fn current(&self, is_alive: &impl Fn(&C) -> bool) -> Option<Held<C>> {
+        let current = self.lock();
+        let connection = current.connection.as_ref().filter(|connection| is_alive(connection))?;
+        Some(Held { number: current.number, connection: connection.clone() })
+    }
+
+    fn put(&self, connection: C) -> Held<C> {
+        let mut current = self.lock();
+        *current = Current { number: current.number + 1, connection: Some(connection.clone()) };
+        Held { number: current.number, connection }
+    }
+
+    fn too_slow(&self) -> Verdict {
+        Verdict::retry(Reason::ConnectTimeout, format!("no connection to {} within {:?}", self.target, self.timeout))
+    }
+
+    // Nothing can panic while it is held; and if it could, the connection would still be one.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Current<C>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pause(failures: u32) -> Duration {
+    (FIRST_PAUSE * 2_u32.saturating_pow(failures.saturating_sub(1).min(16))).min(LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Dialer(AtomicU32);
+
+    impl Dialer {
+        async fn works(&self) -> Result<u32, Verdict> {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            Ok(self.0.fetch_add(1, Ordering::SeqCst) + 1)
+        }
+
+        async fn fails(&self) -> Result<u32, Verdict> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Err(Verdict::retry(Reason::ConnectionRefused, "nobody listens"))
+        }
+
+        fn calls(&self) -> u32 {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    fn link() -> Link<u32> {
+        Link::new("broker:1", Duration::from_secs(5))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_share_one_connection() {
+        let (link, dialer) = (Arc::new(link()), Arc::new(Dialer::default()));
+        let asked = (0..50).map(|_| {
+            let (link, dialer) = (Arc::clone(&link), Arc::clone(&dialer));
+            tokio::spawn(async move { link.get(|_| true, || dialer.works()).await.map(|held| held.connection) })
+        });
+        for answer in futures_util::future::join_all(asked).await {
+            assert_eq!(answer.expect("no panic"), Ok(1));
+        }
+        assert_eq!(dialer.calls(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_given_up_is_not_handed_out_again_and_a_late_doubt_harms_no_successor() {
+        let (link, dialer) = (link(), Dialer::default());
+        let get = || link.get(|_| true, || dialer.works());
+        let first = get().await.expect("connected");
+        link.give_up(&first);
+        let second = get().await.expect("connected");
+        link.give_up(&first);
+        assert_eq!((second.connection, get().await.expect("connected").connection), (2, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_died_by_itself_is_replaced() {
+        let (link, dialer) = (link(), Dialer::default());
+        link.get(|_| true, || dialer.works()).await.expect("connected");
+        let next = link.get(|number| *number > 1, || dialer.works()).await.expect("connected");
+        assert_eq!(next.connection, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_failure_nobody_dials_again_at_once() {
+        let (link, dialer) = (link(), Dialer::default());
+        for _ in 0..100 {
+            assert!(link.get(|_| true, || dialer.fails()).await.is_err());
+        }
+        assert_eq!(dialer.calls(), 1);
+        tokio::time::sleep(FIRST_PAUSE).await;
+        assert!(link.get(|_| true, || dialer.fails()).await.is_err());
+        tokio::time::sleep(FIRST_PAUSE).await;
+        assert!(link.get(|_| true, || dialer.fails()).await.is_err());
+        assert_eq!(dialer.calls(), 2, "the pause doubles");
+        tokio::time::sleep(LONGEST_PAUSE).await;
+        assert!(link.get(|_| true, || dialer.works()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connecting_is_bounded_in_time() {
+        let answer = link().get(|_| true, std::future::pending).await.map(|held| held.connection);
+        let verdict = answer.expect_err("it never connects");
+        assert_eq!((verdict.reason, verdict.ambiguous), (Reason::ConnectTimeout, false));
+        assert_eq!(verdict.detail, "no connection to broker:1 within 5s");
+    }
+}
