@@ -1,6 +1,7 @@
 //! `outboxd bench`: what this machine does, each figure beside a limit that was measured in the same run.
 //! Uses a private throw-away Postgres, with fsync on; never a database that holds anything.
 
+mod brokers;
 mod drain;
 mod footprint;
 mod latency;
@@ -34,6 +35,8 @@ pub struct BenchArgs {
     /// Keep the data on disk instead of in memory, so that fsync costs what it costs here
     #[arg(long)]
     pub disk: bool,
+    #[command(flatten)]
+    pub brokers: brokers::BrokerArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -48,6 +51,8 @@ pub enum Part {
     Producer,
     /// Memory behind a backlog, processor time when idle
     Footprint,
+    /// Brokers whose addresses are given, against a bare client each
+    Brokers,
 }
 
 pub async fn run(args: BenchArgs, global: &Global) -> Result<ExitCode, CliError> {
@@ -77,6 +82,9 @@ pub async fn run(args: BenchArgs, global: &Global) -> Result<ExitCode, CliError>
     }
     if wanted(Part::Footprint) {
         report.extend(footprint::measure(&server, args.backlog).await?);
+    }
+    if wanted(Part::Brokers) {
+        report.extend(brokers::measure(&server, &args.brokers, args.events / 4, args.rounds).await?);
     }
     print(&if global.json { report.to_json() } else { report.to_string() })?;
     drop(postgres);

@@ -1,0 +1,117 @@
+//! Brokers: the whole relay against a bare client of the same library that publishes with acknowledgements, as many at once, to the same
+//! server. The server is somebody else's: nothing is measured unless its address is given.
+
+use std::time::Instant;
+
+use futures_util::future::BoxFuture;
+
+use super::median;
+use super::outbox::{Outbox, Server};
+use super::report::Figure;
+use crate::app::{self, ServeOptions};
+use crate::cli::CliError;
+use crate::config::ProcessEnvironment;
+
+/// In flight at once, for both.
+const CONCURRENCY: usize = 256;
+
+/// What a bench writes to; made if it does not exist, and left behind.
+pub const PLACE: &str = "outboxd_bench";
+
+/// Addresses of the brokers to measure.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct BrokerArgs {
+    /// A RabbitMQ to publish to, amqp://...
+    #[arg(long, value_name = "URL")]
+    pub rabbitmq: Option<String>,
+    /// A NATS server with JetStream, nats://...
+    #[arg(long, value_name = "URL")]
+    pub nats: Option<String>,
+    /// A Kafka broker, host:port
+    #[arg(long, value_name = "ADDRESS")]
+    pub kafka: Option<String>,
+    /// A Redis to add to a stream of, redis://...
+    #[arg(long, value_name = "URL")]
+    pub redis: Option<String>,
+    /// An MQTT 5 broker, mqtt://...
+    #[arg(long, value_name = "URL")]
+    pub mqtt: Option<String>,
+}
+
+/// A kind of broker, as the bench needs it.
+pub struct Peer {
+    pub kind: &'static str,
+    /// Makes the place that events go to.
+    pub prepare: for<'a> fn(&'a str) -> BoxFuture<'a, Result<(), CliError>>,
+    /// Publishes so many payloads over `super::outbox::KEYS` keys with so many in flight, each acknowledged. Connects first.
+    pub publish: for<'a> fn(&'a str, u64, usize) -> BoxFuture<'a, Result<(), CliError>>,
+    /// The settings of the handler for the same place.
+    pub settings: fn(&str) -> String,
+}
+
+/// The brokers whose kinds this binary has.
+const PEERS: &[Peer] = &[];
+
+/// Measures what an address was given for.
+pub async fn measure(server: &Server, addresses: &BrokerArgs, events: u64, rounds: usize) -> Result<Vec<Figure>, CliError> {
+    let mut figures = Vec::new();
+    for peer in PEERS {
+        if let Some(address) = addresses.of(peer.kind) {
+            figures.push(against(server, peer, address, events, rounds).await?);
+        }
+    }
+    Ok(figures)
+}
+
+impl BrokerArgs {
+    fn of(&self, kind: &str) -> Option<&str> {
+        match kind {
+            "rabbitmq" => self.rabbitmq.as_deref(),
+            "nats" => self.nats.as_deref(),
+            "kafka" => self.kafka.as_deref(),
+            "redis" => self.redis.as_deref(),
+            "mqtt" => self.mqtt.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// The body of a bare publication, as large as the events that the relay publishes.
+pub fn payload() -> String {
+    format!("{{\"order\":1,\"note\":\"{}\"}}", "x".repeat(270))
+}
+
+async fn against(server: &Server, peer: &Peer, address: &str, events: u64, rounds: usize) -> Result<Figure, CliError> {
+    (peer.prepare)(address).await?;
+    let (mut bare, mut relayed) = (vec![], vec![]);
+    for _ in 0..rounds {
+        let began = Instant::now();
+        (peer.publish)(address, events, CONCURRENCY).await?;
+        bare.push(events as f64 / began.elapsed().as_secs_f64());
+        let outbox = server.outbox().await?;
+        outbox.fill(events).await?;
+        relayed.push(drain(&outbox, peer, address, events).await?);
+    }
+    let figure = Figure::new(format!("{}, ordered, every delivery recorded", peer.kind), median(relayed), "events/s");
+    Ok(figure.against("bare client", median(bare)).target("0.7"))
+}
+
+async fn drain(outbox: &Outbox, peer: &Peer, address: &str, events: u64) -> Result<f64, CliError> {
+    let config = format!(
+        "[database]\nurl = \"{}\"\n[http]\nlisten = \"\"\n[[handlers]]\nname = \"bench\"\nkind = \"{}\"\nstart = \"beginning\"\n\
+         concurrency = {CONCURRENCY}\n{}\n",
+        outbox.url,
+        peer.kind,
+        (peer.settings)(address)
+    );
+    let environment = ProcessEnvironment::of_file(std::path::Path::new(""));
+    let loaded = app::parse(&config, &environment).map_err(|mistakes| CliError::failed(format!("{mistakes:?}")))?;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let began = Instant::now();
+    let relay = tokio::spawn(app::serve(loaded, ServeOptions::default(), stop.clone()));
+    outbox.wait_recorded(events).await?;
+    let rate = events as f64 / began.elapsed().as_secs_f64();
+    stop.cancel();
+    relay.await.map_err(CliError::failed)?.map_err(CliError::failed)?;
+    Ok(rate)
+}
