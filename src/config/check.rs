@@ -101,6 +101,7 @@ fn read_outbox(section: &Section<'_>) -> Outbox {
         retention: section.duration("retention"),
         retention_interval: section.duration("retention_interval"),
         retention_chunk: count(section, "retention_chunk"),
+        inbox_retention: section.duration("inbox_retention"),
     }
 }
 

@@ -42,6 +42,7 @@ const SETTINGS: &[Setting] = settings! {
     "outbox.retention", true, outbox.retention;
     "outbox.retention_interval", true, outbox.retention_interval;
     "outbox.retention_chunk", true, outbox.retention_chunk;
+    "outbox.inbox_retention", true, outbox.inbox_retention;
     "relay.name", false, relay.name;
     "relay.wake_up", false, relay.wake_up;
     "relay.poll_interval", true, relay.poll_interval;

@@ -60,6 +60,13 @@ const OUTBOX: &[Field] = &[
     Field::new("retention", T::Duration, "7d", "How long events stay after every handler is done with them; \"0s\": for ever."),
     Field::new("retention_interval", T::Duration, "1m", "Pause between two sweeps of the retention."),
     Field::new("retention_chunk", T::Integer(1, 100_000), "5000", "Events removed per statement."),
+    Field::new(
+        "inbox_retention",
+        T::Duration,
+        "90d",
+        "How long the marks of receivers in the inbox are kept; longer than the oldest event that anybody may still deliver. \"0s\" keeps \
+         them for ever.",
+    ),
 ];
 
 const RELAY: &[Field] = &[

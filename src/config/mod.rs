@@ -72,6 +72,8 @@ pub struct Outbox {
     pub retention_interval: Duration,
     /// Events removed per statement.
     pub retention_chunk: u32,
+    /// How long the marks of receivers are kept; zero: for ever.
+    pub inbox_retention: Duration,
 }
 
 /// `[relay]`

@@ -11,6 +11,7 @@ use crate::store::facts::{Facts, UnmatchedPattern, UnwantedType};
 pub(super) fn judge(facts: &Facts, standards: &Standards<'_>, findings: &mut Vec<Finding>) {
     if let Some(config) = standards.config {
         judge_retention(config, findings);
+        judge_inbox(facts, config, findings);
         judge_lease(facts, config, standards, findings);
         judge_known(facts, config, findings);
     }
@@ -43,6 +44,26 @@ fn judge_retention(config: &Config, findings: &mut Vec<Finding>) {
                can see any more what happened around it, and nothing of that time can be replayed for another handler";
     let hours = Duration::from_secs(span.as_secs().div_ceil(3600) * 3600);
     findings.push(Finding::warning("retention", what, why).config(format!("[outbox]\nretention = \"{}\"", format_duration(hours))));
+}
+
+/// A mark that went before the last delivery that it stands for lets that delivery have its effect twice.
+fn judge_inbox(facts: &Facts, config: &Config, findings: &mut Vec<Finding>) {
+    let Some(inbox) = facts.inbox.filter(|inbox| inbox.is_used) else { return };
+    let (kept, events) = (config.outbox.inbox_retention, config.outbox.retention);
+    let needed = inbox.oldest_event.max(events);
+    if kept.is_zero() || (kept >= needed && !events.is_zero()) {
+        return;
+    }
+    let (reach, setting) = match events.is_zero() {
+        true => ("events stay for ever".to_owned(), "0s".to_owned()),
+        false => {
+            let days = Duration::from_secs(needed.as_secs().div_ceil(86_400) * 86_400);
+            (format!("events can be delivered again for {}", describe_duration(needed)), format_duration(days))
+        }
+    };
+    let what = format!("marks in the inbox are kept for {}, but {reach}", describe_duration(kept));
+    let why = "a replay or a rewind of an older event finds no mark, and its effect comes a second time";
+    findings.push(Finding::warning("inbox", what, why).config(format!("[outbox]\ninbox_retention = \"{setting}\"")));
 }
 
 /// One relay alone never waits for a lease of another, and functions leave with their transaction.

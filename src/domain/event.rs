@@ -13,6 +13,7 @@ pub struct NewEvent {
     pub(crate) aggregate_version: Option<i64>,
     pub(crate) payload: serde_json::Value,
     pub(crate) headers: serde_json::Map<String, serde_json::Value>,
+    pub(crate) occurred_at: Option<std::time::SystemTime>,
 }
 
 /// Why an event cannot be recorded.
@@ -46,6 +47,7 @@ impl NewEvent {
             aggregate_version: None,
             payload,
             headers: serde_json::Map::new(),
+            occurred_at: None,
         })
     }
 
@@ -68,6 +70,13 @@ impl NewEvent {
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.insert(name.into(), value.into().into());
+        self
+    }
+
+    /// When it happened, if not now: by itself the database's clock says. Retention counts from it.
+    #[must_use]
+    pub fn occurred_at(mut self, moment: std::time::SystemTime) -> Self {
+        self.occurred_at = Some(moment);
         self
     }
 

@@ -18,7 +18,7 @@ pub async fn serve(pool: sqlx::PgPool, mut settings: watch::Receiver<Outbox>, st
     loop {
         let outbox = settings.borrow_and_update().clone();
         let is_due = async {
-            match outbox.retention.is_zero() {
+            match outbox.retention.is_zero() && outbox.inbox_retention.is_zero() {
                 true => std::future::pending().await, // events stay for ever, until another setting comes
                 false => tokio::time::sleep(outbox.retention_interval).await,
             }
@@ -40,7 +40,7 @@ pub async fn serve(pool: sqlx::PgPool, mut settings: watch::Receiver<Outbox>, st
 
 async fn round(pool: &sqlx::PgPool, outbox: &Outbox, metrics: &RelayMetrics) -> Result<(), StoreError> {
     let (mut after, mut total) = (0, 0);
-    loop {
+    while !outbox.retention.is_zero() {
         // None: another instance is at it, which is as good.
         let Some(chunk) = store::remove_finished(pool, after, outbox.retention, outbox.retention_chunk).await? else { break };
         metrics.removed(chunk.removed);
@@ -49,7 +49,11 @@ async fn round(pool: &sqlx::PgPool, outbox: &Outbox, metrics: &RelayMetrics) -> 
         after = last_seq;
         tokio::time::sleep(BREATH).await;
     }
-    while store::remove_replay_items(pool, outbox.retention, outbox.retention_chunk).await? > 0 {
+    while !outbox.retention.is_zero() && store::remove_replay_items(pool, outbox.retention, outbox.retention_chunk).await? > 0 {
+        tokio::time::sleep(BREATH).await;
+    }
+    while !outbox.inbox_retention.is_zero() && store::remove_inbox(pool, outbox.inbox_retention, outbox.retention_chunk).await? > 0
+    {
         tokio::time::sleep(BREATH).await;
     }
     if total > 0 {

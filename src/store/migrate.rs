@@ -13,8 +13,10 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "0001_outbox", sql: include_str!("../../migrations/0001_outbox.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "0001_outbox", sql: include_str!("../../migrations/0001_outbox.sql") },
+    Migration { version: 2, name: "0002_inbox", sql: include_str!("../../migrations/0002_inbox.sql") },
+];
 
 /// Oldest Postgres that has what the relay needs.
 const OLDEST_SERVER: i32 = 14;

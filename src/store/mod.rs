@@ -54,7 +54,7 @@ pub use replays::{
     Changed, NewReplay, Released, Replay, cancel_replay, count_open_handlers, count_replayable, finish_replays, list_replayable,
     list_replays, read_replay, release_replays, resume_replay, start_replay,
 };
-pub use retention::{Removed, remove_finished, remove_replay_items};
+pub use retention::{Removed, remove_finished, remove_inbox, remove_replay_items};
 pub use server::{Server, describe_server, has_function, read_now};
 pub use windows::{
     Moment, OpenedWindow, Page, Recorded, Room, Selection, WindowRead, nudge_flush, open_window, read_flush_lsn, read_page,

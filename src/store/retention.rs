@@ -37,6 +37,17 @@ pub async fn remove_finished(pool: &PgPool, after: i64, keep: Duration, rows: u3
     removed().map(Some).map_err(StoreError::query("understand what was removed"))
 }
 
+/// Removes a chunk of the marks of receivers that are older than `keep`; gives how many.
+pub async fn remove_inbox(pool: &PgPool, keep: Duration, chunk: u32) -> Result<u64, StoreError> {
+    let removed: i64 = sqlx::query_scalar(include_str!("sql/remove_inbox.sql"))
+        .bind(i64::try_from(keep.as_micros()).unwrap_or(i64::MAX))
+        .bind(i64::from(chunk))
+        .fetch_one(pool)
+        .await
+        .map_err(StoreError::query("remove old marks of the inbox"))?;
+    Ok(removed.unsigned_abs())
+}
+
 /// Removes a chunk of the set of a replay that ended longer ago than `retention`; gives how many rows. The replay itself stays.
 pub async fn remove_replay_items(pool: &PgPool, retention: Duration, chunk: u32) -> Result<u64, StoreError> {
     let removed: i64 = sqlx::query_scalar(include_str!("sql/remove_replay_items.sql"))

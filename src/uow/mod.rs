@@ -1,6 +1,37 @@
-//! The application's side: recording events in the transaction that made them happen.
-//! Opens no connection and starts no task; the caller owns the transaction.
+//! The application's side: domain events, the unit of work that dispatches them before the commit, and the notifications that it records.
+//! Opens no connection and starts no task. Reading order: `event`, `recorder`, `registry`, `unit`, `pipeline`; `record` and `inbox` stand alone.
 
+mod context;
+mod contract;
+mod error;
+mod event;
+pub mod inbox;
+mod options;
+mod pipeline;
+mod private;
 mod record;
+mod recorder;
+mod registry;
+mod scope;
+pub mod testing;
+mod transaction;
+mod unit;
 
+pub use context::Context;
+pub use contract::Contract;
+pub use error::{Conflict, Error, Failure, is_worth_another_try};
+pub use event::{Decision, DomainEvent};
+pub use options::{Clock, Isolation, Options};
+pub use pipeline::{Command, Done, Pipeline};
+pub use private::Private;
 pub use record::{RecordError, record, record_in};
+pub use recorder::Recorder;
+pub use registry::{Handle, Registry};
+pub use scope::Scope;
+pub use transaction::{TransactionId, Unknowable, was_committed};
+pub use unit::{Committed, Notified, UnitOfWork};
+
+/// A table of the outbox in this schema, quoted.
+fn qualified(schema: &str, table: &str) -> String {
+    format!("\"{}\".{table}", schema.replace('"', "\"\""))
+}

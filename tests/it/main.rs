@@ -31,4 +31,5 @@ mod soak;
 mod status;
 mod support;
 mod support_works;
+mod uow;
 mod windows;

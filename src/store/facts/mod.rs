@@ -32,6 +32,7 @@ pub struct Facts {
     pub handlers: Option<Vec<KnownHandler>>,
     pub unmatched: Option<Vec<UnmatchedPattern>>,
     pub unwanted: Option<Vec<UnwantedType>>,
+    pub inbox: Option<InboxAge>,
     pub clock: Option<ClockReading>,
     /// Whether a notification arrives in a session that listens.
     pub is_listen_heard: Option<bool>,
@@ -89,6 +90,15 @@ pub struct Object {
 
 fn yes() -> bool {
     true
+}
+
+/// What the marks of receivers have to outlive.
+#[derive(Debug, Clone, Copy)]
+pub struct InboxAge {
+    /// Some receiver keeps its marks here.
+    pub is_used: bool,
+    /// Age of the oldest event in the log.
+    pub oldest_event: Duration,
 }
 
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use sqlx::postgres::{PgListener, PgRow};
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use super::{
-    ClockReading, Facts, KnownHandler, MissingGrant, Object, OpenTransaction, PreparedTransaction, SequenceSettings,
+    ClockReading, Facts, InboxAge, KnownHandler, MissingGrant, Object, OpenTransaction, PreparedTransaction, SequenceSettings,
     ServerSettings, SilentRelay, TableHealth, UnmatchedPattern, Unread, UnwantedType,
 };
 use crate::store::instances::identity;
@@ -44,6 +44,7 @@ async fn read_outbox(reader: &Reader<'_>, facts: &mut Facts, unread: &mut Vec<Un
     facts.is_bell_right = keep(unread, "bell", reader.one(include_str!("../sql/check_bell.sql"), |row| row.try_get(0)).await);
     facts.tables = keep(unread, "tables", reader.all(include_str!("../sql/read_table_health.sql"), table).await);
     facts.missing_grants = keep(unread, "grants", reader.all(include_str!("../sql/find_missing_grants.sql"), grant).await);
+    facts.inbox = keep(unread, "inbox", reader.one(include_str!("../sql/read_inbox.sql"), inbox).await);
     facts.relays = keep(unread, "relays", reader.all(include_str!("../sql/read_silent_relays.sql"), relay).await);
     facts.handlers = keep(unread, "handlers", reader.all(include_str!("../sql/read_handler_partitions.sql"), handler).await);
     facts.unmatched = keep(unread, "event_types", reader.all(include_str!("../sql/find_unmatched_patterns.sql"), unmatched).await);
@@ -115,6 +116,11 @@ async fn is_listen_heard(pool: &PgPool) -> Result<bool, StoreError> {
         Ok(received) => Ok(received.map_err(error())?.is_some()),
         Err(_) => Ok(false),
     }
+}
+
+fn inbox(row: &PgRow) -> Result<InboxAge, sqlx::Error> {
+    let oldest: f64 = row.try_get("oldest_seconds")?;
+    Ok(InboxAge { is_used: row.try_get("is_used")?, oldest_event: Duration::from_secs_f64(oldest.max(0.0)) })
 }
 
 fn server(row: &PgRow) -> Result<ServerSettings, sqlx::Error> {

@@ -1,0 +1,121 @@
+//! What can go wrong between the beginning of a unit of work and its commit.
+
+use std::error::Error as StdError;
+
+use super::{RecordError, TransactionId};
+
+/// What a handler of domain events returns when it fails: any error at all.
+pub type Failure = Box<dyn StdError + Send + Sync + 'static>;
+
+/// Why a unit of work did not commit. Unless it says otherwise, nothing of it exists.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("could not begin a transaction")]
+    Begin(#[source] sqlx::Error),
+    #[error("a statement of the unit of work failed")]
+    Statement(#[from] sqlx::Error),
+    #[error("handler {handler} of the domain event {event} failed")]
+    Handler {
+        /// Names of Rust types, for people; nothing may depend on them.
+        handler: &'static str,
+        event: &'static str,
+        #[source]
+        cause: Failure,
+    },
+    #[error("the domain event {event} could not become a notification")]
+    Notification {
+        event: &'static str,
+        #[source]
+        cause: Failure,
+    },
+    #[error(
+        "more than {limit} domain events in one unit of work, the last is {event}: handlers that raise one another's events never end"
+    )]
+    DispatchLimit { limit: usize, event: &'static str },
+    #[error("the savepoint belongs to another scope: end scopes in the reverse order of their beginning")]
+    ScopeOrder,
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    #[error("could not commit")]
+    Commit(#[source] sqlx::Error),
+    /// The connection broke while the commit was being answered: it may have happened. `was_committed` tells.
+    #[error("the answer to the commit was lost, so that the unit of work may have been committed")]
+    CommitUnknown {
+        /// `None`: nothing was written, so there is nothing that could have been committed.
+        transaction: Option<TransactionId>,
+        #[source]
+        cause: sqlx::Error,
+    },
+}
+
+impl Error {
+    /// For a domain event whose contract cannot be built.
+    pub(super) fn notification(event: &'static str, cause: impl Into<Failure>) -> Self {
+        Self::Notification { event, cause: cause.into() }
+    }
+}
+
+/// Somebody else has changed the aggregate in between. The command can be run again, on what is true now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{aggregate} has been changed by somebody else in between")]
+pub struct Conflict {
+    /// Which one, for people: `order 42`.
+    pub aggregate: String,
+}
+
+impl Conflict {
+    /// For the aggregate with this name: `Conflict::of("order 42")`.
+    pub fn of(aggregate: impl Into<String>) -> Self {
+        Self { aggregate: aggregate.into() }
+    }
+
+    /// Checks that an `update ... where version = $expected` found its row.
+    pub fn unless_one(rows_affected: u64, aggregate: impl Into<String>) -> Result<(), Self> {
+        if rows_affected == 1 { Ok(()) } else { Err(Self::of(aggregate)) }
+    }
+}
+
+/// Whether running the whole command again may help: a serialisation failure, a deadlock, or a [`Conflict`], anywhere in the chain.
+pub fn is_worth_another_try(error: &(dyn StdError + 'static)) -> bool {
+    std::iter::successors(Some(error), |cause: &&(dyn StdError + 'static)| (*cause).source()).any(|cause| {
+        cause.is::<Conflict>()
+            || matches!(cause.downcast_ref(), Some(Error::Conflict(_)))
+            || cause.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error).is_some_and(is_of_the_moment)
+    })
+}
+
+fn is_of_the_moment(error: &dyn sqlx::error::DatabaseError) -> bool {
+    matches!(error.code().as_deref(), Some("40001" | "40P01"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the order could not be placed")]
+    struct PlaceOrder(#[source] Error);
+
+    #[test]
+    fn a_conflict_is_found_anywhere_in_the_chain() {
+        let handler = |cause: Failure| Error::Handler { handler: "EarnPoints", event: "OrderPlaced", cause };
+        let worth = |error: &(dyn StdError + 'static)| is_worth_another_try(error);
+        assert!(worth(&Conflict::of("order 42")));
+        assert!(worth(&PlaceOrder(handler(Box::new(Conflict::of("account ann"))))));
+        assert!(worth(&Error::Conflict(Conflict::of("order 42"))));
+        assert!(!worth(&PlaceOrder(handler("out of stock".into()))));
+        assert!(!worth(&Error::Statement(sqlx::Error::PoolTimedOut)));
+    }
+
+    #[test]
+    fn an_update_that_found_nothing_is_a_conflict() {
+        assert_eq!(Conflict::unless_one(1, "order 42"), Ok(()));
+        assert_eq!(
+            Conflict::unless_one(0, "order 42").expect_err("no row").to_string(),
+            "order 42 has been changed by somebody else in between"
+        );
+    }
+}

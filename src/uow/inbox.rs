@@ -1,0 +1,31 @@
+//! The inbox: what a receiver has already done. Deliveries come at least once; with the mark in the receiver's own transaction, their effect
+//! comes exactly once.
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::Error;
+
+/// Marks an event as handled by `receiver`, in the transaction of `connection`. `false`: it had been handled before, so do nothing and
+/// commit, or roll back. `source` is where ids come from, for example the name of the service; `id` is the event's id as it was received.
+///
+/// Of concurrent calls for the same event one waits for the other: if that commits, it gets `false`; if it rolls back, `true`. The mark is
+/// kept for `outbox.inbox_retention`, which has to be longer than the oldest event that anybody may still deliver.
+///
+/// ```
+/// # use sqlx::PgConnection;
+/// # async fn stock(connection: &mut PgConnection, event_id: &str) -> Result<(), outboxd::uow::Error> {
+/// if outboxd::uow::inbox::once(connection, "stock", "shop", event_id).await? {
+///     sqlx::query("update stock set reserved = reserved + 1 where sku = 'A'").execute(connection).await?;
+/// }
+/// # Ok(()) }
+/// ```
+pub async fn once(connection: &mut PgConnection, receiver: &str, source: &str, id: &str) -> Result<bool, Error> {
+    once_in(connection, "outbox", receiver, source, id).await
+}
+
+/// [`once`] for an inbox that lives in another schema.
+pub async fn once_in(connection: &mut PgConnection, schema: &str, receiver: &str, source: &str, id: &str) -> Result<bool, Error> {
+    let statement = include_str!("../store/sql/mark_handled.sql").replace("outbox.inbox", &super::qualified(schema, "inbox"));
+    let marked = sqlx::query(AssertSqlSafe(statement)).bind(receiver).bind(source).bind(id).execute(connection).await?;
+    Ok(marked.rows_affected() == 1)
+}

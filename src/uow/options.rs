@@ -1,0 +1,93 @@
+//! How units of work behave: which outbox they record in, how far they dispatch, how they are isolated, what time it is.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Options of a unit of work. Cheap to clone.
+#[derive(Clone)]
+pub struct Options {
+    pub(super) schema: Arc<str>,
+    pub(super) limit: usize,
+    pub(super) isolation: Isolation,
+    clock: Option<Arc<dyn Clock>>,
+}
+
+/// Tells the time. Only tests need one of their own.
+pub trait Clock: Send + Sync + 'static {
+    fn now(&self) -> SystemTime;
+}
+
+/// What a transaction sees of others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// As the database is configured; usually read committed.
+    #[default]
+    Default,
+    RepeatableRead,
+    Serializable,
+}
+
+impl Isolation {
+    pub(super) const fn statement(self) -> Option<&'static str> {
+        match self {
+            Self::Default => None,
+            Self::RepeatableRead => Some("begin isolation level repeatable read"),
+            Self::Serializable => Some("begin isolation level serializable"),
+        }
+    }
+}
+
+/// Far more than any honest command raises.
+const LIMIT: usize = 1_000;
+
+impl Options {
+    /// The outbox in the schema `outbox`, at most 1,000 domain events, the isolation and the clock of the database.
+    pub fn new() -> Self {
+        Self { schema: "outbox".into(), limit: LIMIT, isolation: Isolation::Default, clock: None }
+    }
+
+    /// The schema of the outbox.
+    #[must_use]
+    pub fn schema(self, schema: &str) -> Self {
+        Self { schema: schema.into(), ..self }
+    }
+
+    /// Domain events that one unit of work may dispatch; beyond it fails.
+    #[must_use]
+    pub fn limit(self, events: usize) -> Self {
+        Self { limit: events, ..self }
+    }
+
+    #[must_use]
+    pub fn isolation(self, isolation: Isolation) -> Self {
+        Self { isolation, ..self }
+    }
+
+    /// A clock of the caller's, which also says when notifications occurred.
+    #[must_use]
+    pub fn clock(self, clock: impl Clock) -> Self {
+        Self { clock: Some(Arc::new(clock)), ..self }
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        self.given_now().unwrap_or_else(SystemTime::now)
+    }
+
+    /// `None`: the clock of the database decides.
+    pub(super) fn given_now(&self) -> Option<SystemTime> {
+        self.clock.as_ref().map(|clock| clock.now())
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("schema", &self.schema).field("limit", &self.limit).finish_non_exhaustive()
+    }
+}

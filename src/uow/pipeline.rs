@@ -1,0 +1,132 @@
+//! The pipeline: the one way in which commands become commits. Begins, runs, dispatches, commits, and runs the whole command again when
+//! somebody else was faster. What an application would otherwise repeat in every one of its endpoints.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::{Committed, Context, Error, Options, Registry, UnitOfWork, is_worth_another_try, was_committed};
+
+/// Something that an application does in one unit of work. May run several times, so it takes everything from its own fields and the database.
+///
+/// ```
+/// use outboxd::uow::{Command, Error, UnitOfWork};
+///
+/// struct Rename { customer: i64, name: String }
+/// impl Command for Rename {
+///     type Output = ();
+///     type Error = Error;
+///     async fn run(&self, work: &mut UnitOfWork) -> Result<(), Error> {
+///         sqlx::query("update customers set name = $2 where id = $1")
+///             .bind(self.customer)
+///             .bind(&self.name)
+///             .execute(work.connection())
+///             .await?;
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Command: Send + Sync {
+    /// What the caller gets to know.
+    type Output: Send;
+    /// The caller's own errors; [`Error`] where there are none.
+    type Error: std::error::Error + From<Error> + Send + Sync + 'static;
+
+    /// An error undoes everything.
+    fn run(&self, work: &mut UnitOfWork) -> impl Future<Output = Result<Self::Output, Self::Error>> + Send;
+}
+
+/// Runs commands. Build one for the whole application; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    pool: PgPool,
+    registry: Arc<Registry>,
+    options: Options,
+    attempts: u32,
+}
+
+/// A command that was committed.
+#[derive(Debug)]
+pub struct Done<T> {
+    pub output: T,
+    pub committed: Committed,
+}
+
+/// Times that a command is run before it fails with the conflict.
+const ATTEMPTS: u32 = 5;
+
+/// Pause after the first conflict; doubles.
+const PAUSE: Duration = Duration::from_millis(5);
+
+impl Pipeline {
+    /// With every option at its default, and five attempts.
+    pub fn new(pool: PgPool, registry: Registry) -> Self {
+        Self { pool, registry: Arc::new(registry), options: Options::default(), attempts: ATTEMPTS }
+    }
+
+    #[must_use]
+    pub fn options(self, options: Options) -> Self {
+        Self { options, ..self }
+    }
+
+    /// How often a command is run in all; at least once.
+    #[must_use]
+    pub fn attempts(self, attempts: u32) -> Self {
+        Self { attempts: attempts.max(1), ..self }
+    }
+
+    /// Runs a command and commits it. Runs it again after a serialisation failure, a deadlock or a [`Conflict`](super::Conflict), on what is
+    /// true by then. If the answer to the commit is lost, asks the database what became of it.
+    pub async fn send<C: Command>(&self, command: &C) -> Result<C::Output, C::Error> {
+        Ok(self.send_in(&Context::new(), command).await?.output)
+    }
+
+    /// [`send`](Self::send) on behalf of somebody; also tells which notifications were recorded.
+    pub async fn send_in<C: Command>(&self, context: &Context, command: &C) -> Result<Done<C::Output>, C::Error> {
+        let mut attempt = 1;
+        loop {
+            match self.run(context, command).await {
+                Err(error) if attempt < self.attempts && is_worth_another_try(&error) => {
+                    tokio::time::sleep(pause(attempt)).await;
+                    attempt += 1;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn run<C: Command>(&self, context: &Context, command: &C) -> Result<Done<C::Output>, C::Error> {
+        let mut work = UnitOfWork::begin_with(&self.pool, &self.registry, &self.options).await?;
+        work.set_context(context.clone());
+        let output = match command.run(&mut work).await {
+            Ok(output) => output,
+            Err(error) => {
+                // The locks must be gone before anybody tries again; whether the connection is, is of no interest.
+                let _ = work.roll_back().await;
+                return Err(error);
+            }
+        };
+        let committed = self.commit(work).await?;
+        Ok(Done { output, committed })
+    }
+
+    async fn commit(&self, work: UnitOfWork) -> Result<Committed, Error> {
+        let (pending, lost) = work.try_commit().await?;
+        let Some(cause) = lost else { return Ok(pending) };
+        let Some(transaction) = pending.transaction else { return Ok(pending) }; // it had written nothing
+        match was_committed(&self.pool, transaction).await {
+            Ok(true) => Ok(pending),
+            Ok(false) => Err(Error::Commit(cause)),
+            Err(_) => Err(Error::CommitUnknown { transaction: Some(transaction), cause }),
+        }
+    }
+}
+
+/// Grows with every attempt, and differs between two that met.
+fn pause(attempt: u32) -> Duration {
+    let draw = f64::from(Uuid::new_v4().as_bytes()[0]) / 256.0;
+    PAUSE * 2_u32.saturating_pow(attempt.min(8)) / 2 + PAUSE.mul_f64(draw)
+}

@@ -1,0 +1,230 @@
+//! The unit of work: one transaction, the domain events that happened in it, and their handlers, all of it one commit or nothing.
+//! It owns the transaction, so that nobody who works in it can end it. Starts no task and opens no connection of its own.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use uuid::Uuid;
+
+use super::event::AnyEvent;
+use super::record::record_all;
+use super::scope::Scope;
+use super::{Context, Decision, DomainEvent, Error, Options, Recorder, Registry, TransactionId, transaction};
+use crate::domain::NewEvent;
+
+/// One transaction and what happened in it. Dropped without [`commit`](Self::commit), it never was.
+///
+/// Events are dispatched at the commit, first in first out, until none are left: causes before effects, and the handlers of one event
+/// in the order of their registration. Do not wrap `commit` in a timeout or a `select!`: if it is dropped in the middle, only
+/// [`was_committed`](super::was_committed) can tell what became of it.
+pub struct UnitOfWork {
+    transaction: Transaction<'static, Postgres>,
+    registry: Arc<Registry>,
+    options: Options,
+    context: Context,
+    queue: VecDeque<Raised>,
+    notifications: Vec<Decided>,
+    /// Counts the events raised; says which belong to a scope.
+    raised: usize,
+    dispatched: usize,
+    /// Open scopes.
+    pub(super) depth: usize,
+    /// The notification that caused what is raised now.
+    cause: Option<Uuid>,
+}
+
+/// A domain event that waits for its turn.
+struct Raised {
+    number: usize,
+    event: AnyEvent,
+    cause: Option<Uuid>,
+}
+
+/// A notification that waits for the commit.
+struct Decided {
+    number: usize,
+    notification: Box<NewEvent>,
+    cause: Option<Uuid>,
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The recorded notifications, in order: the ids that receivers see.
+    pub notifications: Vec<Notified>,
+    /// Domain events that were dispatched, in memory and recorded.
+    pub dispatched: usize,
+    /// `None`: nothing was written.
+    pub transaction: Option<TransactionId>,
+}
+
+/// A notification that was recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notified {
+    pub id: Uuid,
+    pub event_type: String,
+}
+
+impl UnitOfWork {
+    /// Begins a transaction on a connection of the pool, with every option at its default.
+    pub async fn begin(pool: &PgPool, registry: &Arc<Registry>) -> Result<Self, Error> {
+        Self::begin_with(pool, registry, &Options::default()).await
+    }
+
+    /// [`begin`](Self::begin) with these options.
+    pub async fn begin_with(pool: &PgPool, registry: &Arc<Registry>, options: &Options) -> Result<Self, Error> {
+        let transaction = match options.isolation.statement() {
+            None => pool.begin().await,
+            Some(statement) => pool.begin_with(statement).await,
+        };
+        Ok(Self {
+            transaction: transaction.map_err(Error::Begin)?,
+            registry: Arc::clone(registry),
+            options: options.clone(),
+            context: Context::new(),
+            queue: VecDeque::new(),
+            notifications: Vec::new(),
+            raised: 0,
+            dispatched: 0,
+            depth: 0,
+            cause: None,
+        })
+    }
+
+    /// The connection that everything of this unit of work goes through. A statement that fails aborts the whole transaction, unless a
+    /// scope was begun before it.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.transaction
+    }
+
+    /// What every notification says about where it came from. Applies to all of them, whenever it is set.
+    pub fn set_context(&mut self, context: Context) {
+        self.context = context;
+    }
+
+    /// The time, by the clock of the options.
+    pub fn now(&self) -> SystemTime {
+        self.options.now()
+    }
+
+    /// It has happened.
+    pub fn raise<E: DomainEvent>(&mut self, event: E) {
+        self.push(AnyEvent::new(event));
+    }
+
+    /// Takes over what an aggregate has recorded. Call it after the statement that changes or locks the aggregate.
+    pub fn track(&mut self, recorder: &mut Recorder) {
+        for event in recorder.drain() {
+            self.push(event);
+        }
+    }
+
+    /// Dispatches until no event is left, records the notifications with one statement, and commits.
+    pub async fn commit(self) -> Result<Committed, Error> {
+        match self.try_commit().await? {
+            (committed, None) => Ok(committed),
+            (Committed { transaction, .. }, Some(cause)) => Err(Error::CommitUnknown { transaction, cause }),
+        }
+    }
+
+    /// The same; with an error beside it, the answer was lost and it may not have happened.
+    pub(super) async fn try_commit(mut self) -> Result<(Committed, Option<sqlx::Error>), Error> {
+        self.dispatch().await?;
+        let notifications = self.take_notifications();
+        let transaction = self.write(&notifications).await?;
+        let lost = transaction::commit(self.transaction).await?;
+        let notified = |event: NewEvent| Notified { id: event.id, event_type: event.event_type };
+        let notifications = notifications.into_iter().map(notified).collect();
+        Ok((Committed { notifications, dispatched: self.dispatched, transaction }, lost))
+    }
+
+    /// Undoes everything now, instead of when the connection is next used.
+    pub async fn roll_back(self) -> Result<(), Error> {
+        Ok(self.transaction.rollback().await?)
+    }
+
+    async fn dispatch(&mut self) -> Result<(), Error> {
+        while let Some(Raised { number, event, cause }) = self.queue.pop_front() {
+            self.count(event.name())?;
+            // Before its handlers: what happened is told before what followed from it.
+            let cause = self.decide(number, &event, cause)?;
+            for handler in self.registry.of(&event) {
+                self.cause = cause;
+                let handled = handler.handle(event.as_any(), self).await;
+                self.cause = None;
+                handled.map_err(|cause| Error::Handler { handler: handler.name(), event: event.name(), cause })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, event: &'static str) -> Result<(), Error> {
+        self.dispatched += 1;
+        match self.dispatched > self.options.limit {
+            true => Err(Error::DispatchLimit { limit: self.options.limit, event }),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives what causes the events that its handlers raise: its notification, or else what caused the event itself.
+    fn decide(&mut self, number: usize, event: &AnyEvent, cause: Option<Uuid>) -> Result<Option<Uuid>, Error> {
+        match event.decide().map_err(|failure| Error::notification(event.name(), failure))? {
+            Decision::InMemory => Ok(cause),
+            Decision::Notify(notification) => {
+                let id = notification.id;
+                self.notifications.push(Decided { number, notification, cause });
+                Ok(Some(id))
+            }
+        }
+    }
+
+    fn take_notifications(&mut self) -> Vec<NewEvent> {
+        let first = self.notifications.first().map(|first| first.notification.id.to_string()).unwrap_or_default();
+        let complete = |Decided { mut notification, cause, .. }: Decided| {
+            self.context.fill(&mut notification.headers, cause.map(|cause| cause.to_string()).as_deref(), &first);
+            if notification.occurred_at.is_none() {
+                notification.occurred_at = self.options.given_now();
+            }
+            *notification
+        };
+        std::mem::take(&mut self.notifications).into_iter().map(complete).collect()
+    }
+
+    // Also when there is nothing to record: the commit of a transaction that has failed rolls back and calls that a success, and any
+    // statement before it does not.
+    async fn write(&mut self, notifications: &[NewEvent]) -> Result<Option<TransactionId>, Error> {
+        if notifications.is_empty() {
+            return transaction::current(&mut self.transaction).await;
+        }
+        Ok(Some(record_all(&mut self.transaction, &self.options.schema, notifications).await?))
+    }
+
+    fn push(&mut self, event: AnyEvent) {
+        self.queue.push_back(Raised { number: self.raised, event, cause: self.cause });
+        self.raised += 1;
+    }
+
+    /// Events that were raised so far.
+    pub(super) fn raised(&self) -> usize {
+        self.raised
+    }
+
+    /// Forgets what was raised in a scope that is undone.
+    pub(super) fn forget_from(&mut self, scope: &Scope) {
+        self.queue.retain(|raised| raised.number < scope.first);
+        self.notifications.retain(|decided| decided.number < scope.first);
+    }
+}
+
+// Never the events: they may hold what nobody should read.
+impl fmt::Debug for UnitOfWork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnitOfWork")
+            .field("waiting", &self.queue.len())
+            .field("dispatched", &self.dispatched)
+            .finish_non_exhaustive()
+    }
+}
