@@ -2,18 +2,19 @@
 //! Installs no logging, no metrics recorder and no signal handler: those belong to the program.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Loaded, Reloads, ServeError, ServeOptions, Wish, serve};
+use super::{Loaded, Reloads, ServeError, ServeOptions, Wish, connect, serve};
 use crate::config::{Config, HandlerConfig, Kinds, ProcessEnvironment};
 use crate::domain::EventFilter;
 use crate::handlers::{Built, Handler};
 use crate::settings::{Mistake, Secret};
-use crate::store::ReloadReport;
+use crate::store::{self, ReloadReport, StoreError};
 use crate::telemetry::{Health, HealthReport};
 
 /// Puts a relay together in code.
@@ -83,6 +84,24 @@ impl RelayBuilder {
         Ok(EmbeddedRelay { stop, health, wishes, task })
     }
 
+    /// Runs the relay until its handlers are done with every committed event, those that they cause included, and stops it: for
+    /// tests. Done is delivered or a dead letter; an event that waits for its next attempt is not. Gives up after `patience`.
+    pub async fn run_until_idle(self, patience: Duration) -> Result<(), IdleError> {
+        let names: Vec<String> = self.config.handlers.iter().map(|handler| handler.name.clone()).collect();
+        let pool = connect(&self.config, "outboxd test", &Arc::default()).await?;
+        let mut relay = self.start().map_err(|mistake| IdleError::Refused(mistake.to_string()))?;
+        let idle = tokio::time::timeout(patience, async {
+            while !is_idle(&pool, &names).await? && relay.is_running() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            Ok::<_, StoreError>(())
+        });
+        let is_idle = idle.await;
+        relay.begin_stop();
+        (&mut relay.task).await.unwrap_or(Ok(()))?;
+        is_idle.map_err(|_| IdleError::Busy(patience))?.map_err(IdleError::Store)
+    }
+
     fn loaded(self) -> Result<Loaded, Mistake> {
         for (index, (config, _)) in self.handlers.iter().enumerate() {
             if self.handlers[..index].iter().any(|(other, _)| other.name == config.name) {
@@ -94,6 +113,27 @@ impl RelayBuilder {
         }
         Ok(Loaded { config: self.config, handlers: self.handlers, channels: Vec::new() })
     }
+}
+
+/// Between two looks at what is left to do.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Why a relay did not become idle.
+#[derive(Debug, thiserror::Error)]
+pub enum IdleError {
+    #[error("the relay cannot start: {0}")]
+    Refused(String),
+    #[error("the handlers were not done within {0:?}")]
+    Busy(Duration),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+async fn is_idle(pool: &PgPool, handlers: &[String]) -> Result<bool, StoreError> {
+    let owed = store::count_owed(pool, handlers).await?;
+    Ok(owed.registered >= handlers.len() as i64 && owed.deliveries == 0)
 }
 
 /// A relay that runs inside this program. Dropping it stops the relay without waiting.

@@ -13,7 +13,7 @@ use crate::handlers::{self, Built, KINDS, OPTIONAL_KINDS};
 use crate::settings::{Field, Mistake, Mistakes, Section};
 
 pub use channels::BuiltChannel;
-pub use embed::{EmbeddedRelay, RelayBuilder};
+pub use embed::{EmbeddedRelay, IdleError, RelayBuilder};
 pub use reload::{Load, Reloads, Wish};
 pub use serve::{ServeError, ServeOptions, connect, serve};
 

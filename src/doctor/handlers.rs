@@ -57,7 +57,8 @@ fn judge_inbox(facts: &Facts, config: &Config, findings: &mut Vec<Finding>) {
     let (reach, setting) = match events.is_zero() {
         true => ("events stay for ever".to_owned(), "0s".to_owned()),
         false => {
-            let days = Duration::from_secs(needed.as_secs().div_ceil(86_400) * 86_400);
+            let whole_days = needed.as_micros().div_ceil(86_400_000_000);
+            let days = Duration::from_secs(u64::try_from(whole_days).unwrap_or(u64::MAX / 86_400) * 86_400);
             (format!("events can be delivered again for {}", describe_duration(needed)), format_duration(days))
         }
     };

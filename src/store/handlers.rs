@@ -100,6 +100,26 @@ fn state(handler: &HandlerRow) -> HandlerState {
     }
 }
 
+/// What some handlers still have to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owed {
+    /// How many of them are in the database.
+    pub registered: i64,
+    /// Events that a handler wants and has not finished.
+    pub deliveries: i64,
+}
+
+/// Counts what these handlers still have to do. Reads the whole log.
+pub async fn count_owed(pool: &PgPool, handlers: &[String]) -> Result<Owed, StoreError> {
+    let row = sqlx::query(include_str!("sql/count_owed.sql"))
+        .bind(handlers)
+        .fetch_one(pool)
+        .await
+        .map_err(StoreError::query("count what is owed"))?;
+    let counted = || Ok(Owed { registered: row.try_get("registered")?, deliveries: row.try_get("owed")? });
+    counted().map_err(StoreError::query("understand what is owed"))
+}
+
 /// The names of all handlers that have a subscription.
 pub async fn list_handler_names(pool: &PgPool) -> Result<Vec<String>, StoreError> {
     sqlx::query_scalar(include_str!("sql/list_handler_names.sql"))

@@ -39,8 +39,8 @@ pub use deliveries::{RecordedDelivery, RecordedLane, count_unfinished, find_next
 pub use filter::{DeliveryFilter, Fingerprint};
 pub use functions::{Argument, FunctionCall, call_batch, call_one, try_function};
 pub use handlers::{
-    Forgotten, HandlerRow, HandlerState, close_circuit, forget_handler, list_handler_names, pause_handler, read_handlers,
-    resume_handler,
+    Forgotten, HandlerRow, HandlerState, Owed, close_circuit, count_owed, forget_handler, list_handler_names, pause_handler,
+    read_handlers, resume_handler,
 };
 pub use instances::{Beat, Instance, beat, leave, read_identity, store_incarnation};
 pub use keys::{BlockedKey, Skipped, list_blocked_keys, skip_key};

@@ -33,6 +33,35 @@ fn row(order: i64, step: i64) -> NewRow {
 }
 
 #[tokio::test]
+async fn a_relay_can_run_until_its_handlers_are_done() {
+    let (database, seen) = (migrated().await, Seen::default());
+    let builder = |database: &TestDatabase, seen: &Seen| {
+        let received = Arc::clone(seen);
+        RelayBuilder::new(database.url()).configured_handler(
+            "changes",
+            handler_fn(move |notification| {
+                let received = Arc::clone(&received);
+                async move {
+                    let is_first = notification.attempt == 1;
+                    remember(&received, notification);
+                    if is_first { Verdict::retry(outboxd::Reason::ServerError, "not yet") } else { Verdict::delivered() }
+                }
+            }),
+            |config| {
+                config.retry.backoff =
+                    Backoff::exponential(Duration::from_millis(20), 1.0, Duration::from_secs(1), 0.0).expect("valid");
+                config.start = outboxd::config::Start::Beginning;
+            },
+        )
+    };
+    database.insert_events((1..=10).map(|order| row(order, 1))).await;
+    builder(&database, &seen).run_until_idle(Duration::from_secs(60)).await.expect("it becomes idle");
+    assert_eq!(count(&seen), 20);
+    builder(&database, &seen).run_until_idle(Duration::from_secs(60)).await.expect("it is idle at once");
+    assert_eq!(count(&seen), 20);
+}
+
+#[tokio::test]
 async fn a_closure_gets_its_event_types_in_order_per_key() {
     let (database, seen) = (migrated().await, Seen::default());
     let received = Arc::clone(&seen);

@@ -99,3 +99,30 @@ async fn a_configuration_with_mistakes_is_told_as_that() {
     assert_eq!(finished.code, Some(64), "{finished:?}");
     assert!(finished.stderr.contains("relay.lease: got 3"), "{finished:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn marks_of_receivers_that_go_before_their_events_are_found_and_kept() {
+    let database = TestDatabase::create().await;
+    let handler = "[[handlers]]\nname = \"h\"\nkind = \"discard\"\n";
+    let config = |outbox: &str| format!("[outbox]\nretention = \"30d\"\n{outbox}\n{handler}");
+    let short = config("inbox_retention = \"7d\"");
+    assert!(findings(&examine(&database, &short).await, "inbox", "").is_empty(), "nobody keeps marks here");
+
+    database.execute("insert into inbox values ('stock', 'shop', '1')").await;
+    let (place, lines) = one(
+        &examine(&database, &short).await,
+        "inbox",
+        "marks in the inbox are kept for 7d, but events can be delivered again for 30d",
+    );
+    assert_eq!((place.as_str(), lines.as_str()), ("config", "[outbox]\ninbox_retention = \"30d\""));
+    assert!(findings(&examine(&database, &config(lines.trim_start_matches("[outbox]\n"))).await, "inbox", "").is_empty());
+
+    database
+        .execute("insert into outbox.events (type, payload, occurred_at) values ('t', '{}', now() - interval '100 days')")
+        .await;
+    let (_, lines) = one(&examine(&database, &config("inbox_retention = \"90d\"")).await, "inbox", "for 100d");
+    assert_eq!(lines, "[outbox]\ninbox_retention = \"101d\"");
+    let (_, lines) =
+        one(&examine(&database, &format!("[outbox]\nretention = \"0s\"\n{handler}")).await, "inbox", "events stay for ever");
+    assert_eq!(lines, "[outbox]\ninbox_retention = \"0s\"");
+}
