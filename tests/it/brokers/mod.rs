@@ -1,0 +1,3 @@
+//! Kinds that publish to a broker, against the real one: what the suite of all kinds cannot ask, because every broker fails in its own way.
+
+mod kafka;
