@@ -32,10 +32,7 @@ pub fn reported(report: &Report, trouble: Option<&Trouble>) -> Verdict {
 }
 
 fn is_about_connections(code: Code) -> bool {
-    matches!(
-        code,
-        Code::MessageTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown | Code::TimedOutQueue | Code::PurgeQueue
-    )
+    matches!(code, Code::MessageTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown | Code::TimedOutQueue)
 }
 
 fn answered(code: Code, detail: String) -> Verdict {
@@ -63,7 +60,7 @@ fn answered(code: Code, detail: String) -> Verdict {
         }
         Code::ThrottlingQuotaExceeded => Verdict::back_pressure(Reason::Throttled, None, detail),
         Code::QueueFull => Verdict::back_pressure(Reason::Full, None, detail),
-        Code::MessageTimedOut | Code::RequestTimedOut | Code::OperationTimedOut | Code::TimedOutQueue | Code::PurgeQueue => {
+        Code::MessageTimedOut | Code::RequestTimedOut | Code::OperationTimedOut | Code::TimedOutQueue => {
             Verdict::retry(Reason::Timeout, detail)
         }
         Code::BrokerTransportFailure | Code::NetworkException | Code::AllBrokersDown | Code::PurgeInflight => {
@@ -76,10 +73,9 @@ fn answered(code: Code, detail: String) -> Verdict {
 }
 
 /// librdkafka did not even take the event.
-pub fn not_taken(error: &KafkaError, trouble: Option<&Trouble>) -> Verdict {
+pub fn not_taken(error: &KafkaError) -> Report {
     let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
-    let report = Report { error: Some(code), text: text_of(code), may_be_stored: false, partition: -1, offset: -1 };
-    reported(&report, trouble)
+    Report { error: Some(code), text: text_of(code), may_be_stored: false, partition: -1, offset: -1 }
 }
 
 /// librdkafka refuses its configuration.

@@ -49,6 +49,14 @@ impl Producer {
         self.0.send(record).map_err(|(error, _)| error)
     }
 
+    /// A report with the reason in it, if librdkafka gave up altogether and says only that it has.
+    pub fn explained(&self, report: Report) -> Report {
+        match (report.error, self.0.client().fatal_error()) {
+            (Some(Code::Fatal | Code::PurgeQueue), Some((code, text))) => Report { error: Some(code), text, ..report },
+            _ => report,
+        }
+    }
+
     /// Nothing else is on its way.
     pub fn is_idle(&self) -> bool {
         self.0.in_flight_count() == 0
@@ -64,7 +72,7 @@ impl Producer {
     }
 }
 
-/// Starts a producer for questions only, asks with it, and ends it. `None`: nobody waits for the answer any more.
+/// Starts a producer for questions only, asks with it, and ends it. Dropping the future ends it, too.
 pub async fn ask<T: Send + 'static>(
     config: &ClientConfig,
     topic: &str,
@@ -97,7 +105,7 @@ impl Asked<'_> {
         match (answer, self.producer.context().trouble()) {
             (Ok(_), _) => Ok(()),
             (Err(_), Some(trouble)) => Err(trouble.verdict()),
-            (Err(error), None) => Err(classify::not_taken(&error, None)),
+            (Err(error), None) => Err(classify::reported(&classify::not_taken(&error), None)),
         }
     }
 }
@@ -112,7 +120,7 @@ async fn on_a_thread<T: Send + 'static>(work: impl FnOnce(oneshot::Sender<T>) + 
 }
 
 fn ended() -> Verdict {
-    Verdict::retry(Reason::Failed, "the thread of librdkafka could not be started")
+    Verdict::retry(Reason::Failed, "the thread of librdkafka did not start, or ended without an answer")
 }
 
 /// The life of a producer.

@@ -2,6 +2,7 @@
 //! Dropping it leaves the event with librdkafka for `confirm_timeout` at most, before every later event of its key.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use rdkafka::message::{Header, OwnedHeaders};
 use tokio::sync::oneshot;
@@ -15,7 +16,7 @@ use super::{Kafka, topic};
 use crate::domain::{Notification, Outcome, Reason, Verdict};
 
 /// What librdkafka may need beyond `confirm_timeout` to report what it gave up: it looks once a second.
-const LATE_REPORT: std::time::Duration = std::time::Duration::from_secs(3);
+const LATE_REPORT: Duration = Duration::from_secs(3);
 
 /// What goes out for one event.
 struct Addressed<'n> {
@@ -83,18 +84,18 @@ impl Kafka {
 
     async fn exchange(&self, producer: &Producer, notification: &Notification, event: &Addressed<'_>) -> Verdict {
         let (sender, report) = oneshot::channel();
-        if let Err(error) = producer.send(record(event, sender)) {
-            return classify::not_taken(&error, producer.trouble().as_ref());
-        }
-        let patience = self.confirm_timeout + LATE_REPORT;
-        let Ok(Ok(report)) = timeout(patience, report).await else {
-            return Verdict::retry(Reason::Timeout, format!("no report from librdkafka within {patience:?}")).ambiguous();
+        let report = match producer.send(record(event, sender)) {
+            Err(error) => classify::not_taken(&error),
+            Ok(()) => match timeout(self.confirm_timeout + LATE_REPORT, report).await {
+                Ok(Ok(report)) => report,
+                _ => return Verdict::retry(Reason::Timeout, "no report from librdkafka in time").ambiguous(),
+            },
         };
         if report.error.is_none() {
             let Report { partition, offset, .. } = report;
             tracing::debug!(event_id = %notification.id, topic = %event.topic, partition, offset, "event stored");
         }
-        classify::reported(&report, producer.trouble().as_ref())
+        classify::reported(&producer.explained(report), producer.trouble().as_ref())
     }
 }
 

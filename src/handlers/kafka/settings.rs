@@ -101,7 +101,7 @@ pub fn read(section: &Section<'_>) -> Option<Settings> {
     let mut config = properties::of(section, &brokers, connect_timeout, confirm_timeout);
     extra?.iter().for_each(|(name, value)| _ = config.set(name, value.expose()));
     Some(Settings {
-        target: described(&brokers),
+        target: brokers.join(", "),
         config,
         topic,
         partition_key,
@@ -133,13 +133,6 @@ fn is_address(text: &str) -> bool {
     let is_bracketed = host.starts_with('[') && host.ends_with(']');
     let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') || (is_bracketed && "[:]%".contains(c));
     !host.is_empty() && host.chars().all(is_host) && port.parse::<u16>().is_ok_and(|port| port > 0)
-}
-
-fn described(brokers: &[String]) -> String {
-    match brokers {
-        [one] => one.clone(),
-        all => all.join(", "),
-    }
 }
 
 fn read_topic(section: &Section<'_>) -> Option<Template> {
@@ -195,6 +188,10 @@ fn check_security(section: &Section<'_>) -> bool {
             (false, true) => mistake(name, "has no effect without sasl_mechanism"),
             _ => {}
         }
+    }
+    if section.text("sasl_mechanism") == "PLAIN" && !is_encrypted {
+        let handler = section.path().trim_start_matches("handlers.");
+        tracing::warn!(handler, "the password is sent as it is: PLAIN without tls = true");
     }
     is_readable && fits
 }

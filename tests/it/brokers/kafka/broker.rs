@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 
 use futures_util::future::join_all;
-use outboxd::domain::Notification;
+use outboxd::domain::{Notification, Outcome};
 use serde_json::json;
 use tokio::sync::OnceCell;
 
@@ -93,23 +95,32 @@ async fn connections_that_break_while_events_are_on_their_way_lose_none() {
     let proxy = Proxy::to(([127, 0, 0, 1], port).into()).await;
     let Some(kafka) = Kafka::start_at(port, proxy.address()).await else { return };
     kafka.create_topic("broken").await;
-    let handler = handler(&format!("{}\ntopic = \"broken\"\nconfirm_timeout = \"3s\"\nlinger = \"1ms\"", kafka.brokers()));
+    let handler = handler(&format!("{}\ntopic = \"broken\"\nconfirm_timeout = \"1s\"\nlinger = \"1ms\"", kafka.brokers()));
+    let (delivered, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let keys = (0..8_u64).map(|key| {
-        let handler = Arc::clone(&handler);
+        let (handler, delivered, failed) = (Arc::clone(&handler), &delivered, &failed);
         async move {
             let events: Vec<_> = (0..40).map(|number| numbered(&key.to_string(), number)).collect();
             for event in &events {
                 // As the relay does: the same event until it is through, then the next one of its key.
-                eventually("it is delivered", || async { handler.deliver(event).await.is_delivered().then_some(()) }).await;
+                eventually("it is delivered", || async {
+                    let verdict = handler.deliver(event).await;
+                    let count = if verdict.is_delivered() { delivered } else { failed };
+                    count.fetch_add(1, SeqCst);
+                    assert!(matches!(verdict.outcome, Outcome::Delivered | Outcome::Retry), "{verdict:?}");
+                    verdict.is_delivered().then_some(())
+                })
+                .await;
             }
             events
         }
     });
     let breaking = async {
-        for _ in 0..6 {
-            tokio::time::sleep(std::time::Duration::from_millis(40)).await;
+        for round in 1..=2 {
+            eventually("events are on their way", || async { (delivered.load(SeqCst) >= 100 * round).then_some(()) }).await;
+            let before = failed.load(SeqCst);
             proxy.cut();
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            eventually("deliveries fail", || async { (failed.load(SeqCst) > before).then_some(()) }).await;
             proxy.heal();
         }
     };

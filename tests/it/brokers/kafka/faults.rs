@@ -52,7 +52,7 @@ impl Cluster {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_of_a_broker_has_its_outcome_and_what_was_refused_arrives_later() {
     use Error::*;
-    for (error, times, want) in [
+    let cases = [
         (RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, REQUESTS, ("back_pressure", "nacked", false)),
         (RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND, REQUESTS, ("back_pressure", "nacked", true)),
         (RD_KAFKA_RESP_ERR_THROTTLING_QUOTA_EXCEEDED, 1, ("back_pressure", "throttled", false)),
@@ -70,22 +70,48 @@ async fn every_answer_of_a_broker_has_its_outcome_and_what_was_refused_arrives_l
         (RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, 3, ("delivered", "ok", false)),
         (RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, 2, ("delivered", "ok", false)),
         (RD_KAFKA_RESP_ERR__TRANSPORT, 1, ("delivered", "ok", false)),
-    ] {
-        let cluster = Cluster::start(1);
-        let handler = cluster.handler();
-        assert!(handler.deliver(&numbered("a", 0)).await.is_delivered());
-        cluster.answers(&vec![error; times]);
-        let event = numbered("a", 1);
-        let verdict = handler.deliver(&event).await;
-        assert_eq!(told(&verdict), want, "{error:?}: {verdict:?}");
-        cluster.is_itself_again();
-        if !verdict.is_delivered() {
-            let again = handler.deliver(&event).await;
-            assert!(again.is_delivered(), "{error:?}: the same handler goes on: {again:?}");
-        }
-        let records = cluster.records().await;
-        assert_eq!(records.iter().filter(|record| id(record) == event.id.to_string()).count(), 1, "{error:?}");
+    ];
+    join_all(cases.map(|(error, times, want)| answered(error, times, want))).await;
+}
+
+async fn answered(error: Error, times: usize, want: (&str, &str, bool)) {
+    let cluster = Cluster::start(1);
+    let handler = cluster.handler();
+    assert!(handler.deliver(&numbered("a", 0)).await.is_delivered());
+    cluster.answers(&vec![error; times]);
+    let event = numbered("a", 1);
+    let verdict = handler.deliver(&event).await;
+    assert_eq!(told(&verdict), want, "{error:?}: {verdict:?}");
+    cluster.is_itself_again();
+    if !verdict.is_delivered() {
+        let again = handler.deliver(&event).await;
+        assert!(again.is_delivered(), "{error:?}: the same handler goes on: {again:?}");
     }
+    let records = cluster.records().await;
+    assert_eq!(records.iter().filter(|record| id(record) == event.id.to_string()).count(), 1, "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_missing_holds_everything_wherever_the_broker_says_so() {
+    let event = numbered("a", 1);
+    let cluster = Cluster::start(1);
+    let handler = cluster.handler();
+    cluster.0.topic_error("orders", Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).expect("a topic has errors");
+    let verdict = handler.deliver(&event).await;
+    assert_eq!(told(&verdict), ("handler_fault", "unauthorized", false), "{verdict:?}");
+    assert_eq!(handler.probe().await, Err("the topic \"orders\": Broker: Topic authorization failed".to_owned()));
+    cluster.0.topic_error("orders", Error::RD_KAFKA_RESP_ERR_NO_ERROR).expect("a topic has none");
+    let verdict = handler.deliver(&event).await;
+    assert!(verdict.is_delivered(), "{verdict:?}");
+
+    // Before Kafka 2.8 an idempotent producer needed a right of its own.
+    let cluster = Cluster::start(1);
+    let handler = cluster.handler();
+    cluster.0.request_errors(RDKafkaApiKey::InitProducerId, &[Error::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED]);
+    let verdict = handler.deliver(&event).await;
+    assert_eq!(told(&verdict), ("handler_fault", "unauthorized", false), "{verdict:?}");
+    let verdict = handler.deliver(&event).await;
+    assert!(verdict.is_delivered(), "{verdict:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,11 +167,30 @@ async fn one_broker_less_is_no_outage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_takes_too_long_leaves_doubt_and_gets_nothing_later() {
+async fn a_broker_that_takes_too_long_leaves_doubt() {
     let cluster = Cluster::start(1);
     let handler = cluster.handler();
     assert!(handler.deliver(&numbered("a", 0)).await.is_delivered());
     cluster.0.broker_round_trip_time(-1, Duration::from_secs(60)).expect("a broker can be slowed down");
     let verdict = handler.deliver(&numbered("a", 1)).await;
     assert_eq!(told(&verdict), ("retry", "timeout", true), "{verdict:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_up_is_not_sent_any_more() {
+    let cluster = Cluster::start(1);
+    let handler = cluster.handler();
+    assert!(handler.deliver(&numbered("a", 0)).await.is_delivered());
+    cluster.0.partition_leader("orders", 0, None).expect("a partition can lose its leader");
+    // Until the client has learned of it, a request may still go out and be refused.
+    let given_up = eventually("nobody takes the event", || async {
+        let event = numbered("a", 1);
+        let verdict = handler.deliver(&event).await;
+        (told(&verdict) == ("retry", "timeout", false)).then_some(event)
+    })
+    .await;
+    cluster.0.partition_leader("orders", 0, Some(1)).expect("a leader can be chosen");
+    eventually("it is delivered", || async { handler.deliver(&numbered("a", 2)).await.is_delivered().then_some(()) }).await;
+    let records = cluster.records().await;
+    assert!(!records.iter().any(|record| id(record) == given_up.id.to_string()), "{records:?}");
 }

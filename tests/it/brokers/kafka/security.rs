@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::io::copy_bidirectional;
@@ -53,7 +53,7 @@ async fn a_broker_is_trusted_by_its_ca_only_and_knows_us_by_our_certificate() {
     let settings = |ca: &str, more: &str| format!("{}\ntopic = \"orders\"\ntls = true\nca = '''{ca}'''\n{more}", kafka.brokers());
     let ours = |ca: &Authority| {
         let (certificate, key) = leaf(ca);
-        format!("client_certificate = '''{certificate}'''\nclient_key = '''{key}'''")
+        format!("client_certificate = '''{}'''\nclient_key = '''{}'''", certificate.pem(), key.serialize_pem())
     };
 
     for (what, settings) in [
@@ -103,23 +103,29 @@ impl Drop for Front {
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
 fn authority() -> Authority {
-    let mut params = CertificateParams::new(Vec::new()).expect("no names are valid names");
+    let mut params = named("an authority", &[]);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate")
 }
 
-/// Certificate and key for 127.0.0.1, for either side.
-fn leaf(ca: &Authority) -> (String, String) {
+/// A certificate for 127.0.0.1 and its key, for either side.
+fn leaf(ca: &Authority) -> (rcgen::Certificate, KeyPair) {
     let key = KeyPair::generate().expect("a key");
-    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name").signed_by(&key, ca).expect("signed");
-    (certificate.pem(), key.serialize_pem())
+    (named("somebody", &["127.0.0.1"]).signed_by(&key, ca).expect("a certificate"), key)
+}
+
+// OpenSSL takes a certificate for one that signed itself if it has the name of its issuer, and all have the same by default.
+fn named(name: &str, hosts: &[&str]) -> CertificateParams {
+    let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+    let mut params = CertificateParams::new(hosts).expect("valid names");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
 }
 
 fn server_config(ca: &Authority) -> ServerConfig {
-    let key = KeyPair::generate().expect("a key");
-    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name").signed_by(&key, ca).expect("signed");
+    let (certificate, key) = leaf(ca);
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(ca.der().to_vec())).expect("it is a CA");
+    roots.add(ca.der().clone()).expect("it is a CA");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let clients =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().expect("a CA is enough");
