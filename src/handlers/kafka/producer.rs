@@ -4,7 +4,7 @@
 //! keeps it until then. Never prints: its log goes to ours, at `debug`.
 
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -46,7 +46,12 @@ impl Producer {
 
     /// Gives an event to librdkafka, which will report exactly once. Does not wait.
     pub fn send(&self, record: Record<'_>) -> Result<(), KafkaError> {
-        self.0.send(record).map_err(|(error, _)| error)
+        let awaited = &self.0.context().awaited;
+        awaited.fetch_add(1, Ordering::AcqRel);
+        self.0.send(record).map_err(|(error, _)| {
+            awaited.fetch_sub(1, Ordering::AcqRel);
+            error
+        })
     }
 
     /// A report with the reason in it, if librdkafka gave up altogether and says only that it has.
@@ -57,9 +62,9 @@ impl Producer {
         }
     }
 
-    /// Nothing else is on its way.
+    /// No event is on its way, not even one whose delivery was broken off.
     pub fn is_idle(&self) -> bool {
-        self.0.in_flight_count() == 0
+        self.0.context().awaited.load(Ordering::Acquire) == 0
     }
 
     /// A broker is left, and librdkafka can still tell what was stored.
@@ -169,6 +174,8 @@ struct Watch {
     is_down: AtomicBool,
     /// It cannot tell any more what was stored, and takes no further event.
     is_broken: AtomicBool,
+    /// Reports that are still to come.
+    awaited: AtomicUsize,
 }
 
 impl Watch {
@@ -238,7 +245,9 @@ impl ProducerContext<NoCustomPartitioner> for Watch {
             }
             Err((error, message)) => failed(error.rdkafka_error_code().unwrap_or(Code::Fail), message),
         };
-        // Nobody waits for it any more: the delivery was broken off.
+        // Before the report: whoever gets it may ask whether it was the last.
+        self.awaited.fetch_sub(1, Ordering::AcqRel);
+        // An error means that the delivery was broken off.
         let _ = waiting.send(report);
     }
 }

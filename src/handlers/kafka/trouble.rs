@@ -30,7 +30,7 @@ const NOBODY_THERE: &[&str] = &["Connection refused", "No route to host", "unrea
 
 impl Trouble {
     pub fn new(code: Code, text: &str) -> Self {
-        Self { code, text: plain(text).to_owned() }
+        Self { code, text: plain(text) }
     }
 
     /// What it means for an event that was not sent because of it.
@@ -59,11 +59,13 @@ impl Trouble {
     }
 }
 
-/// Without the thread before it and the times after it, which differ from one time to the next and say nothing.
-fn plain(text: &str) -> &str {
+/// Without the thread before it and the times after it, which differ from one time to the next and say nothing, and with our settings
+/// where it advises to change its own.
+fn plain(text: &str) -> String {
     let text = text.strip_prefix("[thrd:").and_then(|rest| rest.split_once("]: ")).map_or(text, |(_, rest)| rest);
     let text = text.rfind(" (after ").map_or(text, |place| &text[..place]);
-    text.trim()
+    let text = text.split(", verify that ssl.ca.location").next().unwrap_or(text);
+    text.trim().replace("security.protocol", "tls and sasl_mechanism")
 }
 
 #[cfg(test)]
@@ -139,5 +141,7 @@ mod tests {
             "[thrd:b:1/1]: b:1/1: Disconnected (after 9ms in state UP, 1 identical error(s) suppressed)",
         );
         assert_eq!(trouble.verdict().detail, "b:1/1: Disconnected");
+        let advice = Trouble::new(Code::SSL, "b:1/1: certificate could not be verified, verify that ssl.ca.location is right");
+        assert_eq!(advice.verdict().detail, "b:1/1: certificate could not be verified");
     }
 }
