@@ -118,3 +118,33 @@ async fn a_name_that_nobody_knows_is_told_as_such() {
     let verdict = Kafka::new(settings).publish(&Notification::sample("t", "{}")).await;
     assert_eq!((verdict.outcome, verdict.reason, verdict.ambiguous), (Outcome::Retry, Reason::Dns, false), "{verdict:?}");
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_handler_that_is_dropped_leaves_no_thread() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
+    let address = silent.local_addr().expect("a bound socket has an address");
+    for brokers in ["127.0.0.1:1".to_owned(), address.to_string()] {
+        let settings =
+            read(&format!("brokers = [\"{brokers}\"]\ntopic = \"orders\"")).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+        let handler = Kafka::new(settings);
+        for _ in 0..3 {
+            let event = Notification::sample("t", "{}");
+            let _ = tokio::time::timeout(Duration::from_millis(200), handler.publish(&event)).await;
+        }
+    }
+    // Other tests of the kind have threads, too, but none for long.
+    let gone = async {
+        while threads_of_the_kind() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.expect("every thread ends");
+}
+
+#[cfg(target_os = "linux")]
+fn threads_of_the_kind() -> usize {
+    let threads = std::fs::read_dir("/proc/self/task").expect("Linux has it").flatten();
+    let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("rdk:") || name.trim() == "kafka").count()
+}
