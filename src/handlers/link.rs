@@ -52,6 +52,10 @@ impl<C: Clone> Link<C> {
         &self.target
     }
 
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The connection, made by `connect` if there is none that `is_alive`. One caller connects, the others wait for it.
     /// The verdict of a failure must tell nothing of credentials.
     pub async fn get<F>(&self, is_alive: impl Fn(&C) -> bool, connect: impl FnOnce() -> F) -> Result<Held<C>, Verdict>

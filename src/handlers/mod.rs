@@ -5,6 +5,8 @@ mod closure;
 mod discard;
 mod envelope;
 mod failure;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod link;
 mod redaction;
 mod sql;
@@ -69,7 +71,14 @@ pub struct Kind {
 }
 
 /// Every kind this binary has. Help, documentation, configuration check and conformance tests follow from the list.
-pub const KINDS: &[Kind] = &[webhook::KIND, sql::KIND, stdout::KIND, discard::KIND];
+pub const KINDS: &[Kind] = &[
+    webhook::KIND,
+    #[cfg(feature = "kafka")]
+    kafka::KIND,
+    sql::KIND,
+    stdout::KIND,
+    discard::KIND,
+];
 
 /// Kinds that a binary may lack: each is a cargo feature of its own name, on by default.
 pub const OPTIONAL_KINDS: &[&str] = &["rabbitmq", "nats", "kafka", "redis", "mqtt"];

@@ -19,6 +19,7 @@ const SPAWNERS: &[&str] = &[
     "src/relay/dispatch.rs",
     "src/app/",
     "src/api/",
+    "src/handlers/kafka/producer.rs",
     "src/handlers/webhook/pool.rs",
     "src/cli/run.rs",
     "src/cli/demo",

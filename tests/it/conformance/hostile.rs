@@ -21,8 +21,14 @@ use crate::support::{DEADLINE, eventually, free_port};
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Schemes with TLS and those without, so that both are tried.
-const SCHEMES: &[(&str, &str)] =
-    &[("https://", "http://"), ("amqps://", "amqp://"), ("tls://", "nats://"), ("rediss://", "redis://"), ("mqtts://", "mqtt://")];
+const SCHEMES: &[(&str, &str)] = &[
+    ("https://", "http://"),
+    ("amqps://", "amqp://"),
+    ("tls://", "nats://"),
+    ("tls = true", "tls = false"),
+    ("rediss://", "redis://"),
+    ("mqtts://", "mqtt://"),
+];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {

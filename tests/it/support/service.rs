@@ -61,6 +61,15 @@ impl Service {
         self.recipe.directory.path()
     }
 
+    /// Its folder, once it has stopped: for another server that goes on with the data.
+    pub fn into_directory(self) -> Arc<TempDir> {
+        assert!(self.child.is_none(), "it runs");
+        let kept = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+        // The guard removes the folder that it was told of.
+        std::fs::remove_dir(kept.path()).and_then(|()| std::fs::rename(self.directory(), kept.path())).expect("the folder is ours");
+        kept
+    }
+
     /// Starts it on its old port, with the data it left.
     pub async fn start_again(&mut self) {
         assert!(self.child.is_none(), "it runs");
