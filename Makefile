@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt-check clippy light unit doc integration tidy test-matrix soak bench install-tools docker clean
+.PHONY: help demo test check fmt-check clippy light unit doc integration tidy test-matrix soak bench bench-brokers install-tools docker clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ soak: install-tools ## The randomised run with kills, long: OUTBOXD_SOAK_EVENTS,
 bench: install-tools ## Measure this machine: each figure beside the limit it is compared with
 	$(CARGO) build --release --quiet
 	./target/release/outboxd bench
+
+bench-brokers: install-tools ## Measure every kind of broker against a bare client, on private servers
+	$(CARGO) build --release --quiet
+	sh scripts/bench-brokers.sh
 
 install-tools: ## Install what is missing: a C compiler, Postgres server programs, what some tests need
 	@sh scripts/install-tools.sh

@@ -62,5 +62,5 @@ async fn outlives(kind: &Kind, counterpart: &dyn Counterpart) {
 }
 
 fn event(number: i64) -> NewRow {
-    NewRow::new("order.placed").of("order", &(number % KEYS).to_string()).payload(json!({ "n": number }))
+    NewRow::new("order.placed").of("order", number % KEYS).payload(json!({ "n": number }))
 }

@@ -1,6 +1,21 @@
 //! Brokers: the whole relay against a bare client of the same library that publishes with acknowledgements, as many at once, to the same
 //! server. The server is somebody else's: nothing is measured unless its address is given.
+#![cfg_attr(not(feature = "brokers"), allow(dead_code))] // a binary may have no broker, or some
 
+#[cfg(feature = "kafka")]
+mod kafka;
+#[cfg(feature = "mqtt")]
+mod mqtt;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
+#[cfg(feature = "redis")]
+mod redis;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use futures_util::future::BoxFuture;
@@ -50,7 +65,18 @@ pub struct Peer {
 }
 
 /// The brokers whose kinds this binary has.
-const PEERS: &[Peer] = &[];
+const PEERS: &[Peer] = &[
+    #[cfg(feature = "rabbitmq")]
+    rabbitmq::PEER,
+    #[cfg(feature = "nats")]
+    nats::PEER,
+    #[cfg(feature = "kafka")]
+    kafka::PEER,
+    #[cfg(feature = "redis")]
+    redis::PEER,
+    #[cfg(feature = "mqtt")]
+    mqtt::PEER,
+];
 
 /// Measures what an address was given for.
 pub async fn measure(server: &Server, addresses: &BrokerArgs, events: u64, rounds: usize) -> Result<Vec<Figure>, CliError> {
@@ -79,6 +105,33 @@ impl BrokerArgs {
 /// The body of a bare publication, as large as the events that the relay publishes.
 pub fn payload() -> String {
     format!("{{\"order\":1,\"note\":\"{}\"}}", "x".repeat(270))
+}
+
+/// Publishes so many by calling `publish` with their numbers, `in_flight` of them at once.
+async fn fan_out<F, R>(events: u64, in_flight: usize, publish: F) -> Result<(), CliError>
+where
+    F: Fn(u64) -> R + Clone + Send + 'static,
+    R: Future<Output = Result<(), CliError>> + Send,
+{
+    let next = Arc::new(AtomicU64::new(0));
+    let workers: Vec<_> = (0..in_flight)
+        .map(|_| {
+            let (next, publish) = (Arc::clone(&next), publish.clone());
+            tokio::spawn(async move {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= events {
+                        return Ok::<(), CliError>(());
+                    }
+                    publish(number).await?;
+                }
+            })
+        })
+        .collect();
+    for worker in workers {
+        worker.await.map_err(CliError::failed)??;
+    }
+    Ok(())
 }
 
 async fn against(server: &Server, peer: &Peer, address: &str, events: u64, rounds: usize) -> Result<Figure, CliError> {
