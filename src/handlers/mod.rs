@@ -4,7 +4,9 @@
 mod closure;
 mod discard;
 mod envelope;
+mod exec;
 mod failure;
+mod line;
 mod link;
 mod redaction;
 mod sql;
@@ -21,6 +23,7 @@ use crate::domain::{Notification, Verdict};
 use crate::settings::{Field, Section};
 
 pub use closure::handler_fn;
+pub use exec::all_ended;
 pub(crate) use failure::root_text;
 pub(crate) use redaction::Redaction;
 pub use sql::SqlFunction;
@@ -69,7 +72,7 @@ pub struct Kind {
 }
 
 /// Every kind this binary has. Help, documentation, configuration check and conformance tests follow from the list.
-pub const KINDS: &[Kind] = &[webhook::KIND, sql::KIND, stdout::KIND, discard::KIND];
+pub const KINDS: &[Kind] = &[webhook::KIND, exec::KIND, sql::KIND, stdout::KIND, discard::KIND];
 
 /// Kinds that a binary may lack: each is a cargo feature of its own name, on by default.
 pub const OPTIONAL_KINDS: &[&str] = &["rabbitmq", "nats", "kafka", "redis", "mqtt"];

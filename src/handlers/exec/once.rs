@@ -1,0 +1,98 @@
+//! A process for each event: its exit code is the verdict. Waits for the program, not for whoever holds its pipes, and not for it
+//! to read its input.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::Fuse;
+use tokio::io::AsyncWriteExt;
+use tokio::process::ChildStdin;
+use tokio::time::timeout;
+
+use super::super::line::json_line;
+use super::super::redaction::Redaction;
+use super::classify;
+use super::output::Tail;
+use super::program::Program;
+use super::settings::{Input, Limits};
+use super::start::{Started, start};
+use super::variables::variables;
+use crate::domain::{Notification, Verdict};
+
+/// What a program wrote is in its pipes when it ends; this is longer than it takes to read them.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// A program that is started anew for each event.
+pub struct Once {
+    program: Arc<Program>,
+    input: Input,
+    limits: Limits,
+    redaction: Redaction,
+}
+
+impl Once {
+    pub fn new(program: Arc<Program>, input: Input, limits: Limits, redaction: Redaction) -> Self {
+        Self { program, input, limits, redaction }
+    }
+
+    /// One attempt at one event. Dropping it ends the process and everything that it has started.
+    pub async fn run(&self, notification: &Notification) -> Verdict {
+        let mut command = self.program.command();
+        match variables(notification) {
+            Ok(variables) => command.envs(variables),
+            Err(refusal) => return refusal,
+        };
+        let input = self.input_of(notification);
+        match start(command, self.limits.kill_after).await {
+            Ok(started) => self.see_through(started, &input).await,
+            Err(error) => self.program.not_started(&error),
+        }
+    }
+
+    fn input_of(&self, notification: &Notification) -> String {
+        match self.input {
+            Input::Event => json_line(notification),
+            Input::Payload => notification.payload.clone(),
+        }
+    }
+
+    async fn see_through(&self, started: Started, input: &str) -> Verdict {
+        let Started { mut group, stdin, stdout, stderr } = started;
+        let (out, err) = (Tail::default(), Tail::default());
+        let talk = async { _ = tokio::join!(feed(stdin, input.as_bytes()), out.follow(stdout), err.follow(stderr)) };
+        let mut talk = pin!(talk.fuse());
+        let ended = timeout(self.limits.exec_timeout, beside(group.wait(), talk.as_mut())).await;
+        let said = || {
+            let said = err.last_lines(&self.redaction);
+            if said.is_empty() { out.last_lines(&self.redaction) } else { said }
+        };
+        match ended {
+            Ok(Ok(status)) => {
+                let _ = timeout(LAST_WORDS, talk).await; // somebody whom it left behind may hold its pipes
+                classify::ended(status, &said())
+            }
+            Ok(Err(error)) => self.program.not_started(&error),
+            Err(_) => {
+                beside(group.end(), talk).await;
+                classify::too_late(&format!("no end within {:?}, it was ended", self.limits.exec_timeout), &said())
+            }
+        }
+    }
+}
+
+/// Writes everything, as far as the program wants it: one that knows enough from its variables reads nothing.
+async fn feed(mut stdin: ChildStdin, input: &[u8]) {
+    let _ = stdin.write_all(input).await;
+}
+
+/// Waits for one thing and does another meanwhile.
+async fn beside<T>(awaited: impl Future<Output = T>, meanwhile: Pin<&mut Fuse<impl Future<Output = ()>>>) -> T {
+    let mut awaited = pin!(awaited);
+    tokio::select! {
+        done = &mut awaited => done,
+        () = meanwhile => awaited.await,
+    }
+}
