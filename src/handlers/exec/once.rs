@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use futures_util::future::Fuse;
 use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::super::line::json_line;
 use super::super::redaction::Redaction;
@@ -46,9 +46,12 @@ impl Once {
             Err(refusal) => return refusal,
         };
         let input = self.input_of(notification);
-        match start(command, self.limits.kill_after).await {
-            Ok(started) => self.see_through(started, &input).await,
-            Err(error) => self.program.not_started(&error),
+        let deadline = Instant::now() + self.limits.exec_timeout;
+        match timeout_at(deadline, start(command, self.limits.kill_after)).await {
+            Ok(Ok(started)) => self.see_through(started, &input, deadline).await,
+            Ok(Err(error)) => self.program.not_started(&error),
+            // It may be started all the same before it is ended, by a file system that takes its time.
+            Err(_) => classify::too_late(&format!("not started within {:?}", self.limits.exec_timeout), ""),
         }
     }
 
@@ -59,12 +62,12 @@ impl Once {
         }
     }
 
-    async fn see_through(&self, started: Started, input: &str) -> Verdict {
+    async fn see_through(&self, started: Started, input: &str, deadline: Instant) -> Verdict {
         let Started { mut group, stdin, stdout, stderr } = started;
         let (out, err) = (Tail::default(), Tail::default());
         let talk = async { _ = tokio::join!(feed(stdin, input.as_bytes()), out.follow(stdout), err.follow(stderr)) };
         let mut talk = pin!(talk.fuse());
-        let ended = timeout(self.limits.exec_timeout, beside(group.wait(), talk.as_mut())).await;
+        let ended = timeout_at(deadline, beside(group.wait(), talk.as_mut())).await;
         let said = || {
             let said = err.last_lines(&self.redaction);
             if said.is_empty() { out.last_lines(&self.redaction) } else { said }

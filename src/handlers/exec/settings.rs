@@ -34,7 +34,12 @@ pub const FIELDS: &[Field] = &[
         "",
         "Variables for the program, besides PATH, HOME and LANG of the relay and those of the event.",
     ),
-    Field::new("exec_timeout", FieldType::Duration, "15s", "Longest that the program may take for one event."),
+    Field::new(
+        "exec_timeout",
+        FieldType::Duration,
+        "",
+        "Longest that the program may take for one event; empty: timeout without kill_after and a second.",
+    ),
     Field::new(
         "kill_after",
         FieldType::Duration,
@@ -43,6 +48,9 @@ pub const FIELDS: &[Field] = &[
     ),
     envelope::MAX_PAYLOAD,
 ];
+
+/// What starting and ending a program take beside its own time.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// Variables of the relay that the program sees, unless it is given others.
 const INHERITED: &[&str] = &["PATH", "HOME", "LANG"];
@@ -173,24 +181,28 @@ fn read_mode(section: &Section<'_>) -> Option<Mode> {
     }
 }
 
+// The timeout of the relay knows nothing of programs: it would cut off the end of one, and what it said.
 fn read_limits(section: &Section<'_>) -> Option<Limits> {
-    let (exec_timeout, kill_after) = (section.duration("exec_timeout"), section.duration("kill_after"));
-    // The timeout of the relay knows nothing of the program: it would cut off the end of it, and what it said.
-    let whole = section.duration("timeout");
-    let problem = if exec_timeout.is_zero() {
-        "got no time at all, expected a duration such as \"15s\"".to_owned()
-    } else if exec_timeout + kill_after >= whole {
-        format!(
-            "got {}, which with kill_after ({}) is not below the handler's timeout ({}); raise timeout",
-            format_duration(exec_timeout),
-            format_duration(kill_after),
-            format_duration(whole)
-        )
-    } else {
-        return Some(Limits { exec_timeout, kill_after });
+    let (whole, kill_after) = (section.duration("timeout"), section.duration("kill_after"));
+    let Some(left) = whole.checked_sub(kill_after + MARGIN).filter(|left| !left.is_zero()) else {
+        let (got, whole) = (format_duration(kill_after), format_duration(whole));
+        section
+            .mistake("kill_after", &format!("got {got}, which leaves no time of the handler's timeout ({whole}); raise timeout"));
+        return None;
     };
-    section.mistake("exec_timeout", &problem);
-    None
+    let exec_timeout = section.optional_duration("exec_timeout").unwrap_or(left);
+    if exec_timeout.is_zero() {
+        section.mistake("exec_timeout", "got no time at all, expected a duration such as \"15s\"");
+        return None;
+    }
+    if exec_timeout + kill_after >= whole {
+        let [got, kill_after, whole] = [exec_timeout, kill_after, whole].map(format_duration);
+        let problem =
+            format!("got {got}, which with kill_after ({kill_after}) is not below the handler's timeout ({whole}); raise timeout");
+        section.mistake("exec_timeout", &problem);
+        return None;
+    }
+    Some(Limits { exec_timeout, kill_after })
 }
 
 /// The configured values, and each line of those that have several: what a program prints is looked at line by line.

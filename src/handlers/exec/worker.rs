@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
@@ -54,24 +54,22 @@ impl Workers {
 
     /// One attempt at one event. Dropping it ends the worker that has the event.
     pub async fn ask(&self, notification: &Notification) -> Verdict {
-        let mut worker = match self.worker().await {
-            Ok(worker) => worker,
-            Err(verdict) => return verdict,
+        let deadline = Instant::now() + self.limits.exec_timeout;
+        let mut worker = match timeout_at(deadline, self.worker()).await {
+            Ok(Ok(worker)) => worker,
+            Ok(Err(verdict)) => return verdict,
+            Err(_) => return Verdict::retry(Reason::Timeout, format!("no worker within {:?}", self.limits.exec_timeout)),
         };
         let (line, id) = (json_line(notification), notification.id.to_string());
-        match timeout(self.limits.exec_timeout, worker.ask(&line, &id, self)).await {
-            Ok(Ok(verdict)) => {
+        match timeout_at(deadline, worker.ask(&line, &id, self)).await.unwrap_or(Err(Doubt::Late)) {
+            Ok(verdict) => {
                 self.failures().in_a_row = 0;
                 self.give_back(worker);
                 verdict
             }
-            Ok(Err(doubt)) => {
+            Err(doubt) => {
                 self.note_failure();
-                worker.explain(doubt, &self.redaction).await
-            }
-            Err(_) => {
-                self.note_failure();
-                self.end_late(worker).await
+                worker.explain(doubt, self).await
             }
         }
     }
@@ -111,13 +109,6 @@ impl Workers {
         }
     }
 
-    async fn end_late(&self, worker: Worker) -> Verdict {
-        let Worker { group, errors, .. } = worker;
-        group.end().await;
-        let what = format!("no answer within {:?}, the worker was ended", self.limits.exec_timeout);
-        classify::too_late(&what, &errors.last_lines(&self.redaction))
-    }
-
     /// Until when no worker is started, because those before it failed. No attempt is spent on waiting.
     fn pause_until(&self) -> Option<Instant> {
         let failures = self.failures();
@@ -149,6 +140,7 @@ enum Doubt {
     Garbage(String),
     /// Its output has ended, and so has it, or will.
     Silence,
+    Late,
 }
 
 impl Worker {
@@ -178,10 +170,14 @@ impl Worker {
     }
 
     /// What the doubt means for the event. Ends the worker before that, because it may still be at work on it.
-    async fn explain(mut self, doubt: Doubt, redaction: &Redaction) -> Verdict {
+    async fn explain(mut self, doubt: Doubt, workers: &Workers) -> Verdict {
         let verdict = match doubt {
             Doubt::Garbage(why) => Verdict::retry(Reason::InvalidAnswer, why).ambiguous(),
-            Doubt::Silence => self.last_words(redaction).await,
+            Doubt::Silence => self.last_words(&workers.redaction).await,
+            Doubt::Late => {
+                let what = format!("no answer within {:?}, the worker was ended", workers.limits.exec_timeout);
+                classify::too_late(&what, &self.errors.last_lines(&workers.redaction))
+            }
         };
         self.group.end().await;
         verdict

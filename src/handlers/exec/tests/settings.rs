@@ -68,6 +68,24 @@ fn a_program_that_cannot_be_started_is_told_when_the_configuration_is_loaded() {
 }
 
 #[test]
+fn the_time_of_a_program_and_of_its_end_lies_within_the_timeout() {
+    for (settings, want) in [
+        (
+            "kill_after = \"29s\"",
+            "handlers.x.kill_after: got 29s, which leaves no time of the handler's timeout (30s); raise timeout",
+        ),
+        ("exec_timeout = \"0s\"", "handlers.x.exec_timeout: got no time at all"),
+        ("exec_timeout = \"25s\"", "handlers.x.exec_timeout: got 25s, which with kill_after (5s) is not below"),
+    ] {
+        let mistakes = mistakes(&format!("command = [\"sh\"]\n{settings}"));
+        assert!(mistakes.len() == 1 && mistakes[0].starts_with(want), "{mistakes:?}");
+    }
+    for settings in ["", "exec_timeout = \"24s\"", "kill_after = \"28s\""] {
+        assert!(read(&format!("command = [\"sh\"]\n{settings}")).is_ok(), "{settings}");
+    }
+}
+
+#[test]
 fn a_value_of_the_environment_is_never_told() {
     for settings in ["environment = { X = \"hunter2\\u0000\" }", "environment = { X = 7 }"] {
         let mistakes = mistakes(&format!("command = [\"sh\"]\n{settings}"));

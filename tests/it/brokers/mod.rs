@@ -1,0 +1,3 @@
+//! Kinds of handlers against what they really deliver to.
+
+mod exec;
