@@ -38,7 +38,12 @@ pub fn read(line: &[u8], id: &str, redaction: &Redaction) -> Answer {
     let shown = || shorten(&redaction.excerpt(line, false));
     let answer: Line = match serde_json::from_slice(line) {
         Ok(answer) => answer,
-        Err(error) => return Answer::Garbage(format!("the worker wrote no answer ({error}): {}", shown())),
+        Err(error) => {
+            return Answer::Garbage(format!(
+                "the worker wrote no answer ({error}); standard output is for answers only: {}",
+                shown()
+            ));
+        }
     };
     if !answer.id.eq_ignore_ascii_case(id) {
         return Answer::Stray(redaction.excerpt(answer.id.as_bytes(), false));

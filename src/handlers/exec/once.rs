@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::Fuse;
+use futures_util::future::{Fuse, FusedFuture};
 use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -20,7 +20,7 @@ use super::program::Program;
 use super::settings::{Input, Limits};
 use super::start::{Started, start};
 use super::variables::variables;
-use crate::domain::{Notification, Verdict};
+use crate::domain::{Notification, Reason, Verdict};
 
 /// What a program wrote is in its pipes when it ends; this is longer than it takes to read them.
 const LAST_WORDS: Duration = Duration::from_millis(250);
@@ -74,10 +74,11 @@ impl Once {
         };
         match ended {
             Ok(Ok(status)) => {
-                let _ = timeout(LAST_WORDS, talk).await; // somebody whom it left behind may hold its pipes
+                hear_out(talk).await;
                 classify::ended(status, &said())
             }
-            Ok(Err(error)) => self.program.not_started(&error),
+            // Somebody else in this process has waited for it.
+            Ok(Err(error)) => Verdict::retry(Reason::Failed, format!("its end was not seen: {error}")).ambiguous(),
             Err(_) => {
                 beside(group.end(), talk).await;
                 classify::too_late(&format!("no end within {:?}, it was ended", self.limits.exec_timeout), &said())
@@ -91,11 +92,41 @@ async fn feed(mut stdin: ChildStdin, input: &[u8]) {
     let _ = stdin.write_all(input).await;
 }
 
+/// Reads what is left to read, but does not wait for somebody whom the program left behind and who holds its pipes.
+async fn hear_out(talk: Pin<&mut Fuse<impl Future<Output = ()>>>) {
+    // One that is over is never ready again.
+    if !talk.is_terminated() {
+        let _ = timeout(LAST_WORDS, talk).await;
+    }
+}
+
 /// Waits for one thing and does another meanwhile.
 async fn beside<T>(awaited: impl Future<Output = T>, meanwhile: Pin<&mut Fuse<impl Future<Output = ()>>>) -> T {
     let mut awaited = pin!(awaited);
     tokio::select! {
         done = &mut awaited => done,
         () = meanwhile => awaited.await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each event took a quarter of a second more once everything had been read before the program ended.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_waited_for_who_has_said_everything() {
+        let mut talk = pin!(async {}.fuse());
+        beside(tokio::time::sleep(Duration::from_secs(1)), talk.as_mut()).await;
+        let before = Instant::now();
+        hear_out(talk).await;
+        assert_eq!(before.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn somebody_who_holds_the_pipes_is_waited_for_a_moment() {
+        let before = Instant::now();
+        hear_out(pin!(std::future::pending().fuse())).await;
+        assert!((LAST_WORDS..LAST_WORDS * 2).contains(&before.elapsed()));
     }
 }

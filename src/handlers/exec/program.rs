@@ -48,8 +48,15 @@ impl Program {
 
     /// What it means that it could not be started.
     pub fn not_started(&self, error: &std::io::Error) -> Verdict {
-        // The system says "no such file" of a missing interpreter and of a missing directory as well.
-        let problem = self.check().err().unwrap_or_else(|| format!("{} could not be started: {error}", self.path.display()));
+        let problem = self.check().err().unwrap_or_else(|| {
+            // The system says "no such file" of what a script wants to be read by as well.
+            let hint = if error.kind() == std::io::ErrorKind::NotFound {
+                "; is the interpreter there that its first line names?"
+            } else {
+                ""
+            };
+            format!("{} could not be started: {error}{hint}", self.path.display())
+        });
         classify::not_started(error, problem)
     }
 }

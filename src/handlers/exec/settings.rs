@@ -186,8 +186,10 @@ fn read_limits(section: &Section<'_>) -> Option<Limits> {
     let (whole, kill_after) = (section.duration("timeout"), section.duration("kill_after"));
     let Some(left) = whole.checked_sub(kill_after + MARGIN).filter(|left| !left.is_zero()) else {
         let (got, whole) = (format_duration(kill_after), format_duration(whole));
-        section
-            .mistake("kill_after", &format!("got {got}, which leaves no time of the handler's timeout ({whole}); raise timeout"));
+        section.mistake(
+            "kill_after",
+            &format!("got {got}, which leaves no time of the handler's timeout ({whole}); raise timeout or lower kill_after"),
+        );
         return None;
     };
     let exec_timeout = section.optional_duration("exec_timeout").unwrap_or(left);

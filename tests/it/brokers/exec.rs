@@ -128,7 +128,7 @@ async fn a_relay_that_stops_lets_its_workers_say_goodbye() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_relay_that_is_killed_leaves_no_program() {
-    for settings in ["timeout = \"300s\"", "timeout = \"300s\"\nmode = \"worker\""] {
+    for settings in ["timeout = \"29s\"", "timeout = \"29s\"\nmode = \"worker\""] {
         let (database, place) = (TestDatabase::create().await, Place::new());
         // It does not read the end of its input, and it does not end when it is asked to.
         place.write("deaf.sh", "trap '' TERM HUP; echo $$ >> pids; while :; do sleep 0.05; done");

@@ -207,3 +207,24 @@ async fn workers_that_fail_one_after_the_other_are_started_ever_more_slowly() {
     // 50, 100 and 200 milliseconds between four of them.
     assert!(began.elapsed() >= Duration::from_millis(350));
 }
+
+/// The parent-death signal comes when the thread ends that started a program: one of a pool would take healthy workers with it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_outlives_the_thread_that_asked_for_it() {
+    let place = Place::new();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(1).thread_keep_alive(Duration::from_millis(1)).enable_all().build().expect("a runtime");
+    let handler = std::sync::Arc::new(good(&place));
+    runtime.block_on(async {
+        let asking = std::sync::Arc::clone(&handler);
+        let asked = tokio::task::spawn_blocking(move || {
+            assert!(tokio::runtime::Handle::current().block_on(deliver(&asking, 1)).is_delivered());
+            std::fs::read_link("/proc/thread-self").expect("a thread has a place there")
+        });
+        let thread = Path::new("/proc").join(asked.await.expect("it does not panic"));
+        eventually("the thread has ended", || (!thread.exists()).then_some(())).await;
+        assert!(deliver(&handler, 2).await.is_delivered());
+    });
+    assert_eq!(workers_of(&place), 1);
+}
