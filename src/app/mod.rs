@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::channels::channel_kind;
 use crate::config::{self, COMMON, Config, ConfigError, Draft, Environment, HandlerConfig, Kinds, handler_path};
 use crate::handlers::{self, Built, KINDS, OPTIONAL_KINDS};
-use crate::settings::{Field, Mistake, Mistakes, Section};
+use crate::settings::{Field, Mistake, Mistakes, Section, format_duration};
 
 pub use channels::BuiltChannel;
 pub use embed::{EmbeddedRelay, IdleError, RelayBuilder};
@@ -81,7 +81,10 @@ fn build_one(path: &str, config: &HandlerConfig, mistakes: &Mistakes) -> Option<
         mistakes.add(format!("{path}.kind"), unknown_kind(&config.kind, &names));
         return None;
     };
-    build_from(path, (kind.name, kind.fields), &config.settings, COMMON, kind.build, mistakes)
+    // A kind may compare its own times with the one that bounds every attempt.
+    let mut settings = config.settings.clone();
+    settings.insert("timeout".to_owned(), format_duration(config.timeout).into());
+    build_from(path, (kind.name, kind.fields), &settings, COMMON, kind.build, mistakes)
 }
 
 /// Opens the settings of one entry and lets its kind build from them; reports what helps, and only that.
@@ -175,12 +178,17 @@ mod tests {
         }
     }
 
+    /// The kinds as a mistake lists them: which there are depends on the features.
+    fn all_kinds() -> String {
+        KINDS.iter().map(|kind| format!("\"{}\"", kind.name)).collect::<Vec<_>>().join(" or ")
+    }
+
     #[test]
     fn mistakes_of_every_layer_come_out_together() {
         let text = "[relay]\nlease = 15\n[[handlers]]\nname = \"stock\"\nkind = \"sql\"\ntime_out = \"5s\"\nfunktion = \"app.f\"\n\
                     [[handlers]]\nname = \"b\"\nkind = \"discrad\"\nurl = 1\n[[handlers]]\nname = \"b\"\nkind = \"discard\"";
         assert_eq!(
-            mistakes_of(text),
+            mistakes_of(text).iter().map(|mistake| mistake.replace(&all_kinds(), "<the kinds>")).collect::<Vec<_>>(),
             [
                 "relay.lease: got 15, expected a duration such as \"30s\"",
                 "handlers.stock: unknown key \"funktion\"; did you mean \"function\"?",
@@ -188,7 +196,7 @@ mod tests {
                 "handlers.stock: needs \"function\", a text: \
                  Function to call, with its schema: fn(id uuid, type text, key text, payload jsonb, headers jsonb).",
                 "handlers.b: the name is given more than once; every handler needs its own",
-                "handlers.b.kind: got \"discrad\", expected \"webhook\" or \"sql\" or \"stdout\" or \"discard\"; did you mean \"discard\"?",
+                "handlers.b.kind: got \"discrad\", expected <the kinds>; did you mean \"discard\"?",
             ]
         );
     }
@@ -212,6 +220,21 @@ mod tests {
                 "handlers.stock.statement_timeout: the environment variable \"LONG\" is not set",
                 "handlers.stock.function_file: could not read /etc/outboxd/gone: No such file or directory (os error 2)",
             ]
+        );
+    }
+
+    #[test]
+    fn a_kind_that_was_left_out_is_told_with_its_cargo_feature() {
+        for name in OPTIONAL_KINDS {
+            let text = unknown_kind(name, &["webhook"]);
+            assert_eq!(
+                text,
+                format!("this binary was built without the kind \"{name}\"; build it with the cargo feature \"{name}\"")
+            );
+        }
+        assert_eq!(
+            unknown_kind("webhok", &["webhook", "sql"]),
+            "got \"webhok\", expected \"webhook\" or \"sql\"; did you mean \"webhook\"?"
         );
     }
 
@@ -243,7 +266,7 @@ mod tests {
             assert!(!mistakes.is_empty(), "{} is not bad", path.display());
             let name = path.file_stem().expect("a fixture has a name").to_string_lossy().into_owned();
             insta::with_settings!({ snapshot_path => "../../tests/bad-config/snapshots", prepend_module_to_snapshot => false, omit_expression => true }, {
-                insta::assert_snapshot!(name, mistakes.join("\n"));
+                insta::assert_snapshot!(name, mistakes.join("\n").replace(&all_kinds(), "<the kinds>"));
             });
         }
     }

@@ -14,7 +14,7 @@ use super::reload::{Reloader, Reloads};
 use crate::api::{self, ApiState, BindError};
 use crate::channels::Heartbeat;
 use crate::config::{Config, HandlerConfig};
-use crate::handlers::Built;
+use crate::handlers::{self, Built};
 use crate::relay::{AlertSetup, AlertSignals, HandlerSetup, Relay, RelayError, RelayOptions};
 use crate::store::{self, ServerWatch, StoreError};
 use crate::telemetry::{DatabaseOperation, Health, RelayMetrics, Telemetry, chain};
@@ -83,6 +83,8 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
         ended = relay.run(stop) => ended?,
         never = reloader.serve() => match never {},
     }
+    // The handlers are gone now; the programs that they had started may want a moment.
+    handlers::all_ended().await;
     // Each connection is told, and one that has fallen silent would keep us for ever.
     tokio::time::timeout(LAST_WORDS, pool.close()).await.ok();
     Ok(())

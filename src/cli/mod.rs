@@ -27,6 +27,7 @@ mod session;
 mod status;
 mod text;
 mod verify;
+mod version;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,7 +40,7 @@ pub use exit::{CliError, EXIT_CONFIG, EXIT_CRITICAL, EXIT_DATABASE, EXIT_FAILED,
 
 /// A transactional outbox relay for Postgres.
 #[derive(Debug, Parser)]
-#[command(name = "outboxd", version, about, max_term_width = 110, propagate_version = true)]
+#[command(name = "outboxd", version, long_version = version::long(), about, max_term_width = 110, propagate_version = true)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,

@@ -199,11 +199,7 @@ impl Layout {
     /// `traceparent`, `tracestate`, what is configured, and the marks `event-replay` and `event-test`. None of them differs from
     /// attempt to attempt.
     pub fn envelope<'n>(&'n self, notification: &'n Notification) -> Result<Envelope<'n>, Verdict> {
-        let bytes = notification.payload.len() as u64;
-        if bytes > self.max_payload {
-            let detail = format!("the payload has {bytes} bytes, max_payload is {}", format_bytes(self.max_payload));
-            return Err(Verdict::permanent(Reason::TooLarge, detail));
-        }
+        refuse_larger(notification, self.max_payload)?;
         let id = notification.id.to_string();
         let trace = TraceContext::of(&notification.headers);
         let mut headers: Vec<(&'n str, Cow<'n, str>)> = Vec::with_capacity(12);
@@ -233,8 +229,18 @@ impl Layout {
     }
 }
 
-/// What a plain event says of itself.
-fn facts<'n>(notification: &'n Notification, id: &str) -> impl Iterator<Item = (&'n str, Cow<'n, str>)> + use<'n> {
+/// An event with a larger payload than [`MAX_PAYLOAD`] allows is never sent.
+pub fn refuse_larger(notification: &Notification, max_payload: u64) -> Result<(), Verdict> {
+    let bytes = notification.payload.len() as u64;
+    if bytes <= max_payload {
+        return Ok(());
+    }
+    let detail = format!("the payload has {bytes} bytes, max_payload is {}", format_bytes(max_payload));
+    Err(Verdict::permanent(Reason::TooLarge, detail))
+}
+
+/// What a plain event says of itself, by the names of the headers.
+pub fn facts<'n>(notification: &'n Notification, id: &str) -> impl Iterator<Item = (&'n str, Cow<'n, str>)> + use<'n> {
     let text = |text: &'n Option<String>| text.as_deref().map(Cow::Borrowed);
     let facts = [
         ("event-id", Some(Cow::Owned(id.to_owned()))),

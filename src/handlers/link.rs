@@ -116,7 +116,8 @@ impl<C: Clone> Link<C> {
     }
 }
 
-fn pause(failures: u32) -> Duration {
+/// How long not to try again after so many failures in a row.
+pub fn pause(failures: u32) -> Duration {
     (FIRST_PAUSE * 2_u32.saturating_pow(failures.saturating_sub(1).min(16))).min(LONGEST_PAUSE)
 }
 

@@ -4,9 +4,11 @@
 mod closure;
 mod discard;
 mod envelope;
+mod exec;
 mod failure;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod line;
 mod link;
 mod redaction;
 mod sql;
@@ -23,6 +25,7 @@ use crate::domain::{Notification, Verdict};
 use crate::settings::{Field, Section};
 
 pub use closure::handler_fn;
+pub use exec::all_ended;
 pub(crate) use failure::root_text;
 pub(crate) use redaction::Redaction;
 pub use sql::SqlFunction;
@@ -75,6 +78,7 @@ pub const KINDS: &[Kind] = &[
     webhook::KIND,
     #[cfg(feature = "kafka")]
     kafka::KIND,
+    exec::KIND,
     sql::KIND,
     stdout::KIND,
     discard::KIND,

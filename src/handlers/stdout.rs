@@ -6,13 +6,12 @@ use std::io;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use serde::Serialize;
-use serde_json::value::RawValue;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Mutex;
 
+use super::line::{json_line, one_line};
 use super::{Built, Handler, Kind};
-use crate::domain::{Notification, Reason, Timestamp, Verdict};
+use crate::domain::{Notification, Reason, Verdict};
 use crate::settings::{Field, FieldType};
 
 pub const KIND: Kind = Kind {
@@ -60,62 +59,12 @@ fn failed(error: &io::Error) -> Verdict {
     }
 }
 
-#[derive(Serialize)]
-struct Envelope<'n> {
-    id: uuid::Uuid,
-    r#type: &'n str,
-    aggregate_type: Option<&'n str>,
-    aggregate_id: Option<&'n str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    aggregate_version: Option<i64>,
-    time: Timestamp,
-    attempt: u32,
-    #[serde(skip_serializing_if = "is_false")]
-    replay: bool,
-    #[serde(skip_serializing_if = "is_false")]
-    test: bool,
-    headers: &'n RawValue,
-    payload: &'n RawValue,
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
-fn json_line(notification: &Notification) -> String {
-    let (headers, payload) = (one_line(&notification.headers), one_line(&notification.payload));
-    let envelope = Envelope {
-        id: notification.id,
-        r#type: &notification.event_type,
-        aggregate_type: notification.aggregate_type.as_deref(),
-        aggregate_id: notification.aggregate_id.as_deref(),
-        aggregate_version: notification.aggregate_version,
-        time: notification.occurred_at,
-        attempt: notification.attempt,
-        replay: notification.is_replay,
-        test: notification.is_test,
-        headers: raw(&headers),
-        payload: raw(&payload),
-    };
-    serde_json::to_string(&envelope).expect("an envelope is JSON") + "\n"
-}
-
 fn text_line(notification: &Notification) -> String {
     let mut line = format!("{} {} {}", notification.occurred_at, notification.id, notification.event_type.escape_debug());
     for part in [&notification.aggregate_type, &notification.aggregate_id].into_iter().flatten() {
         write!(line, " {}", part.escape_debug()).expect("a text takes every text");
     }
     line + " " + &one_line(&notification.payload) + "\n"
-}
-
-// A line break inside JSON can only stand between its parts, never within a text: a space in its place changes nothing.
-fn one_line(json: &str) -> String {
-    json.replace(['\n', '\r'], " ")
-}
-
-// What Postgres stored as JSON is JSON; should that ever fail, `null` is better than a line that nobody can parse.
-fn raw(json: &str) -> &RawValue {
-    serde_json::from_str(json).unwrap_or(RawValue::NULL)
 }
 
 #[cfg(test)]
@@ -125,18 +74,6 @@ mod tests {
 
     fn notification() -> Notification {
         Notification::sample("order \"placed\"\n", "{\"n\": 9007199254740993,\n\t\"a\":\"é\\n\"}")
-    }
-
-    #[test]
-    fn a_json_line_is_one_line_with_the_payload_as_it_was_recorded() {
-        let line = json_line(&notification());
-        assert_eq!(line.matches('\n').count(), 1);
-        assert_eq!(
-            line,
-            "{\"id\":\"018f0000-0000-7000-8000-000000000001\",\"type\":\"order \\\"placed\\\"\\n\",\"aggregate_type\":\"order\",\
-             \"aggregate_id\":\"42\",\"time\":\"2023-11-14T22:13:20.000000Z\",\"attempt\":1,\"headers\":{},\
-             \"payload\":{\"n\": 9007199254740993, \t\"a\":\"é\\n\"}}\n"
-        );
     }
 
     #[test]

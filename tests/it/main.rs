@@ -33,4 +33,5 @@ mod status;
 mod support;
 mod support_works;
 mod uow;
+mod version;
 mod windows;

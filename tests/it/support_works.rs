@@ -58,7 +58,7 @@ async fn a_database_is_gone_after_its_test() {
 
 #[tokio::test]
 async fn the_binary_runs_with_captured_output() {
-    let finished = Binary::with_config("").run(&["--version"]).await;
+    let finished = Binary::with_config("").run(&["-V"]).await;
     assert_eq!(finished.code, Some(0));
     assert_eq!(finished.stdout, concat!("outboxd ", env!("CARGO_PKG_VERSION"), "\n"));
 }

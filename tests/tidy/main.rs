@@ -21,6 +21,7 @@ const SPAWNERS: &[&str] = &[
     "src/api/",
     "src/handlers/kafka/producer.rs",
     "src/handlers/webhook/pool.rs",
+    "src/handlers/exec/",
     "src/cli/run.rs",
     "src/cli/demo",
     "src/cli/bench",

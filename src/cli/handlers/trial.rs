@@ -12,7 +12,7 @@ use super::super::{CliError, EXIT_CONFIG, EXIT_FAILED, EXIT_OK, Global, chain, p
 use crate::app::{self, Loaded};
 use crate::config::{ConfigError, HandlerConfig};
 use crate::domain::{Notification, Timestamp, Verdict};
-use crate::handlers::{Built, SqlFunction};
+use crate::handlers::{self, Built, SqlFunction};
 use crate::relay;
 use crate::settings::describe_duration;
 use crate::store::{self, FunctionCall};
@@ -86,7 +86,10 @@ async fn try_once(config: &HandlerConfig, built: Built, notification: &Notificat
     match built {
         Built::Handler(handler) => {
             let verdict = relay::attempt(&*handler, notification, config.timeout).await;
-            Ok(Trial { verdict, took: began.elapsed(), is_rolled_back: false })
+            let took = began.elapsed();
+            drop(handler);
+            handlers::all_ended().await;
+            Ok(Trial { verdict, took, is_rolled_back: false })
         }
         Built::Function(function) => try_function(&function, notification, global).await,
     }

@@ -1,4 +1,5 @@
-//! Kinds that publish to a broker, against the real one: what the suite of all kinds cannot ask, because every broker fails in its own way.
+//! Kinds against what they really deliver to: what the suite of all kinds cannot ask, because everyone fails in a way of its own.
 
+mod exec;
 #[cfg(feature = "kafka")]
 mod kafka;

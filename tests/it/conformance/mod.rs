@@ -6,6 +6,7 @@ mod delivery;
 mod hostile;
 mod kafka;
 mod outage;
+mod programs;
 mod receivers;
 
 use std::io;
@@ -61,10 +62,19 @@ pub async fn counterpart(kind: &str) -> Trial {
     match kind {
         "webhook" => Trial::Counterpart(Box::new(receivers::Webhooks::start().await)),
         "kafka" => kafka::counterpart().await,
+        "exec" => Trial::Counterpart(Box::new(programs::Programs::once())),
         "sql" => Trial::Elsewhere("recovery: its effect and its record are one transaction"),
         "stdout" => Trial::Elsewhere("the unit tests of the kind, and the demo"),
         "discard" => Trial::Elsewhere("it accepts everything and keeps nothing"),
         other => panic!("the kind \"{other}\" has no counterpart: add one to tests/it/conformance"),
+    }
+}
+
+/// Other ways to set the same kind up, each tried like a kind of its own.
+fn further(kind: &str) -> Vec<Box<dyn Counterpart>> {
+    match kind {
+        "exec" => vec![Box::new(programs::Programs::worker())],
+        _ => vec![],
     }
 }
 
@@ -104,6 +114,7 @@ pub async fn counterparts() -> Vec<(&'static Kind, Box<dyn Counterpart>)> {
             Trial::Counterpart(counterpart) => found.push((kind, counterpart)),
             Trial::Elsewhere(why) => eprintln!("{}: {why}", kind.name),
         }
+        found.extend(further(kind.name).into_iter().map(|counterpart| (kind, counterpart)));
     }
     found
 }
