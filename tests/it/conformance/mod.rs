@@ -4,6 +4,7 @@
 
 mod delivery;
 mod hostile;
+mod nats;
 mod outage;
 mod receivers;
 
@@ -59,6 +60,7 @@ pub enum Trial {
 pub async fn counterpart(kind: &str) -> Trial {
     match kind {
         "webhook" => Trial::Counterpart(Box::new(receivers::Webhooks::start().await)),
+        "nats" => nats::trial().await,
         "sql" => Trial::Elsewhere("recovery: its effect and its record are one transaction"),
         "stdout" => Trial::Elsewhere("the unit tests of the kind, and the demo"),
         "discard" => Trial::Elsewhere("it accepts everything and keeps nothing"),
