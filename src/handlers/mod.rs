@@ -10,6 +10,8 @@ mod failure;
 mod kafka;
 mod line;
 mod link;
+#[cfg(feature = "nats")]
+mod nats;
 mod redaction;
 mod sql;
 mod stdout;
@@ -76,6 +78,8 @@ pub struct Kind {
 /// Every kind this binary has. Help, documentation, configuration check and conformance tests follow from the list.
 pub const KINDS: &[Kind] = &[
     webhook::KIND,
+    #[cfg(feature = "nats")]
+    nats::KIND,
     #[cfg(feature = "kafka")]
     kafka::KIND,
     exec::KIND,

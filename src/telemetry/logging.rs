@@ -8,6 +8,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::fmt::MakeWriter;
 
+/// Clients of brokers that log what they also return: an outcome tells it with the event and the handler, and once.
+const SILENT: &str = "async_nats=off";
+
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -44,8 +47,11 @@ pub fn parse_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
     if let Some(word) = words.iter().find(|word| !filter.contains('[') && !is_directive(word)) {
         return Err(LoggingError::Level { filter: filter.to_owned(), word: (*word).to_owned() });
     }
-    // The parser takes a blank after a comma for a part of the name.
-    EnvFilter::builder().parse(words.join(",")).map_err(|cause| LoggingError::Filter { filter: filter.to_owned(), cause })
+    // Of two directives for one target the later holds, so whoever wants to hear a client writes its name. And the parser takes a
+    // blank after a comma for a part of the name.
+    EnvFilter::builder()
+        .parse([SILENT, &words.join(",")].join(","))
+        .map_err(|cause| LoggingError::Filter { filter: filter.to_owned(), cause })
 }
 
 /// A level, or a target with one, which is left to the parser.
@@ -134,6 +140,14 @@ mod tests {
         };
         let text = written(LogFormat::Text, "warn, outboxd=debug", Colours::Off, log);
         assert!(text.contains("kept") && !text.contains("dropped"), "{text}");
+    }
+
+    #[test]
+    fn a_client_is_heard_only_by_its_name() {
+        let log = || tracing::error!(target: "async_nats::connector", "what the verdict says, too");
+        for (filter, is_heard) in [("info", false), ("trace", false), ("info,async_nats=debug", true)] {
+            assert_eq!(!written(LogFormat::Text, filter, Colours::Off, log).is_empty(), is_heard, "{filter}");
+        }
     }
 
     #[test]

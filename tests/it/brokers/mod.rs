@@ -3,3 +3,5 @@
 mod exec;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(feature = "nats")]
+mod nats;

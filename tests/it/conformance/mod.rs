@@ -5,6 +5,7 @@
 mod delivery;
 mod hostile;
 mod kafka;
+mod nats;
 mod outage;
 mod programs;
 mod receivers;
@@ -63,6 +64,7 @@ pub async fn counterpart(kind: &str) -> Trial {
         "webhook" => Trial::Counterpart(Box::new(receivers::Webhooks::start().await)),
         "kafka" => kafka::counterpart().await,
         "exec" => Trial::Counterpart(Box::new(programs::Programs::once())),
+        "nats" => nats::trial().await,
         "sql" => Trial::Elsewhere("recovery: its effect and its record are one transaction"),
         "stdout" => Trial::Elsewhere("the unit tests of the kind, and the demo"),
         "discard" => Trial::Elsewhere("it accepts everything and keeps nothing"),

@@ -89,7 +89,11 @@ impl Service {
 
     /// Stops it in the middle of whatever it does: connections stay open and nothing answers.
     pub fn freeze(&self) {
-        self.signal(libc::SIGSTOP);
+        let pid = self.signal(libc::SIGSTOP);
+        // The signal is only on its way when it has been sent, and a thread of a busy server may still answer.
+        // SAFETY: waits for a child of ours to have stopped; no status is wanted.
+        let stopped = unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WUNTRACED) };
+        assert_eq!(stopped, pid, "the process is our child");
     }
 
     pub fn thaw(&self) {
@@ -145,11 +149,12 @@ impl Service {
         .await;
     }
 
-    fn signal(&self, signal: i32) {
-        let pid = self.child.as_ref().expect("it runs").id();
+    fn signal(&self, signal: i32) -> i32 {
+        let pid = i32::try_from(self.child.as_ref().expect("it runs").id()).expect("a process id");
         // SAFETY: sends a signal to a process that we started and have not waited for.
-        let sent = unsafe { libc::kill(i32::try_from(pid).expect("a process id"), signal) };
+        let sent = unsafe { libc::kill(pid, signal) };
         assert_eq!(sent, 0, "the process is ours");
+        pid
     }
 
     fn log_path(&self) -> PathBuf {
