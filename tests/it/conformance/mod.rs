@@ -4,6 +4,8 @@
 
 mod delivery;
 mod hostile;
+#[cfg(feature = "mqtt")]
+mod mqtt;
 mod outage;
 mod receivers;
 
@@ -59,6 +61,8 @@ pub enum Trial {
 pub async fn counterpart(kind: &str) -> Trial {
     match kind {
         "webhook" => Trial::Counterpart(Box::new(receivers::Webhooks::start().await)),
+        #[cfg(feature = "mqtt")]
+        "mqtt" => mqtt::trial().await,
         "sql" => Trial::Elsewhere("recovery: its effect and its record are one transaction"),
         "stdout" => Trial::Elsewhere("the unit tests of the kind, and the demo"),
         "discard" => Trial::Elsewhere("it accepts everything and keeps nothing"),
