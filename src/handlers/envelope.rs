@@ -83,6 +83,9 @@ macro_rules! name {
     };
 }
 
+/// Every attribute that an event may have.
+const ATTRIBUTES: &[&Name] = &[name!("specversion"), name!("id"), name!("source"), name!("type"), name!("time"), name!("subject")];
+
 /// The context attributes of an event. `id` is its id, as a text.
 pub fn attributes<'n>(notification: &'n Notification, id: &'n str, source: &'n str) -> Vec<(&'static Name, Cow<'n, str>)> {
     let mut attributes = vec![
@@ -182,14 +185,11 @@ const RESERVED_PREFIXES: &[&str] = &["event-", "aggregate-", "ce-", "ce_", "clou
 impl Layout {
     /// Reads [`FORMAT`], [`SOURCE`], [`HEADERS`] and [`MAX_PAYLOAD`]. `None`: a mistake was reported.
     pub fn read(section: &Section<'_>, naming: Naming) -> Option<Self> {
-        let (source, headers) = (read_source(section), read_headers(section));
-        Some(Self {
-            format: Format::from_choice(&section.text("format")),
-            source: source?,
-            naming,
-            headers: headers?,
-            max_payload: section.bytes("max_payload"),
-        })
+        let format = Format::from_choice(&section.text("format"));
+        let attributes = if format == Format::CloudEventsBinary { ATTRIBUTES } else { &[] };
+        let taken: Vec<&str> = attributes.iter().map(|name| naming(name)).collect();
+        let (source, headers) = (read_source(section), read_headers(section, &taken));
+        Some(Self { format, source: source?, naming, headers: headers?, max_payload: section.bytes("max_payload") })
     }
 
     /// What goes out. The verdict says why nothing can.
@@ -267,11 +267,11 @@ pub fn read_source(section: &Section<'_>) -> Option<String> {
     Some(source)
 }
 
-fn read_headers(section: &Section<'_>) -> Option<Vec<(String, Template)>> {
+fn read_headers(section: &Section<'_>, taken: &[&str]) -> Option<Vec<(String, Template)>> {
     let mut headers = Vec::new();
     let mut is_valid = true;
     for (name, text) in section.text_map("headers") {
-        match header(&name, &text) {
+        match header(&name, &text, taken) {
             Ok(template) => headers.push((name, template)),
             Err(problem) => {
                 section.mistake(&format!("headers.{name}"), &problem);
@@ -282,12 +282,15 @@ fn read_headers(section: &Section<'_>) -> Option<Vec<(String, Template)>> {
     is_valid.then_some(headers)
 }
 
-fn header(name: &str, text: &str) -> Result<Template, String> {
+fn header(name: &str, text: &str, taken: &[&str]) -> Result<Template, String> {
     let lower = name.to_ascii_lowercase();
     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
         return Err("is not the name of a header, expected letters, digits, \"-\", \"_\" and \".\"".to_owned());
     }
-    if RESERVED.contains(&lower.as_str()) || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
+    if RESERVED.contains(&lower.as_str())
+        || taken.contains(&lower.as_str())
+        || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
+    {
         return Err("is written by outboxd itself and cannot be set".to_owned());
     }
     Template::parse(text).map_err(|invalid| invalid.to_string())

@@ -12,6 +12,8 @@ mod line;
 mod link;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "mqtt")]
+mod mqtt;
 mod redaction;
 mod sql;
 mod stdout;
@@ -82,6 +84,8 @@ pub const KINDS: &[Kind] = &[
     nats::KIND,
     #[cfg(feature = "kafka")]
     kafka::KIND,
+    #[cfg(feature = "mqtt")]
+    mqtt::KIND,
     exec::KIND,
     sql::KIND,
     stdout::KIND,

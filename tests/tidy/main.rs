@@ -22,6 +22,7 @@ const SPAWNERS: &[&str] = &[
     "src/handlers/kafka/producer.rs",
     "src/handlers/webhook/pool.rs",
     "src/handlers/exec/",
+    "src/handlers/mqtt/connection.rs",
     "src/cli/run.rs",
     "src/cli/demo",
     "src/cli/bench",

@@ -5,3 +5,5 @@ mod exec;
 mod kafka;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;

@@ -6,6 +6,8 @@ mod delivery;
 mod hostile;
 mod kafka;
 mod nats;
+#[cfg(feature = "mqtt")]
+mod mqtt;
 mod outage;
 mod programs;
 mod receivers;
@@ -65,6 +67,8 @@ pub async fn counterpart(kind: &str) -> Trial {
         "kafka" => kafka::counterpart().await,
         "exec" => Trial::Counterpart(Box::new(programs::Programs::once())),
         "nats" => nats::trial().await,
+        #[cfg(feature = "mqtt")]
+        "mqtt" => mqtt::trial().await,
         "sql" => Trial::Elsewhere("recovery: its effect and its record are one transaction"),
         "stdout" => Trial::Elsewhere("the unit tests of the kind, and the demo"),
         "discard" => Trial::Elsewhere("it accepts everything and keeps nothing"),

@@ -40,9 +40,11 @@ rm -rf -- "$1"
 impl Service {
     /// Starts it and waits until it answers.
     pub async fn start(recipe: Recipe) -> Self {
+        use std::os::unix::process::CommandExt;
         let mut guard = Command::new("/bin/sh");
         guard.args(["-c", GUARD, "test-guard"]).arg(recipe.directory.path()).current_dir("/");
-        guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // In a group of its own: an interrupt from the keyboard must not end it before it has done its work.
+        guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         let guard = guard.spawn().expect("a shell can be started");
         let mut service = Self { recipe, child: None, guard };
         service.start_again().await;
