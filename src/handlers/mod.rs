@@ -6,6 +6,8 @@ mod discard;
 mod envelope;
 mod failure;
 mod link;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 mod redaction;
 mod sql;
 mod stdout;
@@ -69,7 +71,14 @@ pub struct Kind {
 }
 
 /// Every kind this binary has. Help, documentation, configuration check and conformance tests follow from the list.
-pub const KINDS: &[Kind] = &[webhook::KIND, sql::KIND, stdout::KIND, discard::KIND];
+pub const KINDS: &[Kind] = &[
+    webhook::KIND,
+    #[cfg(feature = "rabbitmq")]
+    rabbitmq::KIND,
+    sql::KIND,
+    stdout::KIND,
+    discard::KIND,
+];
 
 /// Kinds that a binary may lack: each is a cargo feature of its own name, on by default.
 pub const OPTIONAL_KINDS: &[&str] = &["rabbitmq", "nats", "kafka", "redis", "mqtt"];
