@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::channels::channel_kind;
 use crate::config::{self, COMMON, Config, ConfigError, Draft, Environment, HandlerConfig, Kinds, handler_path};
 use crate::handlers::{self, Built, KINDS, OPTIONAL_KINDS};
-use crate::settings::{Field, Mistake, Mistakes, Section};
+use crate::settings::{Field, Mistake, Mistakes, Section, format_duration};
 
 pub use channels::BuiltChannel;
 pub use embed::{EmbeddedRelay, RelayBuilder};
@@ -81,7 +81,10 @@ fn build_one(path: &str, config: &HandlerConfig, mistakes: &Mistakes) -> Option<
         mistakes.add(format!("{path}.kind"), unknown_kind(&config.kind, &names));
         return None;
     };
-    build_from(path, (kind.name, kind.fields), &config.settings, COMMON, kind.build, mistakes)
+    // The one setting of every handler that a kind has to know: none of its own waits may outlast it.
+    let mut settings = config.settings.clone();
+    settings.insert("timeout".to_owned(), format_duration(config.timeout).into());
+    build_from(path, (kind.name, kind.fields), &settings, COMMON, kind.build, mistakes)
 }
 
 /// Opens the settings of one entry and lets its kind build from them; reports what helps, and only that.

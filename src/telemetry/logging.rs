@@ -8,6 +8,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::fmt::MakeWriter;
 
+/// Crates that log what they carry. What they have to say comes as a verdict anyway; a filter that names them brings them back.
+const UNHEARD: &str = "lapin=off";
+
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -45,7 +48,8 @@ pub fn parse_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
         return Err(LoggingError::Level { filter: filter.to_owned(), word: (*word).to_owned() });
     }
     // The parser takes a blank after a comma for a part of the name.
-    EnvFilter::builder().parse(words.join(",")).map_err(|cause| LoggingError::Filter { filter: filter.to_owned(), cause })
+    let directives = format!("{UNHEARD},{}", words.join(","));
+    EnvFilter::builder().parse(directives).map_err(|cause| LoggingError::Filter { filter: filter.to_owned(), cause })
 }
 
 /// A level, or a target with one, which is left to the parser.
@@ -134,6 +138,14 @@ mod tests {
         };
         let text = written(LogFormat::Text, "warn, outboxd=debug", Colours::Off, log);
         assert!(text.contains("kept") && !text.contains("dropped"), "{text}");
+    }
+
+    #[test]
+    fn a_crate_that_logs_payloads_is_heard_only_by_name() {
+        let log = || tracing::warn!(target: "lapin::returned_messages", "an event");
+        for (filter, is_heard) in [("info", false), ("trace", false), ("info,lapin=warn", true)] {
+            assert_eq!(written(LogFormat::Text, filter, Colours::Off, log).contains("an event"), is_heard, "{filter}");
+        }
     }
 
     #[test]

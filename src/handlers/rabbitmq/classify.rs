@@ -59,6 +59,13 @@ pub fn failed(error: &Error, stage: Stage, detail: String) -> Verdict {
     }
 }
 
+/// The peer closed the connection without a word.
+pub fn is_hang_up(error: &Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let ErrorKind::IOError(io) = error.kind() else { return false };
+    matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
 // A balancer without a broker behind it takes a connection and drops it: nobody was reached, as if it had been refused.
 fn failure_of(error: &Error, stage: Stage) -> Failure {
     match failure::failure_of(error, stage == Stage::Sent) {

@@ -4,11 +4,17 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::runtime::default_runtime;
+use lapin::tcp::RustlsConnector;
 use lapin::types::{FieldTable, ShortString};
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties, ErrorKind, ExchangeKind};
+use rustls::pki_types::ServerName;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::super::failure;
 use super::RabbitMq;
@@ -17,6 +23,9 @@ use super::classify::{self, Stage};
 use super::settings::Declared;
 use super::socket::Socket;
 use crate::domain::Verdict;
+
+/// How long to listen for an objection.
+const OBJECTION: Duration = Duration::from_millis(500);
 
 impl RabbitMq {
     /// A broker that knows the exchange.
@@ -32,7 +41,25 @@ impl RabbitMq {
 
     /// A broker that has let us in.
     pub(super) async fn log_in(&self) -> Result<Broker, Verdict> {
-        self.dial().await.map_err(|error| self.failed(&error, Stage::Connecting))
+        match self.dial().await {
+            Ok(broker) => Ok(broker),
+            Err(error) => {
+                let objection = if classify::is_hang_up(&error) { self.objection().await } else { None };
+                Err(self.failed(&objection.map_or(error, lapin::Error::from), Stage::Connecting))
+            }
+        }
+    }
+
+    /// What a broker that hung up has against our certificate. With TLS 1.3 it says so when we take the handshake for done, and
+    /// whoever has begun to talk by then sees a reset instead; so this listens and says nothing.
+    async fn objection(&self) -> Option<io::Error> {
+        let config = Arc::clone(self.tls.as_ref()?);
+        let authority = &self.address.uri.authority;
+        let name = ServerName::try_from(authority.host.clone()).ok()?;
+        let stream = TcpStream::connect((authority.host.as_str(), authority.port)).await.ok()?;
+        let mut stream = TlsConnector::from(config).connect(name, stream).await.ok()?;
+        let heard = tokio::time::timeout(OBJECTION, stream.read(&mut [0; 1])).await.ok()?;
+        heard.err().filter(|error| error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()))
     }
 
     // One function, because the stream has a type that only the crate can name.
@@ -45,7 +72,7 @@ impl RabbitMq {
         // Dropped with this future, it ends the thread that the crate is about to start.
         let socket = Arc::new(Socket::of(plain.get_ref())?);
         let stream = match &self.tls {
-            Some(connector) => stream.into_rustls(connector, &authority.host).await?,
+            Some(config) => stream.into_rustls(&RustlsConnector::from(Arc::clone(config)), &authority.host).await?,
             None => stream,
         };
         let stream = Mutex::new(Some(stream));

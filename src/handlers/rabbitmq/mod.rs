@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use lapin::tcp::RustlsConnector;
 
 use self::address::Address;
 use self::broker::Broker;
@@ -54,7 +53,7 @@ struct RabbitMq {
     declared: Declared,
     unroutable: Unroutable,
     /// `None`: the connection is not encrypted.
-    tls: Option<RustlsConnector>,
+    tls: Option<Arc<rustls::ClientConfig>>,
     redaction: Redaction,
     /// How the broker shows the connection.
     connection_name: String,
@@ -68,7 +67,7 @@ impl RabbitMq {
         Self {
             link: Link::new(address.target.clone(), connect_timeout),
             redaction: Redaction::new(&address.hidden),
-            tls: address.is_encrypted().then(|| RustlsConnector::from(tls)),
+            tls: address.is_encrypted().then(|| Arc::new(tls)),
             address,
             recipe,
             declared,

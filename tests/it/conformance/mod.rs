@@ -5,6 +5,8 @@
 mod delivery;
 mod hostile;
 mod outage;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 mod receivers;
 
 use std::io;
@@ -38,6 +40,11 @@ pub trait Counterpart: Send + Sync {
     /// The settings of the kind, as TOML lines, for a place that nobody else uses.
     fn settings(&self) -> String;
 
+    /// The receiver is about to be taken away: from now on it must be one that nobody else uses.
+    fn stand_alone(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// What has arrived at that place so far, in order, read by somebody who is not us.
     fn arrived(&self) -> BoxFuture<'_, Vec<Arrived>>;
 
@@ -59,6 +66,8 @@ pub enum Trial {
 pub async fn counterpart(kind: &str) -> Trial {
     match kind {
         "webhook" => Trial::Counterpart(Box::new(receivers::Webhooks::start().await)),
+        #[cfg(feature = "rabbitmq")]
+        "rabbitmq" => rabbitmq::trial().await,
         "sql" => Trial::Elsewhere("recovery: its effect and its record are one transaction"),
         "stdout" => Trial::Elsewhere("the unit tests of the kind, and the demo"),
         "discard" => Trial::Elsewhere("it accepts everything and keeps nothing"),
