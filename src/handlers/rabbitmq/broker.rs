@@ -18,6 +18,8 @@ use crate::domain::Notification;
 
 /// How soon it is noticed that the broker blocks us, which no future tells.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// What is kept beyond that is forgotten: it was published by a relay that lost its part of the events to another one since.
+const MOST_KEPT: usize = 1024;
 /// For the broker to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -93,7 +95,12 @@ impl Broker {
     /// Keeps what was published and cannot be confirmed while the broker blocks us. It arrives when the broker has room again, and
     /// published a second time it would arrive twice.
     pub fn keep(&self, identity: Identity, pending: Pending) {
-        self.with_unconfirmed(|kept| _ = kept.insert(identity, pending));
+        self.with_unconfirmed(|kept| {
+            if kept.len() >= MOST_KEPT {
+                kept.clear();
+            }
+            kept.insert(identity, pending);
+        });
     }
 
     /// What was kept of an earlier attempt at the same event on this connection.

@@ -17,19 +17,23 @@ pub enum Stage {
     Sent,
 }
 
-/// What a confirmation means. `place` is the exchange and the key, for people.
-pub fn confirmed(confirmation: &Confirmation, unroutable: Unroutable, place: &str) -> Verdict {
+/// What a confirmation of an event for this exchange and key means.
+pub fn confirmed(confirmation: &Confirmation, unroutable: Unroutable, (exchange, key): (&str, &str)) -> Verdict {
     match (confirmation, unroutable) {
         (Confirmation::Ack(None), _) | (Confirmation::Ack(Some(_)), Unroutable::Accept) => Verdict::delivered(),
         (Confirmation::Ack(Some(returned)), Unroutable::Fault) => {
-            let detail = format!("no queue is bound to {place} ({} {})", returned.reply_code, returned.reply_text);
+            let nowhere = match exchange {
+                "" => format!("there is no queue \"{key}\""),
+                _ => format!("no queue is bound to the exchange \"{exchange}\" for the key \"{key}\""),
+            };
+            let detail = format!("{nowhere} ({} {})", returned.reply_code, returned.reply_text);
             Verdict::handler_fault(Reason::Unroutable, detail).with_status(returned.reply_code)
         }
-        (Confirmation::Nack(_), _) => Verdict::back_pressure(
-            Reason::Nacked,
-            None,
-            format!("the broker did not take it: a queue of {place} is full or failed"),
-        ),
+        (Confirmation::Nack(_), _) => {
+            let detail =
+                format!("the broker did not take an event for the key \"{key}\": a queue is full or has failed (basic.nack)");
+            Verdict::back_pressure(Reason::Nacked, None, detail)
+        }
         // It would mean that the channel is not in confirm mode, and then nobody knows.
         (Confirmation::NotRequested, _) => Verdict::retry(Reason::InvalidAnswer, "the broker confirms nothing").ambiguous(),
     }
@@ -64,6 +68,13 @@ pub fn is_hang_up(error: &Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     let ErrorKind::IOError(io) = error.kind() else { return false };
     matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
+/// Something else than TLS came in answer to TLS.
+pub fn is_not_tls(error: &Error) -> bool {
+    let ErrorKind::IOError(io) = error.kind() else { return false };
+    let tls = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::InvalidMessage(_)))
 }
 
 // A balancer without a broker behind it takes a connection and drops it: nobody was reached, as if it had been refused.
@@ -209,7 +220,7 @@ mod tests {
     #[test]
     fn a_confirmation_counts_only_if_a_queue_has_the_event() {
         let said = |confirmation: Confirmation| {
-            let verdict = confirmed(&confirmation, Unroutable::Fault, "exchange \"x\" with \"y\"");
+            let verdict = confirmed(&confirmation, Unroutable::Fault, ("x", "y"));
             (verdict.outcome, verdict.reason, verdict.ambiguous)
         };
         assert_eq!(said(Confirmation::Ack(None)), (Outcome::Delivered, Reason::Ok, false));

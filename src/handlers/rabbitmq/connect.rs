@@ -27,6 +27,9 @@ use crate::domain::Verdict;
 /// How long to listen for an objection.
 const OBJECTION: Duration = Duration::from_millis(500);
 
+const NOT_AMQP: &str = "what answers there does not speak AMQP 0-9-1";
+const NOT_TLS: &str = "amqps needs a port where the broker speaks TLS, usually 5671";
+
 impl RabbitMq {
     /// A broker that knows the exchange.
     pub(super) async fn connect(&self) -> Result<Broker, Verdict> {
@@ -127,6 +130,8 @@ impl RabbitMq {
     pub(super) fn failed(&self, error: &lapin::Error, stage: Stage) -> Verdict {
         let text = match error.kind() {
             ErrorKind::ProtocolError(answer) => answer.get_message().to_string(),
+            ErrorKind::ParsingError(_) | ErrorKind::InvalidProtocolVersion(_) => NOT_AMQP.to_owned(),
+            _ if classify::is_not_tls(error) => format!("{}; {NOT_TLS}", failure::root_text(error)),
             _ => failure::root_text(error),
         };
         let text = self.redaction.excerpt(text.as_bytes(), false);

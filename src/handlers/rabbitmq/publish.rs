@@ -29,7 +29,7 @@ impl RabbitMq {
 
     async fn publish_to(&self, broker: &Broker, publication: Publication, identity: Identity) -> Verdict {
         let deadline = Instant::now() + self.confirm_timeout;
-        let place = format!("exchange \"{}\" with key \"{}\"", publication.exchange, publication.routing_key);
+        let (exchange, key) = (publication.exchange.clone(), publication.routing_key.clone());
         let mut pending = match broker.kept(identity) {
             Some(pending) => pending,
             None => match self.begin(broker, publication, deadline).await {
@@ -38,7 +38,9 @@ impl RabbitMq {
             },
         };
         match broker.wait(&mut pending, deadline).await {
-            Waited::Done(Ok(confirmation)) => classify::confirmed(&confirmation, self.unroutable, &place),
+            Waited::Done(Ok(confirmation)) => {
+                classify::confirmed(&confirmation, self.unroutable, (exchange.as_str(), key.as_str()))
+            }
             Waited::Done(Err(error)) => self.failed(&error, Stage::Sent),
             Waited::Blocked => {
                 broker.keep(identity, pending);

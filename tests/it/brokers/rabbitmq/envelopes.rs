@@ -1,10 +1,10 @@
 //! What arrives of an event.
 
-use outboxd::domain::Notification;
+use outboxd::domain::{Notification, Outcome, Reason};
 use serde_json::{Value, json};
 
 use super::server::{shared, unique};
-use super::{Place, deliver, handler, settings};
+use super::{Place, deliver, handler, meaning, settings};
 use crate::conformance::numbered;
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -71,6 +71,8 @@ async fn the_default_exchange_takes_the_name_of_a_queue_as_key() {
     let queue = unique("queue");
     let handler = handler(&(settings(&server.url(), "") + &format!("routing_key = \"{queue}\"")));
     assert!(handler.probe().await.expect_err("there is no such queue").contains("no queue"));
+    let verdict = deliver(&handler, &event()).await;
+    assert_eq!(meaning(&verdict), (Outcome::HandlerFault, Reason::Unroutable, false), "{verdict:?}");
     server.steps(json!([["queue", queue, {"x-queue-type": "quorum"}]])).await;
     assert!(handler.probe().await.expect("it is there now").ends_with(&format!("queue \"{queue}\"")));
     assert!(deliver(&handler, &event()).await.is_delivered());

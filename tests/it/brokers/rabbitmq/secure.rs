@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::certificates::Authority;
 use super::server::shared;
-use super::{Place, deliver, handler, meaning};
+use super::{Place, deliver, handler, meaning, settings};
 use crate::conformance::numbered;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,4 +32,16 @@ async fn both_sides_have_to_be_trusted() {
         assert_eq!(handler.probe().await.is_ok(), is_trusted, "{what}");
     }
     assert_eq!(place.arrived(server).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_for_the_other_scheme_is_no_broker_and_says_so() {
+    let Some(server) = shared().await else { return };
+    let encrypted = handler(&settings(&server.url().replace("amqp:", "amqps:"), "x"));
+    assert!(encrypted.probe().await.expect_err("no TLS there").contains("amqps needs a port where the broker speaks TLS"));
+    let plain = handler(&settings(&server.tls_url().replace("amqps:", "amqp:"), "x"));
+    for handler in [encrypted, plain] {
+        let verdict = deliver(&handler, &numbered("a", 1)).await;
+        assert_eq!((verdict.outcome, verdict.ambiguous), (Outcome::Retry, false), "{verdict:?}");
+    }
 }
