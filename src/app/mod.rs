@@ -81,7 +81,7 @@ fn build_one(path: &str, config: &HandlerConfig, mistakes: &Mistakes) -> Option<
         mistakes.add(format!("{path}.kind"), unknown_kind(&config.kind, &names));
         return None;
     };
-    // A kind may compare its own times with the one that bounds every attempt.
+    // The one setting of every handler that a kind has to know: none of its own waits may outlast it.
     let mut settings = config.settings.clone();
     settings.insert("timeout".to_owned(), format_duration(config.timeout).into());
     build_from(path, (kind.name, kind.fields), &settings, COMMON, kind.build, mistakes)

@@ -10,10 +10,12 @@ mod failure;
 mod kafka;
 mod line;
 mod link;
-#[cfg(feature = "nats")]
-mod nats;
 #[cfg(feature = "mqtt")]
 mod mqtt;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 mod redaction;
 mod sql;
 mod stdout;
@@ -80,6 +82,8 @@ pub struct Kind {
 /// Every kind this binary has. Help, documentation, configuration check and conformance tests follow from the list.
 pub const KINDS: &[Kind] = &[
     webhook::KIND,
+    #[cfg(feature = "rabbitmq")]
+    rabbitmq::KIND,
     #[cfg(feature = "nats")]
     nats::KIND,
     #[cfg(feature = "kafka")]

@@ -8,8 +8,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Clients of brokers that log what they also return: an outcome tells it with the event and the handler, and once.
-const SILENT: &str = "async_nats=off";
+/// Clients of brokers that log what they also return, or even what they carry: an outcome tells it with the event and the handler, and
+/// once. A filter that names them brings them back.
+const UNHEARD: &str = "async_nats=off,lapin=off";
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +50,8 @@ pub fn parse_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
     }
     // Of two directives for one target the later holds, so whoever wants to hear a client writes its name. And the parser takes a
     // blank after a comma for a part of the name.
-    EnvFilter::builder()
-        .parse([SILENT, &words.join(",")].join(","))
-        .map_err(|cause| LoggingError::Filter { filter: filter.to_owned(), cause })
+    let directives = format!("{UNHEARD},{}", words.join(","));
+    EnvFilter::builder().parse(directives).map_err(|cause| LoggingError::Filter { filter: filter.to_owned(), cause })
 }
 
 /// A level, or a target with one, which is left to the parser.
@@ -144,9 +144,11 @@ mod tests {
 
     #[test]
     fn a_client_is_heard_only_by_its_name() {
-        let log = || tracing::error!(target: "async_nats::connector", "what the verdict says, too");
-        for (filter, is_heard) in [("info", false), ("trace", false), ("info,async_nats=debug", true)] {
-            assert_eq!(!written(LogFormat::Text, filter, Colours::Off, log).is_empty(), is_heard, "{filter}");
+        let lapin = || tracing::warn!(target: "lapin::returned_messages", "an event");
+        let nats = || tracing::error!(target: "async_nats::connector", "what the verdict says, too");
+        for (filter, is_heard) in [("info", false), ("trace", false), ("info,lapin=warn,async_nats=debug", true)] {
+            assert_eq!(!written(LogFormat::Text, filter, Colours::Off, lapin).is_empty(), is_heard, "{filter}");
+            assert_eq!(!written(LogFormat::Text, filter, Colours::Off, nats).is_empty(), is_heard, "{filter}");
         }
     }
 

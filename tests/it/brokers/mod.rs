@@ -3,7 +3,9 @@
 mod exec;
 #[cfg(feature = "kafka")]
 mod kafka;
-#[cfg(feature = "nats")]
-mod nats;
 #[cfg(feature = "mqtt")]
 pub mod mqtt;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq;

@@ -5,11 +5,13 @@
 mod delivery;
 mod hostile;
 mod kafka;
-mod nats;
 #[cfg(feature = "mqtt")]
 mod mqtt;
+mod nats;
 mod outage;
 mod programs;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 mod receivers;
 
 use std::io;
@@ -43,6 +45,11 @@ pub trait Counterpart: Send + Sync {
     /// The settings of the kind, as TOML lines, for a place that nobody else uses.
     fn settings(&self) -> String;
 
+    /// The receiver is about to be taken away: from now on it must be one that nobody else uses.
+    fn stand_alone(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// What has arrived at that place so far, in order, read by somebody who is not us.
     fn arrived(&self) -> BoxFuture<'_, Vec<Arrived>>;
 
@@ -69,6 +76,8 @@ pub async fn counterpart(kind: &str) -> Trial {
         "nats" => nats::trial().await,
         #[cfg(feature = "mqtt")]
         "mqtt" => mqtt::trial().await,
+        #[cfg(feature = "rabbitmq")]
+        "rabbitmq" => rabbitmq::trial().await,
         "sql" => Trial::Elsewhere("recovery: its effect and its record are one transaction"),
         "stdout" => Trial::Elsewhere("the unit tests of the kind, and the demo"),
         "discard" => Trial::Elsewhere("it accepts everything and keeps nothing"),

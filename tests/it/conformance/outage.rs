@@ -18,11 +18,12 @@ const POLICY: &str = "concurrency = 32\nretry = { base = \"50ms\", factor = 1.0,
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_committed_while_the_receiver_is_away_arrives_when_it_is_back_in_order_and_once() {
-    let outages = counterparts().await.into_iter().map(|(kind, counterpart)| async move { outlives(kind, &*counterpart).await });
+    let outages = counterparts().await.into_iter().map(|(kind, counterpart)| async move { outlives(kind, counterpart).await });
     join_all(outages).await;
 }
 
-async fn outlives(kind: &Kind, counterpart: &dyn Counterpart) {
+async fn outlives(kind: &Kind, mut counterpart: Box<dyn Counterpart>) {
+    counterpart.stand_alone().await;
     let database = TestDatabase::create().await;
     let entry = format!("[[handlers]]\nname = \"far\"\nkind = \"{}\"\n{POLICY}\n{}\n", kind.name, counterpart.settings());
     let relay = Binary::relay(database.url(), &entry).spawn(&["run"]);
