@@ -7,6 +7,8 @@ mod envelope;
 mod failure;
 mod link;
 mod redaction;
+#[cfg(feature = "redis")]
+mod redis;
 mod sql;
 mod stdout;
 mod template;
@@ -69,7 +71,14 @@ pub struct Kind {
 }
 
 /// Every kind this binary has. Help, documentation, configuration check and conformance tests follow from the list.
-pub const KINDS: &[Kind] = &[webhook::KIND, sql::KIND, stdout::KIND, discard::KIND];
+pub const KINDS: &[Kind] = &[
+    webhook::KIND,
+    #[cfg(feature = "redis")]
+    redis::KIND,
+    sql::KIND,
+    stdout::KIND,
+    discard::KIND,
+];
 
 /// Kinds that a binary may lack: each is a cargo feature of its own name, on by default.
 pub const OPTIONAL_KINDS: &[&str] = &["rabbitmq", "nats", "kafka", "redis", "mqtt"];

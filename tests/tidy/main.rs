@@ -20,6 +20,7 @@ const SPAWNERS: &[&str] = &[
     "src/app/",
     "src/api/",
     "src/handlers/webhook/pool.rs",
+    "src/handlers/redis/connection.rs",
     "src/cli/run.rs",
     "src/cli/demo",
     "src/cli/bench",
