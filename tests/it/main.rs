@@ -5,6 +5,7 @@
 mod alerts;
 mod bad_days;
 mod bad_input;
+mod brokers;
 mod conformance;
 mod dead_letters;
 mod demo;

@@ -54,6 +54,7 @@ async fn serve(stream: TcpStream, kept: Arc<Mutex<Vec<Vec<String>>>>, answer: An
     let mut stream = BufReader::new(stream);
     while let Some(command) = read_command(&mut stream).await {
         let said = match command[0].as_str() {
+            "PING" => "+PONG\r\n".to_owned(),
             "CLIENT" => "+OK\r\n".to_owned(),
             _ => answer(&command),
         };

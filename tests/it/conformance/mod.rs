@@ -6,6 +6,7 @@ mod delivery;
 mod hostile;
 mod outage;
 mod receivers;
+mod streams;
 
 use std::io;
 use std::path::Path;
@@ -59,6 +60,10 @@ pub enum Trial {
 pub async fn counterpart(kind: &str) -> Trial {
     match kind {
         "webhook" => Trial::Counterpart(Box::new(receivers::Webhooks::start().await)),
+        "redis" => match streams::Streams::start().await {
+            Some(streams) => Trial::Counterpart(Box::new(streams)),
+            None => Trial::Elsewhere("the package redis-server is not installed"),
+        },
         "sql" => Trial::Elsewhere("recovery: its effect and its record are one transaction"),
         "stdout" => Trial::Elsewhere("the unit tests of the kind, and the demo"),
         "discard" => Trial::Elsewhere("it accepts everything and keeps nothing"),
