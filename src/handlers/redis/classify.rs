@@ -23,6 +23,7 @@ pub struct Setback {
 const LONGEST: usize = 512;
 
 const CLUSTER: &str = "the server is part of a Redis Cluster, which this kind does not support";
+const DISK: &str = "durability = \"disk\" needs Redis 7.2 and an append-only file";
 
 type Meaning = (Outcome, Reason);
 
@@ -131,6 +132,7 @@ fn shown(code: &str, text: &str, redaction: &Redaction) -> String {
     let text = text.split(", with args beginning with").next().unwrap_or_default();
     let whole = match code {
         "MOVED" | "ASK" => format!("{CLUSTER}: {code} {text}"),
+        "ERR" if text.contains("WAITAOF") => format!("{DISK}: {code} {text}"),
         _ => format!("{code} {text}"),
     };
     let bytes = whole.as_bytes();
@@ -225,6 +227,8 @@ mod tests {
     fn a_person_reads_what_the_server_said_and_nothing_secret() {
         assert_eq!(told("OOM command not allowed").verdict.detail, "redis:6379: OOM command not allowed");
         assert_eq!(told("MOVED 3999 10.0.0.1:6381").verdict.detail, format!("redis:6379: {CLUSTER}: MOVED 3999 10.0.0.1:6381"));
+        let waiting = told("ERR unknown command 'WAITAOF', with args beginning with: '1' '0' ");
+        assert_eq!(waiting.verdict.detail, format!("redis:6379: {DISK}: ERR unknown command 'WAITAOF'"));
         let unknown = told("ERR unknown command 'XADD', with args beginning with: 'orders' '*' 'payload' '{\"card\":42}' ");
         assert_eq!(unknown.verdict.detail, "redis:6379: ERR unknown command 'XADD'");
         assert!(!told("ERR weird hunter22").verdict.detail.contains("hunter22"));

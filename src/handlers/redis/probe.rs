@@ -4,14 +4,23 @@ use redis::{RedisError, Value};
 
 use super::RedisStreams;
 use super::connection::Connection;
+use crate::domain::{Reason, Verdict};
 
 /// No server takes this for the id of an entry; it says so after it has looked at our rights, its memory and its role.
 const NO_ID: &str = "outboxd-probe";
 
+/// A server that refuses us was reached; then what it said is all there is to say.
+fn unconnected(verdict: &Verdict) -> String {
+    match verdict.reason {
+        Reason::Unauthorized | Reason::NotFound | Reason::Misconfigured => verdict.detail.clone(),
+        _ => format!("could not connect: {}", verdict.detail),
+    }
+}
+
 impl RedisStreams {
     pub(super) async fn look(&self) -> Result<String, String> {
         let held = self.link.get(Connection::is_alive, || self.server.connect()).await;
-        let connection = held.map_err(|verdict| format!("could not connect: {}", verdict.detail))?.connection;
+        let connection = held.map_err(|verdict| unconnected(&verdict))?.connection;
         let looking = tokio::time::timeout(self.confirm_timeout, self.look_through(&connection));
         let found =
             looking.await.map_err(|_| format!("no answer from {} within {:?}", self.link.target(), self.confirm_timeout))??;
@@ -37,7 +46,7 @@ impl RedisStreams {
             Err(error) => return self.hidden(stream, error),
         }
         match redis::cmd("XLEN").arg(stream).query_async::<u64>(&mut connection.commands.clone()).await {
-            Ok(length) => Ok(format!("the stream {stream:?} has {length} entries")),
+            Ok(length) => Ok(format!("the stream {stream:?} has the length {length}")),
             Err(error) => self.hidden(stream, &error),
         }
     }

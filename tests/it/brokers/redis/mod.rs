@@ -103,12 +103,12 @@ async fn a_probe_says_what_it_found_and_adds_nothing() {
     let stream = a_stream();
     let handler = server.handler(&stream, "");
     let said = handler.probe().await.expect("all is well");
-    let head = format!("connected to 127.0.0.1:{} (Redis ", server.port());
+    let head = format!("connected to 127.0.0.1:{} (", server.port());
     assert!(said.starts_with(&head) && said.ends_with(&format!("; the first event will create the stream {stream:?}")), "{said}");
     assert_eq!(server.cli(&["exists", &stream]).await, "0");
     expect(&*handler, Outcome::Delivered, Reason::Ok).await;
     let said = handler.probe().await.expect("all is well");
-    assert!(said.ends_with(&format!("; the stream {stream:?} has 1 entries")), "{said}");
+    assert!(said.ends_with(&format!("; the stream {stream:?} has the length 1")), "{said}");
     assert_eq!(server.length(&stream).await, 1);
 }
 
@@ -163,4 +163,21 @@ async fn a_disk_that_the_server_cannot_be_asked_about_is_found_before_an_event_i
     let verdict = expect(&*handler, Outcome::HandlerFault, Reason::Misconfigured).await;
     assert!(verdict.detail.contains("WAITAOF"), "{verdict:?}");
     assert_eq!(server.length("orders").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_waits_for_the_disk_where_the_server_can() {
+    let Some(server) = RedisServer::start(&["--appendfsync", "everysec"]).await else { return };
+    let handler = server.handler("orders", "durability = \"disk\"");
+    if server.cli(&["command", "info", "waitaof"]).await.is_empty() {
+        let verdict = expect(&*handler, Outcome::HandlerFault, Reason::Misconfigured).await;
+        assert!(verdict.detail.contains("needs Redis 7.2"), "{verdict:?}");
+        assert_eq!(server.length("orders").await, 0);
+        return;
+    }
+    expect(&*handler, Outcome::Delivered, Reason::Ok).await;
+    let replicated = server.handler("orders", "durability = \"disk\"\nwait_replicas = 1\nwait_timeout = \"100ms\"");
+    let verdict = expect(&*replicated, Outcome::Retry, Reason::Nacked).await;
+    assert!(verdict.ambiguous && verdict.detail.contains("0 of 1 replicas have it"), "{verdict:?}");
+    assert_eq!(server.length("orders").await, 2);
 }

@@ -1,4 +1,5 @@
 //! Real Redis servers: one that the tests share, and private ones for those that stop, fill or divide theirs.
+//! `OUTBOXD_TEST_REDIS_SERVER` names another program than the installed one, for example a newer Redis or a Valkey.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,8 +38,9 @@ impl RedisServer {
 
     /// The same, with its data in this folder.
     pub async fn start_in(directory: Arc<tempfile::TempDir>, arguments: &[&str]) -> Option<Self> {
-        let program = find_program(&["redis-server", "/usr/bin/redis-server"], &["--version"]).await?;
-        let cli = find_program(&["redis-cli", "/usr/bin/redis-cli"], &["--version"]).await?;
+        let named = std::env::var("OUTBOXD_TEST_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+        let program = find_program(&[&named], &["--version"]).await?;
+        let cli = find_program(&["redis-cli"], &["--version"]).await?;
         let port = free_port();
         let place = directory.path().display().to_string();
         let port_text = port.to_string();
