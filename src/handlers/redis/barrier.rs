@@ -26,10 +26,10 @@ pub struct Waiting {
     pub timeout: Duration,
 }
 
-/// Why an entry did not pass.
+/// Why an entry does not pass.
 #[derive(Debug)]
 pub enum Halt {
-    /// The server answered in time, but fewer have the entry than should; the text says how many.
+    /// The server answered in time, but fewer have the entry than should, or could have it; the text says how many.
     Short(String),
     Failed(RedisError),
 }
@@ -60,24 +60,44 @@ impl Safety {
         }
     }
 
-    /// What an answer lacks, in words. `Err`: it is no answer to the command.
-    fn shortfall(self, answer: &Value) -> Result<Option<String>, RedisError> {
-        let few = |have: i64, want: u32| (have < i64::from(want)).then(|| format!("{have} of {want} replicas have it"));
-        match (self, answer) {
-            (Self::Memory, _) => Ok(None),
-            (Self::Replicas(want), Value::Int(have)) => Ok(few(*have, want)),
-            (Self::Disk { replicas }, Value::Array(counts)) => match counts.as_slice() {
-                [Value::Int(0), Value::Int(_)] => Ok(Some("the server's disk does not have it".to_owned())),
-                [Value::Int(_), Value::Int(have)] => Ok(few(*have, replicas)),
-                _ => Err(no_answer()),
-            },
-            _ => Err(no_answer()),
+    const fn replicas(self) -> u32 {
+        match self {
+            Self::Memory => 0,
+            Self::Replicas(replicas) | Self::Disk { replicas } => replicas,
         }
+    }
+
+    /// Who has the entry, as the command's answer says. `None`: it is no answer to it.
+    fn read(self, answer: &Value) -> Option<Holders> {
+        match (self, answer) {
+            (Self::Replicas(_), Value::Int(replicas)) => Some(Holders { disk: true, replicas: *replicas }),
+            (Self::Disk { .. }, Value::Array(counts)) => match counts.as_slice() {
+                [Value::Int(disk), Value::Int(replicas)] => Some(Holders { disk: *disk > 0, replicas: *replicas }),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn lacks_replicas(self, holders: &Holders) -> bool {
+        holders.replicas < i64::from(self.replicas())
+    }
+
+    /// What is missing, in words.
+    fn shortfall(self, holders: &Holders) -> Option<String> {
+        if !holders.disk {
+            return Some("the server's disk does not have it".to_owned());
+        }
+        self.lacks_replicas(holders).then(|| format!("{} of {} replicas have it", holders.replicas, self.replicas()))
     }
 }
 
-fn no_answer() -> RedisError {
-    RedisError::from((redis::ErrorKind::UnexpectedReturnType, "this does not say who has the entry"))
+/// Who has an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Holders {
+    /// The server's own, if that was asked for.
+    disk: bool,
+    replicas: i64,
 }
 
 impl Barrier {
@@ -86,11 +106,15 @@ impl Barrier {
         Self { waiting, asked: AtomicU64::new(0), answered }
     }
 
-    /// Asks without a reason, so that a server which cannot wait, or does not let us, says so before an entry depends on it.
-    pub async fn try_out(&self, commands: &MultiplexedConnection) -> Result<(), RedisError> {
-        match self.waiting.safety.command(Duration::from_millis(1)) {
-            Some(command) => command.query_async::<Value>(&mut commands.clone()).await.map(drop),
-            None => Ok(()),
+    /// Asks before there is an entry, so that a server which cannot wait, does not let us or has no replicas says so before one is
+    /// added in vain, and again with every attempt.
+    pub async fn try_out(&self, commands: &MultiplexedConnection) -> Result<(), Halt> {
+        let safety = self.waiting.safety;
+        let Some(command) = safety.command(Duration::from_millis(1)) else { return Ok(()) };
+        let holders = self.ask(&command, commands).await?;
+        match safety.lacks_replicas(&holders) {
+            true => Err(Halt::Short(format!("{} of {} replicas are connected", holders.replicas, safety.replicas()))),
+            false => Ok(()),
         }
     }
 
@@ -102,14 +126,20 @@ impl Barrier {
         // Somebody may have asked in the meantime. A later answer holds for earlier entries as well.
         if place > answered.entries {
             let entries = self.asked.load(Ordering::SeqCst);
-            let answer = command.query_async::<Value>(&mut commands.clone()).await.map_err(Halt::Failed)?;
-            let shortfall = self.waiting.safety.shortfall(&answer).map_err(Halt::Failed)?;
-            *answered = Answered { entries, shortfall };
+            let holders = self.ask(&command, commands).await?;
+            *answered = Answered { entries, shortfall: self.waiting.safety.shortfall(&holders) };
         }
         match &answered.shortfall {
             None => Ok(()),
             Some(text) => Err(Halt::Short(format!("{text} after {:?}", self.waiting.timeout))),
         }
+    }
+
+    async fn ask(&self, command: &Cmd, commands: &MultiplexedConnection) -> Result<Holders, Halt> {
+        let answer = command.query_async::<Value>(&mut commands.clone()).await.map_err(Halt::Failed)?;
+        self.waiting.safety.read(&answer).ok_or_else(|| {
+            Halt::Failed(RedisError::from((redis::ErrorKind::UnexpectedReturnType, "this does not say who has the entry")))
+        })
     }
 }
 
@@ -142,17 +172,17 @@ mod tests {
     fn an_answer_says_who_has_the_entry() {
         let both = |local, replicas| Value::Array(vec![Value::Int(local), Value::Int(replicas)]);
         for (safety, answer, want) in [
-            (Safety::Replicas(1), Value::Int(1), Ok(None)),
-            (Safety::Replicas(1), Value::Int(3), Ok(None)),
-            (Safety::Replicas(2), Value::Int(1), Ok(Some("1 of 2 replicas have it"))),
-            (Safety::Disk { replicas: 0 }, both(1, 0), Ok(None)),
-            (Safety::Disk { replicas: 0 }, both(0, 5), Ok(Some("the server's disk does not have it"))),
-            (Safety::Disk { replicas: 1 }, both(1, 0), Ok(Some("0 of 1 replicas have it"))),
-            (Safety::Disk { replicas: 1 }, Value::Int(1), Err(())),
-            (Safety::Replicas(1), Value::Okay, Err(())),
+            (Safety::Replicas(1), Value::Int(1), Some(None)),
+            (Safety::Replicas(1), Value::Int(3), Some(None)),
+            (Safety::Replicas(2), Value::Int(1), Some(Some("1 of 2 replicas have it"))),
+            (Safety::Disk { replicas: 0 }, both(1, 0), Some(None)),
+            (Safety::Disk { replicas: 0 }, both(0, 5), Some(Some("the server's disk does not have it"))),
+            (Safety::Disk { replicas: 1 }, both(1, 0), Some(Some("0 of 1 replicas have it"))),
+            (Safety::Disk { replicas: 1 }, Value::Int(1), None),
+            (Safety::Replicas(1), Value::Okay, None),
         ] {
-            let got = safety.shortfall(&answer).map_err(drop);
-            assert_eq!(got.as_ref().map(|text| text.as_deref()), want.as_ref().map(|text| *text), "{safety:?} {answer:?}");
+            let got = safety.read(&answer).map(|holders| safety.shortfall(&holders));
+            assert_eq!(got.as_ref().map(|text| text.as_deref()), want, "{safety:?} {answer:?}");
         }
     }
 }

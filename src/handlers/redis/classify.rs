@@ -71,16 +71,25 @@ pub fn setback(error: &RedisError, target: &str, redaction: &Redaction) -> Setba
     }
 }
 
-/// What it means that an entry was added and did not pass the barrier: it is there, and the attempt failed nevertheless.
+/// What it means that an entry was added and did not pass the barrier: it is there, and the attempt failed nevertheless. The next attempt
+/// begins with a new connection, which finds out whether there are replicas at all before it adds another entry.
 pub fn halted(halt: &Halt, target: &str, redaction: &Redaction) -> Setback {
     let setback = match halt {
         Halt::Short(text) => {
             let verdict = Verdict::retry(Reason::Nacked, format!("{target}: the entry was added, but {text}"));
-            Setback { verdict, is_connection_over: false }
+            Setback { verdict, is_connection_over: true }
         }
         Halt::Failed(error) => setback(error, target, redaction),
     };
     Setback { verdict: setback.verdict.ambiguous(), ..setback }
+}
+
+/// What it means that no entry could pass the barrier; none was added.
+pub fn barred(halt: &Halt, target: &str, redaction: &Redaction) -> Verdict {
+    match halt {
+        Halt::Short(text) => Verdict::back_pressure(Reason::Nacked, None, format!("{target}: {text}, so no entry was added")),
+        Halt::Failed(error) => setback(error, target, redaction).verdict,
+    }
 }
 
 /// What it means that there is no stream and none shall be created.

@@ -117,20 +117,24 @@ impl Server {
 
     /// Opens a connection on which entries can be added. Bounded in time by the caller; dropping it closes everything.
     pub async fn connect(&self) -> Result<Connection, Verdict> {
-        let stream = self
-            .open()
-            .await
-            .map_err(|error| failed(failure_of(&error, false), format!("{}: {}", self.target, root_text(&error))))?;
-        let connection = self.introduce(stream).await.map_err(|error| {
-            // Whatever went wrong, no event has left.
-            Verdict { ambiguous: false, ..self.setback(&error).verdict }
-        })?;
-        match connection.facts.is_replica {
-            true => {
-                Err(Verdict::retry(Reason::ServerError, format!("{} is a replica, entries must go to its primary", self.target)))
-            }
-            false => Ok(connection),
+        // Whatever goes wrong, no event has left.
+        self.prepare().await.map_err(|verdict| Verdict { ambiguous: false, ..verdict })
+    }
+
+    async fn prepare(&self) -> Result<Connection, Verdict> {
+        let stream = self.open().await.map_err(|error| self.unconnected(&error))?;
+        let connection = self.introduce(stream).await.map_err(|error| self.setback(&error).verdict)?;
+        if connection.facts.is_replica {
+            let detail = format!("{} is a replica, entries must go to its primary", self.target);
+            return Err(Verdict::retry(Reason::ServerError, detail));
         }
+        let tried = connection.barrier.try_out(&connection.commands).await;
+        tried.map_err(|halt| classify::barred(&halt, &self.target, &self.redaction))?;
+        Ok(connection)
+    }
+
+    fn unconnected(&self, error: &io::Error) -> Verdict {
+        failed(failure_of(error, false), format!("{}: {}", self.target, root_text(error)))
     }
 
     async fn open(&self) -> io::Result<Stream> {
@@ -153,9 +157,6 @@ impl Server {
         }
         let facts = Arc::new(inquire(&commands).await?);
         let barrier = Arc::new(Barrier::new(self.waiting));
-        if !facts.is_replica {
-            barrier.try_out(&commands).await?;
-        }
         let knows_repeats = Arc::new(AtomicBool::new(facts.is_idempotent));
         Ok(Connection { commands, barrier, facts, driver, knows_repeats })
     }

@@ -176,9 +176,8 @@ async fn an_entry_waits_for_the_disk_where_the_server_can() {
         return;
     }
     expect(&*handler, Outcome::Delivered, Reason::Ok).await;
-    server.must(&["config", "set", "appendfsync", "always"]).await;
-    let replicated = server.handler("orders", "durability = \"disk\"\nwait_replicas = 1\nwait_timeout = \"500ms\"");
-    let verdict = expect(&*replicated, Outcome::Retry, Reason::Nacked).await;
-    assert!(verdict.ambiguous && verdict.detail.contains("0 of 1 replicas have it"), "{verdict:?}");
-    assert_eq!(server.length("orders").await, 2);
+    let replicated = server.handler("orders", "durability = \"disk\"\nwait_replicas = 1");
+    let verdict = expect(&*replicated, Outcome::BackPressure, Reason::Nacked).await;
+    assert!(verdict.detail.contains("0 of 1 replicas"), "{verdict:?}");
+    assert_eq!(server.length("orders").await, 1);
 }

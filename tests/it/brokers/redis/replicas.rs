@@ -23,7 +23,7 @@ async fn wait_for_replica(primary: &RedisServer) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_waits_for_the_replica_and_is_doubtful_without_it() {
-    let Some((primary, replica)) = pair().await else { return };
+    let Some((primary, mut replica)) = pair().await else { return };
     let handler = primary.handler("orders", "wait_replicas = 1\nwait_timeout = \"200ms\"");
     // The replica acknowledges once a second by itself, and at once when it is asked.
     eventually("the replica acknowledges", || async {
@@ -42,6 +42,23 @@ async fn an_entry_waits_for_the_replica_and_is_doubtful_without_it() {
     assert_eq!(primary.length("orders").await, before + 1);
     replica.service.thaw();
     eventually("the replica is back", || async {
+        handler.deliver(&crate::conformance::numbered("a", 1)).await.is_delivered().then_some(())
+    })
+    .await;
+    replica.service.stop().await;
+    eventually("the loss is noticed before anything is added", || async {
+        let verdict = handler.deliver(&crate::conformance::numbered("a", 1)).await;
+        (verdict.outcome == Outcome::BackPressure).then_some(())
+    })
+    .await;
+    let before = primary.length("orders").await;
+    let verdict = expect(&*handler, Outcome::BackPressure, Reason::Nacked).await;
+    assert!(!verdict.ambiguous && verdict.detail.ends_with("0 of 1 replicas are connected, so no entry was added"), "{verdict:?}");
+    assert!(handler.probe().await.expect_err("nothing would be delivered").contains("0 of 1 replicas"));
+    assert_eq!(primary.length("orders").await, before);
+    replica.service.start_again().await;
+    wait_for_replica(&primary).await;
+    eventually("it goes on", || async {
         handler.deliver(&crate::conformance::numbered("a", 1)).await.is_delivered().then_some(())
     })
     .await;
