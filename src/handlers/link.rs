@@ -42,6 +42,29 @@ pub struct Held<C> {
     pub connection: C,
 }
 
+/// Something was sent and its answer is to come. Dropped before it is settled, it gives the connection up: a delivery that the relay
+/// breaks off at its timeout must not leave a silent connection to all that follow.
+pub struct Doubt<'l, C: Clone> {
+    link: &'l Link<C>,
+    held: &'l Held<C>,
+    is_settled: bool,
+}
+
+impl<C: Clone> Doubt<'_, C> {
+    /// The answer came, and the connection is good.
+    pub fn settle(mut self) {
+        self.is_settled = true;
+    }
+}
+
+impl<C: Clone> Drop for Doubt<'_, C> {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.link.give_up(self.held);
+        }
+    }
+}
+
 impl<C: Clone> Link<C> {
     pub fn new(target: impl Into<String>, timeout: Duration) -> Self {
         let current = Mutex::new(Current { number: 0, connection: None });
@@ -84,6 +107,11 @@ impl<C: Clone> Link<C> {
                 Err(verdict)
             }
         }
+    }
+
+    /// From now on the connection is in doubt.
+    pub fn doubt<'l>(&'l self, held: &'l Held<C>) -> Doubt<'l, C> {
+        Doubt { link: self, held, is_settled: false }
     }
 
     /// The connection is in doubt: nobody gets it any more. Says nothing about a later one.
@@ -173,6 +201,17 @@ mod tests {
         let second = get().await.expect("connected");
         link.give_up(&first);
         assert_eq!((second.connection, get().await.expect("connected").connection), (2, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_doubt_that_is_dropped_gives_the_connection_up_and_a_settled_one_does_not() {
+        let (link, dialer) = (link(), Dialer::default());
+        let first = link.get(|_| true, || dialer.works()).await.expect("connected");
+        link.doubt(&first).settle();
+        let same = link.get(|_| true, || dialer.works()).await.expect("connected");
+        drop(link.doubt(&same));
+        let second = link.get(|_| true, || dialer.works()).await.expect("connected");
+        assert_eq!((first.connection, same.connection, second.connection), (1, 1, 2));
     }
 
     #[tokio::test(start_paused = true)]

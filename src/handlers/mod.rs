@@ -3,12 +3,14 @@
 
 mod closure;
 mod discard;
+#[cfg_attr(not(feature = "brokers"), allow(dead_code))] // what a binary without some broker does not use
 mod envelope;
 mod exec;
 mod failure;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod line;
+#[cfg_attr(not(feature = "brokers"), allow(dead_code))]
 mod link;
 #[cfg(feature = "mqtt")]
 mod mqtt;
@@ -17,8 +19,11 @@ mod nats;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
 mod redaction;
+#[cfg(feature = "redis")]
+mod redis;
 mod sql;
 mod stdout;
+#[cfg_attr(not(feature = "brokers"), allow(dead_code))]
 mod template;
 mod tls;
 mod webhook;
@@ -88,6 +93,8 @@ pub const KINDS: &[Kind] = &[
     nats::KIND,
     #[cfg(feature = "kafka")]
     kafka::KIND,
+    #[cfg(feature = "redis")]
+    redis::KIND,
     #[cfg(feature = "mqtt")]
     mqtt::KIND,
     exec::KIND,

@@ -23,6 +23,7 @@ const SPAWNERS: &[&str] = &[
     "src/handlers/webhook/pool.rs",
     "src/handlers/exec/",
     "src/handlers/mqtt/connection.rs",
+    "src/handlers/redis/connection.rs",
     "src/cli/run.rs",
     "src/cli/demo",
     "src/cli/bench",

@@ -129,7 +129,7 @@ impl Connector {
 }
 
 /// The first of the addresses that takes a connection. One that is silent holds up the next for a moment only.
-async fn connect_any(addresses: Vec<SocketAddr>) -> std::io::Result<TcpStream> {
+pub async fn connect_any(addresses: Vec<SocketAddr>) -> std::io::Result<TcpStream> {
     let mut untried = addresses.into_iter();
     let mut trying = FuturesUnordered::new();
     let mut failure = None;

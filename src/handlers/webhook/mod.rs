@@ -39,7 +39,9 @@ use crate::domain::{Notification, Verdict};
 use crate::settings::Section;
 
 pub use self::signature::{InvalidSecret, Signer, verify};
-// What every HTTP client of ours needs, whomever it calls.
+// What others that connect to something need, whomever they call.
+#[cfg(feature = "redis")]
+pub(crate) use self::connect::connect_any;
 pub(crate) use self::egress::ResolveError;
 pub(crate) use self::retry_after::parse as parse_retry_after;
 

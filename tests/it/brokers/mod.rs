@@ -9,3 +9,5 @@ pub mod mqtt;
 mod nats;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
+#[cfg(feature = "redis")]
+pub mod redis;

@@ -13,6 +13,7 @@ mod programs;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
 mod receivers;
+mod streams;
 
 use std::io;
 use std::path::Path;
@@ -78,6 +79,10 @@ pub async fn counterpart(kind: &str) -> Trial {
         "mqtt" => mqtt::trial().await,
         #[cfg(feature = "rabbitmq")]
         "rabbitmq" => rabbitmq::trial().await,
+        "redis" => match streams::Streams::start().await {
+            Some(streams) => Trial::Counterpart(Box::new(streams)),
+            None => Trial::Elsewhere("the package redis-server is not installed"),
+        },
         "sql" => Trial::Elsewhere("recovery: its effect and its record are one transaction"),
         "stdout" => Trial::Elsewhere("the unit tests of the kind, and the demo"),
         "discard" => Trial::Elsewhere("it accepts everything and keeps nothing"),
