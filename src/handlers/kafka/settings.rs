@@ -59,7 +59,7 @@ pub const FIELDS: &[Field] = &[
     Field::new(
         "confirm_timeout",
         FieldType::Duration,
-        "10s",
+        "8s",
         "Longest wait until all in-sync replicas have an event; keep it well below timeout.",
     ),
     Field::new(

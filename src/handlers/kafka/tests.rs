@@ -62,7 +62,7 @@ fn the_promise_is_in_what_librdkafka_is_told() {
         ("acks", "all"),
         ("enable.idempotence", "true"),
         ("allow.auto.create.topics", "false"),
-        ("message.timeout.ms", "10000"),
+        ("message.timeout.ms", "8000"),
         ("partitioner", "murmur2_random"),
         ("linger.ms", "20"),
         ("message.max.bytes", "4259840"),

@@ -43,7 +43,7 @@ pub const FIELDS: &[Field] = &[
     envelope::MAX_PAYLOAD,
     Field::new("keep_alive", FieldType::Duration, "30s", "Silence after which a sign of life is asked for."),
     Field::new("connect_timeout", FieldType::Duration, "5s", "Longest wait for a connection: name look-up, TLS and MQTT."),
-    Field::new("confirm_timeout", FieldType::Duration, "10s", "Longest wait for the acknowledgement of one event."),
+    Field::new("confirm_timeout", FieldType::Duration, "8s", "Longest wait for the acknowledgement of one event."),
     tls::CA,
     tls::CLIENT_CERTIFICATE,
     tls::CLIENT_KEY,

@@ -42,7 +42,7 @@ pub const FIELDS: &[Field] = &[
     envelope::HEADERS,
     envelope::MAX_PAYLOAD,
     Field::new("connect_timeout", FieldType::Duration, "5s", "Longest wait for a connection to one of the servers, TLS included."),
-    Field::new("confirm_timeout", FieldType::Duration, "10s", "Longest wait for an acknowledgement; keep it below timeout."),
+    Field::new("confirm_timeout", FieldType::Duration, "8s", "Longest wait for an acknowledgement; keep it below timeout."),
     tls::CA,
     tls::CLIENT_CERTIFICATE,
     tls::CLIENT_KEY,

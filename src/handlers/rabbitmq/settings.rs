@@ -45,7 +45,7 @@ pub const FIELDS: &[Field] = &[
         "5s",
         "Longest wait for a connection, name look-up, TLS and log-in included.",
     ),
-    Field::new("confirm_timeout", FieldType::Duration, "10s", "Longest wait for the broker's confirmation of an event."),
+    Field::new("confirm_timeout", FieldType::Duration, "8s", "Longest wait for the broker's confirmation of an event."),
     tls::CA,
     tls::CLIENT_CERTIFICATE,
     tls::CLIENT_KEY,

@@ -38,7 +38,7 @@ fn headers(publication: &Publication) -> Vec<String> {
 fn what_is_not_said_has_a_default() {
     let settings = read("url = \"amqp://rabbit\"\nexchange = \"orders\"").unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
     assert_eq!((settings.declared, settings.unroutable), (Declared::Elsewhere, Unroutable::Fault));
-    assert_eq!((settings.connect_timeout, settings.confirm_timeout), (Duration::from_secs(5), Duration::from_secs(10)));
+    assert_eq!((settings.connect_timeout, settings.confirm_timeout), (Duration::from_secs(5), Duration::from_secs(8)));
     assert_eq!(settings.connection_name, "outboxd orders");
 }
 

@@ -48,7 +48,7 @@ pub const FIELDS: &[Field] = &[
     ),
     Field::new("wait_timeout", FieldType::Duration, "2s", "Longest wait for the replicas and the disk."),
     Field::new("connect_timeout", FieldType::Duration, "5s", "Longest wait for a connection, TLS and log-in included."),
-    Field::new("confirm_timeout", FieldType::Duration, "10s", "Longest wait for the server's answers about one event."),
+    Field::new("confirm_timeout", FieldType::Duration, "8s", "Longest wait for the server's answers about one event."),
     tls::CA,
     tls::CLIENT_CERTIFICATE,
     tls::CLIENT_KEY,

@@ -234,7 +234,7 @@ fn every_mistake_is_reported_without_its_secret() {
             "handlers.billing.headers.type: is written by outboxd itself and cannot be set",
             "handlers.billing.max_payload: got \"1GiB\", expected at most \"512MiB\"",
             "handlers.billing.connect_timeout: got \"0s\", expected at least \"1ms\"",
-            "handlers.billing.wait_timeout: got \"6s\", expected at most \"5s\", half of confirm_timeout",
+            "handlers.billing.wait_timeout: got \"6s\", expected at most \"4s\", half of confirm_timeout",
         ]
     );
 }

@@ -46,6 +46,7 @@ impl Books {
     /// Gives an event up because it was in flight at too many deaths of the relay. Its attempts are counted already.
     pub fn bury_crashed(&mut self, queued: Queued) {
         let verdict = Verdict::retry(Reason::Crashed, "the relay died again and again while this event was in flight");
+        self.handler.metrics.failed(verdict.reason);
         self.bury(&queued, &verdict, Reason::Crashed, queued.attempts, 0);
     }
 
@@ -53,6 +54,9 @@ impl Books {
     fn settle_one(&mut self, finished: Finished) -> Option<Queued> {
         let Finished { queued, verdict, took } = finished;
         self.handler.metrics.delivered(verdict.outcome, took);
+        if !verdict.is_delivered() {
+            self.handler.metrics.failed(verdict.reason);
+        }
         let attempt = queued.attempts + 1;
         let age =
             Duration::from_micros(queued.age_micros.unsigned_abs()) + if queued.age_micros > 0 { took } else { Duration::ZERO };
@@ -103,7 +107,6 @@ impl Books {
 
     fn retry(&mut self, queued: &Queued, verdict: &Verdict, attempt: u32, took: Duration, delay: Duration) {
         let notification = &*queued.notification;
-        self.handler.metrics.failed(verdict.reason);
         warn!(
             event_id = %notification.id, handler = self.handler.config.name, attempt, reason = %verdict.reason,
             status = verdict.status, trace_id = TraceContext::of(&notification.headers).trace_id(), retry_in = ?delay,
@@ -119,7 +122,6 @@ impl Books {
     fn bury(&mut self, queued: &Queued, verdict: &Verdict, reason: Reason, attempt: u32, took_ms: i32) {
         let notification = &*queued.notification;
         let handler = self.handler.config.name.as_str();
-        self.handler.metrics.failed(verdict.reason);
         self.handler.metrics.buried(reason);
         let look = format!("outboxd dead-letters show {}", notification.id);
         let trace = TraceContext::of(&notification.headers);
