@@ -26,6 +26,8 @@ mod stdout;
 #[cfg_attr(not(feature = "brokers"), allow(dead_code))]
 mod template;
 mod tls;
+#[cfg_attr(not(feature = "brokers"), allow(dead_code))]
+mod waits;
 mod webhook;
 
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use super::super::envelope::{self, Layout};
 use super::super::redaction::Redaction;
 use super::super::template::Template;
 use super::super::tls;
+use super::super::waits::{self, Waits};
 use super::properties;
 use super::topic;
 use crate::settings::{Field, FieldType, Section};
@@ -50,18 +51,8 @@ pub const FIELDS: &[Field] = &[
     ),
     Field::new("linger", FieldType::Duration, "5ms", "How long an event waits for others to share its request."),
     Field::new("client_id", FieldType::Text, "outboxd", "Name of this client in the logs and quotas of the brokers."),
-    Field::new(
-        "connect_timeout",
-        FieldType::Duration,
-        "5s",
-        "Longest wait for a connection, name look-up, TLS and log-in included.",
-    ),
-    Field::new(
-        "confirm_timeout",
-        FieldType::Duration,
-        "8s",
-        "Longest wait until all in-sync replicas have an event; keep it well below timeout.",
-    ),
+    waits::CONNECT_TIMEOUT,
+    waits::CONFIRM_TIMEOUT,
     Field::new(
         "properties",
         FieldType::SecretMap,
@@ -93,12 +84,12 @@ pub fn read(section: &Section<'_>) -> Option<Settings> {
     let partition_key = read_partition_key(section);
     let layout = Layout::read(section, |name| name.underscored);
     let is_secure = check_security(section);
-    let timeouts = read_timeouts(section);
+    let waits = read_waits(section);
     let extra = properties::read_extra(section);
-    let (brokers, (connect_timeout, confirm_timeout)) = (brokers?, timeouts?);
+    let (brokers, waits) = (brokers?, waits?);
     let (topic, partition_key, layout) = (topic?, partition_key?, layout?);
     is_secure.then_some(())?;
-    let mut config = properties::of(section, &brokers, connect_timeout, confirm_timeout);
+    let mut config = properties::of(section, &brokers, waits.connect, waits.confirm);
     extra?.iter().for_each(|(name, value)| _ = config.set(name, value.expose()));
     Some(Settings {
         target: brokers.join(", "),
@@ -106,8 +97,8 @@ pub fn read(section: &Section<'_>) -> Option<Settings> {
         topic,
         partition_key,
         layout,
-        connect_timeout,
-        confirm_timeout,
+        connect_timeout: waits.connect,
+        confirm_timeout: waits.confirm,
         redaction: redaction(section),
     })
 }
@@ -196,21 +187,17 @@ fn check_security(section: &Section<'_>) -> bool {
     is_readable && fits
 }
 
-fn read_timeouts(section: &Section<'_>) -> Option<(Duration, Duration)> {
-    let (connect, confirm) = (section.duration("connect_timeout"), section.duration("confirm_timeout"));
-    let mut is_valid = true;
-    if connect.is_zero() {
-        section.mistake("connect_timeout", "got no time at all, expected a duration such as \"5s\"");
-        is_valid = false;
-    }
+fn read_waits(section: &Section<'_>) -> Option<Waits> {
+    let (waits, confirm) = (Waits::read(section), section.duration("confirm_timeout"));
     if confirm < SHORTEST_CONFIRM {
         section.mistake("confirm_timeout", "expected at least \"1s\"");
-        is_valid = false;
-    } else if section.duration("linger") >= confirm {
-        section.mistake("linger", "expected less than confirm_timeout: no event would ever be sent in time");
-        is_valid = false;
+        return None;
     }
-    is_valid.then_some((connect, confirm))
+    if section.duration("linger") >= confirm {
+        section.mistake("linger", "expected less than confirm_timeout: no event would ever be sent in time");
+        return None;
+    }
+    waits
 }
 
 fn redaction(section: &Section<'_>) -> Redaction {

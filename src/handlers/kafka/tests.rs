@@ -12,7 +12,7 @@ const BASE: &str = "brokers = [\"127.0.0.1:1\"]\ntopic = \"orders\"\n";
 
 fn read(settings: &str) -> Result<Settings, Vec<String>> {
     let (table, mistakes) = (settings.parse::<Table>().expect("valid TOML"), Mistakes::default());
-    let read = settings::read(&Section::open("handlers.test", &table, FIELDS, &[], &mistakes));
+    let read = settings::read(&Section::open("handlers.test", &table, FIELDS, super::super::waits::COMMON, &mistakes));
     let mistakes: Vec<String> = mistakes.into_vec().iter().map(ToString::to_string).collect();
     read.filter(|_| mistakes.is_empty()).ok_or(mistakes)
 }
@@ -42,7 +42,7 @@ fn every_mistake_is_reported_in_one_run() {
             "handlers.test.ca: expected certificates in PEM (\"-----BEGIN CERTIFICATE-----\")",
             "handlers.test.ca: has no effect without tls = true",
             "handlers.test.password: is missing: sasl_mechanism needs it",
-            "handlers.test.connect_timeout: got no time at all, expected a duration such as \"5s\"",
+            "handlers.test.connect_timeout: got \"0s\", expected at least \"1ms\"",
             "handlers.test.confirm_timeout: expected at least \"1s\"",
             "handlers.test.properties.acks: cannot be set: it would count an event as delivered that is not",
             "handlers.test.properties.batch.size: Invalid value for configuration property \"batch.size\"",

@@ -9,6 +9,7 @@ use url::Url;
 use super::super::envelope::{self, Layout};
 use super::super::template::Template;
 use super::super::tls;
+use super::super::waits::{self, Waits};
 use super::message::{Composer, flaw_of_literal, flaw_of_text, flaw_of_topic};
 use crate::settings::{Field, FieldType, Secret, Section, format_duration};
 
@@ -42,8 +43,8 @@ pub const FIELDS: &[Field] = &[
     envelope::HEADERS,
     envelope::MAX_PAYLOAD,
     Field::new("keep_alive", FieldType::Duration, "30s", "Silence after which a sign of life is asked for."),
-    Field::new("connect_timeout", FieldType::Duration, "5s", "Longest wait for a connection: name look-up, TLS and MQTT."),
-    Field::new("confirm_timeout", FieldType::Duration, "8s", "Longest wait for the acknowledgement of one event."),
+    waits::CONNECT_TIMEOUT,
+    waits::CONFIRM_TIMEOUT,
     tls::CA,
     tls::CLIENT_CERTIFICATE,
     tls::CLIENT_KEY,
@@ -93,7 +94,7 @@ pub fn read(section: &Section<'_>) -> Option<Settings> {
     let (topic, qos, layout) = (read_topic(section), read_qos(section), Layout::read(section, |name| name.bare));
     let expiry = read_seconds(section, "message_expiry", u32::MAX);
     let keep_alive = read_seconds(section, "keep_alive", u16::MAX.into());
-    let confirm_timeout = read_confirm_timeout(section);
+    let waits = Waits::read(section);
     let must_be_routed = read_must_be_routed(section);
     Some(Settings {
         address: address?,
@@ -101,8 +102,8 @@ pub fn read(section: &Section<'_>) -> Option<Settings> {
         has_configured_id: section.is_set("client_id"),
         client_id: client_id?.unwrap_or_else(|| unique_id(section)),
         keep_alive_seconds: keep_alive?.and_then(|seconds| u16::try_from(seconds).ok())?,
-        connect_timeout: section.duration("connect_timeout").max(Duration::from_millis(1)),
-        confirm_timeout: confirm_timeout?,
+        connect_timeout: waits?.connect,
+        confirm_timeout: waits?.confirm,
         must_be_routed: must_be_routed?,
         composer: Composer::new(topic?, layout?, qos?, section.boolean("retain"), expiry?),
         tls: tls?,
@@ -196,20 +197,6 @@ fn read_seconds(section: &Section<'_>, name: &str, most: u32) -> Option<Option<u
         return None;
     }
     Some(seconds)
-}
-
-// The relay would break off before the handler could say what happened, and the connection would not be given up.
-fn read_confirm_timeout(section: &Section<'_>) -> Option<Duration> {
-    let (confirm, whole) = (section.duration("confirm_timeout"), section.duration("timeout"));
-    if confirm.is_zero() || confirm >= whole {
-        let (confirm, whole) = (format_duration(confirm), format_duration(whole));
-        section.mistake(
-            "confirm_timeout",
-            &format!("got \"{confirm}\", expected more than nothing and less than the timeout, \"{whole}\""),
-        );
-        return None;
-    }
-    Some(confirm)
 }
 
 /// `Some(None)`: not set.

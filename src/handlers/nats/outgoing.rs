@@ -61,7 +61,7 @@ mod tests {
     fn nats(settings: &str) -> Nats {
         let text = format!("servers = [\"nats://x\"]\nsubject = \"orders.{{type}}\"\n{settings}");
         let (table, mistakes) = (text.parse().expect("valid TOML"), Mistakes::default());
-        let section = Section::open("h", &table, settings::FIELDS, &[], &mistakes);
+        let section = Section::open("h", &table, settings::FIELDS, super::super::super::waits::COMMON, &mistakes);
         Nats::new(settings::read(&section).unwrap_or_else(|| panic!("{settings}")))
     }
 

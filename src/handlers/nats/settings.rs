@@ -7,6 +7,7 @@ use url::{Host, Url};
 
 use super::super::envelope::{self, Layout};
 use super::super::tls;
+use super::super::waits::{self, Waits};
 use super::credentials;
 use super::subject::{self, Subjects};
 use crate::settings::{Field, FieldType, Secret, Section};
@@ -41,8 +42,8 @@ pub const FIELDS: &[Field] = &[
     envelope::SOURCE,
     envelope::HEADERS,
     envelope::MAX_PAYLOAD,
-    Field::new("connect_timeout", FieldType::Duration, "5s", "Longest wait for a connection to one of the servers, TLS included."),
-    Field::new("confirm_timeout", FieldType::Duration, "8s", "Longest wait for an acknowledgement; keep it below timeout."),
+    waits::CONNECT_TIMEOUT,
+    waits::CONFIRM_TIMEOUT,
     tls::CA,
     tls::CLIENT_CERTIFICATE,
     tls::CLIENT_KEY,
@@ -94,7 +95,7 @@ pub fn read(section: &Section<'_>) -> Option<Settings> {
     let is_encrypted = servers.iter().flatten().any(|server| server.is_encrypted);
     let tls = tls::read(section, b"", is_encrypted);
     let options = credentials::read(section);
-    let timeouts = (read_timeout(section, "connect_timeout"), read_timeout(section, "confirm_timeout"));
+    let waits = Waits::read(section);
     Some(Settings {
         servers: servers?,
         subjects: subjects?,
@@ -104,8 +105,8 @@ pub fn read(section: &Section<'_>) -> Option<Settings> {
         layout: layout?,
         options: options?.custom_inbox_prefix(inbox?).tls_client_config(tls?),
         hidden: credentials::hidden(section),
-        connect_timeout: timeouts.0?,
-        confirm_timeout: timeouts.1?,
+        connect_timeout: waits?.connect,
+        confirm_timeout: waits?.confirm,
     })
 }
 
@@ -177,15 +178,6 @@ fn read_inbox(section: &Section<'_>) -> Option<String> {
     }
 }
 
-fn read_timeout(section: &Section<'_>, field: &str) -> Option<Duration> {
-    let timeout = section.duration(field);
-    if timeout.is_zero() {
-        section.mistake(field, "got no time at all, expected a duration such as \"5s\"");
-        return None;
-    }
-    Some(timeout)
-}
-
 #[cfg(test)]
 mod tests {
     use toml::Table;
@@ -195,7 +187,7 @@ mod tests {
 
     fn mistakes(settings: &str) -> Vec<String> {
         let (table, mistakes) = (settings.parse::<Table>().expect("valid TOML"), Mistakes::default());
-        let settings = read(&Section::open("h", &table, FIELDS, &[], &mistakes));
+        let settings = read(&Section::open("h", &table, FIELDS, waits::COMMON, &mistakes));
         let mistakes: Vec<String> = mistakes.into_vec().iter().map(ToString::to_string).collect();
         assert_eq!(settings.is_none(), !mistakes.is_empty(), "{mistakes:?}");
         mistakes
@@ -217,8 +209,8 @@ mod tests {
             "h.stream: got \"A.B\", expected a name without blanks",
             "h.inbox_prefix: got \"_INBOX.*\", which has a wildcard",
             "h.password: is missing: username needs it",
-            "h.connect_timeout: got no time at all",
-            "h.confirm_timeout: got no time at all",
+            "h.connect_timeout: got \"0s\"",
+            "h.confirm_timeout: got \"0s\"",
             "h.source: got \"\", expected a URI reference",
             "h.ca: expected certificates in PEM",
             "h.headers.nats-msg-id: is written by outboxd itself",

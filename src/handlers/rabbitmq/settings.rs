@@ -5,10 +5,11 @@ use std::time::Duration;
 use lapin::ExchangeKind;
 
 use super::super::template::Template;
+use super::super::waits::{self, Waits};
 use super::super::{envelope, tls};
 use super::address::Address;
 use super::publication::{LONGEST_NAME, Recipe};
-use crate::settings::{Field, FieldType, Section, format_duration};
+use crate::settings::{Field, FieldType, Section};
 
 pub const FIELDS: &[Field] = &[
     Field::required(
@@ -39,13 +40,8 @@ pub const FIELDS: &[Field] = &[
     envelope::SOURCE,
     envelope::HEADERS,
     envelope::MAX_PAYLOAD,
-    Field::new(
-        "connect_timeout",
-        FieldType::Duration,
-        "5s",
-        "Longest wait for a connection, name look-up, TLS and log-in included.",
-    ),
-    Field::new("confirm_timeout", FieldType::Duration, "8s", "Longest wait for the broker's confirmation of an event."),
+    waits::CONNECT_TIMEOUT,
+    waits::CONFIRM_TIMEOUT,
     tls::CA,
     tls::CLIENT_CERTIFICATE,
     tls::CLIENT_KEY,
@@ -85,9 +81,9 @@ pub fn read(section: &Section<'_>) -> Option<Settings> {
     let address = Address::read(section);
     let (exchange, routing_key) = (read_exchange(section), read_routing_key(section));
     let layout = envelope::Layout::read(section, |name| name.coloned);
-    let (names_fit, timeouts_fit) = (header_names_fit(section), timeouts_fit(section));
+    let (names_fit, waits) = (header_names_fit(section), Waits::read(section));
     let tls = tls::read(section, b"", address.as_ref().is_some_and(Address::is_encrypted));
-    if !names_fit || !timeouts_fit {
+    if !names_fit {
         return None;
     }
     Some(Settings {
@@ -97,8 +93,8 @@ pub fn read(section: &Section<'_>) -> Option<Settings> {
         unroutable: if section.text("unroutable") == "accept" { Unroutable::Accept } else { Unroutable::Fault },
         tls: tls?,
         connection_name: format!("outboxd {}", section.path().trim_start_matches("handlers.")),
-        connect_timeout: section.duration("connect_timeout"),
-        confirm_timeout: section.duration("confirm_timeout"),
+        connect_timeout: waits?.connect,
+        confirm_timeout: waits?.confirm,
     })
 }
 
@@ -132,24 +128,6 @@ fn header_names_fit(section: &Section<'_>) -> bool {
         section.mistake(&format!("headers.{name}"), &format!("is longer than the {LONGEST_NAME} bytes that AMQP allows"));
     }
     too_long.is_empty()
-}
-
-fn timeouts_fit(section: &Section<'_>) -> bool {
-    let mut fit = true;
-    for name in ["connect_timeout", "confirm_timeout"] {
-        if section.duration(name).is_zero() {
-            section.mistake(name, "got no time at all, expected a duration such as \"5s\"");
-            fit = false;
-        }
-    }
-    let [confirm, all] = ["confirm_timeout", "timeout"].map(|name| section.duration(name));
-    // Otherwise the relay would break a delivery off before the handler knew what had become of it.
-    if confirm >= all {
-        let [confirm, all] = [confirm, all].map(format_duration);
-        section.mistake("confirm_timeout", &format!("got \"{confirm}\", expected less than the handler's timeout (\"{all}\")"));
-        fit = false;
-    }
-    fit
 }
 
 fn declared(section: &Section<'_>) -> Declared {

@@ -58,8 +58,8 @@ fn every_mistake_is_told_in_one_run() {
         "handlers.orders.routing_key: got 256 bytes without any value, expected at most 255",
         "handlers.orders.headers.a: {b} names no value",
         &format!("handlers.orders.headers.{long}: is longer than the 255 bytes that AMQP allows"),
-        "handlers.orders.connect_timeout: got no time at all",
-        "handlers.orders.confirm_timeout: got \"30s\", expected less than the handler's timeout (\"30s\")",
+        "handlers.orders.connect_timeout: got \"0s\", expected at least \"1ms\"",
+        "handlers.orders.confirm_timeout: got \"30s\", expected less than the handler's timeout, \"30s\"",
         "handlers.orders.client_certificate: is missing",
     ] {
         assert_eq!(told.iter().filter(|mistake| mistake.starts_with(want)).count(), 1, "{want}: {told:#?}");

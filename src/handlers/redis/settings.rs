@@ -11,6 +11,7 @@ use url::Url;
 use super::super::envelope::{self, Layout};
 use super::super::template::Template;
 use super::super::tls;
+use super::super::waits::{self, Waits};
 use super::barrier::{Safety, Waiting};
 use super::connection::{Credentials, Server};
 use super::entry::{self, Form};
@@ -47,8 +48,8 @@ pub const FIELDS: &[Field] = &[
         "Where the entry must be before it counts as delivered: in memory, or in the append-only file on disk (Redis 7.2).",
     ),
     Field::new("wait_timeout", FieldType::Duration, "2s", "Longest wait for the replicas and the disk."),
-    Field::new("connect_timeout", FieldType::Duration, "5s", "Longest wait for a connection, TLS and log-in included."),
-    Field::new("confirm_timeout", FieldType::Duration, "8s", "Longest wait for the server's answers about one event."),
+    waits::CONNECT_TIMEOUT,
+    waits::CONFIRM_TIMEOUT,
     tls::CA,
     tls::CLIENT_CERTIFICATE,
     tls::CLIENT_KEY,
@@ -77,9 +78,8 @@ pub fn read(section: &Section<'_>) -> Option<Settings> {
     let tls = tls::read(section, b"", is_encrypted);
     let stream = read_stream(section);
     let layout = read_layout(section);
-    let connect_timeout = read_timeout(section, "connect_timeout");
-    let confirm_timeout = read_timeout(section, "confirm_timeout");
-    let waiting = read_waiting(section, confirm_timeout.unwrap_or(Duration::MAX));
+    let waits = Waits::read(section);
+    let waiting = read_waiting(section, section.duration("confirm_timeout"));
     let (address, tls) = (address?, tls?);
     let tls = address.name.map(|name| (TlsConnector::from(Arc::new(tls)), name));
     let form = Form {
@@ -93,8 +93,8 @@ pub fn read(section: &Section<'_>) -> Option<Settings> {
         stream: stream?,
         layout: layout?,
         form,
-        connect_timeout: connect_timeout?,
-        confirm_timeout: confirm_timeout?,
+        connect_timeout: waits?.connect,
+        confirm_timeout: waits?.confirm,
     })
 }
 
@@ -185,15 +185,6 @@ fn read_layout(section: &Section<'_>) -> Option<Layout> {
     layout.filter(|_| is_valid)
 }
 
-fn read_timeout(section: &Section<'_>, name: &str) -> Option<Duration> {
-    let timeout = section.duration(name);
-    if timeout < Duration::from_millis(1) {
-        section.mistake(name, &format!("got \"{}\", expected at least \"1ms\"", format_duration(timeout)));
-        return None;
-    }
-    Some(timeout)
-}
-
 fn read_waiting(section: &Section<'_>, confirm_timeout: Duration) -> Option<Waiting> {
     let replicas = u32::try_from(section.integer("wait_replicas")).unwrap_or_default();
     let safety = match section.text("durability").as_str() {
@@ -201,7 +192,7 @@ fn read_waiting(section: &Section<'_>, confirm_timeout: Duration) -> Option<Wait
         _ if replicas == 0 => Safety::Memory,
         _ => Safety::Replicas(replicas),
     };
-    let timeout = read_timeout(section, "wait_timeout")?;
+    let timeout = waits::read_wait(section, "wait_timeout")?;
     if safety == Safety::Memory {
         if section.is_set("wait_timeout") {
             section.mistake("wait_timeout", "has no effect without wait_replicas or durability = \"disk\"");

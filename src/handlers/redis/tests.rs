@@ -83,7 +83,7 @@ async fn read_number(stream: &mut BufReader<TcpStream>) -> Option<usize> {
 
 fn read(settings: &str) -> Result<RedisStreams, Vec<String>> {
     let (table, mistakes) = (settings.parse::<toml::Table>().expect("valid TOML"), Mistakes::default());
-    let section = Section::open("handlers.billing", &table, settings::FIELDS, &[], &mistakes);
+    let section = Section::open("handlers.billing", &table, settings::FIELDS, super::super::waits::COMMON, &mistakes);
     let settings = settings::read(&section);
     let mistakes: Vec<String> = mistakes.into_vec().iter().map(ToString::to_string).collect();
     settings.filter(|_| mistakes.is_empty()).map(RedisStreams::new).ok_or(mistakes)
