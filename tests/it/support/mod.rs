@@ -3,6 +3,7 @@
 // Tests come and go; a helper that is unused for a while is no mistake.
 #![allow(dead_code, unused_imports)]
 
+mod authority;
 mod binary;
 mod clients;
 mod database;
@@ -17,6 +18,7 @@ mod server;
 mod service;
 mod waiting;
 
+pub use authority::Authority;
 pub use binary::{Binary, Finished, Running};
 pub use clients::{Client, run_client};
 pub use database::{NewRow, TestDatabase};

@@ -3,44 +3,16 @@
 use std::sync::Arc;
 
 use outboxd::domain::{Outcome, Reason};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 use super::{Mosquitto, deliver, handler};
 use crate::conformance::numbered;
-
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("valid names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate"))
-    }
-
-    /// A certificate and its key, as PEM.
-    fn issue(&self, name: &str) -> (String, String) {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a valid name");
-        // Under the name of its issuer OpenSSL would take it for one that signed itself.
-        params.distinguished_name.push(DnType::CommonName, name);
-        (params.signed_by(&key, &self.0).expect("a certificate").pem(), key.serialize_pem())
-    }
-
-    fn trust(&self) -> String {
-        format!("ca = '''{}'''\n", self.0.pem())
-    }
-
-    fn identity(&self) -> String {
-        let (certificate, key) = self.issue("relay");
-        format!("client_certificate = '''{certificate}'''\nclient_key = '''{key}'''\n")
-    }
-}
+use crate::support::Authority;
 
 /// A mosquitto with a certificate for 127.0.0.1; with `clients`, only for those that the authority issued a certificate to.
 async fn secure(authority: &Authority, clients: bool) -> Option<Mosquitto> {
     let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
     let (certificate, key) = authority.issue("127.0.0.1");
-    for (name, text) in [("ca.pem", authority.0.pem()), ("cert.pem", certificate), ("key.pem", key)] {
+    for (name, text) in [("ca.pem", authority.pem()), ("cert.pem", certificate), ("key.pem", key)] {
         std::fs::write(directory.path().join(name), text).expect("the folder is ours");
     }
     let folder = directory.path().display().to_string();
@@ -58,13 +30,13 @@ fn settings(server: &Mosquitto, more: &str) -> String {
 async fn a_private_ca_is_trusted_where_it_is_configured_and_nowhere_else() {
     let (authority, other) = (Authority::new(), Authority::new());
     let Some(server) = secure(&authority, false).await else { return };
-    let trusting = handler(&settings(&server, &authority.trust()));
+    let trusting = handler(&settings(&server, &authority.trusted()));
     assert!(deliver(&trusting, &numbered("a", 1)).await.is_delivered());
     assert!(trusting.probe().await.is_ok());
     let careless = handler(&settings(&server, "insecure_skip_verify = true"));
     assert!(deliver(&careless, &numbered("a", 1)).await.is_delivered());
 
-    for trust in [other.trust(), String::new()] {
+    for trust in [other.trusted(), String::new()] {
         let wary = handler(&settings(&server, &trust));
         let verdict = deliver(&wary, &numbered("a", 1)).await;
         let got = (verdict.outcome, verdict.reason, verdict.ambiguous);
@@ -76,10 +48,10 @@ async fn a_private_ca_is_trusted_where_it_is_configured_and_nowhere_else() {
 async fn a_client_certificate_identifies_the_relay() {
     let (authority, other) = (Authority::new(), Authority::new());
     let Some(server) = secure(&authority, true).await else { return };
-    let known = handler(&settings(&server, &format!("{}{}", authority.trust(), authority.identity())));
+    let known = handler(&settings(&server, &format!("{}{}", authority.trusted(), authority.identity())));
     assert!(deliver(&known, &numbered("a", 1)).await.is_delivered());
     for identity in [String::new(), other.identity()] {
-        let unknown = handler(&settings(&server, &format!("{}{identity}", authority.trust())));
+        let unknown = handler(&settings(&server, &format!("{}{identity}", authority.trusted())));
         let verdict = deliver(&unknown, &numbered("a", 1)).await;
         let got = (verdict.outcome, verdict.reason, verdict.ambiguous);
         assert_eq!(got, (Outcome::HandlerFault, Reason::Untrusted, false), "{verdict:?}");

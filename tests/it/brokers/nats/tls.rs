@@ -4,33 +4,9 @@ use std::sync::Arc;
 
 use outboxd::domain::{Outcome, Reason, Verdict};
 use outboxd::handlers::Handler;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
 
 use super::{assert_verdict, deliver, event, handler};
-use crate::support::{NatsServer, nats_server_of};
-
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("valid names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate"))
-    }
-
-    /// Certificate and key, as PEM.
-    fn issue(&self, name: &str) -> (String, String) {
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a valid name");
-        (params.signed_by(&key, &self.0).expect("a certificate").pem(), key.serialize_pem())
-    }
-
-    fn pem(&self) -> String {
-        self.0.pem()
-    }
-}
+use crate::support::{Authority, NatsServer, nats_server_of};
 
 /// A server under a certificate of this authority, which with `verify` wants one of its clients as well.
 async fn secure_server(authority: &Authority, verify: bool) -> Option<NatsServer> {
@@ -55,17 +31,13 @@ fn publisher(server: &NatsServer, scheme: &str, stream: &str, more: &str) -> Arc
     handler(&format!("servers = [\"{scheme}://{}\"]\nsubject = \"{stream}.{{type}}\"\n{more}", server.service.address()))
 }
 
-fn ca(authority: &Authority) -> String {
-    format!("ca = '''{}'''\n", authority.pem())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_ca_is_trusted_when_it_is_named_and_only_then() {
-    let (ours, foreign) = (Authority::new("ours"), Authority::new("foreign"));
+    let (ours, foreign) = (Authority::new(), Authority::new());
     let Some(server) = secure_server(&ours, false).await else { return };
     let stream = server.stream(&[]).await;
-    assert_eq!(deliver(&publisher(&server, "tls", &stream, &ca(&ours)), &event()).await, Verdict::delivered());
-    for more in [ca(&foreign), String::new()] {
+    assert_eq!(deliver(&publisher(&server, "tls", &stream, &ours.trusted()), &event()).await, Verdict::delivered());
+    for more in [foreign.trusted(), String::new()] {
         let verdict = deliver(&publisher(&server, "tls", &stream, &more), &event()).await;
         assert_verdict(&verdict, Outcome::HandlerFault, Reason::Untrusted);
         assert!(!verdict.ambiguous, "{verdict:?}");
@@ -79,15 +51,15 @@ async fn a_private_ca_is_trusted_when_it_is_named_and_only_then() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_wants_a_certificate_of_ours_gets_it() {
-    let (ours, foreign) = (Authority::new("ours"), Authority::new("foreign"));
+    let (ours, foreign) = (Authority::new(), Authority::new());
     let Some(server) = secure_server(&ours, true).await else { return };
     let stream = server.stream(&[]).await;
     let with = |authority: &Authority| {
         let (certificate, key) = authority.issue("relay");
-        format!("{}client_certificate = '''{certificate}'''\nclient_key = '''{key}'''\n", ca(&ours))
+        format!("{}client_certificate = '''{certificate}'''\nclient_key = '''{key}'''\n", ours.trusted())
     };
     assert_eq!(deliver(&publisher(&server, "tls", &stream, &with(&ours)), &event()).await, Verdict::delivered());
-    for more in [ca(&ours), with(&foreign)] {
+    for more in [ours.trusted(), with(&foreign)] {
         let refused = publisher(&server, "tls", &stream, &more);
         assert_verdict(&deliver(&refused, &event()).await, Outcome::HandlerFault, Reason::Untrusted);
         assert!(refused.probe().await.is_err());

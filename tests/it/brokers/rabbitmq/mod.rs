@@ -2,7 +2,6 @@
 
 mod alarms;
 mod answers;
-mod certificates;
 mod envelopes;
 mod networks;
 mod secure;

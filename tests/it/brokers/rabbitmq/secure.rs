@@ -3,10 +3,10 @@
 use outboxd::domain::{Outcome, Reason};
 use serde_json::json;
 
-use super::certificates::Authority;
 use super::server::shared;
 use super::{Place, deliver, handler, meaning, settings};
 use crate::conformance::numbered;
+use crate::support::Authority;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_sides_have_to_be_trusted() {

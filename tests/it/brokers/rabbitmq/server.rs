@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use uuid::Uuid;
 
-use super::certificates::Authority;
-use crate::support::{Recipe, Service, find_program, free_port, run_client};
+use crate::support::{Authority, Recipe, Service, find_program, free_port, run_client};
 
 const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
 pub const PASSWORD: &str = "s3cr3t-rabbit";

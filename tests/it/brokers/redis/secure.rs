@@ -4,47 +4,17 @@ use std::sync::Arc;
 
 use outboxd::domain::{Outcome, Reason};
 use outboxd::handlers::Handler;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 
 use super::expect;
 use super::server::{RedisServer, a_stream, handler, shared};
-use crate::support::free_port;
-
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("valid names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "authority of a test");
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate"))
-    }
-
-    /// Certificate and key for a name, in PEM.
-    fn issue(&self, name: &str) -> (String, String) {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a valid name");
-        params.distinguished_name.push(DnType::CommonName, name);
-        (params.signed_by(&key, &self.0).expect("a certificate").pem(), key.serialize_pem())
-    }
-
-    fn trusted(&self) -> String {
-        format!("ca = '''{}'''\n", self.0.pem())
-    }
-
-    /// Two settings that identify a client.
-    fn client(&self) -> String {
-        let (certificate, key) = self.issue("relay");
-        format!("client_certificate = '''{certificate}'''\nclient_key = '''{key}'''\n")
-    }
-}
+use crate::support::{Authority, free_port};
 
 /// A server with a certificate for `name`; `clients`: whom it wants a certificate of.
 async fn secure_server(authority: &Authority, name: &str, clients: Option<&Authority>) -> Option<(RedisServer, String)> {
     let directory = Arc::new(TempDir::new().expect("a temporary directory"));
     let (certificate, key) = authority.issue(name);
-    let ca = clients.unwrap_or(authority).0.pem();
+    let ca = clients.unwrap_or(authority).pem();
     for (file, pem) in [("server.pem", certificate), ("server.key", key), ("ca.pem", ca)] {
         std::fs::write(directory.path().join(file), pem).expect("the folder is ours");
     }
@@ -79,9 +49,9 @@ async fn a_client_certificate_identifies_the_relay() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let Some((server, url)) = secure_server(&authority, "127.0.0.1", Some(&clients)).await else { return };
     let trusted = authority.trusted();
-    expect(&*handler(&url, "orders", &(trusted.clone() + &clients.client())), Outcome::Delivered, Reason::Ok).await;
+    expect(&*handler(&url, "orders", &(trusted.clone() + &clients.identity())), Outcome::Delivered, Reason::Ok).await;
     assert_untrusted(&*handler(&url, "orders", &trusted)).await;
-    assert_untrusted(&*handler(&url, "orders", &(trusted + &Authority::new().client()))).await;
+    assert_untrusted(&*handler(&url, "orders", &(trusted + &Authority::new().identity()))).await;
     assert_eq!(server.length("orders").await, 1);
 }
 
