@@ -17,10 +17,11 @@ mod tables;
 use std::error::Error;
 
 use base64::Engine;
+use outboxd::config::LogFormat;
+use outboxd::telemetry::logging;
 use outboxd::uow::Pipeline;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use http::Shop;
 use mailer::Mailer;
@@ -42,8 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn open() -> Result<(), Box<dyn Error>> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    logging::install(LogFormat::Text, &variable("RUST_LOG").unwrap_or("info".to_owned()))?;
     // First, because a second shop on the same port should fail before it has started anything.
     let listen = variable("SHOP_LISTEN").unwrap_or("127.0.0.1:8080".to_owned());
     let listener = TcpListener::bind(&listen).await.map_err(|error| format!("could not listen on {listen}: {error}; set SHOP_LISTEN"))?;

@@ -9,12 +9,14 @@ use std::time::Duration;
 use outboxd::app::{self, ServeOptions};
 use outboxd::telemetry::logging;
 use tokio::io::AsyncReadExt;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 
 /// The running relay. Dropping it ends it, too, without waiting.
 pub struct Relay {
     child: Child,
+    /// Nothing is written to it: that it closes is the sign to stop.
+    pipe: Option<ChildStdin>,
 }
 
 /// Longer than the relay takes for what is in flight.
@@ -27,7 +29,8 @@ impl Relay {
         command.env("DATABASE_URL", database_url).env("SHOP_MAILER_URL", mailer_url).env("SHOP_MAILER_SECRET", mailer_secret);
         // A Ctrl-C at the terminal is for the shop, which then stops the relay.
         command.process_group(0);
-        Ok(Self { child: command.spawn()? })
+        let mut child = command.spawn()?;
+        Ok(Self { pipe: child.stdin.take(), child })
     }
 
     pub fn pid(&self) -> u32 {
@@ -44,7 +47,7 @@ impl Relay {
 
     /// Lets it finish what is in flight.
     pub async fn stop(&mut self) {
-        drop(self.child.stdin.take());
+        drop(self.pipe.take());
         if tokio::time::timeout(STOPS_WITHIN, self.child.wait()).await.is_err() {
             self.child.start_kill().ok(); // it may have ended in this moment
         }

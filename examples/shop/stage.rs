@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
+use outboxd::RelayBuilder;
 use outboxd::launcher::{Options, Postgres};
-use outboxd::store;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
@@ -26,7 +26,7 @@ impl Stage {
             }
         };
         let pool = PgPoolOptions::new().max_connections(20).connect(&url).await?;
-        store::migrate(&pool, "outbox", None).await?;
+        RelayBuilder::new(url.clone()).migrate().await?; // or, once for a deployment: outboxd migrate
         tables::create(&pool).await?;
         Ok(Self { url, pool, server })
     }

@@ -14,7 +14,7 @@ use crate::config::{Config, HandlerConfig, Kinds, ProcessEnvironment};
 use crate::domain::EventFilter;
 use crate::handlers::{Built, Handler};
 use crate::settings::{Mistake, Secret};
-use crate::store::{self, ReloadReport, StoreError};
+use crate::store::{self, Migrated, ReloadReport, StoreError};
 use crate::telemetry::{Health, HealthReport};
 
 /// Puts a relay together in code.
@@ -71,6 +71,15 @@ impl RelayBuilder {
     pub fn configure(mut self, configure: impl FnOnce(&mut Config)) -> Self {
         configure(&mut self.config);
         self
+    }
+
+    /// Makes the outbox or brings it to the newest version, as [`start`](Self::start) does: for a program that records before its relay
+    /// runs, and for tests. Running it again changes nothing.
+    pub async fn migrate(&self) -> Result<Migrated, StoreError> {
+        let pool = connect(&self.config, "outboxd migrate", &Arc::default()).await?;
+        let migrated = store::migrate(&pool, &self.config.outbox.schema, Some(self.config.outbox.max_payload)).await;
+        pool.close().await;
+        migrated
     }
 
     /// Starts the relay on the runtime of the caller. Two handlers of one name are refused.
