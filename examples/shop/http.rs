@@ -76,10 +76,8 @@ async fn show_account(State(shop): State<Shop>, Path(customer): Path<String>) ->
 }
 
 async fn show_stock(State(shop): State<Shop>, Path(sku): Path<String>) -> Answer {
-    let stock: Option<(i32, i32)> = sqlx::query_as("select on_hand, reserved from shop.stock where sku = $1")
-        .bind(&sku)
-        .fetch_optional(&shop.pool)
-        .await?;
+    let stock: Option<(i32, i32)> =
+        sqlx::query_as("select on_hand, reserved from shop.stock where sku = $1").bind(&sku).fetch_optional(&shop.pool).await?;
     let (on_hand, reserved) = stock.ok_or(ShopError::Missing("such product"))?;
     Ok(Json(json!({ "sku": sku, "on_hand": on_hand, "reserved": reserved })).into_response())
 }

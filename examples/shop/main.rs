@@ -46,7 +46,8 @@ async fn open() -> Result<(), Box<dyn Error>> {
     logging::install(LogFormat::Text, &variable("RUST_LOG").unwrap_or("info".to_owned()))?;
     // First, because a second shop on the same port should fail before it has started anything.
     let listen = variable("SHOP_LISTEN").unwrap_or("127.0.0.1:8080".to_owned());
-    let listener = TcpListener::bind(&listen).await.map_err(|error| format!("could not listen on {listen}: {error}; set SHOP_LISTEN"))?;
+    let listener =
+        TcpListener::bind(&listen).await.map_err(|error| format!("could not listen on {listen}: {error}; set SHOP_LISTEN"))?;
     let address = format!("http://{}", listener.local_addr()?);
 
     let stage = Stage::prepare().await?;
@@ -101,12 +102,16 @@ fn new_secret() -> String {
 
 fn print_hints(address: &str, stage: &Stage, relay: Option<u32>) {
     println!("\nThe shop is open at {address} (process {}). Ctrl-C closes it. Try:\n", std::process::id());
-    println!("  curl -s {address}/orders -d '{{\"customer\": \"ann\", \"sku\": \"tea\", \"quantity\": 3, \"card\": \"4111 1111 1111 1111\"}}'");
+    println!(
+        "  curl -s {address}/orders -d '{{\"customer\": \"ann\", \"sku\": \"tea\", \"quantity\": 3, \"card\": \"4111 1111 1111 1111\"}}'"
+    );
     println!("  curl -s {address}/accounts/ann                # points: written with the order, in one transaction");
     println!("  curl -s {address}/stock/tea                   # reserved: by the relay, a moment after the commit");
     println!("  curl -s {address}/mailer/mails                # the confirmation: by the relay, a webhook");
     println!("  curl -s -X POST {address}/orders/1/cancel");
-    println!("  curl -s -X PUT {address}/mailer/outage        # order again: the mail waits, the order does not; -X DELETE ends it");
+    println!(
+        "  curl -s -X PUT {address}/mailer/outage        # order again: the mail waits, the order does not; -X DELETE ends it"
+    );
     if stage.server.is_some() {
         println!("  psql '{}' -c 'select type, payload, headers from outbox.events'", stage.url);
     }

@@ -37,12 +37,11 @@ pub async fn insert_order(order: &Order, connection: &mut PgConnection) -> Resul
 
 pub async fn load_order(id: i64, connection: &mut PgConnection) -> Result<Option<Order>, sqlx::Error> {
     type Row = (String, String, i32, i64, bool, i64);
-    let row: Option<Row> = sqlx::query_as(
-        "select customer, sku, quantity, total_cents, status = 'cancelled', version from shop.orders where id = $1",
-    )
-    .bind(id)
-    .fetch_optional(connection)
-    .await?;
+    let row: Option<Row> =
+        sqlx::query_as("select customer, sku, quantity, total_cents, status = 'cancelled', version from shop.orders where id = $1")
+            .bind(id)
+            .fetch_optional(connection)
+            .await?;
     Ok(row.map(|(customer, sku, quantity, total_cents, is_cancelled, version)| Order {
         id,
         purchase: Purchase { customer, sku, quantity, total_cents },
@@ -80,11 +79,7 @@ pub async fn save_account(account: &LoyaltyAccount, connection: &mut PgConnectio
         0 => "insert into shop.accounts (customer, version, points) values ($1, $2 + 1, $3) on conflict do nothing",
         _ => "update shop.accounts set points = $3, version = version + 1 where customer = $1 and version = $2",
     };
-    let saved = sqlx::query(statement)
-        .bind(&account.customer)
-        .bind(account.version)
-        .bind(account.points)
-        .execute(connection)
-        .await?;
+    let saved =
+        sqlx::query(statement).bind(&account.customer).bind(account.version).bind(account.points).execute(connection).await?;
     Ok(Conflict::unless_one(saved.rows_affected(), format!("account {}", account.customer))?)
 }

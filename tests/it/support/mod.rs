@@ -15,7 +15,7 @@ mod server;
 mod service;
 mod waiting;
 
-pub use binary::{Binary, Finished, Running};
+pub use binary::{Binary, Finished, Running, example};
 pub use clients::{Client, run_client};
 pub use database::{NewRow, TestDatabase};
 pub use http::get;
