@@ -4,7 +4,7 @@
 use outboxd::uow::{Failure, Handle, Registry, UnitOfWork};
 use tracing::warn;
 
-use crate::domain::{OrderCancelled, OrderPlaced, last_four};
+use crate::domain::{OrderCancelled, OrderPlaced, PointsChanged, last_four};
 use crate::{failpoint, tables};
 
 /// All of them; those of one event run in this order.
@@ -12,8 +12,9 @@ pub fn registry() -> Registry {
     Registry::new()
         .on::<OrderPlaced, _>(EarnPoints)
         .on::<OrderPlaced, _>(KeepReceipt)
-        .on::<OrderPlaced, _>(CountBestSellers)
+        .on::<OrderPlaced, _>(RememberTaste)
         .on::<OrderCancelled, _>(ReturnPoints)
+        .on::<PointsChanged, _>(WriteStatement)
 }
 
 /// A point for every whole unit of money.
@@ -48,22 +49,20 @@ impl Handle<OrderPlaced> for KeepReceipt {
 }
 
 /// Nice to have: no order is lost because of it, so it works in a scope.
-struct CountBestSellers;
+struct RememberTaste;
 
-impl Handle<OrderPlaced> for CountBestSellers {
+impl Handle<OrderPlaced> for RememberTaste {
     async fn handle(&self, event: &OrderPlaced, work: &mut UnitOfWork) -> Result<(), Failure> {
         let scope = work.begin_scope().await?;
-        let counted = sqlx::query(
-            "insert into shop.best_sellers (sku, sold) values ($1, $2) on conflict (sku) do update set sold = best_sellers.sold + $2",
-        )
-        .bind(&event.purchase.sku)
-        .bind(i64::from(event.purchase.quantity))
-        .execute(work.connection())
-        .await;
-        match counted {
+        let remembered = sqlx::query("insert into shop.tastes (customer, sku) values ($1, $2)")
+            .bind(&event.purchase.customer)
+            .bind(&event.purchase.sku)
+            .execute(work.connection())
+            .await;
+        match remembered {
             Ok(_) => work.keep(scope).await?,
             Err(error) => {
-                warn!(order = event.order, %error, "best sellers not counted");
+                warn!(order = event.order, %error, "taste not remembered");
                 work.undo(scope).await?;
             }
         }
@@ -79,6 +78,20 @@ impl Handle<OrderCancelled> for ReturnPoints {
         account.give_back(event.purchase.total_cents / CENTS_PER_POINT);
         tables::save_account(&account, work.connection()).await?;
         work.track(&mut account.events);
+        Ok(())
+    }
+}
+
+/// Handles what other handlers have raised: it is dispatched in its turn, before the same commit.
+struct WriteStatement;
+
+impl Handle<PointsChanged> for WriteStatement {
+    async fn handle(&self, event: &PointsChanged, work: &mut UnitOfWork) -> Result<(), Failure> {
+        sqlx::query("insert into shop.statements (customer, points) values ($1, $2)")
+            .bind(&event.customer)
+            .bind(event.points)
+            .execute(work.connection())
+            .await?;
         Ok(())
     }
 }

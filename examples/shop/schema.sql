@@ -21,7 +21,11 @@ create table if not exists shop.receipts (order_id bigint primary key references
 
 create table if not exists shop.accounts (customer text primary key, points bigint not null, version bigint not null);
 
-create table if not exists shop.best_sellers (sku text primary key, sold bigint not null);
+-- Every change of an account's points.
+create table if not exists shop.statements (customer text not null, points bigint not null);
+
+-- Who likes what. Only inserted into: a row per product with a count in it would let every order of it wait for every other.
+create table if not exists shop.tastes (customer text not null, sku text not null);
 
 -- Kept up to date by the relay, a moment after the order: a read model.
 create table if not exists shop.stock (sku text primary key references shop.products, on_hand int not null, reserved int not null default 0);

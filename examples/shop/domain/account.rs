@@ -16,14 +16,14 @@ pub struct LoyaltyAccount {
     pub events: Recorder,
 }
 
-/// Of interest to this program alone, so it stays in memory.
+/// Of interest to this program alone, so it stays in memory. `points` are negative when they were given back.
 #[derive(Debug, PartialEq, Eq)]
-pub struct PointsEarned {
+pub struct PointsChanged {
     pub customer: String,
     pub points: i64,
 }
 
-impl DomainEvent for PointsEarned {
+impl DomainEvent for PointsChanged {
     fn decide(&self) -> Result<Decision, Failure> {
         Ok(Decision::InMemory)
     }
@@ -47,8 +47,7 @@ impl LoyaltyAccount {
 
     pub fn earn(&mut self, points: i64) {
         let before = self.points;
-        self.points += points;
-        self.events.record(PointsEarned { customer: self.customer.clone(), points });
+        self.change(points);
         if (before..self.points).contains(&(GOLD - 1)) {
             self.events.record(LevelReached { customer: self.customer.clone() });
         }
@@ -56,7 +55,12 @@ impl LoyaltyAccount {
 
     /// Takes points back; a level that was reached stays.
     pub fn give_back(&mut self, points: i64) {
-        self.points -= points;
+        self.change(-points);
+    }
+
+    fn change(&mut self, points: i64) {
+        self.points += points;
+        self.events.record(PointsChanged { customer: self.customer.clone(), points });
     }
 }
 
@@ -69,9 +73,9 @@ mod tests {
     #[test]
     fn a_level_is_reached_when_the_points_pass_it() {
         let with = |points| Given::new(LoyaltyAccount { points, ..LoyaltyAccount::new("ann") }, |account| &account.events);
-        with(0).when(|account| account.earn(999)).then_types(&["PointsEarned"]);
-        with(999).when(|account| account.earn(1)).then_types(&["PointsEarned", "LevelReached"]);
+        with(0).when(|account| account.earn(999)).then_types(&["PointsChanged"]);
+        with(999).when(|account| account.earn(1)).then_types(&["PointsChanged", "LevelReached"]);
         with(0).when(|account| account.earn(1_000)).then(&LevelReached { customer: "ann".to_owned() });
-        with(1_000).when(|account| account.earn(5)).then_types(&["PointsEarned"]);
+        with(1_000).when(|account| account.earn(5)).then_types(&["PointsChanged"]);
     }
 }

@@ -1,11 +1,11 @@
 //! The domain: orders and loyalty accounts, and what happens to them. Knows neither HTTP nor SQL, so all of it is tested without a database.
 
-mod account;
+pub mod account;
 mod card;
 mod contracts;
 mod order;
 
-pub use account::{LevelReached, LoyaltyAccount, PointsEarned};
+pub use account::{LoyaltyAccount, PointsChanged};
 pub use card::{check_card, last_four};
 pub use contracts::{LevelReachedV1, OrderCancelledV1, OrderPlacedV1};
 pub use order::{Order, OrderCancelled, OrderPlaced, Purchase, Status};

@@ -6,7 +6,7 @@ use super::{Shop, placed};
 use crate::support::eventually;
 
 /// Tables that an order writes to.
-const WRITTEN: &[&str] = &["shop.orders", "shop.accounts", "shop.receipts", "outbox.events"];
+const WRITTEN: &[&str] = &["shop.orders", "shop.accounts", "shop.receipts", "shop.statements", "shop.tastes", "outbox.events"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_shop_that_is_killed_between_the_two_writes_neither_exists() {
@@ -88,9 +88,9 @@ async fn what_may_fail_alone_costs_no_order() {
     let shop = Shop::new().await;
     let open = shop.open().await;
     shop.order("ann", 1).await;
-    shop.execute("drop table shop.best_sellers").await;
+    shop.execute("drop table shop.tastes").await;
     shop.order("ann", 2).await;
-    open.wait_for_output("best sellers not counted").await;
+    open.wait_for_output("taste not remembered").await;
     assert_eq!(shop.get("/accounts/ann").await["points"], 15);
     assert_eq!((shop.count("shop.orders").await, shop.count("outbox.events").await), (2, 2));
 }

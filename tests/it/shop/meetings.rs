@@ -44,6 +44,7 @@ async fn twenty_orders_at_once_on_one_account_give_exactly_their_points() {
     assert_eq!(ids.len(), 20);
     assert_eq!(shop.count("shop.accounts where points = 300 and version = 20").await, 1);
     assert_eq!((shop.count("shop.orders").await, shop.count("outbox.events where type = 'order.placed'").await), (20, 20));
+    assert_eq!(shop.count("shop.statements where points = 15").await, 20);
 
     shop.wait_for("outbox.deliveries where state = 'delivered'", 40).await;
     assert_eq!(shop.count("(select distinct event_id from mailer.mails) m").await, 20);

@@ -149,7 +149,7 @@ async fn types_that_are_renamed_and_moved_record_the_same_bytes() {
     let before = record(
         domain::OrderPlaced { order: 7, purchase: purchase(), card: card() },
         domain::OrderCancelled { order: 7, purchase: purchase() },
-        domain::LevelReached { customer: "ann".to_owned() },
+        domain::account::LevelReached { customer: "ann".to_owned() },
     )
     .await;
     let after = record(goods(), sales::events::SaleUndone(goods()), sales::events::Promoted("ann".to_owned())).await;
