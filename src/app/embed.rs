@@ -1,6 +1,8 @@
 //! A relay inside another program: handlers are closures or trait objects, everything else is as in the daemon.
 //! Installs no logging, no metrics recorder and no signal handler: those belong to the program.
 
+#![warn(missing_docs)]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -130,12 +132,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Why a relay did not become idle.
 #[derive(Debug, thiserror::Error)]
 pub enum IdleError {
+    /// Two handlers have one name.
     #[error("the relay cannot start: {0}")]
     Refused(String),
+    /// Something was still owed when the patience ended.
     #[error("the handlers were not done within {0:?}")]
     Busy(Duration),
+    /// The relay ended of itself.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The database could not be asked.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -13,34 +13,52 @@ pub type Failure = Box<dyn StdError + Send + Sync + 'static>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// No connection, or the server refused.
     #[error("could not begin a transaction")]
     Begin(#[source] sqlx::Error),
+    /// A statement of a command, a scope or the inbox.
     #[error("a statement of the unit of work failed")]
     Statement(#[from] sqlx::Error),
+    /// A handler returned an error.
     #[error("handler {handler} of the domain event {event} failed")]
     Handler {
-        /// Names of Rust types, for people; nothing may depend on them.
+        /// Name of the Rust type of the handler, for people; nothing may depend on it.
         handler: &'static str,
+        /// Name of the Rust type of the event.
         event: &'static str,
+        /// What it returned.
         #[source]
         cause: Failure,
     },
+    /// The event's own decision failed: its contract is no JSON object, or its type is none.
     #[error("the domain event {event} could not become a notification")]
     Notification {
+        /// Name of its Rust type, for people.
         event: &'static str,
+        /// What was wrong with it.
         #[source]
         cause: Failure,
     },
+    /// Handlers raised more than the limit of the [`Options`](super::Options).
     #[error(
         "more than {limit} domain events in one unit of work, the last is {event}: handlers that raise one another's events never end"
     )]
-    DispatchLimit { limit: usize, event: &'static str },
+    DispatchLimit {
+        /// Domain events that one unit of work may dispatch.
+        limit: usize,
+        /// The event that was one too many.
+        event: &'static str,
+    },
+    /// A scope was ended after the one around it.
     #[error("the savepoint belongs to another scope: end scopes in the reverse order of their beginning")]
     ScopeOrder,
+    /// The notifications could not be inserted.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// Somebody else was faster; the pipeline runs the command again.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+    /// The server refused the commit.
     #[error("could not commit")]
     Commit(#[source] sqlx::Error),
     /// The connection broke while the commit was being answered: it may have happened. `was_committed` tells.
@@ -48,6 +66,7 @@ pub enum Error {
     CommitUnknown {
         /// `None`: nothing was written, so there is nothing that could have been committed.
         transaction: Option<TransactionId>,
+        /// How the connection broke.
         #[source]
         cause: sqlx::Error,
     },

@@ -25,6 +25,7 @@ use serde::de::{Deserialize, Deserializer, Error};
 pub struct Private<T>(T);
 
 impl<T> Private<T> {
+    /// Takes the value in.
     pub const fn new(value: T) -> Self {
         Self(value)
     }
