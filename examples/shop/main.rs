@@ -15,13 +15,15 @@ mod stage;
 mod tables;
 
 use std::error::Error;
+use std::time::Duration;
 
 use base64::Engine;
 use outboxd::config::LogFormat;
-use outboxd::telemetry::logging;
+use outboxd::telemetry::{chain, logging};
 use outboxd::uow::Pipeline;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use http::Shop;
 use mailer::Mailer;
@@ -31,15 +33,23 @@ use stage::Stage;
 /// More orders of one customer at once than this many, and some are told to try again.
 const ATTEMPTS: u32 = 50;
 
+/// How long requests that are being answered may take at the end.
+const LAST_REQUESTS: Duration = Duration::from_secs(10);
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() {
     // One rustls provider for the process, before anything may open a TLS connection.
     rustls::crypto::ring::default_provider().install_default().ok();
-    match std::env::args().nth(1).as_deref() {
+    let ended = match std::env::args().nth(1).as_deref() {
         None => open().await,
         Some("relay") => relay::run().await,
-        Some(_) => Err("usage: shop; the environment may set DATABASE_URL, SHOP_LISTEN, SHOP_RELAY and RUST_LOG".into()),
+        Some(_) => Err("usage: shop; the environment may set DATABASE_URL, SHOP_LISTEN, SHOP_RELAY_LISTEN and RUST_LOG".into()),
+    };
+    if let Err(error) = &ended {
+        eprintln!("shop: {}", chain(&**error));
     }
+    // At once: the thread in which the relay reads its pipe cannot be waited for while the pipe is open.
+    std::process::exit(i32::from(ended.is_err()));
 }
 
 async fn open() -> Result<(), Box<dyn Error>> {
@@ -62,22 +72,21 @@ async fn open() -> Result<(), Box<dyn Error>> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     print_hints(&address, &stage, relay.as_ref().map(Relay::pid));
 
-    let mut trouble = None;
-    let stop = async {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            ended = ended(&mut relay) => trouble = Some(ended),
-        }
-        // Before the web side, because the mailer is on it and may have something coming.
-        if let Some(relay) = &mut relay {
-            relay.stop().await;
-        }
+    let closing = CancellationToken::new();
+    let serving = axum::serve(listener, routes).with_graceful_shutdown(closing.clone().cancelled_owned());
+    let serving = tokio::spawn(serving.into_future());
+    let trouble = tokio::select! {
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+        ended = ended(&mut relay) => Some(ended),
     };
-    let serving = axum::serve(listener, routes);
-    tokio::select! {
-        served = serving => served?,
-        () = stop => {}
+    // The relay first: the mailer is on the web side, and may have something coming.
+    if let Some(relay) = &mut relay {
+        relay.stop().await;
+    }
+    closing.cancel();
+    if let Ok(served) = tokio::time::timeout(LAST_REQUESTS, serving).await {
+        served??;
     }
     stage.clear().await?;
     trouble.map_or(Ok(()), |trouble| Err(trouble.into()))

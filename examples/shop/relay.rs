@@ -64,7 +64,5 @@ pub async fn run() -> Result<(), Box<dyn Error>> {
         tokio::io::stdin().read_to_end(&mut Vec::new()).await.ok();
         until.cancel();
     });
-    app::serve(loaded, ServeOptions::default(), stop).await?;
-    // The thread that reads the pipe cannot be waited for while the pipe is open.
-    std::process::exit(0);
+    Ok(app::serve(loaded, ServeOptions::default(), stop).await?)
 }

@@ -185,6 +185,17 @@ async fn a_relay_does_not_outlive_a_shop_that_was_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_shop_whose_relay_cannot_run_closes_and_says_why() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
+    let listen = taken.local_addr().expect("a bound socket has an address").to_string();
+    let shop = Shop::new().await.env("SHOP_RELAY", "").env("SHOP_RELAY_LISTEN", &listen);
+    let finished = shop.program.run(&[]).await;
+    assert_eq!(finished.code, Some(1));
+    assert!(finished.stderr.contains(&format!("could not listen on {listen}")), "{}", finished.stderr);
+    assert!(finished.stderr.contains("the relay ended"), "{}", finished.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_asked_and_within_which_trace_arrives_with_every_event() {
     const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let shop = Shop::new().await;

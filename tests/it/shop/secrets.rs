@@ -62,7 +62,7 @@ async fn a_card_number_that_an_event_holds_is_in_no_table_log_trace_or_error() {
     // Nor do a handler that fails in its scope and one that fails altogether.
     shop.execute("drop table shop.tastes").await;
     assert_eq!(ask(order(CARD.into())).await, 201);
-    shop.execute("alter table shop.receipts add check (card_last_four = '')  not valid").await;
+    shop.execute("alter table shop.receipts add check (card_last_four = '') not valid").await;
     assert_eq!(ask(order(CARD.into())).await, 500);
     shop.wait_for("outbox.deliveries where state = 'delivered'", 6).await;
 
@@ -76,10 +76,10 @@ async fn a_card_number_that_an_event_holds_is_in_no_table_log_trace_or_error() {
         search(&format!("log of the {name}"), (finished.stdout + &finished.stderr).as_bytes());
     }
     let log = std::fs::read(server.log_file()).expect("the server logs");
+    search("log of the server", &log);
     let text = String::from_utf8_lossy(&log);
     assert!(text.contains("insert into shop.receipts") && text.contains("'0002'"), "statements and parameters are in the log");
-    search("log of the server", &log);
     // Tables, indexes, the write-ahead log, temporary files: whatever the server keeps.
-    assert_eq!(shop.count("shop.receipts where card_last_four = '0002'").await, 3);
     assert!(search_files(&server.data_dir()) > 500);
+    assert_eq!(shop.count("shop.receipts where card_last_four = '0002'").await, 3);
 }
