@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt-check clippy light unit doc integration tidy test-matrix soak bench bench-brokers install-tools docker clean
+.PHONY: help demo shop test check fmt-check clippy light unit doc integration tidy test-matrix soak bench bench-brokers install-tools docker clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,6 +12,10 @@ demo: ## Watch the whole thing work: an application, the relay, a receiver that 
 	@sh scripts/install-tools.sh demo
 	$(CARGO) build --release --quiet --no-default-features --features daemon
 	./target/release/outboxd demo $${DATABASE_URL:+--database-url "$$DATABASE_URL"}
+
+shop: ## Open a small web shop that uses the library, with the relay beside it
+	@sh scripts/install-tools.sh demo
+	$(CARGO) run --quiet --no-default-features --features daemon --example shop
 
 # The order is from fast to slow: most mistakes show within a minute.
 test: install-tools fmt-check tidy clippy light unit doc integration ## Check everything: what has to pass before a commit
@@ -35,6 +39,7 @@ unit:
 
 doc:
 	$(CARGO) test --quiet --doc
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps --no-default-features
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps
 
 # Includes the end-to-end tests on the built binary and the soak in its short form.

@@ -1,4 +1,19 @@
 //! outboxd: a transactional outbox relay for Postgres, and the small library an application records events with.
+//!
+#![doc = include_str!("../docs/tutorial.md")]
+//!
+//! # Where things are
+//!
+//! - [`uow`]: domain events, handlers, contracts, commands, scopes, recording; [`uow::inbox`] for receivers, [`uow::testing`] for tests
+//! - [`NewEvent`]: an event as it is recorded
+#![cfg_attr(
+    feature = "daemon",
+    doc = "- [`RelayBuilder`]: a relay inside a program or a test; [`Handler`] and [`Verdict`]: receivers in Rust"
+)]
+#![cfg_attr(
+    feature = "daemon",
+    doc = "- Everything else is the daemon: [`app`] wires it, [`handlers`] are the kinds of receivers, [`store`] is the SQL"
+)]
 
 pub mod domain;
 pub mod uow;

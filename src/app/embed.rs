@@ -1,6 +1,8 @@
 //! A relay inside another program: handlers are closures or trait objects, everything else is as in the daemon.
 //! Installs no logging, no metrics recorder and no signal handler: those belong to the program.
 
+#![warn(missing_docs)]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +16,7 @@ use crate::config::{Config, HandlerConfig, Kinds, ProcessEnvironment};
 use crate::domain::EventFilter;
 use crate::handlers::{Built, Handler};
 use crate::settings::{Mistake, Secret};
-use crate::store::{self, ReloadReport, StoreError};
+use crate::store::{self, Migrated, ReloadReport, StoreError};
 use crate::telemetry::{Health, HealthReport};
 
 /// Puts a relay together in code.
@@ -73,6 +75,15 @@ impl RelayBuilder {
         self
     }
 
+    /// Makes the outbox or brings it to the newest version, as [`start`](Self::start) does: for a program that records before its relay
+    /// runs, and for tests. Running it again changes nothing.
+    pub async fn migrate(&self) -> Result<Migrated, StoreError> {
+        let pool = connect(&self.config, "outboxd migrate", &Arc::default()).await?;
+        let migrated = store::migrate(&pool, &self.config.outbox.schema, Some(self.config.outbox.max_payload)).await;
+        pool.close().await;
+        migrated
+    }
+
     /// Starts the relay on the runtime of the caller. Two handlers of one name are refused.
     pub fn start(self) -> Result<EmbeddedRelay, Mistake> {
         let loaded = self.loaded()?;
@@ -121,12 +132,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Why a relay did not become idle.
 #[derive(Debug, thiserror::Error)]
 pub enum IdleError {
+    /// Two handlers have one name.
     #[error("the relay cannot start: {0}")]
     Refused(String),
+    /// Something was still owed when the patience ended.
     #[error("the handlers were not done within {0:?}")]
     Busy(Duration),
+    /// The relay ended of itself.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The database could not be asked.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

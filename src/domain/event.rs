@@ -1,6 +1,8 @@
 //! An event as an application records it, before the database gives it a number.
 //! What is checked here is checked again by the table, for producers in other languages.
 
+#![warn(missing_docs)]
+
 use uuid::Uuid;
 
 /// A notification of something that happened, to be inserted in the transaction that made it happen.
@@ -19,10 +21,13 @@ pub struct NewEvent {
 /// Why an event cannot be recorded.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidEvent {
+    /// There is no type.
     #[error("the event has no type; name what happened, for example \"order.placed\"")]
     NoType,
+    /// The type has this many bytes.
     #[error("the event type has {0} bytes, 255 are allowed")]
     LongType(usize),
+    /// The payload of an event of this type is a list, a text, a number or null.
     #[error("the payload of event \"{0}\" is not a JSON object; wrap the value: {{\"value\": ...}}")]
     PayloadIsNoObject(String),
 }

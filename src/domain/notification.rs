@@ -1,5 +1,7 @@
 //! What a handler receives for one event: the event as recorded, and the facts of this delivery.
 
+#![warn(missing_docs)]
+
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -14,8 +16,11 @@ pub struct Notification {
     pub id: Uuid,
     /// 1 to 255 bytes, any characters.
     pub event_type: String,
+    /// What kind of thing it happened to, for example `order`.
     pub aggregate_type: Option<String>,
+    /// Which one; events of one are delivered in order.
     pub aggregate_id: Option<String>,
+    /// The version of the aggregate after the event, where it has one.
     pub aggregate_version: Option<i64>,
     /// A JSON object, byte for byte as it was recorded.
     pub payload: String,

@@ -1,6 +1,8 @@
 //! What came of one attempt: a verdict, not an exception.
 //! The reasons are a closed set, shared by the attempts table, metric labels, log fields and the command line.
 
+#![warn(missing_docs)]
+
 use std::fmt;
 use std::time::Duration;
 
@@ -23,9 +25,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome.
     pub const ALL: [Self; 6] =
         [Self::Delivered, Self::Duplicate, Self::Retry, Self::BackPressure, Self::HandlerFault, Self::Permanent];
 
+    /// The name in tables, metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
@@ -51,6 +55,7 @@ macro_rules! reasons {
         pub enum Reason { $(#[doc = $help] $variant,)* }
 
         impl Reason {
+            /// Every reason.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The word for it in tables, labels and logs.
@@ -133,7 +138,9 @@ impl fmt::Display for Reason {
 /// The result of one attempt, in the words of the handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
+    /// What comes next.
     pub outcome: Outcome,
+    /// Why, from a closed set.
     pub reason: Reason,
     /// Bytes left and no answer came: the receiver may have the event.
     pub ambiguous: bool,
@@ -146,48 +153,58 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// The receiver has it.
     pub fn delivered() -> Self {
         Self::of(Outcome::Delivered, Reason::Ok, "")
     }
 
+    /// The receiver had it already.
     pub fn duplicate() -> Self {
         Self::of(Outcome::Duplicate, Reason::Duplicate, "")
     }
 
+    /// This attempt failed, another may succeed.
     pub fn retry(reason: Reason, detail: impl Into<String>) -> Self {
         Self::of(Outcome::Retry, reason, detail)
     }
 
+    /// The receiver asks for less; nothing is sent to it before `after`.
     pub fn back_pressure(reason: Reason, after: Option<Duration>, detail: impl Into<String>) -> Self {
         Self { retry_after: after, ..Self::of(Outcome::BackPressure, reason, detail) }
     }
 
+    /// No event can be delivered: credentials, address, trust. Costs the event no attempt.
     pub fn handler_fault(reason: Reason, detail: impl Into<String>) -> Self {
         Self::of(Outcome::HandlerFault, reason, detail)
     }
 
+    /// This event will never be accepted: a dead letter now.
     pub fn permanent(reason: Reason, detail: impl Into<String>) -> Self {
         Self::of(Outcome::Permanent, reason, detail)
     }
 
+    /// The receiver may have the event all the same.
     #[must_use]
     pub fn ambiguous(mut self) -> Self {
         self.ambiguous = true;
         self
     }
 
+    /// The status with which the receiver answered.
     #[must_use]
     pub fn with_status(mut self, status: u16) -> Self {
         self.status = Some(status);
         self
     }
 
+    /// The receiver asked for no attempt before this has passed.
     #[must_use]
     pub fn not_before(mut self, after: Option<Duration>) -> Self {
         self.retry_after = after;
         self
     }
 
+    /// Whether the receiver has it.
     pub fn is_delivered(&self) -> bool {
         matches!(self.outcome, Outcome::Delivered | Outcome::Duplicate)
     }

@@ -33,7 +33,8 @@ pub struct Migrated {
     pub max_payload: Option<i32>,
 }
 
-/// Brings the schema up to date and sets the bound on payloads, in bytes; `None` leaves it. Running it again changes nothing.
+/// Brings the schema up to date and sets the bound on payloads, in bytes; `None` leaves it. Running it again changes nothing. The schema
+/// stands at the head of the search path of the pool, as [`connect`](super::connect) puts it there.
 pub async fn migrate(pool: &PgPool, schema: &str, max_payload: Option<u64>) -> Result<Migrated, StoreError> {
     let mut connection = pool.acquire().await.map_err(StoreError::query("reach the database"))?;
     check_server(&mut connection).await?;

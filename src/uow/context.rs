@@ -13,6 +13,7 @@ const CORRELATION: &str = "correlation";
 const CAUSATION: &str = "causation";
 
 impl Context {
+    /// Says nothing.
     pub const fn new() -> Self {
         Self { headers: Vec::new() }
     }
@@ -35,11 +36,13 @@ impl Context {
         self.header("traceparent", traceparent)
     }
 
+    /// What belongs to the `traceparent`.
     #[must_use]
     pub fn tracestate(self, tracestate: impl ToString) -> Self {
         self.header("tracestate", tracestate)
     }
 
+    /// Whose data it is about.
     #[must_use]
     pub fn tenant(self, tenant: impl ToString) -> Self {
         self.header("tenant", tenant)

@@ -2,6 +2,8 @@
 
 use std::error::Error as StdError;
 
+use sqlx::error::DatabaseError;
+
 use super::{RecordError, TransactionId};
 
 /// What a handler of domain events returns when it fails: any error at all.
@@ -11,34 +13,52 @@ pub type Failure = Box<dyn StdError + Send + Sync + 'static>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// No connection, or the server refused.
     #[error("could not begin a transaction")]
     Begin(#[source] sqlx::Error),
+    /// A statement of a command, a scope or the inbox.
     #[error("a statement of the unit of work failed")]
     Statement(#[from] sqlx::Error),
+    /// A handler returned an error.
     #[error("handler {handler} of the domain event {event} failed")]
     Handler {
-        /// Names of Rust types, for people; nothing may depend on them.
+        /// Name of the Rust type of the handler, for people; nothing may depend on it.
         handler: &'static str,
+        /// Name of the Rust type of the event.
         event: &'static str,
+        /// What it returned.
         #[source]
         cause: Failure,
     },
+    /// The event's own decision failed: its contract is no JSON object, or its type is none.
     #[error("the domain event {event} could not become a notification")]
     Notification {
+        /// Name of its Rust type, for people.
         event: &'static str,
+        /// What was wrong with it.
         #[source]
         cause: Failure,
     },
+    /// Handlers raised more than the limit of the [`Options`](super::Options).
     #[error(
         "more than {limit} domain events in one unit of work, the last is {event}: handlers that raise one another's events never end"
     )]
-    DispatchLimit { limit: usize, event: &'static str },
+    DispatchLimit {
+        /// Domain events that one unit of work may dispatch.
+        limit: usize,
+        /// The event that was one too many.
+        event: &'static str,
+    },
+    /// A scope was ended after the one around it.
     #[error("the savepoint belongs to another scope: end scopes in the reverse order of their beginning")]
     ScopeOrder,
+    /// The notifications could not be inserted.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// Somebody else was faster; the pipeline runs the command again.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+    /// The server refused the commit.
     #[error("could not commit")]
     Commit(#[source] sqlx::Error),
     /// The connection broke while the commit was being answered: it may have happened. `was_committed` tells.
@@ -46,6 +66,7 @@ pub enum Error {
     CommitUnknown {
         /// `None`: nothing was written, so there is nothing that could have been committed.
         transaction: Option<TransactionId>,
+        /// How the connection broke.
         #[source]
         cause: sqlx::Error,
     },
@@ -64,12 +85,19 @@ impl Error {
 pub struct Conflict {
     /// Which one, for people: `order 42`.
     pub aggregate: String,
+    #[source]
+    mark: Stale,
 }
+
+/// An error that is `transparent` for a conflict is not in the chain itself, nor is the conflict; what is behind it still is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the version that was read is not the current one")]
+struct Stale;
 
 impl Conflict {
     /// For the aggregate with this name: `Conflict::of("order 42")`.
     pub fn of(aggregate: impl Into<String>) -> Self {
-        Self { aggregate: aggregate.into() }
+        Self { aggregate: aggregate.into(), mark: Stale }
     }
 
     /// Checks that an `update ... where version = $expected` found its row.
@@ -78,16 +106,20 @@ impl Conflict {
     }
 }
 
-/// Whether running the whole command again may help: a serialisation failure, a deadlock, or a [`Conflict`], anywhere in the chain.
+/// Whether running the whole command again may help: a serialisation failure, a deadlock, or a [`Conflict`], anywhere in the chain,
+/// also behind errors that are `#[error(transparent)]`.
 pub fn is_worth_another_try(error: &(dyn StdError + 'static)) -> bool {
     std::iter::successors(Some(error), |cause: &&(dyn StdError + 'static)| (*cause).source()).any(|cause| {
-        cause.is::<Conflict>()
-            || matches!(cause.downcast_ref(), Some(Error::Conflict(_)))
-            || cause.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error).is_some_and(is_of_the_moment)
+        let of_server = || match cause.downcast_ref::<sqlx::Error>() {
+            Some(error) => error.as_database_error(),
+            // What is left of an `sqlx::Error` behind a transparent one.
+            None => cause.downcast_ref::<Box<dyn DatabaseError>>().map(|error| &**error),
+        };
+        cause.is::<Stale>() || of_server().is_some_and(is_of_the_moment)
     })
 }
 
-fn is_of_the_moment(error: &dyn sqlx::error::DatabaseError) -> bool {
+fn is_of_the_moment(error: &dyn DatabaseError) -> bool {
     matches!(error.code().as_deref(), Some("40001" | "40P01"))
 }
 
@@ -98,6 +130,58 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("the order could not be placed")]
     struct PlaceOrder(#[source] Error);
+
+    /// As most applications write theirs.
+    #[derive(Debug, thiserror::Error)]
+    enum Transparent {
+        #[error(transparent)]
+        Conflict(#[from] Conflict),
+        #[error(transparent)]
+        Work(#[from] Error),
+        #[error(transparent)]
+        Statement(#[from] sqlx::Error),
+    }
+
+    /// What a server says that could not put two transactions in an order.
+    #[derive(Debug, thiserror::Error)]
+    #[error("could not serialize access")]
+    struct Unordered;
+
+    impl DatabaseError for Unordered {
+        fn message(&self) -> &str {
+            "could not serialize access"
+        }
+        fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
+            Some("40001".into())
+        }
+        fn kind(&self) -> sqlx::error::ErrorKind {
+            sqlx::error::ErrorKind::Other
+        }
+        fn as_error(&self) -> &(dyn StdError + Send + Sync + 'static) {
+            self
+        }
+        fn as_error_mut(&mut self) -> &mut (dyn StdError + Send + Sync + 'static) {
+            self
+        }
+        fn into_error(self: Box<Self>) -> Failure {
+            self
+        }
+    }
+
+    /// Seen: an error that was transparent for a conflict, as almost every error of an application is, ended the command at once.
+    #[test]
+    fn a_conflict_is_found_behind_transparent_errors() {
+        let unordered = || sqlx::Error::Database(Box::new(Unordered));
+        for error in [
+            Transparent::Conflict(Conflict::of("order 42")),
+            Transparent::Work(Conflict::of("order 42").into()),
+            Transparent::Work(unordered().into()),
+            Transparent::Statement(unordered()),
+        ] {
+            assert!(is_worth_another_try(&error), "{error:?}");
+        }
+        assert!(!is_worth_another_try(&Transparent::Statement(sqlx::Error::PoolTimedOut)));
+    }
 
     #[test]
     fn a_conflict_is_found_anywhere_in_the_chain() {

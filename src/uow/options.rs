@@ -15,6 +15,7 @@ pub struct Options {
 
 /// Tells the time. Only tests need one of their own.
 pub trait Clock: Send + Sync + 'static {
+    /// The time now.
     fn now(&self) -> SystemTime;
 }
 
@@ -24,7 +25,9 @@ pub enum Isolation {
     /// As the database is configured; usually read committed.
     #[default]
     Default,
+    /// One snapshot for the whole transaction; who changes what changed since has a serialisation failure.
     RepeatableRead,
+    /// As if transactions ran one after the other; who cannot be put in an order has a serialisation failure.
     Serializable,
 }
 
@@ -59,6 +62,7 @@ impl Options {
         Self { limit: events, ..self }
     }
 
+    /// What the transaction sees of others. The pipeline runs a command again after a serialisation failure.
     #[must_use]
     pub fn isolation(self, isolation: Isolation) -> Self {
         Self { isolation, ..self }

@@ -51,7 +51,9 @@ pub struct Pipeline {
 /// A command that was committed.
 #[derive(Debug)]
 pub struct Done<T> {
+    /// What the command returned.
     pub output: T,
+    /// What was committed, with the ids of the recorded notifications.
     pub committed: Committed,
 }
 
@@ -67,6 +69,7 @@ impl Pipeline {
         Self { pool, registry: Arc::new(registry), options: Options::default(), attempts: ATTEMPTS }
     }
 
+    /// Options for every unit of work.
     #[must_use]
     pub fn options(self, options: Options) -> Self {
         Self { options, ..self }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::de::{Deserialize, Deserializer, Error};
+
 /// A value that is neither serialised nor printed. `Debug` shows that there is one.
 ///
 /// ```compile_fail
@@ -23,6 +25,7 @@ use std::fmt;
 pub struct Private<T>(T);
 
 impl<T> Private<T> {
+    /// Takes the value in.
     pub const fn new(value: T) -> Self {
         Self(value)
     }
@@ -44,8 +47,28 @@ impl<T> fmt::Debug for Private<T> {
     }
 }
 
+/// Comes in as any value does; an error of it does not repeat what came.
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Private<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(deserializer).map(Self).map_err(|_| D::Error::custom("a private value is not of its type"))
+    }
+}
+
 impl<T> From<T> for Private<T> {
     fn from(value: T) -> Self {
         Self(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_not_repeated() {
+        let taken: Private<String> = serde_json::from_str("\"4111\"").expect("a text");
+        assert_eq!(taken.expose(), "4111");
+        let error = serde_json::from_str::<Private<String>>("4111").expect_err("a number is no text").to_string();
+        assert!(!error.contains("4111"), "{error}");
     }
 }

@@ -10,7 +10,9 @@ use crate::domain::NewEvent;
 #[derive(Debug, thiserror::Error)]
 #[error("could not record {count} events")]
 pub struct RecordError {
+    /// Events that were to be recorded, none of which was.
     pub count: usize,
+    /// What the server, or the way to it, said.
     #[source]
     pub cause: sqlx::Error,
 }

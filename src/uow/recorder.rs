@@ -34,6 +34,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// Nothing has happened yet.
     pub const fn new() -> Self {
         Self { events: Vec::new() }
     }
@@ -48,10 +49,12 @@ impl Recorder {
         self.events.iter().filter_map(|event| event.as_any().downcast_ref())
     }
 
+    /// How many events are recorded.
     pub fn len(&self) -> usize {
         self.events.len()
     }
 
+    /// Whether nothing has happened.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }

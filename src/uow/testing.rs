@@ -13,10 +13,12 @@ use super::{Clock, DomainEvent, Recorder, Registry, UnitOfWork};
 pub struct FakeClock(Arc<Mutex<SystemTime>>);
 
 impl FakeClock {
+    /// It is this moment, until [`advance`](Self::advance).
     pub fn at(moment: SystemTime) -> Self {
         Self(Arc::new(Mutex::new(moment)))
     }
 
+    /// Moves it on.
     pub fn advance(&self, span: Duration) {
         *lock(&self.0) += span;
     }
@@ -47,6 +49,7 @@ impl Trace {
         (traced, trace)
     }
 
+    /// What ran so far: `(event, handler)`.
     pub fn calls(&self) -> Vec<(&'static str, &'static str)> {
         lock(&self.0).clone()
     }
@@ -106,6 +109,7 @@ pub struct When<A, T> {
     given: Given<A>,
     /// Events recorded before.
     before: usize,
+    /// What the call returned.
     pub returned: T,
 }
 
@@ -115,6 +119,7 @@ impl<A> Given<A> {
         Self { aggregate, recorder }
     }
 
+    /// Asks something of the aggregate.
     pub fn when<T>(mut self, act: impl FnOnce(&mut A) -> T) -> When<A, T> {
         let before = (self.recorder)(&self.aggregate).len();
         let returned = act(&mut self.aggregate);

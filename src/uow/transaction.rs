@@ -26,12 +26,20 @@ const LOOK_FOR: Duration = Duration::from_secs(30);
 /// What cannot be known about a transaction any more.
 #[derive(Debug, thiserror::Error)]
 pub enum Unknowable {
+    /// The server has forgotten how it ended; it remembers the newest two thousand million or so.
     #[error("transaction {0} is too long ago for the server to remember")]
     Forgotten(TransactionId),
+    /// It has not ended.
     #[error("transaction {0} has not ended: its server process still runs, or it is prepared")]
     Unfinished(TransactionId),
+    /// The database did not answer.
     #[error("could not ask what became of transaction {transaction}: {reason}")]
-    Unreachable { transaction: TransactionId, reason: String },
+    Unreachable {
+        /// Which one.
+        transaction: TransactionId,
+        /// What was said instead of an answer.
+        reason: String,
+    },
 }
 
 /// Whether a transaction was committed: the answer to a commit that [`Error::CommitUnknown`] says was lost. Asks for half a minute: what

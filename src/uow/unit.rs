@@ -64,7 +64,9 @@ pub struct Committed {
 /// A notification that was recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notified {
+    /// The id that receivers see.
     pub id: Uuid,
+    /// Its type, as its contract says.
     pub event_type: String,
 }
 

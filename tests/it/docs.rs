@@ -24,6 +24,7 @@ const PAGES: &[&str] = &[
     "docs/operations.md",
     "docs/performance.md",
     "docs/producers.md",
+    "docs/tutorial.md",
 ];
 
 fn root() -> &'static Path {

@@ -61,6 +61,23 @@ async fn a_relay_can_run_until_its_handlers_are_done() {
     assert_eq!(count(&seen), 20);
 }
 
+/// As the tutorial has it.
+#[tokio::test]
+async fn a_test_makes_the_outbox_records_and_runs_a_relay_until_idle() {
+    let (database, seen) = (TestDatabase::empty().await, Seen::default());
+    let received = Arc::clone(&seen);
+    let take = handler_fn(move |notification| {
+        remember(&received, notification);
+        async { Verdict::delivered() }
+    });
+    let relay = RelayBuilder::new(database.url()).handler("changes", &["order.changed"], take);
+    assert!(!relay.migrate().await.expect("the outbox can be made").applied.is_empty());
+    assert!(relay.migrate().await.expect("it is there").applied.is_empty());
+    database.insert_event(row(1, 1)).await;
+    relay.run_until_idle(Duration::from_secs(60)).await.expect("it becomes idle");
+    assert_eq!(count(&seen), 1);
+}
+
 #[tokio::test]
 async fn a_closure_gets_its_event_types_in_order_per_key() {
     let (database, seen) = (migrated().await, Seen::default());

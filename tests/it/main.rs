@@ -28,6 +28,7 @@ mod recovery;
 mod registration;
 mod replays;
 mod runbooks;
+mod shop;
 mod soak;
 mod status;
 mod support;

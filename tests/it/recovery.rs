@@ -1,7 +1,6 @@
 //! What survives: a killed process, cut connections, a server that goes away, an event that kills, an orderly stop.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +13,9 @@ use tokio::process::Command;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::support::{Binary, NewRow, Recorder, TestDatabase, eventually, number, own_server, quick, quick_handler, relay};
+use crate::support::{
+    Binary, NewRow, Recorder, TestDatabase, eventually, example, number, own_server, quick, quick_handler, relay,
+};
 
 fn numbered(key: impl ToString, number: i64) -> NewRow {
     NewRow::new("order.placed").of("order", key).payload(json!({ "n": number }))
@@ -147,24 +148,6 @@ async fn everything_is_delivered_although_the_server_stops_and_crashes_under_loa
     relay.stop().await.expect("the relay stops");
     let delivered: BTreeSet<Uuid> = recorder.delivered().iter().map(|notification| notification.id).collect();
     assert_eq!(delivered, recorded.into_iter().collect::<BTreeSet<_>>());
-}
-
-/// Builds an example and gives its path.
-async fn example(name: &str) -> PathBuf {
-    let binary = PathBuf::from(env!("CARGO_BIN_EXE_outboxd"));
-    let profile = binary.parent().expect("a binary lies in a directory");
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--example", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
-    build.arg("--target-dir").arg(profile.parent().expect("a profile lies in the target directory"));
-    // What cargo told this process about its package would make the build scripts of others run again.
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_") && name != "CARGO_HOME") {
-        build.env_remove(name);
-    }
-    if profile.ends_with("release") {
-        build.arg("--release");
-    }
-    assert!(build.status().await.expect("cargo runs").success(), "the example {name} does not build");
-    profile.join("examples").join(name)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ mod latency;
 mod outbox;
 mod producer;
 mod report;
+mod uow;
 mod webhook;
 
 use std::process::ExitCode;
@@ -49,6 +50,8 @@ pub enum Part {
     Latency,
     /// What the application pays
     Producer,
+    /// The unit of work against the same statements written by hand
+    Uow,
     /// Memory behind a backlog, processor time when idle
     Footprint,
     /// Brokers whose addresses are given, against a bare client each
@@ -79,6 +82,9 @@ pub async fn run(args: BenchArgs, global: &Global) -> Result<ExitCode, CliError>
     }
     if wanted(Part::Producer) {
         report.extend(producer::measure(&server, args.rounds).await?);
+    }
+    if wanted(Part::Uow) {
+        report.extend(uow::measure(&server, args.events / 10, args.rounds).await?);
     }
     if wanted(Part::Footprint) {
         report.extend(footprint::measure(&server, args.backlog).await?);

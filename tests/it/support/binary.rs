@@ -1,5 +1,6 @@
 //! The built binary, run as a user would: a configuration file in a directory of its own, a clean environment, captured output.
 
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +12,9 @@ use tokio::task::JoinHandle;
 use super::waiting::{DEADLINE, eventually};
 
 /// A place to run the binary in; any number of runs share the configuration.
+#[derive(Clone)]
 pub struct Binary {
+    program: PathBuf,
     directory: Arc<TempDir>,
     variables: Vec<(String, String)>,
 }
@@ -43,7 +46,12 @@ impl Binary {
     pub fn with_config(config: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(directory.path().join("outboxd.toml"), config).expect("the directory is ours");
-        Self { directory: Arc::new(directory), variables: Vec::new() }
+        Self { program: env!("CARGO_BIN_EXE_outboxd").into(), directory: Arc::new(directory), variables: Vec::new() }
+    }
+
+    /// An example instead of the binary, built if need be.
+    pub async fn example(name: &str) -> Self {
+        Self { program: example(name).await, ..Self::with_config("") }
     }
 
     /// A relay with short intervals and without HTTP for this database; `handlers` are its `[[handlers]]` entries.
@@ -100,7 +108,7 @@ impl Binary {
 
     /// Starts a command.
     pub fn spawn(&self, arguments: &[&str]) -> Running {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_outboxd"));
+        let mut command = Command::new(&self.program);
         // Variables of the caller would change what is tested; the rest (PATH, HOME, coverage) is harmless.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG") || name.starts_with("OUTBOXD_")) {
             command.env_remove(name);
@@ -217,4 +225,22 @@ impl Captured {
         let _ = reading.await;
         std::mem::take(&mut *text.lock().expect("nobody panics while appending"))
     }
+}
+
+/// Builds an example and gives its path.
+pub async fn example(name: &str) -> PathBuf {
+    let binary = PathBuf::from(env!("CARGO_BIN_EXE_outboxd"));
+    let profile = binary.parent().expect("a binary lies in a directory");
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--example", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    build.arg("--target-dir").arg(profile.parent().expect("a profile lies in the target directory"));
+    // What cargo told this process about its package would make the build scripts of others run again.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_") && name != "CARGO_HOME") {
+        build.env_remove(name);
+    }
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    assert!(build.status().await.expect("cargo runs").success(), "the example {name} does not build");
+    profile.join("examples").join(name)
 }

@@ -19,7 +19,7 @@ mod service;
 mod waiting;
 
 pub use authority::Authority;
-pub use binary::{Binary, Finished, Running};
+pub use binary::{Binary, Finished, Running, example};
 pub use clients::{Client, run_client};
 pub use database::{NewRow, TestDatabase};
 pub use http::get;
