@@ -13,8 +13,10 @@ pub(super) struct Expressions {
     pub values: String,
     /// In which order rows that are there already were probably inserted.
     pub order: String,
-    /// The same row makes the same event.
-    pub is_idempotent: bool,
+    /// The column with the id; without one nobody can tell which rows have an event.
+    pub id: Option<String>,
+    /// That column is what the event has as its id.
+    pub is_uuid: bool,
 }
 
 /// What there is of a part: the SQL of its value, and its type; of a constant, `text`.
@@ -62,7 +64,8 @@ impl Builder<'_> {
             columns: columns.join(", "),
             values: values.join(",\n       "),
             order: order(occurred_at.as_ref(), id.as_ref()),
-            is_idempotent: id.is_some(),
+            is_uuid: id.as_ref().is_some_and(|id| id.kind == "uuid"),
+            id: id.map(|id| id.sql),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is done to adopt a table, to copy what is in it, and to let it go. Each step is one transaction.
 
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
 
 use super::super::audit::lift_statement_timeout;
 use super::super::{AuditEntry, StoreError, begin, commit, record_audit};
@@ -20,6 +20,9 @@ pub struct Installed {
 /// Makes the trigger; with `copies_rows`, copies the rows that are there as well, without a gap and without letting the new ones overtake.
 pub async fn install(pool: &PgPool, plan: &AdoptionPlan, copies_rows: bool, actor: &str) -> Result<Installed, AdoptionError> {
     check_rights(plan, copies_rows)?;
+    if copies_rows {
+        check_ids(pool, plan).await?;
+    }
     let is_new = plan.state != AdoptionState::AsConfigured;
     // Most of them before writers are kept out, so that those wait for the rest only. Nothing tells the rest from the most but the ids.
     let mut copied = if copies_rows { Some(copy_only(pool, plan).await?) } else { None };
@@ -39,7 +42,7 @@ pub async fn install(pool: &PgPool, plan: &AdoptionPlan, copies_rows: bool, acto
 }
 
 /// Copies the rows that are there and have no event yet; gives how many.
-pub async fn copy_only(pool: &PgPool, plan: &AdoptionPlan) -> Result<u64, AdoptionError> {
+async fn copy_only(pool: &PgPool, plan: &AdoptionPlan) -> Result<u64, AdoptionError> {
     let mut transaction = begin(pool).await?;
     lift_statement_timeout(&mut transaction).await?;
     let count = run(&mut transaction, plan.copy_statement()).await.map_err(copy_failed)?;
@@ -100,6 +103,22 @@ fn check_rights(plan: &AdoptionPlan, copies_rows: bool) -> Result<(), AdoptionEr
     }
     let text = format!("the role {} may not; let the owner of the table run: {}", rights.role, grants.join("; "));
     Err(AdoptionError::Refused(vec![format!("adopt.{table}: {text}")]))
+}
+
+/// A row without one would become an event with every copy, and this is two of them.
+async fn check_ids(pool: &PgPool, plan: &AdoptionPlan) -> Result<(), AdoptionError> {
+    let Some(text) = plan.ask_for_id.clone() else {
+        return Err(AdoptionError::Refused(plan.copy_refusal().into_iter().collect()));
+    };
+    let mut transaction = begin(pool).await?;
+    lift_statement_timeout(&mut transaction).await?;
+    let row = sqlx::raw_sql(AssertSqlSafe(text)).fetch_one(&mut *transaction).await.map_err(copy_failed)?;
+    if !row.try_get(0).map_err(copy_failed)? {
+        return Ok(());
+    }
+    let text = "there are rows without an id, and nobody could tell later that they were copied; give them one, or leave them out with \
+                \"existing\"";
+    Err(AdoptionError::Refused(vec![format!("adopt.{}.id: {text}", plan.table)]))
 }
 
 fn copy_failed(cause: sqlx::Error) -> AdoptionError {

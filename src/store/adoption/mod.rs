@@ -15,7 +15,7 @@ use expressions::Expressions;
 use table::{FoundTable, FoundTrigger, find_table};
 use text::{function_name, qualified, quoted, statement, tag};
 
-pub use install::{Installed, copy_only, install, last_copy, remove_adoption};
+pub use install::{Installed, install, last_copy, remove_adoption};
 pub use table::{AdoptedTable, list_adopted_tables};
 
 /// Part of every body, so that a trigger that an earlier version has made is made anew. Rises when a helper function changes.
@@ -67,7 +67,8 @@ pub struct AdoptionPlan {
     how: CopyHow,
     /// The copy of rows that are there.
     copy: String,
-    is_idempotent: bool,
+    /// Asks whether a row to copy has no id; `None`: none has.
+    ask_for_id: Option<String>,
     rights: Rights,
 }
 
@@ -112,7 +113,7 @@ pub async fn plan_adoption(pool: &PgPool, outbox: &str, adoption: &Adoption) -> 
         outbox: outbox.to_owned(),
         obsolete: obsolete.map(|trigger| trigger.function.clone()).collect(),
         copy: copy(outbox, adoption, &expressions),
-        is_idempotent: expressions.is_idempotent,
+        ask_for_id: ask_for_id(adoption, &expressions),
         rights: Rights {
             role: found.role.clone(),
             may_use_schema: found.may_use_schema,
@@ -184,7 +185,7 @@ impl AdoptionPlan {
 
     /// Why rows that are there cannot be copied.
     pub fn copy_refusal(&self) -> Option<String> {
-        (!self.is_idempotent).then(|| {
+        self.ask_for_id.is_none().then(|| {
             format!("adopt.{}.id: is not set, and without it nobody can tell which rows have an event already", self.table)
         })
     }
@@ -230,8 +231,25 @@ fn body(outbox: &str, expressions: &Expressions, how: CopyHow) -> String {
 }
 
 fn copy(outbox: &str, adoption: &Adoption, expressions: &Expressions) -> String {
-    let condition = adoption.existing.as_ref().map(|text| format!("\n where ({text})")).unwrap_or_default();
-    record(outbox, expressions, &qualified(&adoption.table), &format!("{condition}\n order by {}", expressions.order))
+    let condition = condition(adoption);
+    // By a join and not by the conflict of every single row: writers wait while the rest is looked for.
+    let is_new = match &expressions.id {
+        Some(id) if expressions.is_uuid => {
+            format!("\n   and not exists (select from {}.events e where e.id = {id})", quoted(outbox))
+        }
+        _ => String::new(),
+    };
+    let rest = format!("\n where {condition}{is_new}\n order by {}", expressions.order);
+    record(outbox, expressions, &qualified(&adoption.table), &rest)
+}
+
+fn condition(adoption: &Adoption) -> String {
+    adoption.existing.as_ref().map_or_else(|| "true".to_owned(), |text| format!("({text})"))
+}
+
+fn ask_for_id(adoption: &Adoption, expressions: &Expressions) -> Option<String> {
+    let names = [("{table}", qualified(&adoption.table)), ("{condition}", condition(adoption)), ("{id}", expressions.id.clone()?)];
+    Some(statement(include_str!("../sql/has_rows_without_id.sql"), &names))
 }
 
 fn record(outbox: &str, expressions: &Expressions, rows: &str, rest: &str) -> String {

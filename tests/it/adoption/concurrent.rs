@@ -149,6 +149,21 @@ async fn only_rows_that_are_not_delivered_are_copied_from_open_outbox_and_only_w
     let refused = shop.fail(&["adopt", "--existing"]).await;
     assert!(refused.contains("adopt.public.t.id: is not set"), "{refused}");
     assert_eq!(shop.database.count("pg_trigger where tgname like 'adopt%'").await, 0, "nothing was done");
+
+    for kind in ["uuid", "text"] {
+        let shop = Shop::open(
+            &format!("create table public.t (id {kind}, kind text, body jsonb); insert into public.t values (null, 'a', '{{}}')"),
+            "[[adopt]]\ntable = \"t\"\nshape = \"custom\"\nid = \"id\"\ntype = \"kind\"\npayload = \"body\"\n",
+        )
+        .await;
+        let refused = shop.fail(&["adopt", "--existing"]).await;
+        assert!(refused.contains("adopt.public.t.id: there are rows without an id"), "{refused}");
+        assert_eq!(shop.database.count("events").await, 0);
+        // In a row that comes later it is no mistake.
+        shop.succeed(&["adopt"]).await;
+        execute(&mut shop.database.connect().await, "insert into t values (null, 'b', '{}'), (null, 'b', '{}')").await;
+        assert_eq!(shop.events("type").await, ["b", "b"]);
+    }
 }
 
 #[tokio::test]
