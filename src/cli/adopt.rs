@@ -72,7 +72,8 @@ pub async fn run(args: AdoptArgs, global: &Global) -> Result<ExitCode, CliError>
     let session = session::open(global).await?;
     let plans = plan_all(&session, &adoptions).await?;
     if args.dry_run {
-        print(&describe_plans(&plans, args.existing))?;
+        let script = describe_plans(&plans, args.existing);
+        print(&if global.json { as_json(&serde_json::json!({ "sql": script })) } else { script })?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.existing {

@@ -36,6 +36,9 @@ async fn what_a_dry_run_prints_is_what_would_be_done() {
     execute(&mut shop.database.connect().await, INSERT).await;
     let script = shop.succeed(&["adopt", "--dry-run", "--existing"]).await;
     assert_eq!(shop.database.count("pg_trigger where tgname like 'adopt%'").await, 0, "a dry run changes nothing");
+    let json: Value =
+        serde_json::from_str(&shop.succeed(&["adopt", "--dry-run", "--existing", "--json"]).await).expect("a document");
+    assert_eq!(json["sql"], script.as_str());
     // With the path that any other tool has.
     execute(&mut shop.database.connect().await, &script).await;
     assert_eq!(shop.database.count("events").await, 1);
