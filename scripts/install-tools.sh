@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs what the build and the tests need beside a Rust toolchain, and says nothing when nothing is missing.
 # Needed: a C compiler (the `ring` crate) and the Postgres server programs. Never starts a system service, never makes a
-# database cluster outside a test's own directory. Wanted, but done without: psql and a Python driver, for the tests in
-# which programs that know nothing of outboxd insert the events; prometheus with promtool, and pgbouncer, for the tests of what is
+# database cluster outside a test's own directory. Wanted, but done without: psql, and drivers of Postgres for Python, Java, Go,
+# Ruby, PHP, Perl and Node, for the tests in which programs that know nothing of outboxd insert the events; prometheus with promtool, and pgbouncer, for the tests of what is
 # shipped for the one and of connections through the other; Alertmanager and a mail server, which get its alerts; the brokers that
 # events are published to, and clients of others that read them back: RabbitMQ, NATS, Redis and mosquitto of the distribution, the
 # Kafka broker tansu from crates.io, Python libraries in target/clients.
@@ -30,7 +30,16 @@ has_postgres() {
 
 has_python_driver() { python3 -c 'import psycopg2' 2>/dev/null || /usr/bin/python3 -c 'import psycopg2' 2>/dev/null; }
 
-has_foreign_producers() { have psql && has_python_driver; }
+# Each with the check of its test in tests/it/foreign_producers.rs.
+has_foreign_producers() {
+    have psql && has_python_driver && have java && [ -e /usr/share/java/postgresql.jar ] &&
+        have go && [ -d /usr/share/gocode/src/github.com/lib/pq ] && ruby -e 'require "pg"' 2>/dev/null &&
+        php -r 'exit(extension_loaded("pdo_pgsql") ? 0 : 1);' 2>/dev/null && perl -MDBD::Pg -MJSON::PP -e 1 2>/dev/null
+}
+
+# The driver of Node and the compiler of its example: 30 MB, two seconds.
+node_producer=target/producers/typescript
+has_node_producer() { [ -d "$node_producer/node_modules/pg" ] && [ -x "$node_producer/node_modules/.bin/tsc" ]; }
 
 has_mail_server() { python3 -c 'import aiosmtpd' 2>/dev/null || /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null; }
 
@@ -48,7 +57,7 @@ has_brokers() {
 # The Kafka driver is built from source with the rest.
 has_kafka_build() { have make && have perl; }
 
-has_clients() { target/clients/bin/python3 -c 'import confluent_kafka, nats, paho.mqtt.client, pika, redis' 2>/dev/null; }
+has_clients() { target/clients/bin/python3 -c 'import confluent_kafka, nats, paho.mqtt.client, pika, psycopg, redis' 2>/dev/null; }
 
 # Some minutes of compiling, so it is kept where the next clone finds it.
 tansu_version=0.6.0
@@ -104,8 +113,12 @@ install_postgres() {
     fi
 }
 
+# A JDK only where there is no Java; Go with its driver is the largest, half a gigabyte.
 install_foreign_producers() {
-    if have apt-get; then apt_install postgresql-client python3 python3-psycopg2
+    if have apt-get; then
+        have java || apt_install default-jdk-headless || return 1
+        apt_install postgresql-client python3 python3-psycopg2 libpostgresql-jdbc-java golang-go golang-github-lib-pq-dev \
+            ruby ruby-pg php-cli php-pgsql perl libdbd-pg-perl
     elif have dnf; then as_root dnf install -y -q postgresql python3 python3-psycopg2
     else return 1
     fi
@@ -132,6 +145,12 @@ install_servers() { apt_install_servers prometheus prometheus-alertmanager pgbou
 install_brokers() { apt_install_servers rabbitmq-server nats-server redis-server mosquitto && apt_install mosquitto-clients kcat openssl; }
 
 install_kafka_build() { have apt-get && apt_install make perl; }
+
+install_node_producer() {
+    have npm || { have apt-get && apt_install nodejs npm; } || return 1
+    mkdir -p "$node_producer" && cp examples/producers/typescript/package.json "$node_producer" &&
+        npm install --prefix "$node_producer" --no-audit --no-fund --no-package-lock --silent
+}
 
 install_clients() {
     say "installing the clients of the tests into target/clients"
@@ -172,12 +191,6 @@ if ! has_postgres && ! { install_postgres && has_postgres; }; then
 fi
 
 # Tried once per checkout: a machine that cannot have them should not be asked at every run.
-tried=target/.foreign-producers
-if ! has_foreign_producers && [ ! -e "$tried" ]; then
-    mkdir -p target && : >"$tried"
-    install_foreign_producers || say "going on without psql and psycopg2: the tests that need them say so"
-fi
-
 tried=target/.servers
 if ! has_servers && [ ! -e "$tried" ]; then
     mkdir -p target && : >"$tried"
@@ -192,16 +205,27 @@ fi
 # What follows is for tests only; the demo does not wait for it.
 if [ "${1:-}" = demo ]; then exit 0; fi
 
+tried=target/.foreign-producers-2
+if ! has_foreign_producers && [ ! -e "$tried" ]; then
+    mkdir -p target && : >"$tried"
+    install_foreign_producers || say "going on without some drivers of other languages: the tests that need them say so"
+fi
+
 tried=target/.brokers
 if ! has_brokers && [ ! -e "$tried" ]; then
     mkdir -p target && : >"$tried"
     say "installing brokers for the tests (no service is started)"
     install_brokers || say "going on without rabbitmq-server, nats-server, redis-server, mosquitto and kcat: the tests that need them say so"
 fi
-tried=target/.clients
+tried=target/.node-producer
+if ! has_node_producer && [ ! -e "$tried" ]; then
+    mkdir -p target && : >"$tried"
+    install_node_producer || say "going on without the driver of Node: the test that needs it says so"
+fi
+tried=target/.clients-2
 if ! has_clients && [ ! -e "$tried" ]; then
     mkdir -p target && : >"$tried"
-    install_clients || say "going on without the Python clients of the brokers: the tests that need them say so"
+    install_clients || say "going on without the Python clients: the tests that need them say so"
 fi
 tried=target/.tansu
 if ! has_tansu && [ ! -e "$tried" ]; then

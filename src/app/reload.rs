@@ -170,7 +170,7 @@ fn is_same(old: &(HandlerConfig, Built), new: (&HandlerConfig, &Built)) -> bool 
 
 /// The new settings, with those of the old that only a restart changes.
 fn in_effect(old: &Config, new: &Config) -> Config {
-    let mut config = Config { handlers: new.handlers.clone(), ..old.clone() };
+    let mut config = Config { handlers: new.handlers.clone(), adopt: new.adopt.clone(), ..old.clone() };
     let (name, wake_up) = (config.relay.name, config.relay.wake_up);
     config.relay = crate::config::Relay { name, wake_up, ..new.relay.clone() };
     config.outbox.retention = new.outbox.retention;

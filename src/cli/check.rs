@@ -11,10 +11,11 @@ use super::print::print;
 use super::text::plain_table;
 use super::{CliError, EXIT_CONFIG, EXIT_DATABASE, EXIT_OK, Global, chain};
 use crate::app::{self, Loaded};
-use crate::config::{Config, ConfigError, HandlerConfig};
+use crate::config::{Config, ConfigError, HandlerConfig, adoption_path};
 use crate::domain::Ordering;
 use crate::handlers::Built;
 use crate::settings::describe_duration;
+use crate::store::adoption::{AdoptionState, plan_adoption};
 use crate::store::{self, Server, StoreError};
 
 /// The oldest server whose snapshots and triggers the relay was written for.
@@ -30,7 +31,7 @@ pub struct CheckArgs {
 /// One thing that was tried with `--connect`.
 #[derive(Debug, Serialize)]
 struct Probe {
-    /// `database` or `handlers.<name>`.
+    /// `database`, `handlers.<name>` or `adopt.<table>`.
     what: String,
     ok: bool,
     text: String,
@@ -124,7 +125,24 @@ async fn probe_all(loaded: &Loaded) -> Vec<Probe> {
     let pool = connect(&loaded.config).await;
     let database = probe_database(&pool, &loaded.config.outbox.schema).await;
     let handlers = join_all(loaded.handlers.iter().map(|(config, built)| probe_handler(config, built, &pool))).await;
-    [database].into_iter().chain(handlers).collect()
+    let adopted = probe_adoptions(&loaded.config, &pool).await;
+    [database].into_iter().chain(handlers).chain(adopted).collect()
+}
+
+async fn probe_adoptions(config: &Config, pool: &Result<PgPool, StoreError>) -> Vec<Probe> {
+    let mut probes = Vec::new();
+    for adoption in &config.adopt {
+        let result = match pool {
+            Ok(pool) => match plan_adoption(pool, &config.outbox.schema, adoption).await {
+                Ok(plan) if plan.state == AdoptionState::AsConfigured => Ok("rows inserted into it become events".to_owned()),
+                Ok(_) => Err(format!("is not adopted, or not as configured; `outboxd adopt {}` does it", adoption.table)),
+                Err(error) => Err(chain(&error)),
+            },
+            Err(_) => Err("could not be looked up without the database".to_owned()),
+        };
+        probes.push(Probe::new(adoption_path(&adoption.table), result));
+    }
+    probes
 }
 
 async fn connect(config: &Config) -> Result<PgPool, StoreError> {

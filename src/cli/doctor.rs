@@ -14,7 +14,7 @@ use crate::domain::Level;
 use crate::handlers::Built;
 use crate::settings::parse_duration;
 use crate::store::StoreError;
-use crate::store::facts::read_facts;
+use crate::store::facts::{read_adoptions, read_facts};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -79,8 +79,11 @@ async fn examine(args: &DoctorArgs, global: &Global) -> Result<Report, CliError>
         .filter(|(_, built)| matches!(built, Built::Function(_)))
         .map(|(config, _)| config.name.clone())
         .collect();
-    let facts = read_facts(&pool, &schema).await;
+    let mut facts = read_facts(&pool, &schema).await;
     let config = loaded.as_ref().map(|loaded| &loaded.config);
+    if let Some(config) = config {
+        read_adoptions(&mut facts, &pool, &config.adopt).await;
+    }
     Ok(judge(&facts, &Standards { config, functions: &functions, older_than: args.older_than }))
 }
 

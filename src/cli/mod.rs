@@ -1,6 +1,7 @@
 //! The command line: one file per command; this one parses and dispatches.
 //! Every command talks to Postgres directly, so it works while the daemon is down.
 
+mod adopt;
 mod alerts;
 mod ask;
 mod bench;
@@ -67,6 +68,8 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Let the rows that an application inserts into a table of its own be events
+    Adopt(adopt::AdoptArgs),
     /// List, acknowledge and snooze alerts, and try out a channel
     Alerts(alerts::AlertsArgs),
     /// Measure this machine, each figure beside the limit it is compared with
@@ -113,6 +116,7 @@ pub enum Command {
 pub async fn execute(cli: Cli) -> ExitCode {
     let Cli { global, command } = cli;
     let result = match command {
+        Command::Adopt(args) => adopt::run(args, &global).await,
         Command::Alerts(args) => alerts::run(args, &global).await,
         Command::Bench(args) => bench::run(args, &global).await,
         Command::Check(args) => check::run(args, &global).await,

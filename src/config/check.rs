@@ -8,13 +8,17 @@ use toml::{Table, Value};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
+use super::adopt::read_adoptions;
 use super::alerts::read_alerts;
 use super::handler::{read_handlers, report_name};
-use super::{Config, Database, Http, Log, LogFormat, Outbox, Relay, WakeUp, fields};
+use super::{Config, Database, Http, Log, LogFormat, Outbox, Relay, WakeUp, adoption_path, fields};
 use crate::settings::{Field, FieldType, Mistakes, Secret, Section, format_bytes, format_duration};
 
-/// Knows `handlers` as well, so that `[[handler]]` is told what it means.
-const ROOT_ONLY: &[Field] = &[Field::new(fields::HANDLERS, FieldType::TextList, "", "Handlers.")];
+/// Knows the lists as well, so that `[[handler]]` is told what it means.
+const ROOT_ONLY: &[Field] = &[
+    Field::new(fields::HANDLERS, FieldType::TextList, "", "Handlers."),
+    Field::new(fields::ADOPT, FieldType::TextList, "", "Adopted tables."),
+];
 
 const SHORTEST_LEASE: Duration = Duration::from_secs(3);
 const SHORTEST_POLL: Duration = Duration::from_micros(100);
@@ -25,6 +29,7 @@ const LARGEST_PAYLOAD: u64 = 1 << 30;
 pub(super) fn read_config(document: &Table, mistakes: &Mistakes) -> Config {
     let mut sections = document.clone();
     let handlers = sections.remove(fields::HANDLERS).unwrap_or(Value::Array(Vec::new()));
+    let adopted = sections.remove(fields::ADOPT);
     let channels = sections.get_mut("alerts").and_then(Value::as_table_mut).and_then(|alerts| alerts.remove(fields::CHANNELS));
     let root = Section::open("", &sections, fields::SECTIONS, ROOT_ONLY, mistakes);
     let config = Config {
@@ -35,6 +40,7 @@ pub(super) fn read_config(document: &Table, mistakes: &Mistakes) -> Config {
         log: read_log(&root.table("log")),
         alerts: read_alerts(&root.table("alerts"), channels.as_ref(), mistakes),
         handlers: read_handlers(&handlers, mistakes),
+        adopt: adopted.map(|list| read_adoptions(&list, mistakes)).unwrap_or_default(),
     };
     check_together(&root, &config, mistakes);
     config
@@ -175,6 +181,9 @@ fn check_together(root: &Section<'_>, config: &Config, mistakes: &Mistakes) {
                 format!("got \"{timeout}\", expected at most relay.drain_timeout (\"{drain}\"): every stop would cut attempts off"),
             );
         }
+    }
+    for adoption in config.adopt.iter().filter(|adoption| adoption.table.schema() == config.outbox.schema) {
+        mistakes.add(adoption_path(&adoption.table), "is a table of the outbox itself, and no table of an application");
     }
 }
 

@@ -11,7 +11,8 @@ pub struct Difference {
     pub is_live: bool,
 }
 
-/// Every setting outside `[[handlers]]` that differs, in the order of the file.
+/// Every setting outside the lists that differs, in the order of the file. `[[adopt]]` is not looked at: no relay reads it, neither
+/// while it runs nor at its start.
 pub fn compare(old: &Config, new: &Config) -> Vec<Difference> {
     let differing = SETTINGS.iter().filter(|setting| (setting.differs)(old, new));
     differing.map(|setting| Difference { path: setting.path, is_live: setting.is_live }).collect()

@@ -24,7 +24,10 @@ pub const HANDLERS: &str = "handlers";
 /// The key of the list of channels, within `[alerts]`.
 pub const CHANNELS: &str = "channels";
 
-/// The tables of the file, `[[handlers]]` and `[[alerts.channels]]` aside.
+/// The key of the list of adopted tables.
+pub const ADOPT: &str = "adopt";
+
+/// The tables of the file, `[[handlers]]`, `[[adopt]]` and `[[alerts.channels]]` aside.
 pub const SECTIONS: &[Field] = &[
     Field::table("database", DATABASE, "Postgres, which holds the outbox and everything the relay knows."),
     Field::table("outbox", OUTBOX, "The outbox itself: where it lives and how long handled events stay."),
@@ -236,6 +239,48 @@ const CIRCUIT: &[Field] = &[
     Field::new("window", T::Duration, "1m", "Time over which the rate is judged."),
     Field::new("first_probe", T::Duration, "30s", "Wait before the first probe; doubles with every failed one."),
     Field::new("max_probe", T::Duration, "10m", "Longest wait before a probe."),
+];
+
+/// What an `[[adopt]]` entry may say.
+pub const ADOPTION: &[Field] = &[
+    Field::required(
+        "table",
+        T::Text,
+        "The table whose inserted rows are events, with its schema; as it is called, without quotes.",
+    ),
+    Field::required(
+        "shape",
+        T::Choice(&["debezium", "open-outbox", "custom"]),
+        "Which columns it has; every setting below replaces one of them, and a custom table needs at least type and payload.",
+    ),
+    Field::new(
+        "copy",
+        T::Choice(&["statement", "commit"]),
+        "statement",
+        "When a row becomes an event: with its statement, or at the commit, for applications that insert it before they lock what it \
+         is about.",
+    ),
+    Field::new("id", T::Text, "", "Column with the id. What is no UUID is turned into one, the same for the same row."),
+    Field::new("type", T::Text, "", "Column with the type of the event, or \"constant:<text>\"."),
+    Field::new("aggregate_type", T::Text, "", "Column with what kind of thing it happened to, or \"constant:<text>\"."),
+    Field::new("aggregate_id", T::Text, "", "Column with what it happened to; events with the same one stay in order."),
+    Field::new("aggregate_version", T::Text, "", "Column with the version of the aggregate, a whole number."),
+    Field::new("payload", T::Text, "", "Column with the payload; what is no JSON object is wrapped as {\"value\": ...}."),
+    Field::new("headers", T::Text, "", "Column with a JSON object of headers."),
+    Field::new("extra_headers", T::TextMap, "", "Further headers, each from a column or \"constant:<text>\"."),
+    Field::new(
+        "occurred_at",
+        T::Text,
+        "",
+        "Column with the time: a timestamp (without a zone: UTC) or milliseconds since 1970. Absent: the time of the copy.",
+    ),
+    Field::new("trace_context", T::Text, "", "Column with name=value lines, of which traceparent becomes a header."),
+    Field::new(
+        "existing",
+        T::Text,
+        "",
+        "Condition in SQL: the rows that `outboxd adopt --existing` copies. Absent: all; of open-outbox those that are not delivered.",
+    ),
 ];
 
 /// The default as a TOML value; `None` if the setting is required or has none.

@@ -11,7 +11,8 @@ use super::check::read_config;
 use super::environment::{Environment, ProcessEnvironment};
 use super::fields::{Kinds, SECTIONS};
 use super::resolve::resolve;
-use super::{ChannelConfig, Config, HandlerConfig, Outbox, handler_path};
+use super::{ChannelConfig, Config, HandlerConfig, Outbox, fields, handler_path};
+use crate::domain::Adoption;
 use crate::settings::{Mistake, Mistakes};
 
 /// Why there is no configuration.
@@ -102,6 +103,11 @@ impl Draft {
         &self.config.outbox
     }
 
+    /// `[[adopt]]` as far as it could be read, for a command that gets its database elsewhere.
+    pub fn adoptions(&self) -> &[Adoption] {
+        &self.config.adopt
+    }
+
     /// The document with environment and files filled in. Holds secrets.
     pub fn resolved(&self) -> &Table {
         &self.resolved
@@ -154,7 +160,7 @@ impl fmt::Display for SyntaxError {
 
 impl std::error::Error for SyntaxError {}
 
-/// Where in the reference a path belongs: the document itself, the sections, then the handlers one by one.
+/// Where in the reference a path belongs: the document itself, the sections, then the handlers one by one, then the adopted tables.
 fn place(handlers: &[HandlerConfig], path: &str) -> usize {
     let is_at = |owner: &str| path.strip_prefix(owner).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     let section = SECTIONS.iter().position(|section| is_at(section.name));
@@ -162,6 +168,7 @@ fn place(handlers: &[HandlerConfig], path: &str) -> usize {
     match (section, handler) {
         (Some(section), _) => 1 + section,
         (_, Some(handler)) => 1 + SECTIONS.len() + handler,
+        _ if path.starts_with(fields::ADOPT) => 1 + SECTIONS.len() + handlers.len(),
         _ => 0,
     }
 }

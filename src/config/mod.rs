@@ -4,6 +4,7 @@
 //! In the order of reading: `load` finds the text, `resolve` fills in the environment and files, `check` and `handler` make the
 //! `Config` from the declarations in `fields`; `reference`, `schema` and `show` print it for people and editors.
 
+mod adopt;
 mod alerts;
 mod check;
 mod compare;
@@ -21,7 +22,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::domain::alerts::{AlertPolicy, Severity};
-use crate::domain::{CircuitPolicy, EventFilter, OnDeadLetter, Ordering, Record, RetryPolicy};
+use crate::domain::{Adoption, CircuitPolicy, EventFilter, OnDeadLetter, Ordering, Record, RetryPolicy, TableName};
 use crate::settings::Secret;
 
 pub use compare::{Difference, compare};
@@ -44,6 +45,8 @@ pub struct Config {
     pub log: Log,
     pub alerts: Alerts,
     pub handlers: Vec<HandlerConfig>,
+    /// `[[adopt]]`; put in effect by `outboxd adopt`, never by a relay.
+    pub adopt: Vec<Adoption>,
 }
 
 /// `[database]`
@@ -201,6 +204,11 @@ impl fmt::Debug for HandlerConfig {
 /// Where the mistakes of an entry are reported: by its name, or by its place in the list if it has none that can be used.
 pub fn handler_path(index: usize, name: &str) -> String {
     if handler::is_name(name) { format!("handlers.{name}") } else { format!("handlers #{}", index + 1) }
+}
+
+/// Where the mistakes of an adopted table are reported.
+pub fn adoption_path(table: &TableName) -> String {
+    format!("{}.{table}", fields::ADOPT)
 }
 
 /// Where a handler that is new to the database begins.

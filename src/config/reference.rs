@@ -54,30 +54,31 @@ mod tests {
     use toml::Table;
 
     use super::super::environment::FakeEnvironment;
-    use super::super::fields::{CHANNEL_COMMON, CHANNEL_IDENTITY, COMMON, IDENTITY, Kinds, SECTIONS};
+    use super::super::fields::{ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, COMMON, IDENTITY, Kinds, SECTIONS};
     use super::*;
 
     const NO_KINDS: Kinds = Kinds { handlers: |_| None, channels: |_| None };
 
     /// Every comment as one text, so that a wrapped help is found.
-    fn comments() -> String {
-        let lines = REFERENCE.lines().filter_map(|line| line.strip_prefix('#'));
+    fn comments(text: &str) -> String {
+        let lines = text.lines().filter_map(|line| line.strip_prefix('#'));
         lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
     }
 
-    fn assert_documented(path: &str, table: &Table, fields: &[Field]) {
+    fn assert_documented(reference: &str, path: &str, table: &Table, fields: &[Field]) {
         for field in fields {
             let path = format!("{path}.{}", field.name);
-            assert!(comments().contains(field.help), "{path}: the reference says exactly {:?}", field.help);
+            assert!(comments(reference).contains(field.help), "{path}: the reference says exactly {:?}", field.help);
             match (field.field_type, default_value(field)) {
                 (FieldType::Table(inner), _) => {
-                    assert_documented(&path, table[field.name].as_table().unwrap_or_else(|| panic!("{path} is a table")), inner);
+                    let inner_table = table[field.name].as_table().unwrap_or_else(|| panic!("{path} is a table"));
+                    assert_documented(reference, &path, inner_table, inner);
                 }
                 (_, Some(default)) => assert_eq!(table.get(field.name), Some(&default), "{path} stands there with its default"),
                 (_, None) if field.default.is_none() => assert!(table.contains_key(field.name), "{path} is required"),
                 (_, None) => {
                     let commented = format!("\n# {} = ", field.name);
-                    assert!(REFERENCE.contains(&commented) || table.contains_key(field.name), "{path} stands there as a comment");
+                    assert!(reference.contains(&commented) || table.contains_key(field.name), "{path} stands there as a comment");
                 }
             }
         }
@@ -86,13 +87,24 @@ mod tests {
     #[test]
     fn every_declared_setting_stands_in_the_reference_with_its_default_and_help() {
         let document: Table = REFERENCE.parse().expect("the reference is valid TOML");
-        assert_documented("", &document, SECTIONS);
+        assert_documented(REFERENCE, "", &document, SECTIONS);
         let channel = document["alerts"]["channels"][0].as_table().expect("the reference shows a channel");
-        assert_documented("alerts.channels", channel, CHANNEL_IDENTITY);
-        assert_documented("alerts.channels", channel, CHANNEL_COMMON);
+        assert_documented(REFERENCE, "alerts.channels", channel, CHANNEL_IDENTITY);
+        assert_documented(REFERENCE, "alerts.channels", channel, CHANNEL_COMMON);
         let handler = document["handlers"][0].as_table().expect("the reference shows a handler");
-        assert_documented("handlers", handler, IDENTITY);
-        assert_documented("handlers", handler, COMMON);
+        assert_documented(REFERENCE, "handlers", handler, IDENTITY);
+        assert_documented(REFERENCE, "handlers", handler, COMMON);
+    }
+
+    #[test]
+    fn the_entry_that_stands_in_comments_is_complete_and_valid() {
+        let start = REFERENCE.find("# [[adopt]]").expect("the reference shows an adopted table");
+        let lines = REFERENCE[start..].lines().take_while(|line| line.starts_with('#'));
+        let entry: String = lines.map(|line| format!("{}\n", line.strip_prefix("# ").unwrap_or_default())).collect();
+        let document: Table = entry.parse().expect("without its comment marks it is valid TOML");
+        assert_documented(&entry, "adopt", document["adopt"][0].as_table().expect("one entry"), ADOPTION);
+        let config = super::super::parse(&entry, &FakeEnvironment::with_database(), NO_KINDS).expect("it is valid");
+        assert_eq!(config.adopt[0].table.to_string(), "public.outboxevent");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use toml::{Table, Value};
 
+use super::adopt::entry_path;
 use super::environment::{Environment, expand};
 use super::fields::{self, Kinds};
 use super::{channel_path, handler_path};
@@ -24,6 +25,7 @@ pub(super) fn resolve(document: Table, environment: &dyn Environment, kinds: Kin
     let resolver = Resolver { environment, mistakes, failed: RefCell::default() };
     let mut document = document;
     let handlers = document.remove(fields::HANDLERS);
+    let adopted = document.remove(fields::ADOPT);
     let alerts = document.get_mut("alerts").and_then(Value::as_table_mut);
     let channels = alerts.and_then(|alerts| alerts.remove(fields::CHANNELS));
     let mut table = resolver.table("", document, &|name| find(fields::SECTIONS, name));
@@ -31,6 +33,9 @@ pub(super) fn resolve(document: Table, environment: &dyn Environment, kinds: Kin
     if let Some(handlers) = handlers {
         table
             .insert(fields::HANDLERS.to_owned(), resolver.entries(handlers, &|index, entry| resolver.handler(index, entry, kinds)));
+    }
+    if let Some(adopted) = adopted {
+        table.insert(fields::ADOPT.to_owned(), resolver.entries(adopted, &|index, entry| resolver.adoption(index, entry)));
     }
     if let (Some(channels), Some(Value::Table(alerts))) = (channels, table.get_mut("alerts")) {
         let channels = resolver.entries(channels, &|index, entry| resolver.channel(index, entry, kinds));
@@ -80,6 +85,12 @@ impl Resolver<'_> {
         let of_kind = self.said(&entry, "kind").and_then(|kind| (kinds.handlers)(&kind)).unwrap_or_default();
         let known = |name: &str| [fields::IDENTITY, fields::COMMON, of_kind].into_iter().find_map(|fields| find(fields, name));
         Value::Table(self.table(&path, entry, &known))
+    }
+
+    fn adoption(&self, index: usize, entry: Value) -> Value {
+        let Value::Table(entry) = entry else { return entry };
+        let path = entry_path(index, &self.said(&entry, "table").unwrap_or_default());
+        Value::Table(self.table(&path, entry, &|name| find(fields::ADOPTION, name)))
     }
 
     fn table(&self, path: &str, table: Table, known: &dyn Fn(&str) -> Option<FieldType>) -> Table {

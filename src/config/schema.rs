@@ -3,7 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::fields::{CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, COMMON, HANDLERS, IDENTITY, SECTIONS, default_value};
+use super::fields::{
+    ADOPT, ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, COMMON, HANDLERS, IDENTITY, SECTIONS, default_value,
+};
 use super::resolve::may_be_file;
 use crate::settings::{Field, FieldType};
 
@@ -22,6 +24,11 @@ pub fn schema(kinds: &[Kind<'_>], channels: &[Kind<'_>]) -> Value {
         "type": "array",
         "description": "Handlers: each gets every event it wants, in its own time.",
         "items": entry(&[IDENTITY, COMMON], kinds),
+    });
+    root["properties"][ADOPT] = json!({
+        "type": "array",
+        "description": "Adopted tables: the rows that an application inserts into each are events. See `outboxd adopt`.",
+        "items": object(ADOPTION),
     });
     root["properties"]["alerts"]["properties"][CHANNELS] = json!({
         "type": "array",
@@ -138,6 +145,7 @@ mod tests {
         assert_described(handler, IDENTITY);
         assert_described(handler, COMMON);
         assert_eq!(handler["properties"]["kind"]["enum"], json!(["k"]));
+        assert_described(&schema["properties"]["adopt"]["items"], ADOPTION);
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::fmt::Write;
 use toml::{Table, Value};
 use url::Url;
 
-use super::fields::{CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, COMMON, HANDLERS, IDENTITY, Kinds, SECTIONS, default_value};
+use super::fields::{
+    ADOPT, ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, COMMON, HANDLERS, IDENTITY, Kinds, SECTIONS, default_value,
+};
 use crate::settings::{Field, FieldType};
 
 const MASK: &str = "***";
@@ -30,6 +32,9 @@ pub fn show(document: &Table, kinds: Kinds) -> String {
         let kind = handler.get("kind").and_then(Value::as_str).and_then(kinds.handlers).unwrap_or_default();
         let fields: Vec<&Field> = IDENTITY.iter().chain(kind).chain(COMMON).collect();
         show_table(&mut text, "[[handlers]]", HANDLERS, handler, &fields);
+    }
+    for adopted in document.get(ADOPT).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table) {
+        show_table(&mut text, "[[adopt]]", ADOPT, adopted, &ADOPTION.iter().collect::<Vec<_>>());
     }
     text
 }
@@ -113,7 +118,8 @@ mod tests {
 
     const TEXT: &str = "[[handlers]]\nname = \"x\"\nkind = \"k\"\nurl = \"amqp://u:hunter2@h/x\"\ntoken = \"${TOKEN}\"\n\
                         secrets = [\"hunter2\", \"hunter2\"]\nheaders = { authorization = \"hunter2\" }\nretry.schedule = [\"1s\"]\n\
-                        [[alerts.channels]]\nname = \"c\"\nkind = \"k\"\nurl = \"smtp://u:hunter2@h\"\ntoken = \"hunter2\"";
+                        [[alerts.channels]]\nname = \"c\"\nkind = \"k\"\nurl = \"smtp://u:hunter2@h\"\ntoken = \"hunter2\"\n\
+                        [[adopt]]\ntable = \"a.b\"\nshape = \"debezium\"\nextra_headers = { tenant = \"t\" }";
 
     #[test]
     fn no_secret_is_shown() {
@@ -142,6 +148,7 @@ mod tests {
         let shown = show(super::super::read(TEXT, &environment, KINDS).expect("valid TOML").resolved(), KINDS);
         let config = super::super::parse(&shown, &FakeEnvironment::default(), KINDS).expect("valid again");
         assert_eq!(config.handlers[0].retry.backoff.ceiling().as_secs(), 1);
+        assert_eq!((config.adopt[0].table.to_string().as_str(), config.adopt[0].extra_headers.len()), ("a.b", 1));
     }
 
     #[test]

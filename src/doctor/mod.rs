@@ -1,6 +1,7 @@
 //! What is wrong, why it matters, and the exact words that mend it: a pure judgement of the facts that the store has read.
 //! Reads nothing and changes nothing; every fix is printed for a person to paste.
 
+mod adoption;
 mod catalogue;
 mod handlers;
 mod outbox;
@@ -69,9 +70,10 @@ pub fn judge(facts: &Facts, standards: &Standards<'_>) -> Report {
     outbox::judge(facts, &mut findings);
     catalogue::judge(facts, &mut findings);
     handlers::judge(facts, standards, &mut findings);
+    adoption::judge(facts, &mut findings);
     let mut left_out = facts.unread.clone();
     if standards.config.is_none() {
-        let reason = "no configuration was read: lease, timeouts, retention, retries and the list of handlers were not looked at";
+        let reason = "no configuration was read: lease, timeouts, retention, retries, the list of handlers and adopted tables were not looked at";
         left_out.push(Unread { check: "configuration", reason: reason.to_owned() });
     }
     if facts.server.as_ref().is_some_and(|server| !server.has_outbox) {

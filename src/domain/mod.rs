@@ -2,6 +2,8 @@
 //! Performs no I/O, cannot log, knows no clock and draws no random number: time and draws are arguments.
 
 #[cfg(feature = "daemon")]
+mod adoption;
+#[cfg(feature = "daemon")]
 pub mod alerts;
 #[cfg(feature = "daemon")]
 mod backoff;
@@ -39,6 +41,7 @@ pub use event::{InvalidEvent, NewEvent};
 
 #[cfg(feature = "daemon")]
 pub use {
+    adoption::{Adoption, CopyAt, InvalidTableName, Shape, Source, TableName},
     backoff::{Backoff, InvalidBackoff},
     circuit::{Circuit, CircuitPolicy, CircuitState},
     delivery::DeliveryState,

@@ -1,6 +1,7 @@
 //! Postgres: all SQL, one statement per file under `sql/`, one function per statement.
 //! Decides nothing; takes executors, so that callers own the transactions. Knows neither configuration nor handlers.
 
+pub mod adoption;
 pub mod alerts;
 mod audit;
 mod bell;

@@ -18,6 +18,7 @@ const PAGES: &[&str] = &[
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "docs/adoption.md",
     "docs/alerts.md",
     "docs/guarantees.md",
     "docs/handlers.md",
@@ -164,6 +165,24 @@ fn every_configuration_in_the_documents_is_valid() {
                 panic!("{path}: {mistakes:#?}\n{text}");
             }
         }
+    }
+}
+
+// ---- programs
+
+#[test]
+fn every_program_of_a_producer_is_shown_as_it_is_tested() {
+    let text = page("docs/producers.md");
+    let infos = text.lines().filter_map(|line| line.strip_prefix("```")).filter(|info| info.contains(" examples/"));
+    let shown: BTreeSet<&str> = infos.filter_map(|info| info.split_once(' ').map(|(_, path)| path)).collect();
+    for path in &shown {
+        let info =
+            text.lines().find_map(|line| line.strip_prefix("```").filter(|info| info.ends_with(path))).expect("it was just seen");
+        assert_eq!(block("docs/producers.md", info), page(path), "{path}");
+    }
+    let languages = std::fs::read_dir(root().join("examples/producers")).expect("the examples are there").flatten();
+    for language in languages.map(|entry| entry.file_name().to_string_lossy().into_owned()) {
+        assert!(shown.iter().any(|path| path.starts_with(&format!("examples/producers/{language}/"))), "{language} is not shown");
     }
 }
 

@@ -2,6 +2,7 @@
 //! Run them with `cargo test --test it`. `OUTBOXD_TEST_DATABASE_URL` names a server to use instead (its role must be allowed
 //! to create databases), `OUTBOXD_POSTGRES_BIN` other server programs, `OUTBOXD_TEST_KEEP=1` keeps the data of the run.
 
+mod adoption;
 mod alerts;
 mod bad_days;
 mod bad_input;

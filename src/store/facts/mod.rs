@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::adoption::InspectedAdoption;
 use super::rebase::LowSequence;
 use crate::domain::ServerIdentity;
 
-pub use read::read_facts;
+pub use read::{read_adoptions, read_facts};
 
 /// Everything; `None`: it could not be read, and `unread` says why.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +34,8 @@ pub struct Facts {
     pub unmatched: Option<Vec<UnmatchedPattern>>,
     pub unwanted: Option<Vec<UnwantedType>>,
     pub inbox: Option<InboxAge>,
+    /// Filled in by whoever has a configuration.
+    pub adoptions: Option<Vec<InspectedAdoption>>,
     pub clock: Option<ClockReading>,
     /// Whether a notification arrives in a session that listens.
     pub is_listen_heard: Option<bool>,

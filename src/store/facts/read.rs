@@ -10,6 +10,8 @@ use super::{
     ClockReading, Facts, InboxAge, KnownHandler, MissingGrant, Object, OpenTransaction, PreparedTransaction, SequenceSettings,
     ServerSettings, SilentRelay, TableHealth, UnmatchedPattern, Unread, UnwantedType,
 };
+use crate::domain::Adoption;
+use crate::store::adoption::inspect_adoptions;
 use crate::store::instances::identity;
 use crate::store::rebase::LowSequence;
 use crate::store::{StoreError, connect, migrate};
@@ -49,6 +51,14 @@ async fn read_outbox(reader: &Reader<'_>, facts: &mut Facts, unread: &mut Vec<Un
     facts.handlers = keep(unread, "handlers", reader.all(include_str!("../sql/read_handler_partitions.sql"), handler).await);
     facts.unmatched = keep(unread, "event_types", reader.all(include_str!("../sql/find_unmatched_patterns.sql"), unmatched).await);
     facts.unwanted = keep(unread, "event_types", reader.all(include_str!("../sql/find_unwanted_types.sql"), unwanted).await);
+}
+
+/// What is on adopted tables, beside what is configured for them.
+pub async fn read_adoptions(facts: &mut Facts, pool: &PgPool, adoptions: &[Adoption]) {
+    if facts.server.as_ref().is_some_and(|server| server.has_outbox) {
+        let inspected = inspect_adoptions(pool, &facts.schema, adoptions).await;
+        facts.adoptions = keep(&mut facts.unread, "adoption", inspected);
+    }
 }
 
 fn keep<T>(unread: &mut Vec<Unread>, check: &'static str, read: Result<T, StoreError>) -> Option<T> {

@@ -10,9 +10,9 @@ with needed as (
                 else '{SELECT,INSERT,UPDATE,DELETE}' end::text[] as privileges
       from pg_class c
      where c.relnamespace = current_schema()::regnamespace and c.relkind in ('r', 'v', 'S'))
-select case n.relkind when 'S' then 'sequence ' else '' end as kind, n.name, lower(string_agg(p, ', ')) as privileges
+select case n.relkind when 'S' then 'sequence ' else '' end as kind, n.name, lower(string_agg(p, ', ' order by place)) as privileges
   from needed n
- cross join unnest(n.privileges) p
+ cross join unnest(n.privileges) with ordinality as wanted (p, place)
  where case when n.relkind = 'S' then not has_sequence_privilege(n.oid, p) else not has_table_privilege(n.oid, p) end
  group by n.relkind, n.name
 union all

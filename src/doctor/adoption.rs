@@ -1,0 +1,48 @@
+//! Adopted tables: the triggers beside the configuration.
+
+use super::{Finding, identifier};
+use crate::domain::TableName;
+use crate::store::adoption::{AdoptionState, InspectedAdoption};
+use crate::store::facts::Facts;
+
+pub(super) fn judge(facts: &Facts, findings: &mut Vec<Finding>) {
+    findings.extend(facts.adoptions.iter().flatten().filter_map(judge_table));
+}
+
+fn judge_table(inspected: &InspectedAdoption) -> Option<Finding> {
+    let InspectedAdoption { table, state } = inspected;
+    let command = format!("outboxd adopt {table}");
+    let lost =
+        "rows inserted into it are no events: nobody learns of them until they are copied, and of those deleted meanwhile never";
+    match state {
+        AdoptionState::AsConfigured => None,
+        AdoptionState::Missing => {
+            let what = format!("table {table} is configured to be adopted and has no trigger");
+            Some(Finding::critical("adoption", what, lost).shell(command.clone()).shell(format!("{command} --existing")))
+        }
+        AdoptionState::SwitchedOff { trigger } => {
+            let what = format!("the trigger of the adopted table {table} is switched off");
+            Some(Finding::critical("adoption", what, lost).sql(format!("alter table {} enable trigger {trigger};", name(table))))
+        }
+        AdoptionState::Outdated => {
+            let what = format!("the trigger of the adopted table {table} does not do what the configuration says");
+            let why = "its events are what an earlier configuration, table or version made of the rows; if a column that it reads is gone, \
+                       every insert into the table fails";
+            Some(Finding::critical("adoption", what, why).shell(command))
+        }
+        AdoptionState::Refused(reasons) => {
+            let entry = format!("[[adopt]]\ntable = \"{table}\"\n# mend: {}", reasons.join("\n# mend: "));
+            Some(Finding::critical("adoption", format!("table {table} cannot be adopted as configured"), lost).config(entry))
+        }
+        AdoptionState::Unconfigured => {
+            let what = format!("table {table} is adopted and no [[adopt]] entry names it");
+            let why = "rows inserted into it go on being events, which nobody sees in the configuration";
+            let entry = format!("[[adopt]]\ntable = \"{table}\"\nshape = \"debezium\"");
+            Some(Finding::warning("adoption", what, why).shell(format!("outboxd adopt --remove {table}")).config(entry))
+        }
+    }
+}
+
+fn name(table: &TableName) -> String {
+    format!("{}.{}", identifier(table.schema()), identifier(table.name()))
+}
