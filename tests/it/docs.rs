@@ -122,11 +122,32 @@ fn every_promise_names_a_test() {
         assert!(sentences(row).next().is_some(), "{row}");
     }
     let promises = page("docs/guarantees.md");
-    let sections: Vec<&str> = promises.split("\n## ").skip(1).collect();
+    let sections: Vec<&str> = promises.split("\n## ").filter(|section| section.starts_with(|c: char| c.is_ascii_digit())).collect();
     assert_eq!(sections.len(), 9);
     for section in sections {
         assert!(sentences(section).next().is_some() && section.contains("*Not promised"), "{section}");
     }
+}
+
+#[test]
+fn every_mutation_is_told_beside_the_tests_that_catch_it() {
+    let known = names_of_tests();
+    let promises = page("docs/guarantees.md");
+    let entries = std::fs::read_dir(root().join("tests/mutants")).expect("the directory can be read");
+    let mut told = 0;
+    for path in entries.map(|entry| entry.expect("a directory can be listed").path()) {
+        let patch = std::fs::read_to_string(&path).expect("a patch can be read");
+        let catchers: Vec<&str> = patch.lines().filter_map(|line| line.strip_prefix("# caught-by: ")).collect();
+        let name = path.file_stem().expect("a file has a name").to_string_lossy();
+        let row = promises.lines().find(|line| line.contains(&format!("(`{name}`)")));
+        let row = row.unwrap_or_else(|| panic!("docs/guarantees.md does not tell of {name}"));
+        assert!(!catchers.is_empty(), "{name} does not say which test has to catch it");
+        for catcher in catchers {
+            assert!(known.contains(catcher) && row.contains(&format!("`{catcher}`")), "{name}: {catcher}");
+        }
+        told += 1;
+    }
+    assert_eq!(promises.matches("`) | ").count(), told, "docs/guarantees.md tells of mutations that are gone");
 }
 
 // ---- configurations

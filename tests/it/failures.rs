@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use outboxd::config::HandlerConfig;
-use outboxd::domain::{OnDeadLetter, Record};
+use outboxd::domain::{Backoff, OnDeadLetter, Record};
 use outboxd::{Reason, Verdict};
 use serde_json::json;
 
@@ -212,6 +212,41 @@ async fn an_outage_does_not_turn_the_backlog_into_dead_letters() {
 
     relay.stop().await.expect("the relay stops");
     assert_eq!(recorder.numbers().into_iter().collect::<BTreeSet<_>>().len(), COUNT);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_that_fail_spend_no_attempt() {
+    let database = TestDatabase::create().await;
+    let recorder = Recorder::answering(|_, _| Verdict::retry(Reason::ConnectionRefused, "nobody listens"));
+    let relay = relay(&database)
+        .configured_handler("down", recorder.handler(), |config| {
+            quick_handler(config);
+            config.retry.max_attempts = 2;
+            // Longer than it takes until the circuit is open.
+            config.retry.backoff =
+                Backoff::exponential(Duration::from_millis(500), 1.0, Duration::from_millis(500), 0.0).expect("a valid backoff");
+            config.circuit.first_probe = Duration::from_millis(10);
+            config.circuit.max_probe = Duration::from_millis(10);
+        })
+        .start()
+        .expect("the relay starts");
+    // As many as open the circuit: each of them has spent one attempt of two when it does.
+    database.insert_events((1..=5).map(|number| numbered(&number.to_string(), number))).await;
+
+    eventually("there were many probes, or one was too many", || async {
+        let is_one_dead = database.count("deliveries where state = 'dead'").await > 0;
+        (is_one_dead || recorder.calls().len() >= 20).then_some(())
+    })
+    .await;
+    relay.stop().await.expect("the relay stops");
+
+    assert_eq!(
+        database.count("deliveries where state = 'retrying' and attempts = 1").await,
+        5,
+        "{:?}",
+        deliveries(&database).await
+    );
+    assert!(recorder.calls().iter().all(|call| call.attempt <= 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use outboxd::config::HandlerConfig;
+use outboxd::domain::{Outcome, Reason};
+use outboxd::store::{self, Entries, Fenced, Reached, RecordedAttempt, subscriptions};
 use serde_json::json;
 use sqlx::Executor;
 
@@ -99,6 +101,52 @@ async fn a_relay_that_was_frozen_beyond_its_lease_records_nothing() {
         let finished = running.finish().await;
         assert_eq!(finished.code, Some(0));
         assert!(!finished.stderr.contains("could not go on"), "{}", finished.stderr);
+    }
+}
+
+/// Every way in which an owner writes, under an epoch that is over. The tests beside it freeze a process, and what that holds then is chance.
+#[tokio::test]
+async fn an_owner_whose_epoch_is_over_writes_nothing() {
+    let database = TestDatabase::create().await;
+    database.insert_events((1..=3).map(|number| numbered(number, number))).await;
+    database
+        .execute(
+            "insert into subscriptions (handler, kind, snapshot, low_seq, high_seq, owner, lease_until)
+             values ('all', 'code', '3:3:', 0, 0, 'we', now() + interval '1 hour')",
+        )
+        .await;
+    let (pool, id) = (database.pool(), sqlx::query_scalar("select id from subscriptions").fetch_one(database.pool()).await);
+    let id = id.expect("a subscription");
+    let take_up = || async { subscriptions::take_up(pool, id, "we").await.expect("it answers").expect("it is ours") };
+    let (stale, current) = (take_up().await, take_up().await);
+    let reached = Reached { position: stale.position.after(stale.position.snapshot.clone(), 3), done: None };
+    let delivered = || Entries { delivered: vec![1], ..Entries::default() };
+    let failed = || Entries { attempts: vec![an_attempt()], ..delivered() };
+
+    for entries in [Entries::default(), delivered(), failed()] {
+        let written = store::record(pool, stale.fence, "we", &reached, &entries).await.expect("it answers");
+        assert_eq!(written, Fenced::LeaseLost, "{entries:?}");
+    }
+    let counted = store::count_attempt(pool, stale.fence, 1, None).await.expect("it answers");
+    assert_eq!(counted, None);
+    let circuit = subscriptions::record_circuit(pool, stale.fence, "open", None, None).await.expect("it answers");
+    assert_eq!(circuit, Fenced::LeaseLost);
+
+    assert_eq!(database.count("subscriptions where high_seq = 0 and circuit = 'closed'").await, 1);
+    assert_eq!(database.count("deliveries").await + database.count("attempts").await, 0);
+    assert_eq!(store::record(pool, current.fence, "we", &reached, &failed()).await.expect("it answers"), Fenced::Written);
+}
+
+fn an_attempt() -> RecordedAttempt {
+    RecordedAttempt {
+        seq: 1,
+        attempt: 1,
+        duration_ms: 1,
+        status: None,
+        ambiguous: false,
+        outcome: Outcome::Retry,
+        reason: Reason::Failed,
+        detail: String::new(),
     }
 }
 

@@ -2,18 +2,20 @@
 //! A long file, because every kind of transaction has its test here, and they are read beside one another.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{self, AtomicI64};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use outboxd::Notification;
 use outboxd::config::{HandlerConfig, Start};
 use outboxd::domain::{EventFilter, Ordering, Position};
+use outboxd::launcher::Postgres;
 use outboxd::store::{Room, Selection};
 use serde_json::json;
+use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use crate::support::{NewRow, Recorder, TestDatabase, eventually, own_server, quick_handler, relay};
+use crate::support::{NewRow, Recorder, TestDatabase, eventually, number, own_server, quick, quick_handler, relay};
 
 /// A row with a number, of an aggregate.
 fn numbered(key: impl ToString, number: i64) -> NewRow {
@@ -47,6 +49,15 @@ fn assert_ascending_per_key(notifications: &[Notification]) {
         let previous = last.insert(key, notification.seq).unwrap_or(0);
         assert!(notification.seq > previous, "key {key}: {} came after {previous}", notification.seq);
     }
+}
+
+/// The outbox in the first database of a server of the test's own.
+async fn with_outbox(server: &Postgres) -> PgPool {
+    let options: PgConnectOptions = server.url("postgres").parse().expect("an address");
+    let connecting = PgPool::connect_with(options.options([("search_path", "outbox,public")]));
+    let pool = connecting.await.expect("the server takes connections");
+    outboxd::store::migrate(&pool, "outbox", None).await.expect("the migrations apply");
+    pool
 }
 
 /// Waits until the stored position of every subscription lies behind everything that is committed.
@@ -142,16 +153,7 @@ async fn a_straggler_is_remembered_over_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_that_nobody_overtook_is_found_by_the_next_window() {
     let server = own_server(&[]).await; // on a shared one somebody else would overtake it
-    let pool = sqlx::PgPool::connect_with(
-        server
-            .url("postgres")
-            .parse::<sqlx::postgres::PgConnectOptions>()
-            .expect("an address")
-            .options([("search_path", "outbox,public")]),
-    )
-    .await
-    .expect("the server takes connections");
-    outboxd::store::migrate(&pool, "outbox", None).await.expect("the migrations apply");
+    let pool = with_outbox(&server).await;
     let mut writer = PgConnection::connect(&server.url("postgres")).await.expect("the server takes connections");
     writer.execute("begin; insert into outbox.events (type, payload) values ('late', '{}')").await.expect("inserted");
     let first = outboxd::store::open_window(&pool, &Position::beginning()).await.expect("a window");
@@ -449,4 +451,73 @@ async fn producers_that_do_not_wait_for_the_disk_are_delivered() {
 
     relay.stop().await.expect("the relay stops");
     assert_eq!(recorder.numbers(), (1..=20).collect::<Vec<_>>());
+}
+
+/// What a writer that waits for a lock does: its transaction has begun before the one that it waits for has ended.
+#[tokio::test]
+async fn a_window_is_in_the_order_of_its_numbers_and_not_of_its_transactions() {
+    let database = TestDatabase::create().await;
+    let (mut early, mut late) = (database.connect().await, database.connect().await);
+    let insert = |number| format!("insert into outbox.events (type, payload) values ('t', '{{\"n\": {number}}}'); commit");
+    early.execute("begin; select pg_current_xact_id()").await.expect("it has its number");
+    late.execute("begin; select pg_current_xact_id()").await.expect("it has its number");
+    late.execute(AssertSqlSafe(insert(1))).await.expect("committed");
+    early.execute(AssertSqlSafe(insert(2))).await.expect("committed");
+
+    let selection = Selection::new(&EventFilter::default(), &Ordering::Aggregate, 1, 0);
+    let (room, begin) = (Room { rows: 10, bytes: 1 << 20 }, Position::beginning());
+    let whole = outboxd::store::read_window(database.pool(), &begin.snapshot, room, &selection).await.expect("a window");
+    let opened = outboxd::store::open_window(database.pool(), &begin).await.expect("a window");
+    let page =
+        outboxd::store::read_page(database.pool(), &begin.snapshot, &opened.window, room, &selection, None).await.expect("a page");
+
+    for notifications in [whole.notifications, page.notifications] {
+        assert_eq!(notifications.iter().map(|notification| number(notification)).collect::<Vec<_>>(), [1, 2]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_handed_on_before_the_server_has_flushed_it() {
+    // Its own server, which flushes by itself once in ten seconds: on a shared one the commits of others flush, too.
+    let server = own_server(&[("wal_writer_delay", "10s")]).await;
+    let pool = with_outbox(&server).await;
+    let flushed_at_call: Arc<Mutex<Vec<i64>>> = Arc::default();
+    let (looking, noting) = (pool.clone(), Arc::clone(&flushed_at_call));
+    let recorder = Recorder::answering_later(move |_, _| {
+        let (pool, noted) = (looking.clone(), Arc::clone(&noting));
+        async move {
+            let flushed = outboxd::store::read_flush_lsn(&pool).await.expect("the server answers");
+            noted.lock().expect("nobody panics").push(flushed);
+            outboxd::Verdict::delivered()
+        }
+    });
+    let relay = outboxd::RelayBuilder::new(server.url("postgres"))
+        .configure(quick)
+        .handler("all", &[], recorder.handler())
+        .start()
+        .expect("the relay starts");
+    let mut producer = PgConnection::connect(&server.url("postgres")).await.expect("the server takes connections");
+    producer.execute("set synchronous_commit = off").await.expect("set");
+    let mut written = Vec::new();
+    for number in 1..=20 {
+        let mut transaction = producer.begin().await.expect("a transaction begins");
+        let insert = "insert into outbox.events (type, payload) values ('t', '{}')";
+        transaction.execute(insert).await.expect("inserted");
+        let lsn = "select (pg_current_wal_insert_lsn() - '0/0')::bigint";
+        written.push(sqlx::query_scalar::<_, i64>(lsn).fetch_one(&mut *transaction).await.expect("a position in the log"));
+        transaction.commit().await.expect("committed");
+        recorder.wait_for(number).await;
+        // The flush of this outcome flushes the log, too, and must not do it for the next event.
+        eventually("the outcome is recorded", || async {
+            let count = "select count(*) from outbox.deliveries where state = 'delivered'";
+            let count: i64 = sqlx::query_scalar(count).fetch_one(&pool).await.expect("the rows can be counted");
+            (count == number as i64).then_some(())
+        })
+        .await;
+    }
+    relay.stop().await.expect("the relay stops");
+
+    let flushed = flushed_at_call.lock().expect("nobody panics").clone();
+    let too_early: Vec<_> = written.iter().zip(&flushed).filter(|(written, flushed)| flushed < written).collect();
+    assert!(too_early.is_empty(), "handed on before they were durable (written, flushed): {too_early:?}");
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use super::waiting::{DEADLINE, eventually};
+use super::waiting::{deadline, eventually};
 
 /// A place to run the binary in; any number of runs share the configuration.
 #[derive(Clone)]
@@ -169,7 +169,7 @@ impl Running {
 
     /// Waits for the end.
     pub async fn finish(mut self) -> Finished {
-        let status: ExitStatus = match tokio::time::timeout(DEADLINE, self.child.wait()).await {
+        let status: ExitStatus = match tokio::time::timeout(deadline(), self.child.wait()).await {
             Ok(status) => status.expect("the process is our child"),
             Err(_) => panic!("the process did not end; its log: {}", self.stderr()),
         };

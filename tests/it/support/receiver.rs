@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::http::{Request, read_request};
-use super::waiting::DEADLINE;
+use super::waiting::deadline;
 
 /// What the receiver does with a request.
 #[derive(Debug, Clone)]
@@ -192,7 +192,7 @@ impl Receiver {
                 arrived.await;
             }
         };
-        match tokio::time::timeout(DEADLINE, waiting).await {
+        match tokio::time::timeout(deadline(), waiting).await {
             Ok(received) => received,
             Err(_) => panic!("the receiver waited for {what} and got {} requests", self.log().received.len()),
         }

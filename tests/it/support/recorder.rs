@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::database::TestDatabase;
-use super::waiting::DEADLINE;
+use super::waiting::deadline;
 
 type Answering = Pin<Box<dyn Future<Output = Verdict> + Send>>;
 type Script = Box<dyn Fn(&Notification, u32) -> Answering + Send + Sync>;
@@ -127,7 +127,7 @@ impl Recorder {
                 changed.await;
             }
         };
-        if tokio::time::timeout(DEADLINE, waiting).await.is_err() {
+        if tokio::time::timeout(deadline(), waiting).await.is_err() {
             let log = self.0.log();
             panic!("waited for {what}; there were {} calls and {} deliveries", log.calls.len(), log.delivered.len());
         }
