@@ -50,7 +50,7 @@ async fn a_subject_without_permission_is_a_fault_at_once_and_others_go_on() {
         return;
     };
     let stream = server.stream(&[]).await;
-    let more = "username = \"relay\"\npassword = \"pw\"\nconfirm_timeout = \"200s\"";
+    let more = "username = \"relay\"\npassword = \"pw\"\nconfirm_timeout = \"14s\"";
     let handler = publisher(&server, &stream, more);
     let typed = |event_type: &str| outboxd::domain::Notification { event_type: event_type.to_owned(), ..event() };
     let events = [typed("denied"), typed("denied"), typed("allowed"), typed("other")];
@@ -71,7 +71,7 @@ async fn where_acknowledgements_arrive_is_a_matter_of_permission_too() {
     let users = "{ user: relay, password: pw, permissions: { publish: [\">\"], subscribe: [\"_INBOX_relay.>\"] } }";
     let Some(server) = server_with(users).await else { return };
     let stream = server.stream(&[]).await;
-    let login = "username = \"relay\"\npassword = \"pw\"\nconfirm_timeout = \"200s\"";
+    let login = "username = \"relay\"\npassword = \"pw\"\nconfirm_timeout = \"14s\"";
     let event = event();
     for _ in 0..2 {
         let verdict = deliver(&publisher(&server, &stream, login), &event).await;

@@ -20,7 +20,7 @@ async fn a_connection_killed_while_acknowledgements_are_awaited_leaves_doubt_and
     let Some(server) = nats_server().await else { return };
     let stream = server.stream(&[]).await;
     let (proxy, url) = Proxy::in_front_of(&server.url()).await;
-    let handler = handler(&format!("servers = [\"{url}\"]\nsubject = \"{stream}.{{type}}\"\nconfirm_timeout = \"200s\""));
+    let handler = handler(&format!("servers = [\"{url}\"]\nsubject = \"{stream}.{{type}}\"\nconfirm_timeout = \"14s\""));
     let delivered = AtomicUsize::new(0);
     // Each goes on until something happens to it, so that publishes are under way whenever the connection is killed.
     let lane = || async {
@@ -95,7 +95,7 @@ async fn an_attempt_that_is_broken_off_in_a_silent_network_does_not_hold_up_the_
     let Some(server) = nats_server().await else { return };
     let stream = server.stream(&[]).await;
     let (proxy, url) = Proxy::in_front_of(&server.url()).await;
-    let handler = handler(&format!("servers = [\"{url}\"]\nsubject = \"{stream}.{{type}}\"\nconfirm_timeout = \"200s\""));
+    let handler = handler(&format!("servers = [\"{url}\"]\nsubject = \"{stream}.{{type}}\"\nconfirm_timeout = \"14s\""));
     assert_eq!(deliver(&handler, &event()).await, Verdict::delivered());
     proxy.forget();
     let broken_off = outboxd::relay::attempt(&*handler, &event(), std::time::Duration::from_millis(200)).await;
