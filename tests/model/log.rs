@@ -56,8 +56,6 @@ pub struct Snap {
 }
 
 impl Snap {
-    pub const BEGINNING: Self = Self { xmax: 3, running: 0 };
-
     pub fn sees(self, tx: u8) -> bool {
         tx < self.xmax && !holds(self.running, tx)
     }
@@ -180,8 +178,9 @@ impl Log {
 
     /// A writer locks what orders its aggregate before it inserts, until its end.
     pub fn may_insert(&self, writer: usize, key: u8) -> bool {
-        let tx = self.writers[writer].tx;
-        self.events.iter().all(|event| event.state != State::Open || event.key != key || event.tx == tx)
+        let Writer { state, tx, .. } = self.writers[writer];
+        let is_own = |event: &Event| state == State::Open && event.tx == tx;
+        self.events.iter().all(|event| event.state != State::Open || event.key != key || is_own(event))
     }
 
     pub fn insert(&mut self, writer: usize, key: u8) {

@@ -22,7 +22,6 @@ pub enum Row {
 pub struct Subscription {
     pub owner: Option<usize>,
     pub is_expired: bool,
-    pub epoch: u8,
     pub place: Place,
     pub done: Set,
     /// By `seq`.
@@ -70,6 +69,8 @@ pub struct Flush {
     pub place: Place,
     pub done: Set,
     pub rows: Vec<(u8, Row)>,
+    /// Not written anywhere, for the checks: what this flush says is delivered.
+    pub delivered: Set,
 }
 
 /// What a retry has come to that was read back.
@@ -83,7 +84,8 @@ pub struct Retry {
 /// The memory of one loop.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Loop {
-    pub epoch: u8,
+    /// The epoch of the subscription is still the one that it began with; all that a fence can tell.
+    pub is_current: bool,
     pub is_trusted: bool,
     pub head: Place,
     pub segments: Vec<Segment>,
@@ -100,6 +102,8 @@ pub struct Loop {
     carries_until_next: bool,
     entries: Vec<(u8, Row)>,
     has_moved: bool,
+    /// For the checks: what was delivered since the last flush.
+    delivered: Set,
     pub turn: Option<Flush>,
 }
 
@@ -119,23 +123,61 @@ impl Loop {
     pub fn take_up(stored: &Subscription, log: &Log) -> Self {
         let retrying = log.committed().filter(|(seq, _)| matches!(stored.row(*seq), Some(Row::Retrying(_))));
         Self {
-            epoch: stored.epoch,
-            is_trusted: true,
             head: stored.place.stored(),
             place: stored.place.stored(),
+            blocked: retrying.fold(0, |set, (_, event)| set | 1 << event.key),
+            recorded_done: stored.done,
+            carried: stored.done,
+            ..Self::empty()
+        }
+    }
+
+    fn empty() -> Self {
+        Self {
+            is_current: true,
+            is_trusted: true,
+            head: Place::beginning(),
+            place: Place::beginning(),
             segments: Vec::new(),
             retries: Vec::new(),
-            blocked: retrying.fold(0, |set, (_, event)| set | 1 << event.key),
+            blocked: 0,
             recovery: Recovery::Yes { covers_all: false },
-            recorded_done: stored.done,
+            recorded_done: 0,
             expects_large: true,
             opening: None,
-            carried: stored.done,
+            carried: 0,
             carries_until_next: false,
             entries: Vec::new(),
             has_moved: false,
+            delivered: 0,
             turn: None,
         }
+    }
+
+    /// Another owner has begun: what is in flight may still arrive, and a flush may still be under way. Nothing else in this memory can have
+    /// an effect any more, and is left out of the search. With a broken fence or broken trust it stays in.
+    pub fn outdate(&mut self, rule: Rule) {
+        self.is_current = false;
+        if matches!(rule, Rule::NoFence | Rule::NoTrust) {
+            return;
+        }
+        let (nowhere, turn) = (Place::beginning(), self.turn.take());
+        let mut segments = std::mem::take(&mut self.segments);
+        for segment in &mut segments {
+            segment.events.retain(|(_, stage)| *stage == Stage::Flying);
+            (segment.end, segment.ends_carrying) = (nowhere, false);
+        }
+        segments.retain(|segment| !segment.events.is_empty());
+        let retries = self.retries.iter().copied().filter(|retry| retry.is_flying).collect();
+        let turn = turn.map(|_| Flush { place: nowhere, done: 0, rows: Vec::new(), delivered: 0 });
+        *self = Self { segments, retries, turn, is_current: false, is_trusted: false, ..Self::empty() };
+    }
+
+    /// Room for a read: what is held in memory is bounded. A loop whose lease is over may read as well, but nothing that it reads can
+    /// have an effect any more, so the search leaves that out.
+    pub fn may_read(&self) -> bool {
+        let held = self.segments.iter().flat_map(|segment| &segment.events);
+        self.is_trusted && held.filter(|(_, stage)| !matches!(stage, Stage::Settled { .. })).count() < 2
     }
 
     /// One statement of the reader, and what it means for the loop.
@@ -204,12 +246,12 @@ impl Loop {
             _ => to,
         };
         let has_more = read_to < open.high;
-        let end =
-            if has_more { head.inside(Open { seq: read_to, ..open }) } else { head.after(open.snap, open.high) };
+        let end = if has_more { head.inside(Open { seq: read_to, ..open }) } else { head.after(open.snap, open.high) };
         if let Recovery::Yes { covers_all } = &mut self.recovery {
             *covers_all |= opened_now || settings.rule == Rule::ShortRecovery;
             if *covers_all && !has_more {
                 self.recovery = Recovery::No;
+                self.recorded_done = 0;
                 self.carries_until_next = true;
             }
         }
@@ -230,13 +272,20 @@ impl Loop {
     }
 
     fn take_segment(&mut self, seqs: Vec<u8>, end: Place, has_more: bool, is_page: bool) {
-        let was_open = self.head.window.is_some();
+        let (was_open, is_empty) = (self.head.window.is_some(), seqs.is_empty());
         self.expects_large = is_page && (has_more || (was_open && !seqs.is_empty()));
         self.head = end;
         self.has_moved |= !seqs.is_empty();
         let events = seqs.into_iter().map(|seq| (seq, Stage::Queued)).collect();
         let ends_carrying = std::mem::take(&mut self.carries_until_next);
-        self.segments.push(Segment { end, events, ends_carrying });
+        match self.segments.last_mut() {
+            // As the domain's progress does it: a loop that waits for one event must not remember every look at the log.
+            Some(last) if is_empty => {
+                last.end = end;
+                last.ends_carrying |= ends_carrying;
+            }
+            _ => self.segments.push(Segment { end, events, ends_carrying }),
+        }
         self.advance();
     }
 
@@ -284,8 +333,9 @@ impl Loop {
     /// A turn is worth it: something to write, or a retry that is not in memory.
     pub fn wants_turn(&self, stored: &Subscription, log: &Log) -> bool {
         let is_due = |seq: u8| matches!(stored.row(seq), Some(Row::Retrying(_))) && !self.knows(seq);
-        let moved = self.place != stored.place && self.place.stored() != stored.place.stored();
-        self.turn.is_none() && (self.needs_flush() || moved || log.committed().any(|(seq, _)| is_due(seq)))
+        // The relay stores a position without events now and then; here it is enough to do so at the end, as with events in between.
+        let has_moved = log.is_over() && self.place.stored() != stored.place.stored();
+        self.turn.is_none() && (self.needs_flush() || has_moved || log.committed().any(|(seq, _)| is_due(seq)))
     }
 
     fn knows(&self, seq: u8) -> bool {
@@ -303,7 +353,8 @@ impl Loop {
             _ => {}
         }
         let place = if settings.rule == Rule::PositionFirst { self.head } else { self.place };
-        self.turn = Some(Flush { place, done, rows: std::mem::take(&mut self.entries) });
+        self.turn =
+            Some(Flush { place, done, rows: std::mem::take(&mut self.entries), delivered: std::mem::take(&mut self.delivered) });
     }
 
     /// The events that may begin now: the heads of free lanes.
@@ -369,6 +420,9 @@ impl Loop {
             Next::Bury(_) => Some(Row::Dead),
             Next::SlowDown(_) | Next::OpenCircuit => unreachable!("no such verdict here"),
         };
+        if next == Next::Done {
+            self.delivered |= 1 << seq;
+        }
         match row {
             Some(Row::Retrying(_)) => self.blocked |= key,
             _ => self.blocked &= !key,

@@ -12,7 +12,7 @@ use super::rules::Rule;
 use super::steps::{Scenario, Step, World};
 
 /// A search that does not end within this many states has a scenario that is too large.
-const MOST_STATES: usize = 3_000_000;
+const MOST_STATES: usize = 500_000;
 
 struct Found {
     promise: String,
@@ -97,7 +97,13 @@ fn search(scenario: &Scenario) -> Searched {
                 queue.push_back((fresh, next));
             }
         }
-        assert!(graph.reached_by.len() < MOST_STATES, "{} is too large to search", scenario.name);
+        assert!(
+            graph.reached_by.len() < MOST_STATES,
+            "{} is too large to search: {} to go, {} at rest",
+            scenario.name,
+            queue.len(),
+            graph.at_rest.len()
+        );
     }
     let stuck = if found.is_none() { graph.stuck() } else { Vec::new() };
     if let (None, Some(first)) = (&found, stuck.first()) {
@@ -142,24 +148,25 @@ const fn writer(keys: &'static [u8]) -> Script {
 }
 
 /// Three writers of two keys, at most two at once; one of them may abort. Reading and moving, undisturbed.
-const WRITERS: Scenario =
-    Scenario::quiet("writers", &[writer(&[0]), Script { keys: &[1, 0], may_abort: true }, writer(&[1])]);
-
-/// Two instances that die, freeze and take over.
-const LEASES: Scenario = Scenario {
-    instances: 2,
-    crashes: 1,
-    expiries: 1,
-    ..Scenario::quiet("leases", &[writer(&[0]), writer(&[1])])
+const WRITERS: Scenario = Scenario {
+    is_coarse: true,
+    ..Scenario::quiet("writers", &[writer(&[0]), Script { keys: &[1], may_abort: true }, writer(&[0])])
 };
 
-/// One instance that dies twice while attempts fail, to the dead letter.
-const FAILURES: Scenario = Scenario {
-    crashes: 1,
-    failures: 2,
-    releases: 1,
-    ..Scenario::quiet("failures", &[writer(&[0]), writer(&[0, 1])])
-};
+/// Two instances, one of which is frozen past its lease; the other takes over.
+const LEASES: Scenario =
+    Scenario { instances: 2, expiries: 1, draws_at_once: true, ..Scenario::quiet("leases", &[writer(&[0]), writer(&[1])]) };
+
+/// One instance that dies twice.
+const DEATHS: Scenario = Scenario { crashes: 2, draws_at_once: true, ..Scenario::quiet("deaths", &[writer(&[0]), writer(&[1])]) };
+
+/// A death in the middle of a window, with another window behind it.
+const WINDOWS: Scenario =
+    Scenario { crashes: 1, draws_at_once: true, ..Scenario::quiet("windows", &[writer(&[0, 0]), writer(&[1])]) };
+
+/// Attempts fail, to the dead letter, and the instance dies.
+const FAILURES: Scenario =
+    Scenario { crashes: 1, failures: 2, draws_at_once: true, ..Scenario::quiet("failures", &[writer(&[0]), writer(&[0])]) };
 
 #[test]
 fn every_order_of_writers_and_reads_keeps_every_promise() {
@@ -167,8 +174,18 @@ fn every_order_of_writers_and_reads_keeps_every_promise() {
 }
 
 #[test]
-fn every_order_of_deaths_and_take_overs_keeps_every_promise() {
+fn every_order_of_take_overs_keeps_every_promise() {
     holds(LEASES);
+}
+
+#[test]
+fn every_order_of_deaths_keeps_every_promise() {
+    holds(DEATHS);
+}
+
+#[test]
+fn every_order_of_windows_and_a_death_keeps_every_promise() {
+    holds(WINDOWS);
 }
 
 #[test]
@@ -186,25 +203,29 @@ fn every_order_keeps_every_promise_with_a_row_for_each_success() {
 /// A checker that cannot see a mistake proves nothing: each wrong rule is found out, and how is printed.
 #[test]
 fn every_wrong_rule_is_found_out() {
+    let mut missed = Vec::new();
     for (rule, scenario, promise) in [
         (Rule::Numbers, WRITERS, "is lost"),
         (Rule::NoStragglers, WRITERS, "is lost"),
         (Rule::NoBound, WRITERS, "is lost"),
         (Rule::ListedOnly, WRITERS, "is lost"),
-        (Rule::NoFence, LEASES, "has moved the position of epoch"),
+        (Rule::NoFence, LEASES, "has moved the position of a later epoch"),
         (Rule::NoTrust, LEASES, "although the subscription is another's"),
         (Rule::PositionFirst, FAILURES, "is lost"),
-        (Rule::NoDone, LEASES, "although its outcome is recorded"),
+        (Rule::NoDone, DEATHS, "although its outcome is recorded"),
         (Rule::DoneOverGaps, WRITERS, "is lost"),
-        (Rule::CarriedForgotten, LEASES, ""),
-        (Rule::ShortRecovery, LEASES, ""),
+        (Rule::CarriedForgotten, DEATHS, "although its outcome is recorded"),
+        (Rule::ShortRecovery, WINDOWS, "although its outcome is recorded"),
         (Rule::UnwrittenIsDue, FAILURES, "although its outcome is recorded"),
         (Rule::NoBlocking, FAILURES, "before seq"),
     ] {
         let scenario = scenario.with_rule(rule);
         let searched = search(&scenario);
         println!("{}", told(&scenario, &searched));
-        let found = searched.found.unwrap_or_else(|| panic!("{rule:?} was not found out"));
-        assert!(found.promise.contains(promise), "{rule:?}: {}", found.promise);
+        let verdict = searched.found.map(|found| found.promise);
+        if !verdict.as_ref().is_some_and(|found| found.contains(promise)) {
+            missed.push(format!("{rule:?}: {verdict:?}"));
+        }
     }
+    assert!(missed.is_empty(), "{missed:#?}");
 }

@@ -20,12 +20,27 @@ pub struct Scenario {
     pub expiries: u8,
     pub failures: u8,
     pub releases: u8,
+    /// Nothing comes between the two ends of an attempt or of a flush: where nobody dies or fails it would make no difference.
+    pub is_coarse: bool,
+    /// A transaction draws all its numbers when it begins.
+    pub draws_at_once: bool,
 }
 
 impl Scenario {
     pub const fn quiet(name: &'static str, writers: &'static [Script]) -> Self {
         let settings = Settings { rule: Rule::Right, record: Record::Failures, room: 1, most_running: 2, max_attempts: 2 };
-        Self { name, writers, instances: 1, settings, crashes: 0, expiries: 0, failures: 0, releases: 0 }
+        Self {
+            name,
+            writers,
+            instances: 1,
+            settings,
+            crashes: 0,
+            expiries: 0,
+            failures: 0,
+            releases: 0,
+            is_coarse: false,
+            draws_at_once: false,
+        }
     }
 
     pub const fn with_rule(mut self, rule: Rule) -> Self {
@@ -41,6 +56,8 @@ pub struct World {
     pub loops: Vec<Option<Loop>>,
     /// What the receiver has, once or more often.
     pub arrived: Set,
+    /// For the checks: what a flush has recorded as delivered.
+    recorded: Set,
     crashes: u8,
     expiries: u8,
     failures: u8,
@@ -90,23 +107,19 @@ impl fmt::Display for Step {
 
 impl World {
     pub fn new(scenario: &Scenario) -> Self {
-        Self {
+        let mut world = Self {
             log: Log::new(scenario.writers.len()),
-            stored: Subscription {
-                owner: None,
-                is_expired: false,
-                epoch: 0,
-                place: Place::beginning(),
-                done: 0,
-                rows: Vec::new(),
-            },
+            stored: Subscription { owner: None, is_expired: false, place: Place::beginning(), done: 0, rows: Vec::new() },
             loops: vec![None; scenario.instances],
             arrived: 0,
+            recorded: 0,
             crashes: scenario.crashes,
             expiries: scenario.expiries,
             failures: scenario.failures,
             releases: scenario.releases,
-        }
+        };
+        world.step(Step::TakeUp(0), scenario).expect("nothing can be wrong yet");
+        world
     }
 
     /// Everything that can happen now.
@@ -125,7 +138,9 @@ impl World {
         }
         for (relay, state) in self.loops.iter().enumerate() {
             match state {
-                None if self.stored.owner.is_none_or(|owner| owner == relay || self.stored.is_expired) => steps.push(Step::TakeUp(relay)),
+                None if self.stored.owner.is_none_or(|owner| owner == relay || self.stored.is_expired) => {
+                    steps.push(Step::TakeUp(relay))
+                }
                 None => {}
                 Some(state) => self.steps_of(relay, state, scenario, &mut steps),
             }
@@ -137,7 +152,10 @@ impl World {
         let state = &self.log.writers[writer];
         let is_open = state.state == State::Open;
         let next_key = script.keys.get(usize::from(state.inserted)).copied().filter(|_| is_open);
-        let may_begin = state.state == State::Idle && self.log.running() < scenario.settings.most_running;
+        let may_draw = !scenario.draws_at_once || script.keys.iter().all(|key| self.log.may_insert(writer, *key));
+        // Numbers of transactions are given out in the order of the list; which is which is a matter of names.
+        let is_next = self.log.writers[..writer].iter().all(|before| before.state != State::Idle);
+        let may_begin = is_next && state.state == State::Idle && self.log.running() < scenario.settings.most_running && may_draw;
         Writing { may_begin, next_key, may_end: is_open && next_key.is_none() }
     }
 
@@ -151,7 +169,9 @@ impl World {
         if self.releases > 0 && state.is_drained() && self.stored.owner == Some(relay) {
             steps.push(Step::Release(relay));
         }
-        steps.push(Step::Read(relay));
+        if state.may_read() {
+            steps.push(Step::Read(relay));
+        }
         if state.is_trusted || scenario.settings.rule == Rule::NoTrust {
             steps.extend(state.startable(&self.log, &scenario.settings).into_iter().map(|seq| Step::Attempt(relay, seq)));
         }
@@ -169,7 +189,12 @@ impl World {
     /// Makes a step. `Err`: a promise is broken, and which.
     pub fn step(&mut self, step: Step, scenario: &Scenario) -> Result<(), String> {
         match step {
-            Step::Begin(writer) => self.log.begin(writer),
+            Step::Begin(writer) => {
+                self.log.begin(writer);
+                if scenario.draws_at_once {
+                    scenario.writers[writer].keys.iter().for_each(|key| self.log.insert(writer, *key));
+                }
+            }
             Step::Insert(writer) => {
                 let key = scenario.writers[writer].keys[usize::from(self.log.writers[writer].inserted)];
                 self.log.insert(writer, key);
@@ -179,7 +204,7 @@ impl World {
             Step::Expire => self.expire(),
             Step::TakeUp(relay) => {
                 (self.stored.owner, self.stored.is_expired) = (Some(relay), false);
-                self.stored.epoch += 1;
+                self.loops.iter_mut().flatten().for_each(|other| other.outdate(scenario.settings.rule));
                 self.loops[relay] = Some(Loop::take_up(&self.stored, &self.log));
             }
             Step::Crash(relay) => {
@@ -193,10 +218,20 @@ impl World {
                 self.stored.owner = None;
             }
             Step::Read(relay) => self.read(relay, scenario)?,
-            Step::Attempt(relay, seq) => self.attempt(relay, seq)?,
+            Step::Attempt(relay, seq) => {
+                self.attempt(relay, seq)?;
+                if scenario.is_coarse {
+                    self.end_attempt(relay, seq, true, scenario);
+                }
+            }
             Step::Succeed(relay, seq) => self.end_attempt(relay, seq, true, scenario),
             Step::Fail(relay, seq) => self.end_attempt(relay, seq, false, scenario),
-            Step::BeginFlush(relay) => self.of(relay).begin_turn(&scenario.settings),
+            Step::BeginFlush(relay) => {
+                self.of(relay).begin_turn(&scenario.settings);
+                if scenario.is_coarse {
+                    self.write(relay, scenario)?;
+                }
+            }
             Step::Write(relay) => self.write(relay, scenario)?,
         }
         Ok(())
@@ -218,7 +253,8 @@ impl World {
     fn read(&mut self, relay: usize, scenario: &Scenario) -> Result<(), String> {
         let mut state = self.loops[relay].take().expect("it runs");
         state.read(&self.log, &self.stored, &scenario.settings);
-        let twice = |seq: &u8| state.segments.iter().flat_map(|segment| &segment.events).filter(|(other, _)| other == seq).count() > 1;
+        let twice =
+            |seq: &u8| state.segments.iter().flat_map(|segment| &segment.events).filter(|(other, _)| other == seq).count() > 1;
         let found = (1..=self.log.last_seq()).find(twice);
         self.loops[relay] = Some(state);
         found.map_or(Ok(()), |seq| Err(format!("seq {seq} was read twice by one loop")))
@@ -226,14 +262,13 @@ impl World {
 
     fn attempt(&mut self, relay: usize, seq: u8) -> Result<(), String> {
         let event = self.log.event(seq);
-        let epoch = self.loops[relay].as_ref().map(|state| state.epoch);
         if event.state != State::Committed {
             return Err(format!("seq {seq} is attempted and was not committed"));
         }
-        if epoch != Some(self.stored.epoch) || self.stored.owner != Some(relay) {
+        if !self.of(relay).is_current || self.stored.owner != Some(relay) {
             return Err(format!("relay {relay} begins an attempt of seq {seq} although the subscription is another's"));
         }
-        if is_settled(&self.stored, &self.log, seq) {
+        if holds(self.recorded, seq) || is_settled(&self.stored, &self.log, seq) {
             return Err(format!("seq {seq} is attempted again although its outcome is recorded"));
         }
         let earlier = self.log.committed().filter(|(other, before)| *other < seq && before.key == event.key);
@@ -260,15 +295,16 @@ impl World {
     fn write(&mut self, relay: usize, scenario: &Scenario) -> Result<(), String> {
         let state = self.loops[relay].as_mut().expect("it runs");
         let flush = state.turn.take().expect("a turn is under way");
-        if state.epoch != self.stored.epoch {
+        if !state.is_current {
             if scenario.settings.rule == Rule::NoFence {
-                return Err(format!("relay {relay} of epoch {} has moved the position of epoch {}", state.epoch, self.stored.epoch));
+                return Err(format!("relay {relay} has moved the position of a later epoch"));
             }
             self.loops[relay] = None;
             return Ok(());
         }
         let before = self.stored.place;
         flush.write(&mut self.stored);
+        self.recorded |= flush.delivered;
         state.end_turn(&self.log, &self.stored, &scenario.settings);
         self.check_stored(before)
     }
