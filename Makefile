@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt-check clippy light unit doc integration tidy test-matrix soak bench bench-brokers install-tools docker clean
+.PHONY: help demo test check fmt-check clippy light unit model doc integration tidy test-matrix soak bench bench-brokers install-tools docker clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,7 +14,7 @@ demo: ## Watch the whole thing work: an application, the relay, a receiver that 
 	./target/release/outboxd demo $${DATABASE_URL:+--database-url "$$DATABASE_URL"}
 
 # The order is from fast to slow: most mistakes show within a minute.
-test: install-tools fmt-check tidy clippy light unit doc integration ## Check everything: what has to pass before a commit
+test: install-tools fmt-check tidy clippy light unit model doc integration ## Check everything: what has to pass before a commit
 	@echo "all checks passed"
 
 check: fmt-check tidy clippy ## The fast part of `make test`
@@ -32,6 +32,9 @@ light:
 
 unit:
 	$(CARGO) test --quiet --lib --bins
+
+model: ## Search every order of events in a small world; PROPTEST_CASES=100000 for the random part
+	$(CARGO) test --quiet --test model
 
 doc:
 	$(CARGO) test --quiet --doc

@@ -150,6 +150,11 @@ impl Log {
         self.events[usize::from(seq) - 1]
     }
 
+    /// Its transaction may still commit.
+    pub fn is_open(&self, seq: u8) -> bool {
+        self.event(seq).state == State::Open
+    }
+
     /// `pg_current_snapshot()`.
     pub fn snapshot(&self) -> Snap {
         let xmax = self.last_completed + 1;

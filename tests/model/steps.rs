@@ -5,7 +5,7 @@ use std::fmt;
 use outboxd::domain::Record;
 
 use super::log::{Log, Place, Script, Set, State, holds};
-use super::relay::{Loop, Row, Settings, Subscription, is_open, is_settled, verdict};
+use super::relay::{Loop, Row, Settings, Subscription, is_settled, verdict};
 use super::rules::Rule;
 
 /// What may happen, and how often.
@@ -317,7 +317,7 @@ impl World {
             if before.covers(seq, event) && !place.covers(seq, event) {
                 return Err(format!("the position went back over seq {seq}"));
             }
-            if is_open(&self.log, seq) && is_settled(&self.stored, &self.log, seq) {
+            if self.log.is_open(seq) && is_settled(&self.stored, &self.log, seq) {
                 return Err(format!("seq {seq} is lost: the position is past it, and its transaction has not ended"));
             }
             let is_owed = matches!(self.stored.row(seq), Some(Row::Retrying(_) | Row::Dead));
