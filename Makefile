@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo shop test check fmt-check clippy light unit doc integration tidy mutants test-matrix soak bench bench-brokers install-tools docker clean
+.PHONY: help demo shop test check fmt-check clippy light unit model doc integration tidy mutants test-matrix soak bench bench-brokers install-tools docker clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ shop: ## Open a small web shop that uses the library, with the relay beside it
 	$(CARGO) run --quiet --no-default-features --features daemon --example shop
 
 # The order is from fast to slow: most mistakes show within a minute.
-test: install-tools fmt-check tidy clippy light unit doc integration ## Check everything: what has to pass before a commit
+test: install-tools fmt-check tidy clippy light unit model doc integration ## Check everything: what has to pass before a commit
 	@echo "all checks passed"
 
 check: fmt-check tidy clippy ## The fast part of `make test`
@@ -36,6 +36,9 @@ light:
 
 unit:
 	$(CARGO) test --quiet --lib --bins
+
+model: ## Search every order of events in a small world; PROPTEST_CASES=100000 for the random part
+	$(CARGO) test --quiet --test model
 
 doc:
 	$(CARGO) test --quiet --doc

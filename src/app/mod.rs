@@ -2,6 +2,9 @@
 
 mod channels;
 mod embed;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod reload;
 mod serve;
 

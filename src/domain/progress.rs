@@ -34,6 +34,12 @@ impl Progress {
     /// Appends a segment that ends at `end` and has `outstanding` events without an outcome.
     pub fn push(&mut self, end: Position, outstanding: usize) -> SegmentId {
         self.outstanding += outstanding;
+        // A look at the log that found nothing only moves the end of what was read before. Kept apart, they would pile up behind one
+        // event that waits for hours, such as the one that an open circuit holds.
+        if let Some(last) = self.segments.back_mut().filter(|_| outstanding == 0) {
+            last.end = end;
+            return SegmentId(self.first + self.segments.len() as u64 - 1);
+        }
         self.segments.push_back(Segment { end, outstanding, done: Vec::new() });
         SegmentId(self.first + self.segments.len() as u64 - 1)
     }
@@ -112,6 +118,22 @@ mod tests {
         let third = progress.push(end(3), 1);
         progress.settle(third, 13, true);
         assert_eq!(progress.advance(), Some(end(3)));
+    }
+
+    #[test]
+    fn reads_of_nothing_do_not_pile_up_behind_an_event_that_waits() {
+        let mut progress = Progress::new(Record::All);
+        let waiting = progress.push(end(1), 1);
+        let looks: Vec<_> = (2..1_000).map(|seq| progress.push(end(seq), 0)).collect();
+        assert_eq!(
+            progress.segments.len(),
+            1,
+            "seen in the model: one more for each look, a look a second, while a circuit is open"
+        );
+        assert!(progress.advance().is_none() && !looks.iter().any(|look| progress.has_passed(*look)));
+        progress.settle(waiting, 1, true);
+        assert_eq!(progress.advance(), Some(end(999)));
+        assert!(looks.iter().all(|look| progress.has_passed(*look)));
     }
 
     #[test]

@@ -7,6 +7,9 @@ mod discard;
 mod envelope;
 mod exec;
 mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod line;

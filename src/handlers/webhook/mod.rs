@@ -27,6 +27,7 @@ use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderMap, HeaderValue, USER_AG
 use percent_encoding::percent_decode_str;
 use url::{Position, Url};
 
+#[cfg(not(any(test, feature = "fuzzing")))]
 use self::classify::Rules;
 use self::connect::Connector;
 use self::egress::{Egress, FilteringResolver};
@@ -38,6 +39,8 @@ use super::{Built, Handler, Kind};
 use crate::domain::{Notification, Verdict};
 use crate::settings::Section;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use self::classify::{Answer, Rules, answered};
 pub use self::signature::{InvalidSecret, Signer, verify};
 // What others that connect to something need, whomever they call.
 #[cfg(feature = "redis")]

@@ -1,0 +1,4 @@
+//! Fuzzes a template and an event: see `outboxd::app::fuzzing::template`. `cargo +nightly fuzz run template fuzz/corpus/template tests/corpus/template`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| outboxd::app::fuzzing::template(data));
