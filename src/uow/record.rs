@@ -37,25 +37,51 @@ pub(super) async fn record_all(
     schema: &str,
     events: &[NewEvent],
 ) -> Result<TransactionId, RecordError> {
-    let failed = |cause| RecordError { count: events.len(), cause };
-    let column = |of: fn(&NewEvent) -> Option<String>| events.iter().map(of).collect::<Vec<_>>();
-    let transaction: String = sqlx::query_scalar(AssertSqlSafe(statement(schema)))
+    let recorded = match events {
+        [event] => record_one(connection, schema, event).await,
+        several => record_several(connection, schema, several).await,
+    };
+    let parsed = recorded.and_then(|id| super::transaction::parse(&id).map_err(|error| sqlx::Error::Decode(Box::new(error))));
+    parsed.map_err(|cause| RecordError { count: events.len(), cause })
+}
+
+async fn record_one(connection: &mut PgConnection, schema: &str, event: &NewEvent) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar(AssertSqlSafe(in_schema(include_str!("../store/sql/record_event.sql"), schema)))
+        .bind(event.id)
+        .bind(&event.event_type)
+        .bind(&event.aggregate_type)
+        .bind(&event.aggregate_id)
+        .bind(event.aggregate_version)
+        .bind(event.payload.to_string())
+        .bind(headers(event))
+        .bind(event.occurred_at.map(micros_since_1970))
+        .fetch_one(connection)
+        .await
+}
+
+async fn record_several(connection: &mut PgConnection, schema: &str, events: &[NewEvent]) -> Result<String, sqlx::Error> {
+    let column = |of: fn(&NewEvent) -> Option<&String>| events.iter().map(of).map(Option::<&String>::cloned).collect::<Vec<_>>();
+    sqlx::query_scalar(AssertSqlSafe(in_schema(include_str!("../store/sql/record_events.sql"), schema)))
         .bind(events.iter().map(NewEvent::id).collect::<Vec<_>>())
-        .bind(column(|event| Some(event.event_type.clone())))
-        .bind(column(|event| event.aggregate_type.clone()))
-        .bind(column(|event| event.aggregate_id.clone()))
+        .bind(column(|event| Some(&event.event_type)))
+        .bind(column(|event| event.aggregate_type.as_ref()))
+        .bind(column(|event| event.aggregate_id.as_ref()))
         .bind(events.iter().map(|event| event.aggregate_version).collect::<Vec<_>>())
-        .bind(column(|event| Some(event.payload.to_string())))
-        .bind(column(|event| serde_json::to_string(&event.headers).ok()))
+        .bind(events.iter().map(|event| event.payload.to_string()).collect::<Vec<_>>())
+        .bind(events.iter().map(headers).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.occurred_at.map(micros_since_1970)).collect::<Vec<_>>())
         .fetch_one(connection)
         .await
-        .map_err(failed)?;
-    super::transaction::parse(&transaction).map_err(|error| failed(sqlx::Error::Decode(Box::new(error))))
 }
 
-fn statement(schema: &str) -> String {
-    include_str!("../store/sql/record_events.sql").replace("outbox.events", &super::qualified(schema, "events"))
+fn headers(event: &NewEvent) -> String {
+    serde_json::to_string(&event.headers).expect("a map of JSON values is JSON")
+}
+
+// The header of the file is for people; the server would read it with every new text.
+fn in_schema(statement: &str, schema: &str) -> String {
+    let body = statement.find("with recorded").map_or(statement, |start| &statement[start..]);
+    body.replacen("outbox.events", &super::qualified(schema, "events"), 1)
 }
 
 fn micros_since_1970(moment: std::time::SystemTime) -> i64 {
