@@ -160,6 +160,8 @@ install_clients() {
 
 install_tansu() {
     say "building the Kafka broker of the tests, once (some minutes)"
+    # Its storage engine is built with them.
+    have cmake && have g++ || { have apt-get && apt_install cmake g++; } || return 1
     CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR="$tansu_root/build" cargo install tansu --version "$tansu_version" --locked --debug \
         --no-default-features --features dynostore,libsql --root "$tansu_root" --quiet || return 1
     rm -rf "$tansu_root/build"
