@@ -8,7 +8,7 @@ use async_nats::jetstream::context::{GetStreamByNameErrorKind, PublishErrorKind}
 use async_nats::{Client, PublishErrorKind as CoreErrorKind};
 use tokio::time::{sleep, timeout};
 
-use super::super::link::{Held, Link};
+use super::super::link::Held;
 use super::connect::Connection;
 use super::notices::Refused;
 use super::outgoing::Outgoing;
@@ -26,21 +26,6 @@ const LATE_REFUSAL: Duration = Duration::from_millis(100);
 /// A detail is for people.
 const MAX_DETAIL: usize = 512;
 
-/// Gives the connection up unless told that it is fine.
-struct Doubt<'l> {
-    link: &'l Link<Connection>,
-    held: &'l Held<Connection>,
-    is_settled: bool,
-}
-
-impl Drop for Doubt<'_> {
-    fn drop(&mut self) {
-        if !self.is_settled {
-            self.link.give_up(self.held);
-        }
-    }
-}
-
 impl Nats {
     /// One attempt at one event. Dropping it loses the connection for later events, not for those in flight.
     pub(super) async fn attempt(&self, notification: &Notification) -> Verdict {
@@ -56,7 +41,7 @@ impl Nats {
     }
 
     async fn publish(&self, held: &Held<Connection>, outgoing: &Outgoing) -> Verdict {
-        let mut doubt = Doubt { link: &self.link, held, is_settled: false };
+        let doubt = self.link.doubt(held);
         let connection = &held.connection;
         let answer = async {
             match self.mode {
@@ -70,7 +55,9 @@ impl Nats {
         };
         // After a refusal, too: permissions may change, and a connection keeps those it began with.
         let is_lost = matches!(verdict.reason, Reason::ConnectionReset | Reason::Unauthorized);
-        doubt.is_settled = !verdict.ambiguous && !is_lost;
+        if !verdict.ambiguous && !is_lost {
+            doubt.settle();
+        }
         verdict
     }
 
