@@ -67,6 +67,7 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
             server,
             relay: config.relay.clone(),
             outbox: config.outbox.clone(),
+            statement_timeout: config.database.statement_timeout,
             follow_new_timeline: options.follow_new_timeline || config.database.follow_new_timeline,
             health,
             alerts: AlertSetup {

@@ -7,8 +7,16 @@ use std::io;
 
 use rustls::AlertDescription;
 
-use super::webhook::ResolveError;
 use crate::domain::{Reason, Verdict};
+
+/// Why a name led to no address.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    #[error("the egress rules forbid every address of the host")]
+    Blocked,
+    #[error("could not resolve the host name")]
+    Lookup(#[source] io::Error),
+}
 
 /// Why there is no complete answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

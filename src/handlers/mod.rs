@@ -2,6 +2,7 @@
 //! A handler returns a verdict and never an error; it never sees the relay's database connection and never retries on its own.
 
 mod closure;
+mod dial;
 mod discard;
 #[cfg_attr(not(feature = "brokers"), allow(dead_code))] // what a binary without some broker does not use
 mod envelope;

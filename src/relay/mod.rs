@@ -87,6 +87,8 @@ struct Shared {
     instance: Instance,
     settings: Live,
     schema: String,
+    /// After which a loop gives a connection up that does not answer; `None`: never.
+    answer_timeout: Option<Duration>,
     wake_up: Arc<wake_up::WakeUp>,
     health: Arc<Health>,
     metrics: RelayMetrics,

@@ -233,7 +233,7 @@ async fn a_database_without_the_schema_ends_the_relay_with_the_command_that_make
 async fn behind_proxy(database: &TestDatabase, receiver: &Receiver, more: &str) -> (Proxy, Running) {
     let (proxy, url) = Proxy::in_front_of(database.url()).await;
     let text = format!(
-        "[database]\nurl = \"{url}\"\nconnect_timeout = \"1s\"\nlock_timeout = \"0s\"\n[http]\nlisten = \"\"\n\
+        "[database]\nurl = \"{url}\"\nconnect_timeout = \"1s\"\nlock_timeout = \"0s\"\nstatement_timeout = \"2s\"\n[http]\nlisten = \"\"\n\
          [relay]\nlease = \"3s\"\nflush_interval = \"20ms\"\n{}",
         webhook("hook", &receiver.url(), more)
     );

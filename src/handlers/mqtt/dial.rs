@@ -8,6 +8,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
+use super::super::dial::connect_host;
 use super::super::failure::{failed, failure_of, root_text};
 use super::settings::Address;
 use crate::domain::Verdict;
@@ -35,18 +36,12 @@ impl Dialer {
 
     /// Opens a stream; the caller bounds the time.
     pub async fn dial(&self) -> Result<Stream, Verdict> {
-        let stream = self.connect().await.map_err(|error| failed(failure_of(&error, false), root_text(&error)))?;
+        let stream =
+            connect_host(&self.host, self.port).await.map_err(|error| failed(failure_of(&error, false), root_text(&error)))?;
         let Some((connector, name)) = &self.tls else { return Ok(Either::Left(stream)) };
         match connector.connect(name.clone(), stream).await {
             Ok(encrypted) => Ok(Either::Right(Box::new(encrypted))),
             Err(error) => Err(failed(failure_of(&error, false), format!("TLS handshake: {}", root_text(&error)))),
         }
-    }
-
-    async fn connect(&self) -> std::io::Result<TcpStream> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
-        // Small packets both ways: waiting for more bytes to fill one only costs time.
-        stream.set_nodelay(true)?;
-        Ok(stream)
     }
 }

@@ -17,9 +17,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
+use super::super::dial::connect_host;
 use super::super::failure::{failed, failure_of, root_text};
 use super::super::redaction::Redaction;
-use super::super::webhook::connect_any;
 use super::barrier::{Barrier, Halt, Waiting};
 use super::classify::{self, Setback};
 use super::facts::Facts;
@@ -138,10 +138,7 @@ impl Server {
     }
 
     async fn open(&self) -> io::Result<Stream> {
-        let addresses = tokio::net::lookup_host((self.host.as_str(), self.port)).await?;
-        let stream = connect_any(addresses.collect()).await?;
-        // Small commands and answers: waiting for more bytes to fill a packet only costs time.
-        stream.set_nodelay(true)?;
+        let stream = connect_host(&self.host, self.port).await?;
         let Some((connector, name)) = &self.tls else { return Ok(Either::Left(stream)) };
         Ok(Either::Right(Box::new(connector.connect(name.clone(), stream).await?)))
     }

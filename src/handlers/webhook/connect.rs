@@ -5,8 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -14,14 +12,12 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 use url::{Host, Url};
 
-use super::super::failure::{self, Failure};
-use super::egress::{Egress, FilteringResolver, ResolveError};
+use super::super::dial::connect_any;
+use super::super::failure::{self, Failure, ResolveError};
+use super::egress::{Egress, FilteringResolver};
 
 /// An open connection, encrypted or not.
 pub type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
-
-/// Before another address of the same host is tried beside one that does not answer (RFC 8305 recommends it).
-const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -125,25 +121,5 @@ impl Connector {
 
     fn failed(&self, error: &std::io::Error) -> NoConnection {
         NoConnection { failure: failure::failure_of(error, false), text: format!("{}: {}", self.target, failure::root_text(error)) }
-    }
-}
-
-/// The first of the addresses that takes a connection. One that is silent holds up the next for a moment only.
-pub async fn connect_any(addresses: Vec<SocketAddr>) -> std::io::Result<TcpStream> {
-    let mut untried = addresses.into_iter();
-    let mut trying = FuturesUnordered::new();
-    let mut failure = None;
-    loop {
-        let next = untried.next();
-        let has_more = next.is_some();
-        trying.extend(next.map(TcpStream::connect));
-        tokio::select! {
-            connected = trying.next() => match connected {
-                Some(Ok(stream)) => return Ok(stream),
-                Some(Err(error)) => failure = Some(error),
-                None => return Err(failure.unwrap_or_else(|| std::io::Error::other("the host has no address"))),
-            },
-            () = tokio::time::sleep(NEXT_ADDRESS), if has_more => {}
-        }
     }
 }

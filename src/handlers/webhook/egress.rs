@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use super::super::failure::ResolveError;
+
 /// Which addresses are allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Egress {
@@ -49,15 +51,6 @@ impl Egress {
             (Self::Public, IpAddr::V6(v6)) => is_public_v6(v6),
         }
     }
-}
-
-/// Why a name led to no address.
-#[derive(Debug, thiserror::Error)]
-pub enum ResolveError {
-    #[error("the egress rules forbid every address of the host")]
-    Blocked,
-    #[error("could not resolve the host name")]
-    Lookup(#[source] io::Error),
 }
 
 /// Turns a host name into addresses; the port is 0.

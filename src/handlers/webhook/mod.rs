@@ -43,9 +43,6 @@ use crate::settings::Section;
 pub(super) use self::classify::{Answer, Rules, answered};
 pub use self::signature::{InvalidSecret, Signer, verify};
 // What others that connect to something need, whomever they call.
-#[cfg(feature = "redis")]
-pub(crate) use self::connect::connect_any;
-pub(crate) use self::egress::ResolveError;
 pub(crate) use self::retry_after::parse as parse_retry_after;
 
 pub const KIND: Kind = Kind {

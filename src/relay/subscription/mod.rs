@@ -20,7 +20,7 @@ use super::wake_up::Seat;
 use super::{Control, Figure, HandlerShared, Order, RelayError, Shared, subscription_name};
 use crate::domain::{Pace, Position, Queued};
 use crate::handlers::Built;
-use crate::store::{self, Fence, Recorded, Selection, subscriptions};
+use crate::store::{self, Fence, Recorded, Selection, StoreError, subscriptions};
 use crate::telemetry::DatabaseOperation;
 
 /// How a loop ended, when nothing went wrong.
@@ -274,6 +274,22 @@ impl Loop {
             () = tokio::time::sleep_until(timer) => {}
         }
         Ok(None)
+    }
+
+    /// A task at the database that fails when no answer comes. A connection may fall silent under a statement: a firewall that forgot it,
+    /// a host that is gone; neither end is told, and nobody but the clock would ever end the wait.
+    fn bounded<T>(
+        &self,
+        operation: DatabaseOperation,
+        task: impl Future<Output = Result<T, Failed>> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, Failed>> {
+        let Some(limit) = self.shared.answer_timeout else { return Box::pin(task) };
+        Box::pin(async move {
+            match tokio::time::timeout(limit, task).await {
+                Ok(ended) => ended,
+                Err(_) => Err(Failed::at(operation)(StoreError::query("get an answer in time")(sqlx::Error::PoolTimedOut))),
+            }
+        })
     }
 
     fn counted<T>(&self, result: Result<T, Failed>) -> Result<T, RelayError> {

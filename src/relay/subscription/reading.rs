@@ -30,7 +30,8 @@ impl Loop {
             durability_gate: self.shared.options().durability_gate,
         };
         let segment = reader::read_segment(self.shared.pool.clone(), Arc::clone(&self.selection), plan);
-        self.reading = Some(Box::pin(async move { segment.await.map_err(Failed::at(DatabaseOperation::Read)) }));
+        self.reading =
+            Some(self.bounded(DatabaseOperation::Read, async move { segment.await.map_err(Failed::at(DatabaseOperation::Read)) }));
     }
 
     /// Whether more may be held in memory, in rows, and between the position and the head.

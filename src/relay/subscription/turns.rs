@@ -52,7 +52,7 @@ impl Loop {
             flush
         });
         let answer = turn::take(self.shared.pool.clone(), self.fence, self.shared.instance.id.clone(), Ask { flush, ..ask });
-        self.turn = Some(Box::pin(async move { Ok(TurnEnd::Answered(answer.await?)) }));
+        self.turn = Some(self.bounded(DatabaseOperation::Flush, async move { Ok(TurnEnd::Answered(answer.await?)) }));
     }
 
     pub(super) fn may_look_for_due(&self) -> bool {

@@ -5,10 +5,11 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use super::super::outbox::KEYS;
-use super::{PLACE, Peer, fan_out, payload};
+use super::{PLACE, Peer, fan_out, headers, payload};
 use crate::cli::CliError;
 
 pub const PEER: Peer = Peer {
@@ -37,7 +38,10 @@ async fn publish(brokers: &str, events: u64, in_flight: usize) -> Result<(), Cli
         let producer = producer.clone();
         async move {
             let (key, payload) = (format!("order/{}", number % KEYS), payload());
-            let record = FutureRecord::to(PLACE).key(&key).payload(&payload);
+            let all = headers(number);
+            let sent =
+                all.iter().fold(OwnedHeaders::new(), |sent, (name, value)| sent.insert(Header { key: name, value: Some(value) }));
+            let record = FutureRecord::to(PLACE).key(&key).payload(&payload).headers(sent);
             producer.send(record, Duration::from_secs(30)).await.map(drop).map_err(|(error, _)| CliError::failed(error))
         }
     })

@@ -19,9 +19,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use futures_util::future::BoxFuture;
+use uuid::Uuid;
 
 use super::median;
-use super::outbox::{Outbox, Server};
+use super::outbox::{KEYS, Outbox, Server};
 use super::report::Figure;
 use crate::app::{self, ServeOptions};
 use crate::cli::CliError;
@@ -132,6 +133,21 @@ where
         worker.await.map_err(CliError::failed)??;
     }
     Ok(())
+}
+
+/// What the relay says of an event beside its payload, made anew for each as the relay makes it: a bare client that sent less would
+/// be the limit of something else.
+fn headers(number: u64) -> [(&'static str, String); 7] {
+    let order = number % KEYS;
+    [
+        ("content-type", "application/json".to_owned()),
+        ("event-id", Uuid::now_v7().to_string()),
+        ("event-type", "order.placed".to_owned()),
+        ("event-time", "2026-01-01T00:00:00.000000Z".to_owned()),
+        ("event-key", format!("order/{order}")),
+        ("aggregate-type", "order".to_owned()),
+        ("aggregate-id", order.to_string()),
+    ]
 }
 
 async fn against(server: &Server, peer: &Peer, address: &str, events: u64, rounds: usize) -> Result<Figure, CliError> {

@@ -3,7 +3,7 @@
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, stream};
 
-use super::{PLACE, Peer, fan_out, payload};
+use super::{PLACE, Peer, fan_out, headers, payload};
 use crate::cli::CliError;
 
 pub const PEER: Peer = Peer {
@@ -25,13 +25,16 @@ async fn prepare(url: &str) -> Result<(), CliError> {
 
 async fn publish(url: &str, events: u64, in_flight: usize) -> Result<(), CliError> {
     let context = context(url).await?;
-    fan_out(events, in_flight, move |_| {
+    fan_out(events, in_flight, move |number| {
         let context = context.clone();
         async move {
-            let mut headers = HeaderMap::new();
-            headers.insert("Nats-Msg-Id", uuid::Uuid::now_v7().to_string());
+            let mut map = HeaderMap::new();
+            map.insert("Nats-Msg-Id", uuid::Uuid::now_v7().to_string());
+            for (name, value) in headers(number) {
+                map.insert(name, value);
+            }
             let subject = format!("{PLACE}.events");
-            let ack = context.publish_with_headers(subject, headers, payload().into()).await.map_err(CliError::failed)?;
+            let ack = context.publish_with_headers(subject, map, payload().into()).await.map_err(CliError::failed)?;
             ack.await.map(drop).map_err(CliError::failed)
         }
     })

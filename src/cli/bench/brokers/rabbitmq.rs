@@ -1,10 +1,10 @@
 //! A bare client of RabbitMQ: persistent, mandatory, confirmed, over one channel.
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation, Connection, ConnectionProperties};
 
-use super::{PLACE, Peer, fan_out, payload};
+use super::{PLACE, Peer, fan_out, headers, payload};
 use crate::cli::CliError;
 
 pub const PEER: Peer = Peer {
@@ -32,7 +32,11 @@ async fn publish(url: &str, events: u64, in_flight: usize) -> Result<(), CliErro
         let channel = channel.clone();
         async move {
             let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-            let properties = BasicProperties::default().with_delivery_mode(2).with_message_id(number.to_string().into());
+            let mut table = FieldTable::default();
+            for (name, value) in headers(number) {
+                table.insert(name.into(), AMQPValue::LongString(value.into()));
+            }
+            let properties = BasicProperties::default().with_delivery_mode(2).with_headers(table);
             let confirm = channel.basic_publish("".into(), PLACE.into(), mandatory, payload().as_bytes(), properties).await;
             match confirm.map_err(CliError::failed)?.await.map_err(CliError::failed)? {
                 Confirmation::Ack(None) => Ok(()),

@@ -2,7 +2,7 @@
 
 use redis::AsyncCommands;
 
-use super::{PLACE, Peer, fan_out, payload};
+use super::{PLACE, Peer, fan_out, headers, payload};
 use crate::cli::CliError;
 
 pub const PEER: Peer = Peer {
@@ -26,7 +26,8 @@ async fn publish(url: &str, events: u64, in_flight: usize) -> Result<(), CliErro
     fan_out(events, in_flight, move |number| {
         let mut connection = connection.clone();
         async move {
-            let fields = [("id", number.to_string()), ("payload", payload())];
+            let mut fields = Vec::from(headers(number));
+            fields.push(("payload", payload()));
             connection.xadd::<_, _, _, _, String>(PLACE, "*", &fields).await.map(drop).map_err(CliError::failed)
         }
     })
