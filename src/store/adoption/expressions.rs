@@ -185,6 +185,8 @@ fn order(occurred_at: Option<&Part>, id: Option<&Part>) -> String {
     let is_number = |part: &&Part| matches!(part.kind.as_str(), "smallint" | "integer" | "bigint");
     let known = [occurred_at.filter(|part| part.is_column), id.filter(is_number)];
     let columns = known.into_iter().flatten().map(|part| format!("{} nulls first", part.sql));
-    // The last resort is where they lie, which is the order of their insertion as long as nothing was deleted.
-    columns.chain(["n.tableoid".to_owned(), "n.ctid".to_owned()]).collect::<Vec<_>>().join(", ")
+    // The last resort is which transaction wrote them, by age, and which of its statements. Where they lie says less: each session fills
+    // pages of its own, and goes back to those with room.
+    let written = ["age(n.xmin) desc", "n.cmin::text::bigint", "n.tableoid", "n.ctid"];
+    columns.chain(written.map(str::to_owned)).collect::<Vec<_>>().join(", ")
 }

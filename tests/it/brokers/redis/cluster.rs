@@ -4,20 +4,24 @@ use outboxd::domain::{Outcome, Reason};
 
 use super::expect;
 use super::server::RedisServer;
-use crate::support::eventually;
+use crate::support::{eventually, free_port};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_is_told_apart_from_a_server() {
-    let arguments = ["--cluster-enabled", "yes", "--cluster-require-full-coverage", "no"];
-    let Some(one) = RedisServer::start(&arguments).await else { return };
-    let Some(other) = RedisServer::start(&arguments).await else { return };
+    // By itself the port for the other servers is 10,000 above, where no port may be or another test have its own.
+    let [one_bus, other_bus] = [(); 2].map(|()| free_port().to_string());
+    let start = async |bus: &str| {
+        RedisServer::start(&["--cluster-enabled", "yes", "--cluster-require-full-coverage", "no", "--cluster-port", bus]).await
+    };
+    let Some(one) = start(&one_bus).await else { return };
+    let Some(other) = start(&other_bus).await else { return };
     let handler = one.handler("orders", "");
     let verdict = expect(&*handler, Outcome::BackPressure, Reason::ServerError).await;
     assert!(verdict.detail.contains("CLUSTERDOWN"), "{verdict:?}");
     // Each has half of the slots; one of two names is not of this half.
     one.must(&["cluster", "addslotsrange", "0", "8191"]).await;
     other.must(&["cluster", "addslotsrange", "8192", "16383"]).await;
-    one.must(&["cluster", "meet", "127.0.0.1", &other.port().to_string()]).await;
+    one.must(&["cluster", "meet", "127.0.0.1", &other.port().to_string(), &other_bus]).await;
     eventually("the halves know each other", || async {
         one.cli(&["cluster", "info"]).await.contains("cluster_slots_ok:16384").then_some(())
     })
