@@ -200,12 +200,12 @@ impl Layout {
     /// attempt to attempt.
     pub fn envelope<'n>(&'n self, notification: &'n Notification) -> Result<Envelope<'n>, Verdict> {
         refuse_larger(notification, self.max_payload)?;
-        let id = notification.id.to_string();
         let trace = TraceContext::of(&notification.headers);
         let mut headers: Vec<(&'n str, Cow<'n, str>)> = Vec::with_capacity(12);
+        let id = notification.id.to_string();
         let body = match self.format {
             Format::Plain => {
-                headers.extend(facts(notification, &id));
+                headers.extend(facts(notification, id));
                 Cow::Borrowed(notification.payload.as_bytes())
             }
             Format::CloudEventsBinary => {
@@ -240,15 +240,14 @@ pub fn refuse_larger(notification: &Notification, max_payload: u64) -> Result<()
 }
 
 /// What a plain event says of itself, by the names of the headers.
-pub fn facts<'n>(notification: &'n Notification, id: &str) -> impl Iterator<Item = (&'n str, Cow<'n, str>)> + use<'n> {
-    let text = |text: &'n Option<String>| text.as_deref().map(Cow::Borrowed);
+pub fn facts<'n>(notification: &'n Notification, id: String) -> impl Iterator<Item = (&'n str, Cow<'n, str>)> {
     let facts = [
-        ("event-id", Some(Cow::Owned(id.to_owned()))),
+        ("event-id", Some(Cow::Owned(id))),
         ("event-type", Some(Cow::Borrowed(notification.event_type.as_str()))),
         ("event-time", rfc_3339(notification.occurred_at).map(Cow::Owned)),
-        ("event-key", text(&notification.key)),
-        ("aggregate-type", text(&notification.aggregate_type)),
-        ("aggregate-id", text(&notification.aggregate_id)),
+        ("event-key", notification.key.as_deref().map(Cow::Borrowed)),
+        ("aggregate-type", notification.aggregate_type.as_deref().map(Cow::Borrowed)),
+        ("aggregate-id", notification.aggregate_id.as_deref().map(Cow::Borrowed)),
         ("aggregate-version", notification.aggregate_version.map(|version| Cow::Owned(version.to_string()))),
     ];
     facts.into_iter().filter_map(|(name, value)| Some((name, value?)))

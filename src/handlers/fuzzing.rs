@@ -74,7 +74,7 @@ pub fn envelope(data: &[u8]) {
     let notification = Notification { aggregate_id, key, headers, occurred_at, ..Notification::sample(&event_type, &payload) };
     let trace = TraceContext::of(&notification.headers);
     assert!(rfc_3339(time).is_none_or(|text| text.parse::<Moment>().is_ok()), "a time that is told can be read");
-    for (name, value) in facts(&notification, "id") {
+    for (name, value) in facts(&notification, "id".to_owned()) {
         let encoded = percent_encoded(&value);
         assert!(encoded.bytes().all(|byte| byte.is_ascii_graphic()), "{name} fits into a header");
         let decoded = percent_encoding::percent_decode_str(&encoded).decode_utf8_lossy();

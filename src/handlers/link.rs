@@ -3,7 +3,7 @@
 //! Never retries by itself; whether and when to try again is decided where attempts are.
 
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use crate::domain::{Reason, Verdict};
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// A shared connection of the type `C`, whose clones are the same connection.
+/// A shared connection of the type `C`.
 pub struct Link<C> {
     /// Longest wait for a connection, everything included.
     timeout: Duration,
@@ -26,7 +26,7 @@ pub struct Link<C> {
 
 struct Current<C> {
     number: u64,
-    connection: Option<C>,
+    connection: Option<Arc<C>>,
 }
 
 #[derive(Default)]
@@ -36,28 +36,28 @@ struct Failures {
 }
 
 /// A connection, and which one it is.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Held<C> {
     number: u64,
-    pub connection: C,
+    pub connection: Arc<C>,
 }
 
 /// Something was sent and its answer is to come. Dropped before it is settled, it gives the connection up: a delivery that the relay
 /// breaks off at its timeout must not leave a silent connection to all that follow.
-pub struct Doubt<'l, C: Clone> {
+pub struct Doubt<'l, C> {
     link: &'l Link<C>,
     held: &'l Held<C>,
     is_settled: bool,
 }
 
-impl<C: Clone> Doubt<'_, C> {
+impl<C> Doubt<'_, C> {
     /// The answer came, and the connection is good.
     pub fn settle(mut self) {
         self.is_settled = true;
     }
 }
 
-impl<C: Clone> Drop for Doubt<'_, C> {
+impl<C> Drop for Doubt<'_, C> {
     fn drop(&mut self) {
         if !self.is_settled {
             self.link.give_up(self.held);
@@ -65,7 +65,7 @@ impl<C: Clone> Drop for Doubt<'_, C> {
     }
 }
 
-impl<C: Clone> Link<C> {
+impl<C> Link<C> {
     pub fn new(target: impl Into<String>, timeout: Duration) -> Self {
         let current = Mutex::new(Current { number: 0, connection: None });
         Self { timeout, target: target.into(), current, connecting: tokio::sync::Mutex::default() }
@@ -125,12 +125,13 @@ impl<C: Clone> Link<C> {
     fn current(&self, is_alive: &impl Fn(&C) -> bool) -> Option<Held<C>> {
         let current = self.lock();
         let connection = current.connection.as_ref().filter(|connection| is_alive(connection))?;
-        Some(Held { number: current.number, connection: connection.clone() })
+        Some(Held { number: current.number, connection: Arc::clone(connection) })
     }
 
     fn put(&self, connection: C) -> Held<C> {
+        let connection = Arc::new(connection);
         let mut current = self.lock();
-        *current = Current { number: current.number + 1, connection: Some(connection.clone()) };
+        *current = Current { number: current.number + 1, connection: Some(Arc::clone(&connection)) };
         Held { number: current.number, connection }
     }
 
@@ -184,7 +185,7 @@ mod tests {
         let (link, dialer) = (Arc::new(link()), Arc::new(Dialer::default()));
         let asked = (0..50).map(|_| {
             let (link, dialer) = (Arc::clone(&link), Arc::clone(&dialer));
-            tokio::spawn(async move { link.get(|_| true, || dialer.works()).await.map(|held| held.connection) })
+            tokio::spawn(async move { link.get(|_| true, || dialer.works()).await.map(|held| *held.connection) })
         });
         for answer in futures_util::future::join_all(asked).await {
             assert_eq!(answer.expect("no panic"), Ok(1));
@@ -200,7 +201,7 @@ mod tests {
         link.give_up(&first);
         let second = get().await.expect("connected");
         link.give_up(&first);
-        assert_eq!((second.connection, get().await.expect("connected").connection), (2, 2));
+        assert_eq!((*second.connection, *get().await.expect("connected").connection), (2, 2));
     }
 
     #[tokio::test(start_paused = true)]
@@ -211,7 +212,7 @@ mod tests {
         let same = link.get(|_| true, || dialer.works()).await.expect("connected");
         drop(link.doubt(&same));
         let second = link.get(|_| true, || dialer.works()).await.expect("connected");
-        assert_eq!((first.connection, same.connection, second.connection), (1, 1, 2));
+        assert_eq!((*first.connection, *same.connection, *second.connection), (1, 1, 2));
     }
 
     #[tokio::test(start_paused = true)]
@@ -219,7 +220,7 @@ mod tests {
         let (link, dialer) = (link(), Dialer::default());
         link.get(|_| true, || dialer.works()).await.expect("connected");
         let next = link.get(|number| *number > 1, || dialer.works()).await.expect("connected");
-        assert_eq!(next.connection, 2);
+        assert_eq!(*next.connection, 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -36,7 +36,7 @@ mod webhook;
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 
 use crate::domain::{Notification, Verdict};
 use crate::settings::{Field, Section};
@@ -55,6 +55,17 @@ pub use webhook::{InvalidSecret, Signer, verify};
 pub trait Handler: Send + Sync + 'static {
     /// One attempt. The verdict says what came of it; a panic becomes `Retry`.
     fn deliver<'a>(&'a self, notification: &'a Notification) -> BoxFuture<'a, Verdict>;
+
+    /// How many notifications one exchange with the receiver can carry; see [`Handler::deliver_all`].
+    fn largest_group(&self) -> usize {
+        1
+    }
+
+    /// One attempt each at several notifications that are to leave at the same moment: no two of one key, and no more than
+    /// `largest_group`. The verdicts come in their order, all at once; a panic is the verdict of each.
+    fn deliver_all<'a>(&'a self, notifications: Vec<&'a Notification>) -> BoxFuture<'a, Vec<Verdict>> {
+        Box::pin(join_all(notifications.into_iter().map(|notification| self.deliver(notification))))
+    }
 
     /// The future of `deliver` is ready at once: it computes and never waits. Then no task and no timeout are needed.
     fn is_immediate(&self) -> bool {

@@ -1,14 +1,16 @@
-//! Attempts in flight: each in a task of its own, bounded in time, a panic being an outcome like any other.
+//! Attempts in flight: handed to a few workers, one for each processor, and back as they end.
 //! Never retries and never writes; dropping it aborts what is in flight, uncounted.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use crate::domain::{Notification, Queued, Reason, Verdict};
+use super::worker::{Means, caught, work};
+use crate::domain::{Queued, Reason, Verdict};
 use crate::handlers::Handler;
 
 /// An attempt that came to an end.
@@ -19,74 +21,78 @@ pub struct Finished {
     pub took: Duration,
 }
 
+/// Workers of one subscription; more would not make a loop faster that itself is one task.
+const MOST_WORKERS: usize = 8;
+
 /// The attempts of one subscription.
 pub struct Dispatch {
-    handler: Arc<dyn Handler>,
-    timeout: Duration,
-    in_flight: JoinSet<Finished>,
+    means: Arc<Means>,
+    workers: Vec<UnboundedSender<Queued>>,
+    tasks: JoinSet<()>,
+    next_worker: usize,
+    in_flight: usize,
+    ended: UnboundedReceiver<Finished>,
 }
 
 impl Dispatch {
-    pub fn new(handler: Arc<dyn Handler>, timeout: Duration) -> Self {
-        Self { handler, timeout, in_flight: JoinSet::new() }
+    /// Attempts with this handler, each no longer than `timeout`, `concurrency` of them at once.
+    pub fn new(handler: Arc<dyn Handler>, timeout: Duration, concurrency: usize) -> Self {
+        let processors = available_parallelism().map_or(1, usize::from);
+        let count = if handler.is_immediate() { 0 } else { processors.min(concurrency).min(MOST_WORKERS) };
+        let (tell_ended, ended) = unbounded_channel();
+        let means = Arc::new(Means::new(handler, timeout, tell_ended));
+        let mut tasks = JoinSet::new();
+        let workers = (0..count).map(|_| {
+            let (begin, begun) = unbounded_channel();
+            tasks.spawn(work(Arc::clone(&means), begun));
+            begin
+        });
+        Self { workers: workers.collect(), means, tasks, next_worker: 0, in_flight: 0, ended }
     }
 
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        self.in_flight
     }
 
-    /// Begins an attempt. A handler that only computes is asked on the spot: a task would cost more than the attempt.
+    /// Begins an attempt. A handler that only computes is asked on the spot: handing it over would cost more than the attempt.
     pub fn begin(&mut self, queued: Queued) -> Option<Finished> {
-        let began = Instant::now();
-        if self.handler.is_immediate() {
-            let answer = AssertUnwindSafe(self.handler.deliver(&queued.notification)).catch_unwind().now_or_never();
-            let verdict = answer.map_or_else(unanswered, |verdict| verdict.unwrap_or_else(|panic| panicked(&*panic)));
-            return Some(Finished { queued, verdict, took: began.elapsed() });
+        if self.workers.is_empty() {
+            return Some(self.make_at_once(queued));
         }
-        let (handler, timeout) = (Arc::clone(&self.handler), self.timeout);
-        self.in_flight.spawn(async move {
-            let verdict = attempt(&*handler, &queued.notification, timeout).await;
-            Finished { queued, verdict, took: began.elapsed() }
-        });
+        self.next_worker = (self.next_worker + 1) % self.workers.len();
+        self.workers[self.next_worker].send(queued).expect("a worker goes on for as long as it can be told to begin");
+        self.in_flight += 1;
         None
     }
 
     /// The next attempt to end; waits for ever if none is in flight.
     pub async fn next(&mut self) -> Finished {
-        match self.in_flight.join_next().await {
-            Some(finished) => finished.expect("an attempt catches its panics and is aborted with its set only"),
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Aborts what is in flight, uncounted, and waits until none of it runs any more.
-    pub async fn end(&mut self) {
-        self.in_flight.shutdown().await;
+        let finished = self.ended.recv().await.expect("we hold a sender ourselves");
+        self.came_back(finished)
     }
 
     /// An attempt that has ended already, without waiting.
     pub fn try_next(&mut self) -> Option<Finished> {
-        self.in_flight
-            .try_join_next()
-            .map(|finished| finished.expect("an attempt catches its panics and is aborted with its set only"))
+        self.ended.try_recv().ok().map(|finished| self.came_back(finished))
     }
-}
 
-/// One attempt, bounded in time; a panic is a verdict like any other.
-pub async fn attempt(handler: &dyn Handler, notification: &Notification, timeout: Duration) -> Verdict {
-    let attempt = AssertUnwindSafe(handler.deliver(notification)).catch_unwind();
-    match tokio::time::timeout(timeout, attempt).await {
-        Ok(Ok(verdict)) => verdict,
-        Ok(Err(panic)) => panicked(&*panic),
-        Err(_) => Verdict::retry(Reason::Timeout, format!("no verdict within {timeout:?}")).ambiguous(),
+    /// Aborts what is in flight, uncounted, and waits until none of it runs any more.
+    pub async fn end(&mut self) {
+        self.tasks.shutdown().await;
+    }
+
+    fn came_back(&mut self, finished: Finished) -> Finished {
+        self.in_flight -= 1;
+        finished
+    }
+
+    fn make_at_once(&self, queued: Queued) -> Finished {
+        let began = Instant::now();
+        let verdict = caught(&*self.means.handler, &queued.notification).now_or_never().unwrap_or_else(unanswered);
+        Finished { queued, verdict, took: began.elapsed() }
     }
 }
 
 fn unanswered() -> Verdict {
     Verdict::handler_fault(Reason::Misconfigured, "the handler says that it answers immediately, and did not")
-}
-
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Verdict {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
-    Verdict::retry(Reason::Panicked, text.unwrap_or_else(|| "the handler panicked".to_owned())).ambiguous()
 }

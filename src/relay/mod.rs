@@ -11,6 +11,7 @@ mod subscription;
 mod supervisor;
 mod turn;
 mod wake_up;
+mod worker;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -24,9 +25,9 @@ use crate::store::{Instance, Selection, ServerWatch, StoreError};
 use crate::telemetry::{Backlog, HandlerMetrics, Health, RelayMetrics};
 
 pub use alerts::{AlertSetup, AlertSignals};
-pub use dispatch::attempt;
 pub use reload::{Change, RelayHandle};
 pub use supervisor::{Relay, RelayOptions};
+pub use worker::attempt;
 
 /// Why the relay cannot work.
 #[derive(Debug, thiserror::Error)]

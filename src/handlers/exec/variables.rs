@@ -10,10 +10,9 @@ const MOST_BYTES: usize = 64 * 1024;
 /// The variables of this event: its facts as `OUTBOXD_EVENT_ID` and so on, the attempt, and the trace context by the names that
 /// OpenTelemetry reads. The verdict says why no environment can hold them.
 pub fn variables(notification: &Notification) -> Result<Vec<(String, String)>, Verdict> {
-    let id = notification.id.to_string();
     let trace = TraceContext::of(&notification.headers);
     let mut variables: Vec<(String, String)> =
-        facts(notification, &id).map(|(name, value)| (variable_name(name), value.into_owned())).collect();
+        facts(notification, notification.id.to_string()).map(|(name, value)| (variable_name(name), value.into_owned())).collect();
     variables.push(("OUTBOXD_ATTEMPT".to_owned(), notification.attempt.to_string()));
     for (name, is_so) in [("OUTBOXD_REPLAY", notification.is_replay), ("OUTBOXD_TEST", notification.is_test)] {
         variables.extend(is_so.then(|| (name.to_owned(), "true".to_owned())));

@@ -1,6 +1,6 @@
 //! `nats`: publishes each event to a JetStream stream and waits for the stream's acknowledgement; to core NATS only when asked.
 //! Reading order: `settings`, `subject`, `credentials`, then `connect` and `notices` (what a server says unasked), `outgoing` (what goes
-//! out), `send` (one attempt), `classify` (what an answer means) and `probe`.
+//! out), `send` and `store` (attempts), `classify` (what an answer means) and `probe`.
 //! Never creates or changes a stream, never lets the client reconnect by itself, never takes silence for success.
 
 mod classify;
@@ -11,6 +11,7 @@ mod outgoing;
 mod probe;
 mod send;
 mod settings;
+mod store;
 mod subject;
 
 use std::fmt;
@@ -40,6 +41,9 @@ pub const KIND: Kind = Kind {
 fn build(section: &Section<'_>) -> Option<Built> {
     Some(Built::Handler(Arc::new(Nats::new(settings::read(section)?))))
 }
+
+/// Events that are sent before the first of them is waited for. More would save little, and keep those that are done waiting for the others.
+const LARGEST_GROUP: usize = 32;
 
 /// A place to publish to, and everything that can be prepared before the first event.
 struct Nats {
@@ -72,7 +76,15 @@ impl Nats {
 
 impl Handler for Nats {
     fn deliver<'a>(&'a self, notification: &'a Notification) -> BoxFuture<'a, Verdict> {
-        Box::pin(self.attempt(notification))
+        Box::pin(async { self.attempt_all(vec![notification]).await.remove(0) })
+    }
+
+    fn largest_group(&self) -> usize {
+        LARGEST_GROUP
+    }
+
+    fn deliver_all<'a>(&'a self, notifications: Vec<&'a Notification>) -> BoxFuture<'a, Vec<Verdict>> {
+        Box::pin(self.attempt_all(notifications))
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<String, String>> {

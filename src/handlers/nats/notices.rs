@@ -1,8 +1,9 @@
 //! Notices: what a server tells a connection instead of the publish that it is about. A publish without permission has no answer at
 //! all, only an error on the connection that names its subject; here it meets the publish that waits in vain.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_nats::{Event, ServerError};
 use tokio::sync::watch;
@@ -14,12 +15,19 @@ const MOST_KNOWN: usize = 10_000;
 
 /// Everything that the server of one connection said unasked.
 #[derive(Debug, Clone, Default)]
-pub struct Notices(Arc<watch::Sender<Told>>);
+pub struct Notices(Arc<Heard>);
+
+#[derive(Debug, Default)]
+struct Heard {
+    told: watch::Sender<Told>,
+    /// How many publishes were refused, for those who only want to know whether any was.
+    refusals: AtomicUsize,
+}
 
 #[derive(Debug, Default)]
 struct Told {
-    /// By subject as the server quotes it: how many publishes it refused. Does not grow: a connection with a refusal is given up.
-    refused: HashMap<String, u64>,
+    /// The subjects of refused publishes, as the server quotes them. Does not grow: a connection with a refusal is given up.
+    refused: Vec<String>,
     /// The connection may not subscribe to where acknowledgements arrive: there will never be one.
     no_inbox: Option<String>,
     /// Subjects of which the server is known to take a publish.
@@ -33,7 +41,7 @@ struct Told {
 pub struct Refusal {
     told: watch::Receiver<Told>,
     subject: String,
-    before: u64,
+    before: usize,
 }
 
 /// What was refused.
@@ -49,32 +57,37 @@ impl Notices {
     /// Takes note of what the client tells of the connection.
     pub fn hear(&self, event: &Event) {
         if let Event::ServerError(error) = event {
-            self.0.send_modify(|told| told.note(error));
+            self.0.told.send_modify(|told| {
+                told.note(error);
+                self.0.refusals.store(told.refused.len(), Ordering::Release);
+            });
         }
     }
 
-    /// To be called before the publish to this subject goes out.
-    pub fn refusal_of(&self, subject: &str) -> Refusal {
-        let subject = format!("{subject:?}");
-        let told = self.0.subscribe();
-        let before = told.borrow().refusals_of(&subject);
-        Refusal { told, subject, before }
+    /// How many publishes have been refused.
+    pub fn refusals(&self) -> usize {
+        self.0.refusals.load(Ordering::Acquire)
+    }
+
+    /// The refusal of a publish to this subject, which went out when so many had been refused `before`.
+    pub fn refusal_of(&self, subject: &str, before: usize) -> Refusal {
+        Refusal { told: self.0.told.subscribe(), subject: format!("{subject:?}"), before }
     }
 
     /// Whether nothing has been refused: who was refused something once will be again, so that the connection is of no more use.
     pub fn are_clean(&self) -> bool {
-        let told = self.0.borrow();
+        let told = self.0.told.borrow();
         told.refused.is_empty() && told.no_inbox.is_none()
     }
 
     /// Whether a publish to this subject went through before.
     pub fn know(&self, subject: &str) -> bool {
-        self.0.borrow().taken.contains(subject)
+        self.0.told.borrow().taken.contains(subject)
     }
 
     /// A publish to this subject went through.
     pub fn learn(&self, subject: &str) {
-        self.0.send_if_modified(|told| {
+        self.0.told.send_if_modified(|told| {
             if told.taken.len() >= MOST_KNOWN {
                 told.taken.clear();
             }
@@ -85,7 +98,7 @@ impl Notices {
 
     /// The last error that was not about permissions.
     pub fn last(&self) -> Option<String> {
-        self.0.borrow().last.clone()
+        self.0.told.borrow().last.clone()
     }
 }
 
@@ -93,7 +106,7 @@ impl Refusal {
     /// Ends when the publish is refused; goes on for ever when it is not.
     pub async fn comes(&mut self) -> Refused {
         let Self { told, subject, before } = self;
-        let is_refused = |told: &Told| told.no_inbox.is_some() || told.refusals_of(subject) > *before;
+        let is_refused = |told: &Told| told.no_inbox.is_some() || told.refused[*before..].contains(subject);
         // In a block, because what is borrowed here must not be held while waiting for ever.
         let refused = {
             let told = told.wait_for(is_refused).await.ok();
@@ -114,16 +127,12 @@ impl Told {
             _ => return, // about reading, which we do not
         };
         if let Some(subject) = text.strip_prefix(NO_PUBLISH) {
-            *self.refused.entry(subject.to_owned()).or_default() += 1;
+            self.refused.push(subject.to_owned());
         } else if text.starts_with(NO_INBOX) {
             self.no_inbox = Some(text);
         } else {
             self.last = Some(text);
         }
-    }
-
-    fn refusals_of(&self, quoted: &str) -> u64 {
-        self.refused.get(quoted).copied().unwrap_or_default()
     }
 }
 
@@ -141,7 +150,7 @@ mod tests {
     async fn a_refusal_reaches_the_publish_that_waits_for_it_and_no_other() {
         let notices = Notices::default();
         say(&notices, "Permissions Violation for Publish to \"orders.placed\"");
-        let (mut mine, mut other) = (notices.refusal_of("orders.placed"), notices.refusal_of("orders.paid"));
+        let (mut mine, mut other) = (notices.refusal_of("orders.placed", 1), notices.refusal_of("orders.paid", 1));
         assert_eq!(mine.comes().now_or_never(), None, "an older refusal is none of ours");
         say(&notices, "Permissions Violation for Publish to \"orders.placed\"");
         assert_eq!(mine.comes().now_or_never(), Some(Refused::Publish("\"orders.placed\"".to_owned())));
@@ -152,7 +161,7 @@ mod tests {
     async fn without_an_inbox_every_publish_waits_in_vain() {
         let notices = Notices::default();
         say(&notices, "Permissions Violation for Subscription to \"_INBOX.a.*\"");
-        let answer = notices.refusal_of("orders.placed").comes().now_or_never();
+        let answer = notices.refusal_of("orders.placed", 0).comes().now_or_never();
         assert_eq!(answer, Some(Refused::Inbox("Permissions Violation for Subscription to \"_INBOX.a.*\"".to_owned())));
     }
 

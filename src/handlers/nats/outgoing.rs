@@ -1,11 +1,13 @@
 //! What goes out of one event: subject, headers and body. The event's id is the id by which a stream knows a duplicate.
 
-use async_nats::HeaderMap;
+use std::borrow::Cow;
+
 use async_nats::header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::{HeaderMap, Subject};
 use hyper::body::Bytes;
 
-use super::super::envelope::{Envelope, percent_encoded};
+use super::super::envelope::percent_encoded;
 use super::Nats;
 use crate::domain::{Notification, Verdict};
 
@@ -13,41 +15,48 @@ use crate::domain::{Notification, Verdict};
 const AS_RECORDED: &[&str] = &["traceparent", "tracestate", "ce-traceparent", "ce-tracestate"];
 
 /// One event, laid out.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Outgoing {
-    pub subject: String,
+    pub subject: Subject,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
 impl Outgoing {
-    pub fn publish(&self) -> PublishMessage {
-        PublishMessage::build().headers(self.headers.clone()).payload(self.body.clone())
+    pub fn publish(self) -> PublishMessage {
+        PublishMessage::build().headers(self.headers).payload(self.body)
     }
 }
 
 impl Nats {
     /// The verdict says why nothing can go out.
     pub(super) fn outgoing(&self, notification: &Notification) -> Result<Outgoing, Verdict> {
-        let subject = self.subjects.of(notification)?.into_owned();
+        let subject = self.subjects.of(notification)?.into_owned().into();
         let envelope = self.layout.envelope(notification)?;
-        let headers = headers(&envelope, &notification.id.to_string(), self.stream.as_deref());
-        Ok(Outgoing { subject, headers, body: Bytes::from(envelope.body.into_owned()) })
+        let body = Bytes::from(envelope.body.into_owned());
+        let mut headers = headers(envelope.content_type, envelope.headers);
+        headers.insert(NATS_MESSAGE_ID, notification.id.to_string());
+        if let Some(stream) = &self.stream {
+            headers.insert(NATS_EXPECTED_STREAM, stream.as_str());
+        }
+        Ok(Outgoing { subject, headers, body })
     }
 }
 
-fn headers(envelope: &Envelope<'_>, id: &str, stream: Option<&str>) -> HeaderMap {
+fn headers(content_type: &str, told: Vec<(&str, Cow<'_, str>)>) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(NATS_MESSAGE_ID, id);
-    if let Some(stream) = stream {
-        headers.insert(NATS_EXPECTED_STREAM, stream);
-    }
-    headers.insert("content-type", envelope.content_type);
-    for (name, value) in &envelope.headers {
-        let value = if AS_RECORDED.contains(name) { value.clone() } else { percent_encoded(value) };
-        headers.insert(*name, &*value);
+    headers.insert("content-type", content_type);
+    for (name, value) in told {
+        headers.insert(name, if AS_RECORDED.contains(&name) { value.into_owned() } else { encoded(value) });
     }
     headers
+}
+
+fn encoded(value: Cow<'_, str>) -> String {
+    match percent_encoded(&value) {
+        Cow::Borrowed(_) => value.into_owned(),
+        Cow::Owned(encoded) => encoded,
+    }
 }
 
 #[cfg(test)]

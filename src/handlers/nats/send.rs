@@ -1,14 +1,13 @@
-//! One attempt: publish, and wait for who has to answer. A connection that left a question open is given up, also by an attempt
-//! that the relay broke off: the next one starts with a connection that nobody doubts.
+//! Attempts: with JetStream as `store` has it, with core NATS one by one here. A connection that left a question open is given up, also by
+//! an attempt that the relay broke off: the next one starts with a connection that nobody doubts.
 
 use std::time::Duration;
 
 use async_nats::client::{Request, RequestErrorKind};
-use async_nats::jetstream::context::{GetStreamByNameErrorKind, PublishErrorKind};
 use async_nats::{Client, PublishErrorKind as CoreErrorKind};
-use tokio::time::{sleep, timeout};
+use futures_util::future::join_all;
+use tokio::time::timeout;
 
-use super::super::link::Held;
 use super::connect::Connection;
 use super::notices::Refused;
 use super::outgoing::Outgoing;
@@ -16,65 +15,57 @@ use super::settings::Mode;
 use super::{Nats, classify};
 use crate::domain::{Notification, Reason, Verdict};
 
-/// While a stream has no leader nobody answers for its subjects, which looks as if there were no stream; the official clients wait as long.
-const NO_LEADER_TRIES: u32 = 2;
-const NO_LEADER_WAIT: Duration = Duration::from_millis(250);
-/// For the question why no acknowledgement came.
-const LOOK_UP: Duration = Duration::from_secs(1);
 /// How long a refusal of the first publish to a subject may need inside this process after the server has said it.
 const LATE_REFUSAL: Duration = Duration::from_millis(100);
 /// A detail is for people.
 const MAX_DETAIL: usize = 512;
 
+/// Whether nobody knows what the connection is good for after this. After a refusal, too: permissions may change, and a connection keeps
+/// those it began with.
+pub(super) fn leaves_doubt(verdict: &Verdict) -> bool {
+    verdict.ambiguous || matches!(verdict.reason, Reason::ConnectionReset | Reason::Unauthorized)
+}
+
 impl Nats {
-    /// One attempt at one event. Dropping it loses the connection for later events, not for those in flight.
-    pub(super) async fn attempt(&self, notification: &Notification) -> Verdict {
+    /// One attempt at each event.
+    pub(super) async fn attempt_all(&self, notifications: Vec<&Notification>) -> Vec<Verdict> {
+        let verdicts = match self.mode {
+            Mode::JetStream => self.store_all(notifications).await,
+            Mode::Core => join_all(notifications.into_iter().map(|notification| self.tell(notification))).await,
+        };
+        verdicts.into_iter().map(|verdict| self.without_secrets(verdict)).collect()
+    }
+
+    /// One attempt with core NATS. Dropping it loses the connection for later events, not for those in flight.
+    async fn tell(&self, notification: &Notification) -> Verdict {
         let outgoing = match self.outgoing(notification) {
             Ok(outgoing) => outgoing,
             Err(verdict) => return verdict,
         };
-        let verdict = match self.link.get(Connection::is_alive, || self.dialer.dial()).await {
-            Ok(held) => self.publish(&held, &outgoing).await,
-            Err(verdict) => verdict,
+        let held = match self.link.get(Connection::is_alive, || self.dialer.dial()).await {
+            Ok(held) => held,
+            Err(verdict) => return verdict,
         };
-        self.without_secrets(verdict)
-    }
-
-    async fn publish(&self, held: &Held<Connection>, outgoing: &Outgoing) -> Verdict {
-        let doubt = self.link.doubt(held);
-        let connection = &held.connection;
-        let answer = async {
-            match self.mode {
-                Mode::JetStream => store(connection, outgoing).await,
-                Mode::Core => pass_on(connection, outgoing).await,
-            }
-        };
-        let verdict = match timeout(self.confirm_timeout, answer).await {
-            Ok(verdict) => verdict,
-            Err(_) => self.unanswered(connection, &outgoing.subject).await,
-        };
-        // After a refusal, too: permissions may change, and a connection keeps those it began with.
-        let is_lost = matches!(verdict.reason, Reason::ConnectionReset | Reason::Unauthorized);
-        if !verdict.ambiguous && !is_lost {
+        let doubt = self.link.doubt(&held);
+        let answer = timeout(self.confirm_timeout, pass_on(&held.connection, outgoing)).await;
+        let verdict = answer.unwrap_or_else(|_| self.too_late(&held.connection));
+        if !leaves_doubt(&verdict) {
             doubt.settle();
         }
         verdict
     }
 
-    /// No answer in time. A subject that no stream takes is answered by nobody if somebody else listens to it, so the server is asked.
-    async fn unanswered(&self, connection: &Connection, subject: &str) -> Verdict {
-        if self.mode == Mode::JetStream
-            && let Ok(Err(error)) = timeout(LOOK_UP, connection.jetstream.stream_by_subject(subject)).await
-            && error.kind() == GetStreamByNameErrorKind::NotFound
-        {
-            return classify::unroutable(subject);
-        }
+    /// Nobody answered in time.
+    pub(super) fn too_late(&self, connection: &Connection) -> Verdict {
         let detail = format!("no acknowledgement from {} within {:?}", connection.server, self.confirm_timeout);
         Verdict::retry(Reason::Timeout, detail).ambiguous()
     }
 
     /// Whatever a server says may echo what it was sent.
     pub(super) fn without_secrets(&self, mut verdict: Verdict) -> Verdict {
+        if verdict.detail.is_empty() {
+            return verdict;
+        }
         let bytes = verdict.detail.as_bytes();
         let end = bytes.len().min(MAX_DETAIL);
         verdict.detail = self.redaction.excerpt(&bytes[..end], end < bytes.len());
@@ -82,34 +73,11 @@ impl Nats {
     }
 }
 
-/// Publishes and waits until a stream has the event.
-async fn store(connection: &Connection, outgoing: &Outgoing) -> Verdict {
-    let mut refusal = connection.notices.refusal_of(&outgoing.subject);
-    let mut tries_left = NO_LEADER_TRIES;
-    loop {
-        let acknowledgement = match connection.jetstream.send_publish(outgoing.subject.clone(), outgoing.publish()).await {
-            Ok(acknowledgement) => acknowledgement,
-            Err(error) => return classify::unsent(&error),
-        };
-        let answer = tokio::select! {
-            answer = acknowledgement => answer,
-            refused = refusal.comes() => return classify::forbidden(refused),
-        };
-        match answer {
-            Ok(ack) => return classify::acknowledged(&ack),
-            Err(error) if error.kind() == PublishErrorKind::StreamNotFound && tries_left > 0 => {
-                tries_left -= 1;
-                sleep(NO_LEADER_WAIT).await;
-            }
-            Err(error) => return because(classify::unacknowledged(&error, &outgoing.subject), connection),
-        }
-    }
-}
-
 /// Publishes and waits until the server has passed the event on to whoever listens.
-async fn pass_on(connection: &Connection, outgoing: &Outgoing) -> Verdict {
-    let mut refusal = connection.notices.refusal_of(&outgoing.subject);
-    let sent = connection.client.publish_with_headers(outgoing.subject.clone(), outgoing.headers.clone(), outgoing.body.clone());
+async fn pass_on(connection: &Connection, outgoing: Outgoing) -> Verdict {
+    let Outgoing { subject, headers, body } = outgoing;
+    let mut refusal = connection.notices.refusal_of(&subject, connection.notices.refusals());
+    let sent = connection.client.publish_with_headers(subject.clone(), headers, body);
     match sent.await {
         Ok(()) => {}
         Err(error) if error.kind() == CoreErrorKind::MaxPayloadExceeded => {
@@ -126,11 +94,11 @@ async fn pass_on(connection: &Connection, outgoing: &Outgoing) -> Verdict {
         return because(verdict, connection);
     }
     // A refusal and the answer take different ways through the client, and the refusal may be the slower one.
-    if !connection.notices.know(&outgoing.subject) {
+    if !connection.notices.know(&subject) {
         if let Ok(refused) = timeout(LATE_REFUSAL, refusal.comes()).await {
             return classify::forbidden(refused);
         }
-        connection.notices.learn(&outgoing.subject);
+        connection.notices.learn(&subject);
     }
     Verdict::delivered()
 }
@@ -139,7 +107,7 @@ async fn pass_on(connection: &Connection, outgoing: &Outgoing) -> Verdict {
 /// nobody knows. The client's own `flush` says no more than that its buffer is empty.
 async fn ask(connection: &Connection) -> Result<(), Verdict> {
     let subject = Client::new_inbox(&connection.client);
-    let mut refusal = connection.notices.refusal_of(&subject);
+    let mut refusal = connection.notices.refusal_of(&subject, connection.notices.refusals());
     let answer = tokio::select! {
         answer = connection.client.send_request(subject, Request::new().timeout(None)) => answer,
         refused = refusal.comes() => {
@@ -160,7 +128,7 @@ async fn ask(connection: &Connection) -> Result<(), Verdict> {
 }
 
 /// Why a server hung up, if it said so.
-fn because(mut verdict: Verdict, connection: &Connection) -> Verdict {
+pub(super) fn because(mut verdict: Verdict, connection: &Connection) -> Verdict {
     if verdict.reason == Reason::ConnectionReset {
         verdict.detail = format!("{}: {}", connection.server, verdict.detail);
         if let Some(last) = connection.notices.last() {

@@ -29,7 +29,7 @@ pub struct Form {
 }
 
 /// One entry on its way.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Entry<'n> {
     pub stream: &'n str,
     pub notification: &'n Notification,
@@ -49,7 +49,8 @@ impl Form {
     /// `XADD`, with the id of the entry left to the server.
     pub fn command(&self, entry: &Entry<'_>, repeats: Repeats) -> Cmd {
         let id = entry.notification.id.to_string();
-        let mut command = Cmd::new();
+        let told: usize = entry.envelope.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let mut command = Cmd::with_capacity(12 + 2 * entry.envelope.headers.len(), told + entry.envelope.body.len() + 128);
         command.arg("XADD").arg(entry.stream);
         if !self.creates_stream {
             command.arg("NOMKSTREAM");

@@ -42,6 +42,9 @@ fn build(section: &Section<'_>) -> Option<Built> {
     settings::read(section).map(|settings| Built::Handler(Arc::new(RedisStreams::new(settings))))
 }
 
+/// Entries that leave together. More would save little, and keep those that are done waiting for the others.
+const LARGEST_PIPELINE: usize = 32;
+
 /// A server with streams, and the one connection to it.
 struct RedisStreams {
     server: Server,
@@ -63,7 +66,15 @@ impl RedisStreams {
 
 impl Handler for RedisStreams {
     fn deliver<'a>(&'a self, notification: &'a Notification) -> BoxFuture<'a, Verdict> {
-        Box::pin(self.attempt(notification))
+        Box::pin(async { self.attempt_all(vec![notification]).await.remove(0) })
+    }
+
+    fn largest_group(&self) -> usize {
+        LARGEST_PIPELINE
+    }
+
+    fn deliver_all<'a>(&'a self, notifications: Vec<&'a Notification>) -> BoxFuture<'a, Vec<Verdict>> {
+        Box::pin(self.attempt_all(notifications))
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<String, String>> {

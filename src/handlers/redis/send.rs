@@ -1,9 +1,12 @@
-//! One attempt: an entry out, its id in, within one deadline. Adds twice only where the first was not understood, so not at all.
+//! Attempts: entries out, their ids in, within one deadline. What leaves at the same moment leaves in one pipeline.
+//! Adds twice only where the first was not understood, so not at all.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use redis::RedisError;
+use redis::{Pipeline, RedisError, RedisResult};
 
+use super::super::envelope::Envelope;
 use super::super::failure::{Failure, failed};
 use super::RedisStreams;
 use super::classify::{self, Setback};
@@ -11,61 +14,104 @@ use super::connection::Connection;
 use super::entry::{Entry, Repeats, is_entry_id};
 use crate::domain::{Notification, Outcome, Reason, Verdict};
 
+/// An event that can be sent.
+struct Addressed<'n> {
+    stream: Cow<'n, str>,
+    notification: &'n Notification,
+    envelope: Envelope<'n>,
+}
+
+/// The id of an entry; `None`: there is no stream.
+type Added = RedisResult<Option<String>>;
+
 impl RedisStreams {
-    /// One attempt at one event. Dropped before its end, it gives the connection up: nobody knows then whether it works.
-    pub(super) async fn attempt(&self, notification: &Notification) -> Verdict {
-        self.try_to_add(notification).await.err().unwrap_or_else(Verdict::delivered)
+    /// One attempt at each event. Dropped before its end, it gives the connection up: nobody knows then whether it works.
+    pub(super) async fn attempt_all(&self, notifications: Vec<&Notification>) -> Vec<Verdict> {
+        let addressed: Vec<_> = notifications.into_iter().map(|notification| self.address(notification)).collect();
+        let entries: Vec<_> = addressed.iter().flatten().map(Addressed::entry).collect();
+        let mut verdicts = self.add_all(&entries).await.into_iter();
+        let verdict = |addressed: &Result<_, Verdict>| match addressed {
+            Ok(_) => verdicts.next().expect("each entry has a verdict"),
+            Err(refusal) => refusal.clone(),
+        };
+        addressed.iter().map(verdict).collect()
     }
 
-    async fn try_to_add(&self, notification: &Notification) -> Result<(), Verdict> {
+    fn address<'n>(&'n self, notification: &'n Notification) -> Result<Addressed<'n>, Verdict> {
         let envelope = self.layout.envelope(notification)?;
         let stream = self.stream.render(notification).map_err(|missing| missing.verdict("stream"))?;
         if stream.is_empty() {
             return Err(Verdict::permanent(Reason::Unaddressable, "the event makes an empty text of stream, which is no key"));
         }
-        let held = self.link.get(Connection::is_alive, || self.server.connect()).await?;
+        Ok(Addressed { stream, notification, envelope })
+    }
+
+    /// A verdict for each entry.
+    async fn add_all(&self, entries: &[Entry<'_>]) -> Vec<Verdict> {
+        if entries.is_empty() {
+            return Vec::new();
+        }
+        let held = match self.link.get(Connection::is_alive, || self.server.connect()).await {
+            Ok(held) => held,
+            Err(verdict) => return vec![verdict; entries.len()],
+        };
         let doubt = self.link.doubt(&held);
-        let entry = Entry { stream: &stream, notification, envelope: &envelope };
-        match tokio::time::timeout(self.confirm_timeout, self.exchange(&held.connection, &entry)).await {
-            Ok(Ok(())) => {
-                doubt.settle();
-                Ok(())
-            }
-            Ok(Err(Setback { verdict, is_connection_over })) => {
-                if !is_connection_over {
-                    doubt.settle();
-                }
-                Err(self.about(verdict))
-            }
-            Err(_) => Err(self.too_late(self.confirm_timeout)),
+        let Ok(ends) = tokio::time::timeout(self.confirm_timeout, self.exchange(&held.connection, entries)).await else {
+            return vec![self.too_late(self.confirm_timeout); entries.len()];
+        };
+        if !ends.iter().any(|end| end.as_ref().is_err_and(|setback| setback.is_connection_over)) {
+            doubt.settle();
+        }
+        let verdict = |end: Result<(), Setback>| end.map_or_else(|setback| self.about(setback.verdict), |()| Verdict::delivered());
+        ends.into_iter().map(verdict).collect()
+    }
+
+    /// Adds the entries and waits until they are where they must be.
+    async fn exchange(&self, connection: &Connection, entries: &[Entry<'_>]) -> Vec<Result<(), Setback>> {
+        let added = self.add(connection, entries).await;
+        let mut ends: Vec<_> = entries.iter().zip(added).map(|(entry, added)| self.end(entry, added)).collect();
+        if ends.iter().any(Result::is_ok)
+            && let Err(halt) = connection.barrier.pass(&connection.commands).await
+        {
+            ends.iter_mut().filter(|end| end.is_ok()).for_each(|end| *end = Err(self.server.halted(&halt)));
+        }
+        ends
+    }
+
+    fn end(&self, entry: &Entry<'_>, added: Added) -> Result<(), Setback> {
+        match added {
+            Ok(Some(id)) if is_entry_id(&id) => Ok(()),
+            Ok(Some(_)) => Err(classify::no_entry_id(self.link.target())),
+            Ok(None) => Err(classify::no_stream(entry.stream)),
+            Err(error) => Err(self.server.setback(&error)),
         }
     }
 
-    /// Adds the entry and waits until it is where it must be.
-    async fn exchange(&self, connection: &Connection, entry: &Entry<'_>) -> Result<(), Setback> {
-        match self.add(connection, entry).await {
-            Ok(Some(id)) if is_entry_id(&id) => {}
-            Ok(Some(_)) => return Err(classify::no_entry_id(self.link.target())),
-            Ok(None) => return Err(classify::no_stream(entry.stream)),
-            Err(error) => return Err(self.server.setback(&error)),
+    async fn add(&self, connection: &Connection, entries: &[Entry<'_>]) -> Vec<Added> {
+        let mut added = self.send(connection, entries).await;
+        let not_understood = |added: &Added| added.as_ref().is_err_and(classify::is_about_repeats);
+        if connection.knows_repeats() && added.iter().any(not_understood) {
+            connection.forget_repeats();
+            let places: Vec<usize> = (0..added.len()).filter(|place| not_understood(&added[*place])).collect();
+            let again: Vec<_> = places.iter().map(|place| entries[*place]).collect();
+            for (place, answer) in places.into_iter().zip(self.send(connection, &again).await) {
+                added[place] = answer;
+            }
         }
-        connection.barrier.pass(&connection.commands).await.map_err(|halt| self.server.halted(&halt))
+        added
     }
 
-    /// The id of the entry; `None`: there is no stream.
-    async fn add(&self, connection: &Connection, entry: &Entry<'_>) -> Result<Option<String>, RedisError> {
-        let send = async |repeats| self.form.command(entry, repeats).query_async(&mut connection.commands.clone()).await;
-        // Whoever asks for a replay wants another entry, even if the server remembers the first.
-        if entry.notification.is_replay || !connection.knows_repeats() {
-            return send(Repeats::AddAgain).await;
+    /// One pipeline; what becomes of one entry says nothing of the others.
+    async fn send(&self, connection: &Connection, entries: &[Entry<'_>]) -> Vec<Added> {
+        let mut pipeline = Pipeline::with_capacity(entries.len());
+        pipeline.ignore_errors();
+        for entry in entries {
+            // Whoever asks for a replay wants another entry, even if the server remembers the first.
+            let knows = !entry.notification.is_replay && connection.knows_repeats();
+            pipeline.add_command(self.form.command(entry, if knows { Repeats::AreKnown } else { Repeats::AddAgain }));
         }
-        match send(Repeats::AreKnown).await {
-            Err(error) if classify::is_about_repeats(&error) => {
-                connection.forget_repeats();
-                send(Repeats::AddAgain).await
-            }
-            answer => answer,
-        }
+        let answers: RedisResult<Vec<Added>> = pipeline.query_async(&mut connection.commands.clone()).await;
+        answers.unwrap_or_else(|error: RedisError| entries.iter().map(|_| Err(error.clone())).collect())
     }
 
     /// A stream that is missing, or none, is the fault of the configuration if it is every event's, and else of nobody in particular.
@@ -78,5 +124,11 @@ impl RedisStreams {
 
     fn too_late(&self, limit: Duration) -> Verdict {
         failed(Failure::Timeout, format!("no answer from {} within {limit:?}", self.link.target()))
+    }
+}
+
+impl Addressed<'_> {
+    fn entry(&self) -> Entry<'_> {
+        Entry { stream: &self.stream, notification: self.notification, envelope: &self.envelope }
     }
 }

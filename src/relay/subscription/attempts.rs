@@ -119,7 +119,8 @@ impl Loop {
         if let Performer::Attempts(dispatch) = &mut self.performer
             && let Built::Handler(instance) = &self.handler.built
         {
-            *dispatch = Dispatch::new(Arc::clone(instance), self.handler.config.timeout);
+            let config = &self.handler.config;
+            *dispatch = Dispatch::new(Arc::clone(instance), config.timeout, config.concurrency);
         }
     }
 }

@@ -148,7 +148,9 @@ impl Loop {
         let Some(taken) = shared.metrics.counted(DatabaseOperation::Lease, taking)? else { return Ok(None) };
         let config = &handler.config;
         let performer = match &handler.built {
-            Built::Handler(instance) => Performer::Attempts(Dispatch::new(Arc::clone(instance), config.timeout)),
+            Built::Handler(instance) => {
+                Performer::Attempts(Dispatch::new(Arc::clone(instance), config.timeout, config.concurrency))
+            }
             Built::Function(function) => Performer::Functions(function.clone()),
         };
         let room = match &handler.built {

@@ -114,3 +114,26 @@ async fn every_kind_survives_that_deliveries_are_broken_off_anywhere() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_takes_a_group_as_it_takes_each_of_it() {
+    for (kind, counterpart) in counterparts().await {
+        let handler = handler(build(kind, &format!("{}\nmax_payload = \"1KiB\"", counterpart.settings())));
+        let large = format!("{{\"x\":\"{}\"}}", "x".repeat(2_000));
+        let group: Vec<_> = (0..handler.largest_group().max(5) as u64)
+            .map(|number| match number {
+                2 => Notification { payload: large.clone(), ..numbered("2", 2) },
+                _ => numbered(&number.to_string(), number),
+            })
+            .collect();
+        let verdicts = handler.deliver_all(group.iter().collect()).await;
+        let outcomes: Vec<_> = verdicts.iter().map(|verdict| verdict.outcome).collect();
+        let want = |number| if number == 2 { Outcome::Permanent } else { Outcome::Delivered };
+        assert_eq!(outcomes, (0..group.len()).map(want).collect::<Vec<_>>(), "{}", kind.name);
+        let mut arrived = wait_for(&*counterpart, kind.name, group.len() - 1).await;
+        let mut sent: Vec<_> = group.iter().filter(|event| event.payload.len() < 1_000).map(as_sent).collect();
+        arrived.sort_by(|one, other| one.id.cmp(&other.id));
+        sent.sort_by(|one, other| one.id.cmp(&other.id));
+        assert_eq!(arrived, sent, "{}: each once", kind.name);
+    }
+}
