@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
 
-use crate::domain::{Notification, Queued, Reason, Verdict};
+use crate::domain::{Admission, Notification, Queued, Reason, Verdict};
 use crate::handlers::Handler;
 
 /// An attempt that came to an end.
 #[derive(Debug)]
 pub struct Finished {
     pub queued: Queued,
+    /// What the circuit said when it began.
+    pub admission: Admission,
     pub verdict: Verdict,
     pub took: Duration,
 }
@@ -36,17 +38,17 @@ impl Dispatch {
     }
 
     /// Begins an attempt. A handler that only computes is asked on the spot: a task would cost more than the attempt.
-    pub fn begin(&mut self, queued: Queued) -> Option<Finished> {
+    pub fn begin(&mut self, queued: Queued, admission: Admission) -> Option<Finished> {
         let began = Instant::now();
         if self.handler.is_immediate() {
             let answer = AssertUnwindSafe(self.handler.deliver(&queued.notification)).catch_unwind().now_or_never();
             let verdict = answer.map_or_else(unanswered, |verdict| verdict.unwrap_or_else(|panic| panicked(&*panic)));
-            return Some(Finished { queued, verdict, took: began.elapsed() });
+            return Some(Finished { queued, admission, verdict, took: began.elapsed() });
         }
         let (handler, timeout) = (Arc::clone(&self.handler), self.timeout);
         self.in_flight.spawn(async move {
             let verdict = attempt(&*handler, &queued.notification, timeout).await;
-            Finished { queued, verdict, took: began.elapsed() }
+            Finished { queued, admission, verdict, took: began.elapsed() }
         });
         None
     }

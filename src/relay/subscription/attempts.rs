@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{FUNCTION_BATCH, Loop, MOST_PENDING, Performer, TurnEnd};
-use crate::domain::{Origin, Queued};
+use crate::domain::{Admission, Origin, Queued};
 use crate::handlers::Built;
 use crate::relay::dispatch::Dispatch;
 use crate::relay::turn::Failed;
@@ -18,23 +18,21 @@ impl Loop {
     pub(super) async fn begin_attempts(&mut self) -> Result<(), RelayError> {
         while self.books.lanes.has_ready() && self.may_begin() {
             let now = self.books.clock();
-            if !self.books.circuit.admit(now) {
-                break;
-            }
+            let Some(admission) = self.books.circuit.admit(now) else { break };
             if matches!(self.performer, Performer::Functions(_)) {
-                self.begin_functions();
+                self.begin_functions(admission);
                 break;
             }
             let Some(queued) = self.books.lanes.take_next() else {
-                self.books.circuit.released();
+                self.books.circuit.released(admission);
                 break;
             };
             let Some(queued) = self.count_if_careful(queued).await? else {
-                self.books.circuit.released();
+                self.books.circuit.released(admission);
                 continue;
             };
             if let Performer::Attempts(dispatch) = &mut self.performer
-                && let Some(finished) = dispatch.begin(queued)
+                && let Some(finished) = dispatch.begin(queued, admission)
             {
                 self.books.settle(finished);
             }
@@ -91,12 +89,12 @@ impl Loop {
         Ok(Some(queued))
     }
 
-    pub(super) fn begin_functions(&mut self) {
+    pub(super) fn begin_functions(&mut self, admission: Admission) {
         let Performer::Functions(function) = &self.performer else { return };
         let limit = if self.books.circuit.is_closed() { FUNCTION_BATCH } else { 1 };
         self.batch = self.books.lanes.next_batch(limit);
         if self.batch.is_empty() {
-            self.books.circuit.released();
+            self.books.circuit.released(admission);
             return;
         }
         let argument = |queued: &Queued| Argument { seq: queued.notification.seq, key: queued.notification.key.clone() };
@@ -105,7 +103,7 @@ impl Loop {
         let began = Instant::now();
         self.turn = Some(Box::pin(async move {
             let called = call.await.map_err(Failed::at(DatabaseOperation::Flush))?;
-            Ok(TurnEnd::Called(called, began.elapsed()))
+            Ok(TurnEnd::Called(called, admission, began.elapsed()))
         }));
     }
 

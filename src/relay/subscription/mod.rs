@@ -18,7 +18,7 @@ use super::reader::Segment;
 use super::turn::{Answer, Called, Failed};
 use super::wake_up::Seat;
 use super::{Control, Figure, HandlerShared, Order, RelayError, Shared, subscription_name};
-use crate::domain::{Pace, Position, Queued};
+use crate::domain::{Admission, Pace, Position, Queued};
 use crate::handlers::Built;
 use crate::store::{self, Fence, Recorded, Selection, StoreError, subscriptions};
 use crate::telemetry::DatabaseOperation;
@@ -81,7 +81,7 @@ enum Performer {
 
 enum TurnEnd {
     Answered(Answer),
-    Called(Called, Duration),
+    Called(Called, Admission, Duration),
 }
 
 type Task<T> = Option<BoxFuture<'static, Result<T, Failed>>>;

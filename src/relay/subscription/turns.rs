@@ -83,9 +83,9 @@ impl Loop {
             return Err(RelayError::ServerChanged);
         }
         match end {
-            TurnEnd::Called((transaction, verdicts), took) => {
+            TurnEnd::Called((transaction, verdicts), admission, took) => {
                 let batch = std::mem::take(&mut self.batch);
-                self.books.settle_batch(batch, verdicts, took);
+                self.books.settle_batch(batch, admission, verdicts, took);
                 let (reached, entries) = self.books.take_flush();
                 self.writing = entries.outcomes.iter().map(|outcome| outcome.seq).collect();
                 self.last_flush = Instant::now();
