@@ -74,7 +74,7 @@ impl Loop {
         }
         let notification = &queued.notification;
         let counting = store::count_attempt(&self.shared.pool, self.fence, notification.seq, notification.key.as_deref());
-        let counted = self.shared.metrics.counted(DatabaseOperation::Flush, counting.await)?;
+        let counted = self.shared.metrics.counted(DatabaseOperation::Flush, self.shared.answered(counting).await)?;
         let Some(attempts) = counted else { return Err(StoreError::Refused("the lease is lost".to_owned()).into()) };
         if let Origin::Log(segment) = queued.origin {
             queued.origin = Origin::Counted(segment);
@@ -99,7 +99,8 @@ impl Loop {
         }
         let argument = |queued: &Queued| Argument { seq: queued.notification.seq, key: queued.notification.key.clone() };
         let arguments = self.batch.iter().map(argument).collect();
-        let call = turn::call_functions(self.shared.pool.clone(), self.shared.schema.clone(), function.clone(), arguments);
+        let (pool, schema, patience) = (self.shared.pool.clone(), self.shared.schema.clone(), self.shared.answer_timeout);
+        let call = turn::call_functions(pool, schema, function.clone(), patience, arguments);
         let began = Instant::now();
         self.turn = Some(Box::pin(async move {
             let called = call.await.map_err(Failed::at(DatabaseOperation::Flush))?;

@@ -91,7 +91,7 @@ impl Loop {
                 self.last_flush = Instant::now();
                 let (fence, instance) = (self.fence, self.shared.instance.id.clone());
                 let commit = turn::commit_functions(transaction, fence, instance, reached, entries);
-                self.turn = Some(Box::pin(async move {
+                self.turn = Some(self.bounded(DatabaseOperation::Flush, async move {
                     let answer = commit.await.map_err(Failed::at(DatabaseOperation::Flush))?;
                     Ok(TurnEnd::Answered(answer))
                 }));

@@ -67,7 +67,7 @@ impl Relay {
             server: options.server,
             instance: this_instance(),
             schema: options.outbox.schema.clone(),
-            answer_timeout: answer_timeout(options.statement_timeout),
+            answer_timeout: store::answer_timeout(options.statement_timeout),
             settings: Live::new(options.relay, count_loops(&handlers)),
             wake_up: wake_up::WakeUp::new(),
             health: options.health,
@@ -124,11 +124,6 @@ impl Relay {
             })
             .await
     }
-}
-
-/// How long an answer to some statements can take. Beyond it the connection has fallen silent: a server that is there has long given them up.
-fn answer_timeout(statement: Duration) -> Option<Duration> {
-    (!statement.is_zero()).then(|| statement * 2 + Duration::from_secs(5))
 }
 
 fn this_instance() -> Instance {
