@@ -18,7 +18,7 @@ async fn wait_for_rows(database: &TestDatabase, what: &str, count: i64) {
 async fn behind_proxy(database: &TestDatabase, handlers: &str) -> (Proxy, Running) {
     let (proxy, url) = Proxy::in_front_of(database.url()).await;
     let text = format!(
-        "[database]\nurl = \"{url}\"\nconnect_timeout = \"1s\"\nlock_timeout = \"0s\"\nstatement_timeout = \"1s\"\n[http]\nlisten = \"\"\n\
+        "[database]\nurl = \"{url}\"\nconnect_timeout = \"1s\"\nlock_timeout = \"900ms\"\nstatement_timeout = \"1s\"\n[http]\nlisten = \"\"\n\
          [relay]\nlease = \"3s\"\nflush_interval = \"20ms\"\n{handlers}"
     );
     (proxy, Binary::with_config(&text).spawn(&["run"]))
@@ -51,6 +51,20 @@ async fn stop(running: Running) {
     running.terminate();
     let finished = running.finish().await;
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_begins_although_the_connection_falls_silent_while_it_asks_the_server_who_it_is() {
+    let (database, receiver) = (TestDatabase::create().await, Receiver::start().await);
+    database.insert_events(events()).await;
+    let mut gate = database.connect().await;
+    gate.execute("begin; lock table outbox.incarnation in access exclusive mode").await.expect("locked");
+
+    let (proxy, running) = behind_proxy(&database, &webhook(&receiver)).await;
+    fall_silent_at(&database, &proxy, gate, "-- read_incarnation").await;
+
+    wait_for_rows(&database, "deliveries where state = 'delivered'", 20).await;
+    stop(running).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
