@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo shop test check fmt-check clippy light unit model doc integration tidy mutants test-matrix soak bench bench-brokers install-tools docker clean
+.PHONY: help demo shop test check fmt-check clippy light unit model doc integration tidy mutants fuzz test-matrix soak bench bench-brokers install-tools docker clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ tidy: ## The rules of the house that a compiler does not know
 
 mutants: install-tools ## Break the product on purpose, promise by promise, and demand that a test notices
 	@sh scripts/mutants.sh
+
+fuzz: ## Any bytes for what outsiders write, under libFuzzer; TARGET=config for one of fuzz/, MINUTES=5 for longer
+	@TARGET="$(TARGET)" MINUTES="$(MINUTES)" sh scripts/fuzz.sh
 
 test-matrix: install-tools ## The integration tests on Postgres 14, 15, 16, 17 and 18 (fetched with npm)
 	sh scripts/test-matrix.sh

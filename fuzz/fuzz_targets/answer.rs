@@ -1,4 +1,4 @@
-//! Fuzzes a receiver's answer: see `outboxd::app::fuzzing::answer`. `cargo +nightly fuzz run answer fuzz/corpus/answer tests/corpus/answer`.
+//! Fuzzes a receiver's answer: see `outboxd::app::fuzzing::answer`. `make fuzz TARGET=answer`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| outboxd::app::fuzzing::answer(data));

@@ -1,4 +1,4 @@
-//! Fuzzes a signature, a secret and a body: see `outboxd::app::fuzzing::signature`. `cargo +nightly fuzz run signature fuzz/corpus/signature tests/corpus/signature`.
+//! Fuzzes a signature, a secret and a body: see `outboxd::app::fuzzing::signature`. `make fuzz TARGET=signature`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| outboxd::app::fuzzing::signature(data));

@@ -1,4 +1,4 @@
-//! Fuzzes a template and an event: see `outboxd::app::fuzzing::template`. `cargo +nightly fuzz run template fuzz/corpus/template tests/corpus/template`.
+//! Fuzzes a template and an event: see `outboxd::app::fuzzing::template`. `make fuzz TARGET=template`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| outboxd::app::fuzzing::template(data));

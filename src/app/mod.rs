@@ -1,5 +1,6 @@
 //! The only place that wires: joins the configuration, which knows no handler kind, with the kinds, which know no configuration.
 
+mod adopted;
 mod channels;
 mod embed;
 #[cfg(any(test, feature = "fuzzing"))]

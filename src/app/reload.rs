@@ -9,8 +9,9 @@ use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use super::Loaded;
+use super::{Loaded, adopted};
 use crate::config::{Config, ConfigError, HandlerConfig, compare};
+use crate::domain::Adoption;
 use crate::handlers::Built;
 use crate::relay::{AlertSignals, Change, HandlerSetup, RelayHandle};
 use crate::store::{self, ReloadOutcome, ReloadReport};
@@ -65,6 +66,8 @@ impl Reloader {
 
     /// Until the relay ends.
     pub async fn serve(mut self) -> Infallible {
+        // Beside the relay, which waits for nothing that has to do with other people's tables.
+        self.look_at_adopted(&self.current.config.adopt).await;
         loop {
             let (wish, in_database) = tokio::select! {
                 wish = next_wish(&mut self.reloads) => (wish, None),
@@ -75,7 +78,7 @@ impl Reloader {
                 Wish::Take(loaded, waits) => (Ok(*loaded), Some(waits)),
             };
             let report = match read {
-                Ok(loaded) => self.apply(loaded).await,
+                Ok(loaded) => self.take(loaded).await,
                 Err(reasons) => ReloadReport::refused(reasons),
             };
             tell(&report);
@@ -101,6 +104,20 @@ impl Reloader {
             ConfigError::Mistakes { mistakes, .. } => mistakes.iter().map(ToString::to_string).collect(),
             other => vec![chain(&other)],
         })
+    }
+
+    /// Applies it, and looks at the adopted tables, of which a relay needs nothing but people do.
+    async fn take(&mut self, new: Loaded) -> ReloadReport {
+        let adoptions = new.config.adopt.clone();
+        let report = self.apply(new).await;
+        if report.outcome != ReloadOutcome::Refused {
+            self.look_at_adopted(&adoptions).await;
+        }
+        report
+    }
+
+    async fn look_at_adopted(&self, adoptions: &[Adoption]) {
+        adopted::warn_of_tables(&self.pool, &self.current.config.outbox.schema, adoptions).await;
     }
 
     async fn apply(&mut self, new: Loaded) -> ReloadReport {

@@ -11,8 +11,8 @@ pub struct Difference {
     pub is_live: bool,
 }
 
-/// Every setting outside the lists that differs, in the order of the file. `[[adopt]]` is not looked at: no relay reads it, neither
-/// while it runs nor at its start.
+/// Every setting outside the lists that differs, in the order of the file. `[[adopt]]` is not looked at: nothing in a relay changes
+/// with it.
 pub fn compare(old: &Config, new: &Config) -> Vec<Difference> {
     let differing = SETTINGS.iter().filter(|setting| (setting.differs)(old, new));
     differing.map(|setting| Difference { path: setting.path, is_live: setting.is_live }).collect()

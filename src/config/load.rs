@@ -118,6 +118,9 @@ impl Draft {
         let mut mistakes = self.unresolved;
         // Where a variable or file is missing there is only a placeholder; what is wrong with that is nobody's mistake.
         mistakes.extend(self.checked.into_iter().chain(further).filter(|mistake| !self.failed.contains(&mistake.path)));
+        // Two entries of one name have one path: what is wrong with both is told once, beside that the name is given twice.
+        let mut told = BTreeSet::new();
+        mistakes.retain(|mistake| told.insert(mistake.to_string()));
         // Together what stands together in the file; the order within is that of the checks.
         mistakes.sort_by_key(|mistake| place(&self.config.handlers, &mistake.path));
         if mistakes.is_empty() { Ok(self.config) } else { Err(mistakes) }

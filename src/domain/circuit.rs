@@ -1,7 +1,8 @@
 //! The circuit breaker of one handler: it holds events while a receiver cannot work, and spends nothing while it does.
 //! It opens at once on a fault of the handler, after a few attempts in a row that reached nobody (so that a quiet handler's few
 //! events outlive an outage, too), and on a failure rate that only an outage explains. Half open lets one probe
-//! through at a time. Time is an argument: a monotonic reading, as a duration since any fixed moment.
+//! through at a time. What began before the circuit last changed proves nothing by failing: an [`Admission`] tells when an attempt began.
+//! Time is an argument: a monotonic reading, as a duration since any fixed moment.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -55,6 +56,10 @@ impl CircuitState {
     }
 }
 
+/// That an attempt may begin, and in which era of the circuit it did. Handed back with its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admission(u64);
+
 /// The breaker itself.
 #[derive(Debug, Clone)]
 pub struct Circuit {
@@ -67,6 +72,8 @@ pub struct Circuit {
     probe_at: Duration,
     probe_wait: Duration,
     probe_in_flight: bool,
+    /// Rises when it opens, when it closes, and with each probe: only what began in this era says anything by failing.
+    era: u64,
     reason: Option<Reason>,
 }
 
@@ -82,6 +89,7 @@ impl Circuit {
             probe_at: Duration::ZERO,
             probe_wait,
             probe_in_flight: false,
+            era: 0,
             reason: None,
         }
     }
@@ -92,6 +100,7 @@ impl Circuit {
         self.reason = reason;
         self.probe_at = now + wait.min(self.policy.max_probe);
         self.probe_in_flight = false;
+        self.era += 1;
     }
 
     pub fn state(&self) -> CircuitState {
@@ -111,20 +120,21 @@ impl Circuit {
         (self.state != CircuitState::Closed && !self.probe_in_flight).then(|| self.probe_at.saturating_sub(now))
     }
 
-    /// Whether an attempt may start now. A `true` from a circuit that is not closed is the one probe: report its end.
-    pub fn admit(&mut self, now: Duration) -> bool {
+    /// Whether an attempt may begin now. From a circuit that is not closed it is the one probe: report its end.
+    pub fn admit(&mut self, now: Duration) -> Option<Admission> {
         match self.state {
-            CircuitState::Closed => true,
+            CircuitState::Closed => {}
             CircuitState::Open | CircuitState::HalfOpen if !self.probe_in_flight && now >= self.probe_at => {
                 self.state = CircuitState::HalfOpen;
                 self.probe_in_flight = true;
-                true
+                self.era += 1;
             }
-            CircuitState::Open | CircuitState::HalfOpen => false,
+            CircuitState::Open | CircuitState::HalfOpen => return None,
         }
+        Some(Admission(self.era))
     }
 
-    /// The receiver answered about an event: it works, whatever it said about that event.
+    /// The receiver answered about an event: it works, whatever it said about that event, and whenever it was asked.
     pub fn answered(&mut self, now: Duration) {
         self.unreached_in_a_row = 0;
         if self.state == CircuitState::Closed {
@@ -135,7 +145,10 @@ impl Circuit {
     }
 
     /// An attempt failed in a way that an outage explains, too.
-    pub fn failed(&mut self, reason: Reason, now: Duration) {
+    pub fn failed(&mut self, admission: Admission, reason: Reason, now: Duration) {
+        if self.is_late(admission) {
+            return;
+        }
         if self.state != CircuitState::Closed {
             return self.probe_failed(reason, now);
         }
@@ -149,22 +162,32 @@ impl Circuit {
     }
 
     /// The handler cannot work for any event.
-    pub fn fault(&mut self, reason: Reason, now: Duration) {
+    pub fn fault(&mut self, admission: Admission, reason: Reason, now: Duration) {
+        if self.is_late(admission) {
+            return;
+        }
         if self.state == CircuitState::Closed { self.open(reason, now) } else { self.probe_failed(reason, now) }
     }
 
-    /// An attempt ended without telling anything, for example because the relay stops.
-    pub fn released(&mut self) {
-        self.probe_in_flight = false;
+    /// An attempt ended without telling anything, for example because there was no event to begin with.
+    pub fn released(&mut self, admission: Admission) {
+        self.probe_in_flight &= self.is_late(admission);
     }
 
     /// Closes it, as after a successful probe or by a person.
     pub fn close(&mut self) {
-        *self = Self::new(self.policy.clone());
+        *self = Self { era: self.era + 1, ..Self::new(self.policy.clone()) };
+    }
+
+    /// It began before the circuit opened or closed, or before the probe that is out: an outage ends all that was in flight when it
+    /// came, often much later, and that is no news. The receiver has not failed again.
+    fn is_late(&self, admission: Admission) -> bool {
+        admission.0 != self.era
     }
 
     fn open(&mut self, reason: Reason, now: Duration) {
         self.state = CircuitState::Open;
+        self.era += 1;
         self.reason = Some(reason);
         self.probe_wait = self.policy.first_probe;
         self.probe_at = now + self.probe_wait;
@@ -174,10 +197,6 @@ impl Circuit {
     }
 
     fn probe_failed(&mut self, reason: Reason, now: Duration) {
-        // Late answers of attempts that began before the circuit opened prove nothing new and must not double the wait.
-        if !self.probe_in_flight {
-            return;
-        }
         self.probe_in_flight = false;
         self.state = CircuitState::Open;
         self.reason = Some(reason);
@@ -209,14 +228,25 @@ mod tests {
         Circuit::new(CircuitPolicy::default())
     }
 
+    /// The end of an attempt that began just now.
+    fn fail(circuit: &mut Circuit, reason: Reason, now: Duration) {
+        let admission = circuit.admit(now).expect("admitted");
+        circuit.failed(admission, reason, now);
+    }
+
+    fn open(circuit: &mut Circuit, reason: Reason, now: Duration) {
+        let admission = circuit.admit(now).expect("admitted");
+        circuit.fault(admission, reason, now);
+    }
+
     #[test]
     fn a_fault_opens_at_once_and_one_probe_goes_out() {
         let mut circuit = circuit();
-        circuit.fault(Reason::Unauthorized, at(0));
+        open(&mut circuit, Reason::Unauthorized, at(0));
         assert_eq!(circuit.state(), CircuitState::Open);
-        assert!(!circuit.admit(at(29)));
-        assert!(circuit.admit(at(30)));
-        assert!(!circuit.admit(at(31)), "one probe at a time");
+        assert!(circuit.admit(at(29)).is_none());
+        assert!(circuit.admit(at(30)).is_some());
+        assert!(circuit.admit(at(31)).is_none(), "one probe at a time");
         circuit.answered(at(31));
         assert!(circuit.is_closed());
     }
@@ -224,14 +254,13 @@ mod tests {
     #[test]
     fn failed_probes_double_the_wait_up_to_the_bound() {
         let mut circuit = circuit();
-        circuit.fault(Reason::Tls, at(0));
+        open(&mut circuit, Reason::Tls, at(0));
         let (mut now, mut waits) = (at(0), Vec::new());
         for _ in 0..7 {
             let wait = circuit.wait(now).expect("open and no probe out");
             waits.push(wait.as_secs());
             now += wait;
-            assert!(circuit.admit(now));
-            circuit.failed(Reason::Tls, now);
+            fail(&mut circuit, Reason::Tls, now);
         }
         assert_eq!(waits, [30, 60, 120, 240, 480, 600, 600]);
     }
@@ -239,28 +268,28 @@ mod tests {
     #[test]
     fn a_rate_below_the_minimum_is_not_judged() {
         let mut circuit = circuit();
-        (0..19).for_each(|second| circuit.failed(Reason::Timeout, at(second)));
+        (0..19).for_each(|second| fail(&mut circuit, Reason::Timeout, at(second)));
         assert!(circuit.is_closed());
-        circuit.failed(Reason::Timeout, at(19));
+        fail(&mut circuit, Reason::Timeout, at(19));
         assert_eq!(circuit.state(), CircuitState::Open);
     }
 
     #[test]
     fn a_few_attempts_in_a_row_that_reach_nobody_open_it() {
         let mut circuit = circuit();
-        (0..4).for_each(|second| circuit.failed(Reason::ConnectionRefused, at(second)));
+        (0..4).for_each(|second| fail(&mut circuit, Reason::ConnectionRefused, at(second)));
         circuit.answered(at(4));
-        (5..9).for_each(|second| circuit.failed(Reason::ConnectionRefused, at(second)));
+        (5..9).for_each(|second| fail(&mut circuit, Reason::ConnectionRefused, at(second)));
         assert!(circuit.is_closed(), "somebody was reached in between");
-        circuit.failed(Reason::Dns, at(9));
+        fail(&mut circuit, Reason::Dns, at(9));
         assert_eq!(circuit.state(), CircuitState::Open);
     }
 
     #[test]
     fn old_failures_are_forgotten() {
         let mut circuit = circuit();
-        (0..15).for_each(|_| circuit.failed(Reason::Timeout, at(0)));
-        (0..15).for_each(|_| circuit.failed(Reason::Timeout, at(100)));
+        (0..15).for_each(|_| fail(&mut circuit, Reason::Timeout, at(0)));
+        (0..15).for_each(|_| fail(&mut circuit, Reason::Timeout, at(100)));
         assert!(circuit.is_closed());
     }
 
@@ -268,16 +297,44 @@ mod tests {
     fn one_poison_event_among_healthy_ones_does_not_open() {
         let mut circuit = circuit();
         for second in 0..1000 {
-            if second % 3 == 0 { circuit.failed(Reason::ServerError, at(second)) } else { circuit.answered(at(second)) }
+            if second % 3 == 0 { fail(&mut circuit, Reason::ServerError, at(second)) } else { circuit.answered(at(second)) }
         }
         assert!(circuit.is_closed());
     }
 
     #[test]
-    fn late_answers_do_not_double_the_wait() {
+    fn late_failures_do_not_double_the_wait() {
         let mut circuit = circuit();
-        circuit.fault(Reason::Dns, at(0));
-        (1..10).for_each(|second| circuit.fault(Reason::Dns, at(second)));
+        let early: Vec<_> = (0..20).filter_map(|_| circuit.admit(at(0))).collect();
+        open(&mut circuit, Reason::Dns, at(0));
+        (1..10).for_each(|second| circuit.fault(early[0], Reason::Dns, at(second)));
         assert_eq!(circuit.wait(at(10)), Some(at(20)));
+    }
+
+    /// Seen in the code: while a probe was out, the failure of any attempt from before the outage was taken for the probe's.
+    #[test]
+    fn a_late_failure_is_not_taken_for_that_of_the_probe() {
+        let mut circuit = circuit();
+        let early: Vec<_> = (0..2).filter_map(|_| circuit.admit(at(0))).collect();
+        open(&mut circuit, Reason::Dns, at(0));
+        let probe = circuit.admit(at(30)).expect("the first probe");
+        circuit.failed(early[0], Reason::Timeout, at(31));
+        circuit.fault(early[1], Reason::Timeout, at(31));
+        assert_eq!((circuit.state(), circuit.wait(at(31))), (CircuitState::HalfOpen, None), "the probe is still out");
+        circuit.failed(probe, Reason::Timeout, at(32));
+        assert_eq!(circuit.wait(at(32)), Some(at(60)), "one probe has failed, the wait has doubled once");
+    }
+
+    #[test]
+    fn failures_from_before_it_closed_do_not_open_it_again() {
+        let mut circuit = circuit();
+        let early: Vec<_> = (0..30).filter_map(|_| circuit.admit(at(0))).collect();
+        open(&mut circuit, Reason::Dns, at(0));
+        let probe = circuit.admit(at(30)).expect("the first probe");
+        circuit.close();
+        early.iter().for_each(|admission| circuit.failed(*admission, Reason::Timeout, at(31)));
+        circuit.failed(probe, Reason::Timeout, at(31));
+        circuit.released(probe);
+        assert!(circuit.is_closed());
     }
 }

@@ -43,7 +43,7 @@ pub use event::{InvalidEvent, NewEvent};
 pub use {
     adoption::{Adoption, CopyAt, InvalidTableName, Shape, Source, TableName},
     backoff::{Backoff, InvalidBackoff},
-    circuit::{Circuit, CircuitPolicy, CircuitState},
+    circuit::{Admission, Circuit, CircuitPolicy, CircuitState},
     delivery::DeliveryState,
     error_group::ErrorGroup,
     filter::EventFilter,

@@ -10,13 +10,29 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
 use super::worker::{Means, caught, work};
-use crate::domain::{Queued, Reason, Verdict};
+use crate::domain::{Admission, Queued, Reason, Verdict};
 use crate::handlers::Handler;
+
+/// An attempt that begins.
+#[derive(Debug)]
+pub struct Begun {
+    pub queued: Queued,
+    /// What the circuit said.
+    pub admission: Admission,
+}
+
+impl Begun {
+    pub fn ended(self, verdict: Verdict, took: Duration) -> Finished {
+        Finished { queued: self.queued, admission: self.admission, verdict, took }
+    }
+}
 
 /// An attempt that came to an end.
 #[derive(Debug)]
 pub struct Finished {
     pub queued: Queued,
+    /// What the circuit said when it began.
+    pub admission: Admission,
     pub verdict: Verdict,
     pub took: Duration,
 }
@@ -27,7 +43,7 @@ const MOST_WORKERS: usize = 8;
 /// The attempts of one subscription.
 pub struct Dispatch {
     means: Arc<Means>,
-    workers: Vec<UnboundedSender<Queued>>,
+    workers: Vec<UnboundedSender<Begun>>,
     tasks: JoinSet<()>,
     next_worker: usize,
     in_flight: usize,
@@ -55,12 +71,13 @@ impl Dispatch {
     }
 
     /// Begins an attempt. A handler that only computes is asked on the spot: handing it over would cost more than the attempt.
-    pub fn begin(&mut self, queued: Queued) -> Option<Finished> {
+    pub fn begin(&mut self, queued: Queued, admission: Admission) -> Option<Finished> {
+        let begun = Begun { queued, admission };
         if self.workers.is_empty() {
-            return Some(self.make_at_once(queued));
+            return Some(self.make_at_once(begun));
         }
         self.next_worker = (self.next_worker + 1) % self.workers.len();
-        self.workers[self.next_worker].send(queued).expect("a worker goes on for as long as it can be told to begin");
+        self.workers[self.next_worker].send(begun).expect("a worker goes on for as long as it can be told to begin");
         self.in_flight += 1;
         None
     }
@@ -86,10 +103,10 @@ impl Dispatch {
         finished
     }
 
-    fn make_at_once(&self, queued: Queued) -> Finished {
+    fn make_at_once(&self, begun: Begun) -> Finished {
         let began = Instant::now();
-        let verdict = caught(&*self.means.handler, &queued.notification).now_or_never().unwrap_or_else(unanswered);
-        Finished { queued, verdict, took: began.elapsed() }
+        let verdict = caught(&*self.means.handler, &begun.queued.notification).now_or_never().unwrap_or_else(unanswered);
+        begun.ended(verdict, began.elapsed())
     }
 }
 

@@ -4,6 +4,7 @@
 mod alerts;
 mod books;
 mod dispatch;
+mod patience;
 mod reader;
 mod reload;
 mod retention;
@@ -100,6 +101,11 @@ impl Shared {
     /// The settings as they are now.
     fn options(&self) -> Arc<config::Relay> {
         Arc::clone(&self.settings.0.read().unwrap_or_else(PoisonError::into_inner).options)
+    }
+
+    /// Waits for some statements, no longer than a server that is there takes.
+    async fn answered<T>(&self, statements: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        patience::answered(self.answer_timeout, statements, |silent| silent).await
     }
 
     /// Bytes that one loop may hold now.

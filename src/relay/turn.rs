@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::{PgPool, Postgres, Transaction};
 
+use super::patience::answered;
 use crate::domain::Verdict;
 use crate::handlers::SqlFunction;
 use crate::store::{
@@ -120,14 +121,17 @@ pub type Called = (Transaction<'static, Postgres>, Vec<Option<Verdict>>);
 
 /// Calls a function for a batch in order of `seq`, in one transaction that stays open for the marking. After a failure,
 /// later events of the same key are not called. The lease is not looked at here: the marking is fenced, and takes back what
-/// the functions did if the lease was lost meanwhile. Locking the row instead would keep us from renewing the lease.
+/// the functions did if the lease was lost meanwhile. Locking the row instead would keep us from renewing the lease. A call is waited
+/// for as long as the server grants it, and `patience` beyond that.
 pub async fn call_functions(
     pool: PgPool,
     schema: String,
     function: SqlFunction,
+    patience: Option<Duration>,
     arguments: Vec<Argument>,
 ) -> Result<Called, StoreError> {
-    let mut transaction = store::begin(&pool).await?;
+    let mut transaction = answered(patience, store::begin(&pool), |silent| silent).await?;
+    let patience = patience.filter(|_| !function.statement_timeout.is_zero()).map(|patience| patience + function.statement_timeout);
     let call = FunctionCall {
         schema: &schema,
         function: &function.function,
@@ -135,7 +139,9 @@ pub async fn call_functions(
         lock_timeout: function.lock_timeout,
         role: function.role.as_deref(),
     };
-    if arguments.len() > 1 && store::call_batch(&mut transaction, &call, &arguments).await?.is_some() {
+    if arguments.len() > 1
+        && answered(patience, store::call_batch(&mut transaction, &call, &arguments), |silent| silent).await?.is_some()
+    {
         let verdicts = arguments.iter().map(|_| Some(Verdict::delivered())).collect();
         return Ok((transaction, verdicts));
     }
@@ -146,7 +152,7 @@ pub async fn call_functions(
             verdicts.push(None);
             continue;
         }
-        let verdict = store::call_one(&mut transaction, &call, argument).await?;
+        let verdict = answered(patience, store::call_one(&mut transaction, &call, argument), |silent| silent).await?;
         if !verdict.is_delivered() {
             failed_keys.extend(argument.key.as_deref());
         }

@@ -17,8 +17,8 @@ use pin_project_lite::pin_project;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::dispatch::Finished;
-use crate::domain::{Notification, Queued, Reason, Verdict};
+use super::dispatch::{Begun, Finished};
+use crate::domain::{Notification, Reason, Verdict};
 use crate::handlers::Handler;
 
 /// What the attempts of a handler are made with.
@@ -49,14 +49,14 @@ impl Means {
         .await
     }
 
-    fn tell(&self, queued: Queued, verdict: Verdict, took: Duration) {
+    fn tell(&self, finished: Finished) {
         // Whoever does not listen any more has given these attempts up.
-        let _ = self.ended.send(Finished { queued, verdict, took });
+        let _ = self.ended.send(finished);
     }
 }
 
 /// Makes the attempts that are begun until nobody can begin any more. Dropping it breaks off those in flight.
-pub async fn work(means: Arc<Means>, mut begun: UnboundedReceiver<Queued>) {
+pub async fn work(means: Arc<Means>, mut begun: UnboundedReceiver<Begun>) {
     let largest_group = means.handler.largest_group();
     let mut attempts = FuturesUnordered::new();
     let mut alarm = Alarm::default();
@@ -88,16 +88,16 @@ pub async fn work(means: Arc<Means>, mut begun: UnboundedReceiver<Queued>) {
 }
 
 /// Makes an attempt and says what came of it.
-async fn make(means: Arc<Means>, queued: Queued, began: Instant) {
-    let attempt = caught(&*means.handler, &queued.notification);
+async fn make(means: Arc<Means>, begun: Begun, began: Instant) {
+    let attempt = caught(&*means.handler, &begun.queued.notification);
     let verdict = means.in_time(attempt, began).await.unwrap_or_else(|| too_late(means.timeout));
-    means.tell(queued, verdict, began.elapsed());
+    means.tell(begun.ended(verdict, began.elapsed()));
 }
 
 /// Makes an attempt at each of them in one exchange with the receiver.
-async fn make_all(means: Arc<Means>, group: Vec<Queued>, began: Instant) {
+async fn make_all(means: Arc<Means>, group: Vec<Begun>, began: Instant) {
     let verdicts = {
-        let notifications = group.iter().map(|queued| &*queued.notification).collect();
+        let notifications = group.iter().map(|begun| &*begun.queued.notification).collect();
         let attempt = AssertUnwindSafe(async { means.handler.deliver_all(notifications).await }).catch_unwind();
         match means.in_time(attempt, began).await {
             // Nobody knows whose is missing, and to guess would be to call an event delivered that is not.
@@ -108,7 +108,7 @@ async fn make_all(means: Arc<Means>, group: Vec<Queued>, began: Instant) {
         }
     };
     let took = began.elapsed();
-    group.into_iter().zip(verdicts).for_each(|(queued, verdict)| means.tell(queued, verdict, took));
+    group.into_iter().zip(verdicts).for_each(|(begun, verdict)| means.tell(begun.ended(verdict, took)));
 }
 
 /// One attempt by itself, bounded in time.
@@ -206,7 +206,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::domain::{Origin, Outcome};
+    use crate::domain::{Circuit, CircuitPolicy, Origin, Outcome, Queued};
 
     const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -242,23 +242,24 @@ mod tests {
         }
     }
 
-    fn queued(payload: &str) -> Queued {
+    fn begun(payload: &str) -> Begun {
         let notification = Box::new(Notification::sample("order.placed", payload));
-        Queued { notification, origin: Origin::Recorded, attempts: 0, age_micros: 0 }
+        let queued = Queued { notification, origin: Origin::Recorded, attempts: 0, age_micros: 0 };
+        Begun { queued, admission: Circuit::new(CircuitPolicy::default()).admit(Duration::ZERO).expect("it is closed") }
     }
 
-    fn start(group: usize, payloads: &[&str]) -> (UnboundedSender<Queued>, UnboundedReceiver<Finished>, JoinHandle<()>) {
-        let (begin, begun) = unbounded_channel();
+    fn start(group: usize, payloads: &[&str]) -> (UnboundedSender<Begun>, UnboundedReceiver<Finished>, JoinHandle<()>) {
+        let (begin, to_make) = unbounded_channel();
         let (tell, ended) = unbounded_channel();
-        payloads.iter().for_each(|payload| begin.send(queued(payload)).expect("it listens"));
+        payloads.iter().for_each(|payload| begin.send(begun(payload)).expect("it listens"));
         let means = Arc::new(Means::new(Arc::new(Scripted { group }), TIMEOUT, tell));
-        (begin, ended, tokio::spawn(work(means, begun)))
+        (begin, ended, tokio::spawn(work(means, to_make)))
     }
 
     async fn told(ended: &mut UnboundedReceiver<Finished>, count: usize) -> Vec<(String, Outcome, Reason, u64)> {
         let mut told = Vec::new();
         for _ in 0..count {
-            let Finished { queued, verdict, took } = ended.recv().await.expect("it goes on");
+            let Finished { queued, verdict, took, .. } = ended.recv().await.expect("it goes on");
             told.push((queued.notification.payload.clone(), verdict.outcome, verdict.reason, took.as_secs()));
         }
         told
@@ -270,7 +271,7 @@ mod tests {
         let first = told(&mut ended, 2).await;
         assert_eq!(first[0], ("panics".to_owned(), Outcome::Retry, Reason::Panicked, 0));
         assert_eq!(first[1].0, "1");
-        begin.send(queued("hangs")).expect("it listens");
+        begin.send(begun("hangs")).expect("it listens");
         let rest = told(&mut ended, 3).await;
         assert_eq!((rest[0].0.as_str(), rest[0].1), ("29", Outcome::Delivered));
         let late = |took| ("hangs".to_owned(), Outcome::Retry, Reason::Timeout, took);

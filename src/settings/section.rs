@@ -71,6 +71,10 @@ impl<'a> Section<'a> {
         self.read(name, as_integer).unwrap_or_default()
     }
 
+    pub fn optional_integer(&self, name: &str) -> Option<i64> {
+        self.read(name, as_integer)
+    }
+
     pub fn number(&self, name: &str) -> f64 {
         self.read(name, as_number).unwrap_or_default()
     }

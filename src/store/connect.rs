@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, PgConnection, Row};
+use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 
 use super::StoreError;
 use super::pooler::{Inspection, Sessions, inspect};
@@ -38,6 +38,12 @@ impl ServerWatch {
         *last = Some(met);
         Ok(())
     }
+}
+
+/// How long answers to some statements can take. Beyond it the connection has fallen silent: a server that is there has long given
+/// them up. `None`: the server was given no bound, so there is none.
+pub fn answer_timeout(statement: Duration) -> Option<Duration> {
+    (!statement.is_zero()).then(|| statement * 2 + Duration::from_secs(5))
 }
 
 /// How to connect.
@@ -128,11 +134,21 @@ async fn open(options: &Options<'_>, watch: Option<Arc<ServerWatch>>, thoroughly
         Sessions::Direct => (connect_options, None),
         Sessions::Pooled => (plain, Some(Arc::new(options.settings()))),
     };
+    let patience = answer_timeout(options.statement_timeout);
     PgPoolOptions::new()
         .max_connections(options.max_connections)
         .acquire_timeout(options.connect_timeout)
         .max_lifetime(None)
         .idle_timeout(Some(Duration::from_secs(300)))
+        // Whoever waited for an answer too long has dropped the wait, and with it returned a connection that owes answers. The pool
+        // would go on waiting for them, for ever if it is silent, and the place of the connection in the pool would be gone.
+        .after_release(move |connection, _| {
+            Box::pin(async move {
+                let Some(limit) = patience else { return Ok(true) };
+                let settled = tokio::time::timeout(limit, connection.flush()).await;
+                settled.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
+            })
+        })
         .after_connect(move |connection, _| {
             let (watch, settings) = (watch.clone(), settings.clone());
             Box::pin(async move {

@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row};
 
 use super::StoreError;
+use super::connect::search_path;
 
 /// One step of the schema.
 struct Migration {
@@ -33,19 +34,25 @@ pub struct Migrated {
     pub max_payload: Option<i32>,
 }
 
-/// Brings the schema up to date and sets the bound on payloads, in bytes; `None` leaves it. Running it again changes nothing. The schema
-/// stands at the head of the search path of the pool, as [`connect`](super::connect) puts it there.
+/// Brings the schema up to date and sets the bound on payloads, in bytes; `None` leaves it. Running it again changes nothing. The pool
+/// may have any search path: all of it happens on a connection that leaves the pool and is closed.
 pub async fn migrate(pool: &PgPool, schema: &str, max_payload: Option<u64>) -> Result<Migrated, StoreError> {
-    let mut connection = pool.acquire().await.map_err(StoreError::query("reach the database"))?;
-    check_server(&mut connection).await?;
-    create_schema(&mut connection, schema).await?;
+    let mut connection = pool.acquire().await.map_err(StoreError::query("reach the database"))?.detach();
+    let migrated = migrate_on(&mut connection, schema, max_payload).await;
+    connection.close().await.ok();
+    migrated
+}
+
+async fn migrate_on(connection: &mut PgConnection, schema: &str, max_payload: Option<u64>) -> Result<Migrated, StoreError> {
+    check_server(connection).await?;
+    create_schema(connection, schema).await?;
     let mut migrated = Migrated { applied: Vec::new(), version: 0, edited: Vec::new(), max_payload: None };
     for migration in MIGRATIONS {
-        apply(&mut connection, migration, &mut migrated).await?;
+        apply(connection, migration, &mut migrated).await?;
     }
-    migrated.version = current_version(&mut connection).await?.unwrap_or(0);
+    migrated.version = current_version(connection).await?.unwrap_or(0);
     if let Some(bytes) = max_payload {
-        migrated.max_payload = set_max_payload(&mut connection, i32::try_from(bytes).unwrap_or(i32::MAX)).await?;
+        migrated.max_payload = set_max_payload(connection, i32::try_from(bytes).unwrap_or(i32::MAX)).await?;
     }
     Ok(migrated)
 }
@@ -67,7 +74,8 @@ pub fn migration_script(schema: &str, max_payload: Option<u64>) -> String {
     script
 }
 
-/// Fails unless the schema is exactly what this program knows; for `run` with migrating switched off.
+/// Fails unless the schema is exactly what this program knows and stands at the head of the search path of the pool, as
+/// [`connect`](super::connect) puts it there; for `run` with migrating switched off.
 pub async fn check_schema(pool: &PgPool, schema: &str) -> Result<(), StoreError> {
     let mut connection = pool.acquire().await.map_err(StoreError::query("reach the database"))?;
     check_server(&mut connection).await?;
@@ -118,6 +126,11 @@ async fn create_schema(connection: &mut PgConnection, schema: &str) -> Result<()
         let statement = format!("create schema if not exists {}", quoted(schema));
         run_locked(connection, &statement).await.map_err(StoreError::query("create the schema"))?;
     }
+    sqlx::query(include_str!("sql/set_search_path.sql"))
+        .bind(search_path(schema))
+        .execute(&mut *connection)
+        .await
+        .map_err(StoreError::query("set the search path"))?;
     check_search_path(connection, schema).await?;
     // Looked for first: even where there is nothing to create, `if not exists` asks for the right to create, which the role
     // of a daemon need not have.
@@ -140,17 +153,25 @@ async fn has_schema(connection: &mut PgConnection, schema: &str) -> Result<bool,
 /// Every statement is unqualified: with another schema at the head of the path, the outbox would be made or looked for there.
 /// The server leaves a schema out of the path that the role may not use.
 async fn check_search_path(connection: &mut PgConnection, schema: &str) -> Result<(), StoreError> {
-    let current: Option<String> = sqlx::query_scalar(include_str!("sql/read_current_schema.sql"))
+    let row = sqlx::query(include_str!("sql/read_search_path.sql"))
+        .bind(schema)
         .fetch_one(connection)
         .await
         .map_err(StoreError::query("read the search path"))?;
+    let (current, path, may_use): (Option<String>, String, bool) = (row.get(0), row.get(1), row.get(2));
     if current.as_deref() == Some(schema) {
         return Ok(());
     }
-    Err(StoreError::Refused(format!(
-        "this role may not use schema \"{schema}\"; let its owner run: grant usage on schema {} to the role",
-        quoted(schema)
-    )))
+    Err(StoreError::Refused(match may_use {
+        true => format!(
+            "schema \"{schema}\" does not stand at the head of the search_path, which is {path}; give the connections search_path = {}",
+            search_path(schema)
+        ),
+        false => format!(
+            "this role may not use schema \"{schema}\"; let its owner run: grant usage on schema {} to the role",
+            quoted(schema)
+        ),
+    }))
 }
 
 async fn run_locked(connection: &mut PgConnection, statement: &str) -> Result<(), sqlx::Error> {

@@ -30,6 +30,7 @@ mod registration;
 mod replays;
 mod runbooks;
 mod shop;
+mod silence;
 mod soak;
 mod status;
 mod support;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use outboxd::store::{self, StoreError, check_schema, migrate};
 use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
 
 use crate::support::TestDatabase;
 
@@ -70,7 +71,27 @@ async fn nothing_is_made_outside_the_schema_that_was_named() {
     let database = TestDatabase::empty().await;
     database.execute("create schema outbox; create schema other").await;
 
-    migrate(database.pool(), "other", MAX_PAYLOAD).await.expect_err("the pool's search path leads to outbox");
+    migrate(database.pool(), "other", MAX_PAYLOAD).await.expect("where the pool's search path leads does not matter");
 
-    assert_eq!(database.count("pg_tables where schemaname in ('outbox', 'other')").await, 0);
+    assert_eq!(database.count("pg_tables where schemaname in ('outbox', 'public')").await, 0);
+    assert!(database.count("pg_tables where schemaname = 'other'").await > 0);
+}
+
+/// Seen: the pool of a program that embeds the relay knows nothing of the schema, and was told that its role may not use it.
+#[tokio::test]
+async fn the_plain_pool_of_an_application_makes_the_outbox_and_stays_as_it_is() {
+    let database = TestDatabase::empty().await;
+    let options = PgPoolOptions::new().max_connections(1);
+    let pool = options.connect(database.url()).await.expect("the test server takes connections");
+    let path = || async { sqlx::query_scalar::<_, String>("show search_path").fetch_one(&pool).await.expect("a path") };
+    let before = path().await;
+
+    let first = migrate(&pool, "outbox", MAX_PAYLOAD).await.expect("the outbox is made");
+    let second = migrate(&pool, "outbox", MAX_PAYLOAD).await.expect("there is nothing to do");
+
+    assert_eq!((first.applied.is_empty(), second.applied.len()), (false, 0));
+    check_schema(database.pool(), "outbox").await.expect("it is where the relay looks for it");
+    assert_eq!(path().await, before);
+    let told = check_schema(&pool, "outbox").await.expect_err("a relay would look elsewhere").to_string();
+    assert!(told.contains("search_path = outbox,pg_catalog,public") && !told.contains("grant"), "{told}");
 }

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use outboxd::domain::{
-    Backoff, Circuit, CircuitPolicy, LaneKey, Lanes, Next, Notification, Origin, Position, Progress, Queued, Reason, Record,
-    RetryPolicy, SegmentId, Verdict, decide,
+    Admission, Backoff, Circuit, CircuitPolicy, LaneKey, Lanes, Next, Notification, Origin, Position, Progress, Queued, Reason,
+    Record, RetryPolicy, SegmentId, Verdict, decide,
 };
 use proptest::prelude::*;
+
+use crate::outage::{Reference, Told};
 
 const ROOM: usize = 8;
 const REFILL: usize = 3;
@@ -21,6 +23,8 @@ enum Step {
     End(usize, End),
     Turn,
     Wait(u64),
+    /// A person closes the circuit.
+    Close,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (any::<usize>(), end).prop_map(|(which, end)| Step::End(which, end)),
         3 => Just(Step::Turn),
         2 => (0u64..40).prop_map(Step::Wait),
+        1 => Just(Step::Close),
     ]
 }
 
@@ -77,9 +82,8 @@ struct World {
     progress: Progress,
     circuit: Circuit,
     now: Duration,
-    flying: Vec<Queued>,
-    /// An attempt was let through by a circuit that is not closed, and no end was reported since.
-    probe_is_out: bool,
+    flying: Vec<(Queued, Admission)>,
+    outage: Reference,
     known: BTreeMap<i64, Known>,
     in_memory: BTreeSet<i64>,
     /// End and unsettled events of each segment that was not passed, and how many were.
@@ -111,10 +115,10 @@ impl World {
             record,
             lanes: Lanes::new(ROOM),
             progress: Progress::new(record),
+            outage: Reference::new(circuit.clone()),
             circuit: Circuit::new(circuit),
             now: Duration::ZERO,
             flying: Vec::new(),
-            probe_is_out: false,
             known: BTreeMap::new(),
             in_memory: BTreeSet::new(),
             segments: VecDeque::new(),
@@ -178,19 +182,16 @@ impl World {
 
     fn begin(&mut self) {
         while self.lanes.has_ready() {
-            let was_closed = self.circuit.is_closed();
-            if !self.circuit.admit(self.now) {
-                return;
-            }
-            let Some(queued) = self.lanes.take_next() else { return self.circuit.released() };
-            assert!(was_closed || !std::mem::replace(&mut self.probe_is_out, true), "one probe at a time");
+            let Some(admission) = self.circuit.admit(self.now) else { return };
+            let Some(queued) = self.lanes.take_next() else { return self.circuit.released(admission) };
+            self.outage.began(queued.notification.seq, self.now);
             let Notification { seq, key, .. } = &*queued.notification;
             let is_over = |known: &Known| matches!(known.fate, Fate::Done | Fate::Dead);
             let earlier = self.known.range(..seq).filter(|(_, known)| key.is_some() && known.key == *key);
             assert!(earlier.into_iter().all(|(_, known)| is_over(known)), "{seq} begins before what is older of its key is over");
             assert!(!is_over(&self.known[seq]), "{seq} begins although it is over");
-            assert!(self.flying.iter().all(|flying| flying.notification.seq != *seq), "{seq} is in flight twice");
-            self.flying.push(queued);
+            assert!(self.flying.iter().all(|(flying, _)| flying.notification.seq != *seq), "{seq} is in flight twice");
+            self.flying.push((queued, admission));
         }
     }
 
@@ -199,14 +200,10 @@ impl World {
         if self.flying.is_empty() {
             return;
         }
-        let queued = self.flying.swap_remove(which % self.flying.len());
+        let (queued, admission) = self.flying.swap_remove(which % self.flying.len());
         let (verdict, was_closed, seq) = (verdict(end), self.circuit.is_closed(), queued.notification.seq);
-        self.probe_is_out = false;
-        match end {
-            End::Delivered | End::Permanent | End::Throttled => self.circuit.answered(self.now),
-            End::Failed | End::Unreached => self.circuit.failed(verdict.reason, self.now),
-            End::Fault => self.circuit.fault(verdict.reason, self.now),
-        }
+        let told = self.tell_circuit(end, admission, verdict.reason);
+        self.outage.ended(seq, told, &self.circuit, self.now);
         let attempt = queued.attempts + 1;
         let spent = self.known[&seq].attempts;
         match decide(&policy(), &verdict, attempt, Duration::ZERO, 0.5) {
@@ -229,6 +226,23 @@ impl World {
         assert!(now_spent == spent || was_closed || is_answer, "a circuit that is not closed spends no attempts");
         assert!(now_spent <= policy().max_attempts);
         self.advance();
+    }
+
+    fn tell_circuit(&mut self, end: End, admission: Admission, reason: Reason) -> Told {
+        match end {
+            End::Delivered | End::Permanent | End::Throttled => {
+                self.circuit.answered(self.now);
+                Told::Works
+            }
+            End::Failed | End::Unreached => {
+                self.circuit.failed(admission, reason, self.now);
+                Told::Failed
+            }
+            End::Fault => {
+                self.circuit.fault(admission, reason, self.now);
+                Told::Fault
+            }
+        }
     }
 
     fn over(&mut self, queued: &Queued, fate: Fate, attempts: u32) {
@@ -283,7 +297,16 @@ impl World {
             Step::End(which, end) => self.end(*which, *end),
             Step::Turn => self.turn(),
             Step::Wait(seconds) => self.now += Duration::from_secs(*seconds),
+            Step::Close => {
+                self.circuit.close();
+                self.outage.closed();
+            }
         }
+        assert_eq!(
+            (self.circuit.is_closed(), self.circuit.wait(self.now)),
+            (self.outage.is_closed(), self.outage.wait(self.now)),
+            "only its probe makes an outage longer"
+        );
         let bytes: usize = self.in_memory.iter().map(|seq| self.queued(*seq, Origin::Recorded).notification.bytes()).sum();
         assert_eq!(
             (self.lanes.held(), self.lanes.held_bytes()),

@@ -4,6 +4,7 @@
 
 mod deliveries;
 mod log;
+mod outage;
 mod relay;
 mod rules;
 mod search;

@@ -57,7 +57,7 @@ impl Exec {
         let program = Arc::new(program);
         let way = match mode {
             Mode::Once(input) => Way::Once(Once::new(Arc::clone(&program), input, limits, redaction)),
-            Mode::Worker => Way::Workers(Workers::new(Arc::clone(&program), limits, redaction)),
+            Mode::Worker { recycle_after } => Way::Workers(Workers::new(Arc::clone(&program), recycle_after, limits, redaction)),
         };
         Self { program, way, max_payload }
     }

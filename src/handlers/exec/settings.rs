@@ -27,6 +27,12 @@ pub const FIELDS: &[Field] = &[
         "event",
         "What a process reads of its event: one line of JSON as the kind stdout writes it, or the payload alone.",
     ),
+    Field::new(
+        "recycle_after",
+        FieldType::Integer(1, i64::MAX),
+        "",
+        "Events after which a worker is replaced by a new one, for programs that grow; empty: never.",
+    ),
     Field::new("working_directory", FieldType::Text, "", "Directory to start the program in; empty: the relay's own."),
     Field::new(
         "environment",
@@ -71,7 +77,10 @@ pub struct Settings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Once(Input),
-    Worker,
+    Worker {
+        /// Events after which a worker is replaced; `None`: never.
+        recycle_after: Option<u64>,
+    },
 }
 
 /// What a process reads of its event.
@@ -176,7 +185,14 @@ fn read_mode(section: &Section<'_>) -> Option<Mode> {
             section.mistake("input", "got \"payload\", but a worker needs the id of the event for its answer: mode = \"once\"");
             None
         }
-        "worker" => Some(Mode::Worker),
+        "worker" => {
+            let recycle_after = section.optional_integer("recycle_after").and_then(|events| u64::try_from(events).ok());
+            Some(Mode::Worker { recycle_after })
+        }
+        _ if section.is_set("recycle_after") => {
+            section.mistake("recycle_after", "is for workers, which live on; add mode = \"worker\"");
+            None
+        }
         _ => Some(Mode::Once(input)),
     }
 }

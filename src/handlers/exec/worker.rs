@@ -33,6 +33,8 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 /// The workers of a handler.
 pub struct Workers {
     program: Arc<Program>,
+    /// Events after which a worker is not asked again.
+    recycle_after: Option<u64>,
     limits: Limits,
     redaction: Redaction,
     /// The one that worked last on top.
@@ -48,8 +50,8 @@ struct Failures {
 }
 
 impl Workers {
-    pub fn new(program: Arc<Program>, limits: Limits, redaction: Redaction) -> Self {
-        Self { program, limits, redaction, idle: Mutex::default(), failures: Mutex::default() }
+    pub fn new(program: Arc<Program>, recycle_after: Option<u64>, limits: Limits, redaction: Redaction) -> Self {
+        Self { program, recycle_after, limits, redaction, idle: Mutex::default(), failures: Mutex::default() }
     }
 
     /// One attempt at one event. Dropping it ends the worker that has the event.
@@ -105,6 +107,11 @@ impl Workers {
     fn give_back(&self, mut worker: Worker) {
         if worker.has_read_all {
             worker.group.be_patient(PATIENCE);
+            worker.answered += 1;
+            // It has nothing open: the end of its input tells it to end, as at a stop.
+            if self.recycle_after.is_some_and(|events| worker.answered >= events) {
+                return;
+            }
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
         }
     }
@@ -132,6 +139,8 @@ struct Worker {
     errors: Arc<Tail>,
     /// It has taken the whole of every line so far.
     has_read_all: bool,
+    /// Events that it has had.
+    answered: u64,
     group: Group,
 }
 
@@ -150,7 +159,7 @@ impl Worker {
         let heard = Arc::clone(&errors);
         // A worker that logs while it has nothing to do would block on a pipe that nobody reads.
         group.listen(AbortOnDropHandle::new(tokio::spawn(async move { heard.follow(stderr).await })));
-        Self { stdin, answers: BufReader::new(stdout), errors, has_read_all: true, group }
+        Self { stdin, answers: BufReader::new(stdout), errors, has_read_all: true, answered: 0, group }
     }
 
     /// Hands over an event and waits for the answer about it.

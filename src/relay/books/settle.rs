@@ -8,8 +8,8 @@ use tracing::{error, info, warn};
 
 use super::{Books, local_micros};
 use crate::domain::{
-    CircuitState, DeliveryState, ErrorGroup, LaneKey, Next, Notification, OnDeadLetter, Origin, Outcome, Queued, Reason, Record,
-    Verdict, decide,
+    Admission, CircuitState, DeliveryState, ErrorGroup, LaneKey, Next, Notification, OnDeadLetter, Origin, Outcome, Queued, Reason,
+    Record, Verdict, decide,
 };
 use crate::relay::dispatch::Finished;
 use crate::store::{RecordedAttempt, RecordedOutcome};
@@ -24,12 +24,12 @@ impl Books {
     }
 
     /// Enters the ends of a batch of function calls, in order of `seq`. No verdict: an earlier event of the key failed.
-    pub fn settle_batch(&mut self, batch: Vec<Queued>, verdicts: Vec<Option<Verdict>>, took: Duration) {
+    pub fn settle_batch(&mut self, batch: Vec<Queued>, admission: Admission, verdicts: Vec<Option<Verdict>>, took: Duration) {
         let keys: HashSet<LaneKey> = batch.iter().map(|queued| LaneKey::of(&queued.notification)).collect();
         let mut back = Vec::new();
         for (queued, verdict) in batch.into_iter().zip(verdicts) {
             match verdict {
-                Some(verdict) => back.extend(self.settle_one(Finished { queued, verdict, took })),
+                Some(verdict) => back.extend(self.settle_one(Finished { queued, admission, verdict, took })),
                 None if self.lanes.is_blocked(&LaneKey::of(&queued.notification)) => {
                     if let Some(follower) = self.lanes.parked_within_batch(queued) {
                         self.park(follower);
@@ -52,7 +52,7 @@ impl Books {
 
     /// The verdict's consequence. Gives the event back if nothing was spent on it.
     fn settle_one(&mut self, finished: Finished) -> Option<Queued> {
-        let Finished { queued, verdict, took } = finished;
+        let Finished { queued, admission, verdict, took } = finished;
         self.handler.metrics.delivered(verdict.outcome, took);
         if !verdict.is_delivered() {
             self.handler.metrics.failed(verdict.reason);
@@ -61,7 +61,7 @@ impl Books {
         let age =
             Duration::from_micros(queued.age_micros.unsigned_abs()) + if queued.age_micros > 0 { took } else { Duration::ZERO };
         let was_closed = self.circuit.is_closed();
-        self.judge_circuit(&verdict);
+        self.judge_circuit(admission, &verdict);
         match decide(&self.handler.config.retry, &verdict, attempt, age, fastrand::f64()) {
             Next::Done => self.deliver(&queued, &verdict, attempt, took),
             Next::SlowDown(after) => {
@@ -181,12 +181,12 @@ impl Books {
         }
     }
 
-    fn judge_circuit(&mut self, verdict: &Verdict) {
+    fn judge_circuit(&mut self, admission: Admission, verdict: &Verdict) {
         let (before, now) = (self.circuit.state(), self.clock());
         match verdict.outcome {
             Outcome::Delivered | Outcome::Duplicate | Outcome::Permanent | Outcome::BackPressure => self.circuit.answered(now),
-            Outcome::Retry => self.circuit.failed(verdict.reason, now),
-            Outcome::HandlerFault => self.circuit.fault(verdict.reason, now),
+            Outcome::Retry => self.circuit.failed(admission, verdict.reason, now),
+            Outcome::HandlerFault => self.circuit.fault(admission, verdict.reason, now),
         }
         let after = self.circuit.state();
         if before == after {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{FUNCTION_BATCH, Loop, MOST_PENDING, Performer, TurnEnd};
-use crate::domain::{Origin, Queued};
+use crate::domain::{Admission, Origin, Queued};
 use crate::handlers::Built;
 use crate::relay::dispatch::Dispatch;
 use crate::relay::turn::Failed;
@@ -18,23 +18,21 @@ impl Loop {
     pub(super) async fn begin_attempts(&mut self) -> Result<(), RelayError> {
         while self.books.lanes.has_ready() && self.may_begin() {
             let now = self.books.clock();
-            if !self.books.circuit.admit(now) {
-                break;
-            }
+            let Some(admission) = self.books.circuit.admit(now) else { break };
             if matches!(self.performer, Performer::Functions(_)) {
-                self.begin_functions();
+                self.begin_functions(admission);
                 break;
             }
             let Some(queued) = self.books.lanes.take_next() else {
-                self.books.circuit.released();
+                self.books.circuit.released(admission);
                 break;
             };
             let Some(queued) = self.count_if_careful(queued).await? else {
-                self.books.circuit.released();
+                self.books.circuit.released(admission);
                 continue;
             };
             if let Performer::Attempts(dispatch) = &mut self.performer
-                && let Some(finished) = dispatch.begin(queued)
+                && let Some(finished) = dispatch.begin(queued, admission)
             {
                 self.books.settle(finished);
             }
@@ -76,7 +74,7 @@ impl Loop {
         }
         let notification = &queued.notification;
         let counting = store::count_attempt(&self.shared.pool, self.fence, notification.seq, notification.key.as_deref());
-        let counted = self.shared.metrics.counted(DatabaseOperation::Flush, counting.await)?;
+        let counted = self.shared.metrics.counted(DatabaseOperation::Flush, self.shared.answered(counting).await)?;
         let Some(attempts) = counted else { return Err(StoreError::Refused("the lease is lost".to_owned()).into()) };
         if let Origin::Log(segment) = queued.origin {
             queued.origin = Origin::Counted(segment);
@@ -91,21 +89,22 @@ impl Loop {
         Ok(Some(queued))
     }
 
-    pub(super) fn begin_functions(&mut self) {
+    pub(super) fn begin_functions(&mut self, admission: Admission) {
         let Performer::Functions(function) = &self.performer else { return };
         let limit = if self.books.circuit.is_closed() { FUNCTION_BATCH } else { 1 };
         self.batch = self.books.lanes.next_batch(limit);
         if self.batch.is_empty() {
-            self.books.circuit.released();
+            self.books.circuit.released(admission);
             return;
         }
         let argument = |queued: &Queued| Argument { seq: queued.notification.seq, key: queued.notification.key.clone() };
         let arguments = self.batch.iter().map(argument).collect();
-        let call = turn::call_functions(self.shared.pool.clone(), self.shared.schema.clone(), function.clone(), arguments);
+        let (pool, schema, patience) = (self.shared.pool.clone(), self.shared.schema.clone(), self.shared.answer_timeout);
+        let call = turn::call_functions(pool, schema, function.clone(), patience, arguments);
         let began = Instant::now();
         self.turn = Some(Box::pin(async move {
             let called = call.await.map_err(Failed::at(DatabaseOperation::Flush))?;
-            Ok(TurnEnd::Called(called, began.elapsed()))
+            Ok(TurnEnd::Called(called, admission, began.elapsed()))
         }));
     }
 

@@ -14,13 +14,14 @@ use tracing::info;
 
 use super::books::Books;
 use super::dispatch::Dispatch;
+use super::patience::answered;
 use super::reader::Segment;
 use super::turn::{Answer, Called, Failed};
 use super::wake_up::Seat;
 use super::{Control, Figure, HandlerShared, Order, RelayError, Shared, subscription_name};
-use crate::domain::{Pace, Position, Queued};
+use crate::domain::{Admission, Pace, Position, Queued};
 use crate::handlers::Built;
-use crate::store::{self, Fence, Recorded, Selection, StoreError, subscriptions};
+use crate::store::{self, Fence, Recorded, Selection, subscriptions};
 use crate::telemetry::DatabaseOperation;
 
 /// How a loop ended, when nothing went wrong.
@@ -81,7 +82,7 @@ enum Performer {
 
 enum TurnEnd {
     Answered(Answer),
-    Called(Called, Duration),
+    Called(Called, Admission, Duration),
 }
 
 type Task<T> = Option<BoxFuture<'static, Result<T, Failed>>>;
@@ -144,7 +145,7 @@ impl Loop {
     async fn begin(assignment: Assignment) -> Result<Option<Self>, RelayError> {
         let Assignment { shared, handler, subscription, partition, was_abandoned, mut control } = assignment;
         let server_generation = shared.server.generation();
-        let taking = subscriptions::take_up(&shared.pool, subscription, &shared.instance.id).await;
+        let taking = shared.answered(subscriptions::take_up(&shared.pool, subscription, &shared.instance.id)).await;
         let Some(taken) = shared.metrics.counted(DatabaseOperation::Lease, taking)? else { return Ok(None) };
         let config = &handler.config;
         let performer = match &handler.built {
@@ -159,7 +160,7 @@ impl Loop {
         };
         let mut books = Books::open(Arc::clone(&handler), partition, taken.position.clone(), taken.done.clone(), room);
         let holds = config.on_dead_letter == crate::domain::OnDeadLetter::HoldKey;
-        let lanes = store::read_lanes(&shared.pool, subscription, holds).await;
+        let lanes = shared.answered(store::read_lanes(&shared.pool, subscription, holds)).await;
         for lane in shared.metrics.counted(DatabaseOperation::Read, lanes)? {
             books.lanes.restore(lane.key, lane.waiting, lane.is_blocked);
         }
@@ -232,7 +233,7 @@ impl Loop {
             }
             self.begin_turn(works && !control.is_paused);
             if !works && self.is_drained() {
-                let released = subscriptions::release(&self.shared.pool, self.fence).await;
+                let released = self.shared.answered(subscriptions::release(&self.shared.pool, self.fence)).await;
                 self.shared.metrics.counted(DatabaseOperation::Lease, released)?;
                 return Ok(End::Released);
             }
@@ -278,20 +279,13 @@ impl Loop {
         Ok(None)
     }
 
-    /// A task at the database that fails when no answer comes. A connection may fall silent under a statement: a firewall that forgot it,
-    /// a host that is gone; neither end is told, and nobody but the clock would ever end the wait.
-    fn bounded<T>(
+    /// A task at the database that fails when no answer comes.
+    fn bounded<T: Send + 'static>(
         &self,
         operation: DatabaseOperation,
         task: impl Future<Output = Result<T, Failed>> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, Failed>> {
-        let Some(limit) = self.shared.answer_timeout else { return Box::pin(task) };
-        Box::pin(async move {
-            match tokio::time::timeout(limit, task).await {
-                Ok(ended) => ended,
-                Err(_) => Err(Failed::at(operation)(StoreError::query("get an answer in time")(sqlx::Error::PoolTimedOut))),
-            }
-        })
+        Box::pin(answered(self.shared.answer_timeout, task, Failed::at(operation)))
     }
 
     fn counted<T>(&self, result: Result<T, Failed>) -> Result<T, RelayError> {

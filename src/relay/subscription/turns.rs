@@ -83,15 +83,15 @@ impl Loop {
             return Err(RelayError::ServerChanged);
         }
         match end {
-            TurnEnd::Called((transaction, verdicts), took) => {
+            TurnEnd::Called((transaction, verdicts), admission, took) => {
                 let batch = std::mem::take(&mut self.batch);
-                self.books.settle_batch(batch, verdicts, took);
+                self.books.settle_batch(batch, admission, verdicts, took);
                 let (reached, entries) = self.books.take_flush();
                 self.writing = entries.outcomes.iter().map(|outcome| outcome.seq).collect();
                 self.last_flush = Instant::now();
                 let (fence, instance) = (self.fence, self.shared.instance.id.clone());
                 let commit = turn::commit_functions(transaction, fence, instance, reached, entries);
-                self.turn = Some(Box::pin(async move {
+                self.turn = Some(self.bounded(DatabaseOperation::Flush, async move {
                     let answer = commit.await.map_err(Failed::at(DatabaseOperation::Flush))?;
                     Ok(TurnEnd::Answered(answer))
                 }));

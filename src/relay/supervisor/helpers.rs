@@ -24,7 +24,8 @@ impl Helpers {
             let bell = Arc::clone(&shared.wake_up);
             tasks.spawn(wake_up::serve(bell, shared.pool.clone(), stop.clone(), shared.metrics.clone()));
         }
-        tasks.spawn(retention::serve(shared.pool.clone(), outbox, stop.clone(), shared.metrics.clone()));
+        let log = retention::Log { pool: shared.pool.clone(), patience: shared.answer_timeout };
+        tasks.spawn(retention::serve(log, outbox, stop.clone(), shared.metrics.clone()));
         if alerts.config.enabled {
             let context = AlertContext {
                 pool: shared.pool.clone(),

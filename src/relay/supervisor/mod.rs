@@ -18,6 +18,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::patience::answered;
 use super::reload::{self, Desk, RelayHandle};
 use super::subscription::{self, Assignment, End};
 use super::{AlertSetup, Figures, HandlerSetup, HandlerShared, Live, Order, RelayError, Shared, Trust, subscription_name, wake_up};
@@ -67,7 +68,7 @@ impl Relay {
             server: options.server,
             instance: this_instance(),
             schema: options.outbox.schema.clone(),
-            answer_timeout: answer_timeout(options.statement_timeout),
+            answer_timeout: store::answer_timeout(options.statement_timeout),
             settings: Live::new(options.relay, count_loops(&handlers)),
             wake_up: wake_up::WakeUp::new(),
             health: options.health,
@@ -109,9 +110,12 @@ impl Relay {
 
     /// Looks at the server and registers the handlers, however often the database goes away meanwhile.
     async fn begin(&self) -> Result<Places, RelayError> {
-        let begin = || async {
-            check_server(&self.shared, self.follow_new_timeline).await?;
-            register(&self.shared.pool, &self.handlers).await
+        let begin = || {
+            let beginning = async {
+                check_server(&self.shared, self.follow_new_timeline).await?;
+                register(&self.shared.pool, &self.handlers).await
+            };
+            answered(self.shared.answer_timeout, beginning, RelayError::from)
         };
         let pauses =
             ExponentialBuilder::default().with_min_delay(RESTART_MIN).with_max_delay(RESTART_MAX).without_max_times().with_jitter();
@@ -124,11 +128,6 @@ impl Relay {
             })
             .await
     }
-}
-
-/// How long an answer to some statements can take. Beyond it the connection has fallen silent: a server that is there has long given them up.
-fn answer_timeout(statement: Duration) -> Option<Duration> {
-    (!statement.is_zero()).then(|| statement * 2 + Duration::from_secs(5))
 }
 
 fn this_instance() -> Instance {

@@ -223,3 +223,29 @@ async fn doctor_and_check_know_when_a_table_is_not_adopted_as_configured() {
     shop.succeed(&left[0].1.split(' ').skip(1).collect::<Vec<_>>()).await;
     assert_eq!(findings(&shop).await, []);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_says_at_its_start_and_after_a_reload_which_tables_are_not_adopted_as_configured() {
+    let second = DEBEZIUM_ENTRY.replace("outboxevent", "second");
+    let handler = "[[handlers]]\nname = \"all\"\nkind = \"discard\"\n";
+    let entries = format!("{handler}{DEBEZIUM_ENTRY}{second}");
+    let shop = Shop::open(&format!("{DEBEZIUM};{}", DEBEZIUM.replace("outboxevent", "second")), &entries).await;
+    let relay = shop.binary.spawn(&["run"]);
+    for table in ["public.outboxevent", "public.second"] {
+        relay.wait_for_output(&format!("mend=\"outboxd adopt {table}\"")).await;
+    }
+
+    shop.succeed(&["adopt"]).await;
+    let name = "select tgname from pg_trigger where tgrelid = 'public.second'::regclass and not tgisinternal";
+    let trigger: String = sqlx::query_scalar(name).fetch_one(shop.database.pool()).await.expect("the trigger");
+    shop.database.execute(&format!("alter table public.second disable trigger {trigger}")).await;
+    relay.hang_up();
+    let told = relay.wait_for_output("is switched off").await;
+    assert!(told.contains("WARN") && told.contains("mend=\"outboxd adopt public.second\""), "{told}");
+
+    relay.terminate();
+    let finished = relay.finish().await;
+    let output = finished.stdout + &finished.stderr;
+    let warnings = |table: &str| output.lines().filter(|line| line.contains(&format!("mend=\"outboxd adopt {table}\""))).count();
+    assert_eq!((warnings("public.outboxevent"), warnings("public.second")), (1, 2), "one for each table, each time: {output}");
+}

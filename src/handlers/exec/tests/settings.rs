@@ -86,6 +86,16 @@ fn the_time_of_a_program_and_of_its_end_lies_within_the_timeout() {
 }
 
 #[test]
+fn only_what_lives_on_can_be_replaced() {
+    let mistakes = mistakes("command = [\"sh\"]\nrecycle_after = 10");
+    assert!(mistakes.len() == 1 && mistakes[0].starts_with("handlers.x.recycle_after: is for workers"), "{mistakes:?}");
+    for settings in ["recycle_after = 0", "recycle_after = \"10\""] {
+        assert!(read(&format!("command = [\"sh\"]\nmode = \"worker\"\n{settings}")).is_err(), "{settings}");
+    }
+    assert!(read("command = [\"sh\"]\nmode = \"worker\"\nrecycle_after = 1").is_ok());
+}
+
+#[test]
 fn a_value_of_the_environment_is_never_told() {
     for settings in ["environment = { X = \"hunter2\\u0000\" }", "environment = { X = 7 }"] {
         let mistakes = mistakes(&format!("command = [\"sh\"]\n{settings}"));

@@ -41,6 +41,19 @@ async fn one_process_has_one_event_after_the_other() {
 }
 
 #[tokio::test]
+async fn a_worker_is_replaced_after_as_many_events_as_it_may_have() {
+    let place = Place::new();
+    let handler = worker(&place, "", DELIVERED, "recycle_after = 3");
+    for number in 0..7 {
+        let verdict = deliver(&handler, number).await;
+        assert!(verdict.is_delivered(), "{verdict:?}");
+    }
+    assert_eq!((workers_of(&place), place.text("asked").lines().count()), (3, 7));
+    // Each by itself, at the end of its input.
+    eventually("two have said goodbye", || (place.text("ends").lines().count() == 2).then_some(())).await;
+}
+
+#[tokio::test]
 async fn there_are_as_many_as_deliveries_at_once_and_no_answer_is_mixed_up() {
     let place = Place::new();
     // Even ones are refused.

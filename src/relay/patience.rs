@@ -1,0 +1,18 @@
+//! How long an answer of the database is waited for. A connection may fall silent under a statement: a firewall that forgot it, a host
+//! that is gone; neither end is told, and nobody but the clock would ever end the wait. Never ends what the server still works at: the
+//! limits are above those that it keeps itself.
+
+use std::time::Duration;
+
+use crate::store::StoreError;
+
+/// Fails when no answer has come within the limit; `None`: waits for ever. The connection is given up with the task.
+pub async fn answered<T, E>(
+    limit: Option<Duration>,
+    task: impl Future<Output = Result<T, E>>,
+    silent: impl FnOnce(StoreError) -> E,
+) -> Result<T, E> {
+    let Some(limit) = limit else { return task.await };
+    let in_time = tokio::time::timeout(limit, task).await;
+    in_time.unwrap_or_else(|_| Err(silent(StoreError::query("get an answer in time")(sqlx::Error::PoolTimedOut))))
+}
