@@ -6,7 +6,8 @@ use std::time::Duration;
 use sqlx::PgPool;
 
 use crate::domain::{Notification, OpenWindow, Position, Timestamp};
-use crate::store::{self, Recorded, Room, Selection, StoreError};
+use crate::failpoints::failpoint;
+use crate::store::{self, Moment, Recorded, Room, Selection, StoreError};
 
 /// How to read.
 #[derive(Debug, Clone)]
@@ -41,6 +42,7 @@ pub async fn read_segment(pool: PgPool, selection: std::sync::Arc<Selection>, pl
     }
     if !plan.expects_large && plan.recorded.is_none() {
         let read = store::read_window(&pool, &plan.head.snapshot, plan.room, &selection).await?;
+        failpoint!("window-read");
         if !read.is_larger {
             let moment = read.moment;
             let is_durable = !plan.durability_gate || moment.flush_lsn >= moment.insert_lsn;
@@ -55,9 +57,7 @@ pub async fn read_segment(pool: PgPool, selection: std::sync::Arc<Selection>, pl
                     now: Some(moment.now),
                 });
             }
-            if !is_durable {
-                await_durable(&pool, moment.insert_lsn).await?;
-            }
+            pass_gate(&pool, &plan, &moment).await?;
             let end = plan.head.after(moment.snapshot, moment.high_seq);
             return Ok(Segment {
                 notifications: read.notifications,
@@ -69,9 +69,8 @@ pub async fn read_segment(pool: PgPool, selection: std::sync::Arc<Selection>, pl
         }
     }
     let opened = store::open_window(&pool, &plan.head).await?;
-    if plan.durability_gate && opened.moment.flush_lsn < opened.moment.insert_lsn {
-        await_durable(&pool, opened.moment.insert_lsn).await?;
-    }
+    failpoint!("window-opened");
+    pass_gate(&pool, &plan, &opened.moment).await?;
     let window = opened.window;
     let head = plan.head.inside(window);
     read_page(&pool, &selection, &plan, head, true, Some(opened.moment.now)).await
@@ -87,6 +86,7 @@ async fn read_page(
 ) -> Result<Segment, StoreError> {
     let window = head.window.as_ref().expect("a page is read of an open window");
     let page = store::read_page(pool, &head.snapshot, window, plan.room, selection, plan.recorded.as_ref()).await?;
+    failpoint!("page-read");
     let has_more = page.read_to < window.high_seq;
     let end = if has_more {
         head.inside(OpenWindow { seq: page.read_to, ..window.clone() })
@@ -94,6 +94,15 @@ async fn read_page(
         head.after(window.snapshot.clone(), window.high_seq)
     };
     Ok(Segment { notifications: page.notifications, end, has_more, opened_now, now })
+}
+
+/// Lets nothing on that a crash of the server could still take back.
+async fn pass_gate(pool: &PgPool, plan: &Plan, moment: &Moment) -> Result<(), StoreError> {
+    if plan.durability_gate && moment.flush_lsn < moment.insert_lsn {
+        await_durable(pool, moment.insert_lsn).await?;
+    }
+    failpoint!("gate-passed");
+    Ok(())
 }
 
 /// Between looks at the flushed position, and after how many of them we commit something ourselves.

@@ -13,6 +13,8 @@ mod demo;
 mod docs;
 mod doctor;
 mod embedded;
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+mod failpoints;
 mod failures;
 mod foreign_producers;
 mod handlers;
