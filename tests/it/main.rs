@@ -10,6 +10,7 @@ mod brokers;
 mod conformance;
 mod dead_letters;
 mod demo;
+mod disasters;
 mod docs;
 mod doctor;
 mod embedded;
