@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
 
-use crate::domain::{Notification, Origin, Queued, Reason, Verdict};
+use crate::domain::{Notification, Queued, Reason, Verdict};
 use crate::failpoints::failpoint;
 use crate::handlers::Handler;
 
@@ -39,7 +39,7 @@ impl Dispatch {
     /// Begins an attempt. A handler that only computes is asked on the spot: a task would cost more than the attempt.
     pub fn begin(&mut self, queued: Queued) -> Option<Finished> {
         failpoint!("attempt-begun");
-        failpoint!("retry-begun", queued.origin == Origin::Recorded);
+        failpoint!("retry-begun", queued.origin == crate::domain::Origin::Recorded);
         let began = Instant::now();
         if self.handler.is_immediate() {
             let answer = AssertUnwindSafe(self.handler.deliver(&queued.notification)).catch_unwind().now_or_never();

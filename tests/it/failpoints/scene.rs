@@ -10,14 +10,14 @@ use outboxd::failpoints::VARIABLE;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{Answer, Binary, NewRow, Received, Receiver, Running, TestDatabase, eventually};
+use crate::support::{Answer, Binary, NewRow, Received, Receiver, Running, TestDatabase, deadline, eventually};
 
 const KEYS: i64 = 4;
 
 /// What a relay may have in flight; so much may arrive late when it stood still.
 const CONCURRENCY: usize = 4;
 
-/// Events recorded while a relay is to meet its point; one that has not met it by then never will.
+/// Events recorded while a relay is to meet its point.
 const ENOUGH: usize = 300;
 
 const APPLICATION: &str = "
@@ -200,19 +200,23 @@ impl Scene {
 
     async fn record_until(&mut self, claim: &str, mut is_true: impl FnMut(&Self) -> bool) {
         let began = self.numbers.len();
-        while !is_true(self) {
-            assert!(self.numbers.len() < began + ENOUGH, "never became true: {claim}");
-            self.record(2).await;
-            // Paces the producer; the condition is looked at, not the time.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let recording = async {
+            while !is_true(self) {
+                if self.numbers.len() < began + ENOUGH {
+                    self.record(2).await;
+                }
+                // Paces the producer; the condition is looked at, not the time.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        assert!(tokio::time::timeout(deadline(), recording).await.is_ok(), "never became true: {claim}");
     }
 
     /// Waits until every event has its outcome with both handlers.
     pub async fn wait_until_settled(&self) {
         let poison = if self.world.is_mended.load(SeqCst) { 0 } else { self.count_poison() };
-        let want = (self.numbers.len() - poison, self.numbers.len() as i64, poison as i64);
-        let claim = format!("{want:?} were delivered, took effect, are dead letters");
+        let want = (self.numbers.len() - poison, self.numbers.len() as i64, poison as i64, 0);
+        let claim = format!("{want:?} were delivered, took effect, are dead letters, are open");
         eventually(&claim, || async { (self.outcomes().await == want).then_some(()) }).await;
     }
 
@@ -220,13 +224,13 @@ impl Scene {
         self.numbers.values().filter(|number| type_of(**number) == "poison").count()
     }
 
-    /// Different events that the receiver took, effects of the function, dead letters; nothing is owed.
-    async fn outcomes(&self) -> (usize, i64, i64) {
+    /// Different events that the receiver took, effects of the function, dead letters, and what is still owed.
+    async fn outcomes(&self) -> (usize, i64, i64, i64) {
         let delivered: BTreeSet<Uuid> = self.world.delivered().into_iter().collect();
         let open = self.database.count("event_states where state in ('pending', 'retrying', 'waiting')").await;
         let held = self.database.count("replays where state = 'running'").await;
         let effects = self.database.count("app.effects").await;
-        (delivered.len(), effects, self.database.count("deliveries where state = 'dead'").await + open + held)
+        (delivered.len(), effects, self.database.count("deliveries where state = 'dead'").await, open + held)
     }
 
     async fn remember_what_is_settled(&mut self) {
