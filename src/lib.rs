@@ -16,6 +16,8 @@
 )]
 
 pub mod domain;
+#[cfg(feature = "daemon")]
+pub mod failpoints;
 pub mod uow;
 
 #[cfg(feature = "daemon")]

@@ -12,6 +12,11 @@ use outboxd::cli::{self, Cli};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    #[cfg(any(debug_assertions, feature = "failpoints"))]
+    if let Err(error) = outboxd::failpoints::arm() {
+        eprintln!("outboxd: {error}");
+        return ExitCode::from(cli::EXIT_CONFIG);
+    }
     // One rustls provider for the whole process, before anything may open a TLS connection.
     rustls::crypto::ring::default_provider().install_default().ok();
     let cli = Cli::parse();

@@ -96,6 +96,13 @@ impl ServerIdentity {
     }
 }
 
+impl Incarnation {
+    /// Whether it is the same cluster as it was before a failover. Timelines have one width, so their texts are in their order.
+    pub fn is_before(&self, other: &Self) -> bool {
+        self.system_identifier == other.system_identifier && self.timeline < other.timeline
+    }
+}
+
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cluster {}, timeline {}, database {}", self.system_identifier, self.timeline, self.database)
@@ -122,6 +129,14 @@ mod tests {
         };
         change(&mut identity);
         identity
+    }
+
+    #[test]
+    fn an_older_timeline_of_the_same_cluster_is_before_it() {
+        let promoted = incarnation(|i| i.timeline = "0000000A".to_owned());
+        assert!(incarnation(|_| ()).is_before(&promoted) && !promoted.is_before(&incarnation(|_| ())));
+        assert!(!promoted.is_before(&promoted));
+        assert!(!incarnation(|i| i.system_identifier = 2).is_before(&promoted));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
 use super::worker::{Means, caught, work};
-use crate::domain::{Admission, Queued, Reason, Verdict};
+use crate::domain::{Admission, Origin, Queued, Reason, Verdict};
+use crate::failpoints::failpoint;
 use crate::handlers::Handler;
 
 /// An attempt that begins.
@@ -72,6 +73,8 @@ impl Dispatch {
 
     /// Begins an attempt. A handler that only computes is asked on the spot: handing it over would cost more than the attempt.
     pub fn begin(&mut self, queued: Queued, admission: Admission) -> Option<Finished> {
+        failpoint!("attempt-begun");
+        failpoint!("retry-begun", queued.origin == Origin::Recorded);
         let begun = Begun { queued, admission };
         if self.workers.is_empty() {
             return Some(self.make_at_once(begun));

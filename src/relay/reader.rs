@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use crate::domain::{Notification, OpenWindow, Position, Timestamp};
-use crate::store::{self, Recorded, Room, Selection, StoreError};
+use crate::failpoints::failpoint;
+use crate::store::{self, Moment, Recorded, Room, Selection, StoreError};
 
 /// How to read.
 #[derive(Debug, Clone)]
@@ -39,8 +40,12 @@ pub async fn read_segment(pool: PgPool, selection: std::sync::Arc<Selection>, pl
     if plan.head.window.is_some() {
         return read_page(&pool, &selection, &plan, plan.head.clone(), false, None).await;
     }
+    // One connection for the read and for the wait that follows it: it ends when the server does. Another one, to the server as it is
+    // after a crash, would tell of a log that has grown past the moment of the read again, without what was read.
+    let mut connection = pool.acquire().await.map_err(StoreError::query("read the log"))?;
     if !plan.expects_large && plan.recorded.is_none() {
-        let read = store::read_window(&pool, &plan.head.snapshot, plan.room, &selection).await?;
+        let read = store::read_window(&mut *connection, &plan.head.snapshot, plan.room, &selection).await?;
+        failpoint!("window-read");
         if !read.is_larger {
             let moment = read.moment;
             let is_durable = !plan.durability_gate || moment.flush_lsn >= moment.insert_lsn;
@@ -55,9 +60,7 @@ pub async fn read_segment(pool: PgPool, selection: std::sync::Arc<Selection>, pl
                     now: Some(moment.now),
                 });
             }
-            if !is_durable {
-                await_durable(&pool, moment.insert_lsn).await?;
-            }
+            pass_gate(&mut connection, &plan, &moment).await?;
             let end = plan.head.after(moment.snapshot, moment.high_seq);
             return Ok(Segment {
                 notifications: read.notifications,
@@ -68,10 +71,10 @@ pub async fn read_segment(pool: PgPool, selection: std::sync::Arc<Selection>, pl
             });
         }
     }
-    let opened = store::open_window(&pool, &plan.head).await?;
-    if plan.durability_gate && opened.moment.flush_lsn < opened.moment.insert_lsn {
-        await_durable(&pool, opened.moment.insert_lsn).await?;
-    }
+    let opened = store::open_window(&mut connection, &plan.head).await?;
+    failpoint!("window-opened");
+    pass_gate(&mut connection, &plan, &opened.moment).await?;
+    drop(connection);
     let window = opened.window;
     let head = plan.head.inside(window);
     read_page(&pool, &selection, &plan, head, true, Some(opened.moment.now)).await
@@ -87,6 +90,7 @@ async fn read_page(
 ) -> Result<Segment, StoreError> {
     let window = head.window.as_ref().expect("a page is read of an open window");
     let page = store::read_page(pool, &head.snapshot, window, plan.room, selection, plan.recorded.as_ref()).await?;
+    failpoint!("page-read");
     let has_more = page.read_to < window.high_seq;
     let end = if has_more {
         head.inside(OpenWindow { seq: page.read_to, ..window.clone() })
@@ -96,19 +100,28 @@ async fn read_page(
     Ok(Segment { notifications: page.notifications, end, has_more, opened_now, now })
 }
 
+/// Lets nothing on that a crash of the server could still take back.
+async fn pass_gate(connection: &mut PgConnection, plan: &Plan, moment: &Moment) -> Result<(), StoreError> {
+    if plan.durability_gate && moment.flush_lsn < moment.insert_lsn {
+        await_durable(connection, moment.insert_lsn).await?;
+    }
+    failpoint!("gate-passed");
+    Ok(())
+}
+
 /// Between looks at the flushed position, and after how many of them we commit something ourselves.
 const FLUSH_POLL: Duration = Duration::from_micros(500);
 const POLLS_BEFORE_NUDGE: u32 = 2;
 
 /// Waits until the server has flushed its log up to `lsn`. A producer with `synchronous_commit = off` shows its rows before they
 /// are durable; a crash would take back an event that was already delivered.
-async fn await_durable(pool: &PgPool, lsn: i64) -> Result<(), StoreError> {
+async fn await_durable(connection: &mut PgConnection, lsn: i64) -> Result<(), StoreError> {
     for poll in 0.. {
-        if store::read_flush_lsn(pool).await? >= lsn {
+        if store::read_flush_lsn(&mut *connection).await? >= lsn {
             break;
         }
         if poll == POLLS_BEFORE_NUDGE {
-            store::nudge_flush(pool).await?;
+            store::nudge_flush(&mut *connection).await?;
         } else {
             tokio::time::sleep(FLUSH_POLL).await;
         }

@@ -7,6 +7,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 use super::patience::answered;
 use crate::domain::Verdict;
+use crate::failpoints::failpoint;
 use crate::handlers::SqlFunction;
 use crate::store::{
     self, Argument, Entries, Fence, Fenced, FunctionCall, Reached, RecordedDelivery, RecordedLane, Released, Room, StoreError,
@@ -72,15 +73,18 @@ pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Res
     let mut answer = Answer::default();
     if let Some((reached, entries)) = &ask.flush {
         answer.flushed = true;
+        failpoint!("flush-begun");
         if store::record(&pool, fence, &instance, reached, entries).await.map_err(&flushing)? == Fenced::LeaseLost {
             return Ok(Answer { lease_is_lost: true, ..answer });
         }
+        failpoint!("flush-committed");
     }
     if let Some((state, reason, wait)) = ask.circuit {
         let recorded = store::subscriptions::record_circuit(&pool, fence, state, reason, wait).await.map_err(&flushing)?;
         if recorded == Fenced::LeaseLost {
             return Ok(Answer { lease_is_lost: true, ..answer });
         }
+        failpoint!("circuit-recorded");
     }
     // Before what is due is read, so that what leaves now is among it.
     if let Some((selection, limit)) = ask.release {
@@ -89,10 +93,12 @@ pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Res
     if !ask.refills.is_empty() {
         let waiting = store::read_waiting(&pool, fence.subscription, &ask.refills, REFILL, ask.room.bytes);
         answer.waiting = waiting.await.map_err(&reading)?;
+        failpoint!("waiting-read", !answer.waiting.is_empty());
         answer.refills = ask.refills;
     }
     if ask.due {
         answer.due = Some(store::read_due(&pool, fence.subscription, ask.room).await.map_err(&reading)?);
+        failpoint!("due-read", answer.due.as_ref().is_some_and(|due| !due.is_empty()));
     }
     if let Some(dead_holds) = ask.lanes {
         answer.lanes = Some(store::read_lanes(&pool, fence.subscription, dead_holds).await.map_err(&reading)?);
@@ -109,6 +115,7 @@ pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Res
 /// Lets the next deliveries of replays leave; where nothing did, a replay may have come to its end.
 async fn release(pool: &PgPool, fence: Fence, selection: &store::Selection, limit: u64) -> Result<Released, StoreError> {
     let released = store::release_replays(pool, fence, selection, limit).await?;
+    failpoint!("replay-released", released.released > 0);
     if released.released == 0 {
         store::finish_replays(pool).await?;
     }
@@ -171,7 +178,9 @@ pub async fn commit_functions(
 ) -> Result<Answer, StoreError> {
     let lease_is_lost = store::record_within(&mut transaction, fence, &instance, &reached, &entries).await? == Fenced::LeaseLost;
     if !lease_is_lost {
+        failpoint!("function-recorded");
         store::commit(transaction).await?;
+        failpoint!("function-committed");
     }
     Ok(Answer { lease_is_lost, flushed: true, ..Answer::default() })
 }

@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::dispatch::{Begun, Finished};
 use crate::domain::{Notification, Reason, Verdict};
+use crate::failpoints::failpoint;
 use crate::handlers::Handler;
 
 /// What the attempts of a handler are made with.
@@ -50,6 +51,7 @@ impl Means {
     }
 
     fn tell(&self, finished: Finished) {
+        failpoint!("answer-received");
         // Whoever does not listen any more has given these attempts up.
         let _ = self.ended.send(finished);
     }

@@ -32,6 +32,10 @@ impl ServerWatch {
         };
         let met = Incarnation { system_identifier: row.try_get(0)?, timeline, database: row.try_get(2)? };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // After a failover the old primary may come back, and what is stored there would fit it.
+        if last.as_ref().is_some_and(|last| met.is_before(last)) {
+            return Err(sqlx::Error::Configuration("the server is on an older timeline than before: an old primary".into()));
+        }
         if last.as_ref().is_some_and(|last| *last != met) {
             self.generation.fetch_add(1, Ordering::AcqRel);
         }

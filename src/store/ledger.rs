@@ -6,6 +6,7 @@ use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use super::StoreError;
 use super::replays::settle_replay_items;
 use crate::domain::{DeliveryState, ErrorGroup, Outcome, Position, Reason};
+use crate::failpoints::failpoint;
 
 /// The right to write for a subscription: what a lease gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +100,7 @@ pub async fn record(
     if record_within(&mut transaction, fence, instance, reached, entries).await? == Fenced::LeaseLost {
         return Ok(Fenced::LeaseLost); // the transaction rolls back as it is dropped
     }
+    failpoint!("flush-written");
     commit(transaction).await?;
     Ok(Fenced::Written)
 }
@@ -118,6 +120,7 @@ pub async fn record_within(
     if moved.rows_affected() == 0 {
         return Ok(Fenced::LeaseLost);
     }
+    failpoint!("position-advanced");
     if !entries.delivered.is_empty() {
         sqlx::query(include_str!("sql/insert_delivered.sql"))
             .bind(fence.subscription)
@@ -186,6 +189,9 @@ async fn record_outcomes(connection: &mut PgConnection, fence: Fence, outcomes: 
         .execute(&mut *connection)
         .await
         .map_err(StoreError::query("record outcomes"))?;
+    failpoint!("dead-letter-written", outcomes.iter().any(|o| o.state == DeliveryState::Dead));
+    failpoint!("retry-written", outcomes.iter().any(|o| o.state == DeliveryState::Retrying));
+    failpoint!("waiting-written", outcomes.iter().any(|o| o.state == DeliveryState::Waiting));
     let is_end = |o: &&RecordedOutcome| o.is_replay && matches!(o.state, DeliveryState::Delivered | DeliveryState::Dead);
     let ended: Vec<i64> = outcomes.iter().filter(is_end).map(|o| o.seq).collect();
     if !ended.is_empty() {

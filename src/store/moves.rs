@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::audit::lift_statement_timeout;
 use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 use crate::domain::Timestamp;
+use crate::failpoints::failpoint;
 
 /// Where a handler is to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +160,7 @@ pub async fn move_handler(pool: &PgPool, request: &Move<'_>) -> Result<Option<Mo
         }
     }
     note(&mut transaction, request, &counts).await?;
+    failpoint!("position-moved");
     commit(transaction).await?;
     Ok(Some(counts))
 }

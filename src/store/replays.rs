@@ -10,6 +10,7 @@ use super::dead_letters::{count_deliveries, list_deliveries};
 use super::filter::{DeliveryFilter, Scope};
 use super::{AuditEntry, DeadLetter, DeliveryCount, Fence, Selection, StoreError, begin, commit, record_audit, ring_control};
 use crate::domain::Timestamp;
+use crate::failpoints::failpoint;
 
 /// What a person asks for.
 #[derive(Debug, Clone, Default)]
@@ -132,6 +133,7 @@ pub async fn start_replay(pool: &PgPool, replay: &NewReplay, actor: &str) -> Res
     let entry = AuditEntry { actor, action: "replay", handler, filter: &asked, affected: frozen, reason: note.as_deref() };
     record_audit(&mut transaction, &entry).await?;
     ring_control(&mut *transaction).await?;
+    failpoint!("replay-frozen");
     commit(transaction).await?;
     Ok(frozen)
 }
@@ -280,11 +282,13 @@ pub async fn release_replays(pool: &PgPool, fence: Fence, selection: &Selection,
 /// Writes down the outcome of replays that have nothing open any more.
 pub async fn finish_replays(pool: &PgPool) -> Result<(), StoreError> {
     let finished = sqlx::query(include_str!("sql/finish_replays.sql")).execute(pool).await;
+    failpoint!("replay-finished", finished.as_ref().is_ok_and(|done| done.rows_affected() > 0));
     finished.map(drop).map_err(StoreError::query("write down the outcome of a replay"))
 }
 
 /// Counts released items whose outcome has just been recorded, in the same transaction.
 pub(super) async fn settle_replay_items(connection: &mut PgConnection, subscription: i32, seqs: &[i64]) -> Result<(), StoreError> {
     let settled = sqlx::query(include_str!("sql/settle_replay_items.sql")).bind(subscription).bind(seqs).execute(connection).await;
+    failpoint!("replay-settled");
     settled.map(drop).map_err(StoreError::query("count the outcome of a replay"))
 }

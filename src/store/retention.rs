@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::{PgPool, Row};
 
 use super::StoreError;
+use crate::failpoints::failpoint;
 
 /// What one chunk did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +33,9 @@ pub async fn remove_finished(pool: &PgPool, after: i64, keep: Duration, rows: u3
         .fetch_one(&mut *transaction)
         .await
         .map_err(StoreError::query("remove finished events"))?;
+    failpoint!("retention-removed", row.try_get::<i64, _>(1).is_ok_and(|removed| removed > 0));
     super::commit(transaction).await?;
+    failpoint!("retention-committed", row.try_get::<i64, _>(1).is_ok_and(|removed| removed > 0));
     let removed = || Ok(Removed { last_seq: row.try_get(0)?, removed: row.try_get::<i64, _>(1)?.unsigned_abs() });
     removed().map(Some).map_err(StoreError::query("understand what was removed"))
 }

@@ -2,7 +2,7 @@
 //! Reads only; what a window means for the position is decided by the reader.
 
 use sqlx::postgres::PgRow;
-use sqlx::{PgPool, Row};
+use sqlx::{PgConnection, PgExecutor, PgPool, Row};
 
 use super::{StoreError, types};
 use crate::domain::{EventFilter, Notification, OpenWindow, Ordering, Position, Snapshot, Timestamp};
@@ -96,7 +96,12 @@ pub struct WindowRead {
 }
 
 /// Reads everything between `position` and now, in one statement.
-pub async fn read_window(pool: &PgPool, snapshot: &Snapshot, room: Room, selection: &Selection) -> Result<WindowRead, StoreError> {
+pub async fn read_window(
+    executor: impl PgExecutor<'_>,
+    snapshot: &Snapshot,
+    room: Room,
+    selection: &Selection,
+) -> Result<WindowRead, StoreError> {
     let rows = sqlx::query(include_str!("sql/read_window.sql"))
         .bind(snapshot.as_str())
         .bind(room.rows)
@@ -108,7 +113,7 @@ pub async fn read_window(pool: &PgPool, snapshot: &Snapshot, room: Room, selecti
         .bind(&selection.key_path)
         .bind(selection.partitions)
         .bind(selection.partition)
-        .fetch_all(pool)
+        .fetch_all(executor)
         .await
         .map_err(StoreError::query("read the log"))?;
     decode_window(&rows, room).map_err(StoreError::query("understand the log"))
@@ -138,15 +143,15 @@ pub struct OpenedWindow {
 }
 
 /// Freezes the end of the window that begins at `position`.
-pub async fn open_window(pool: &PgPool, position: &Position) -> Result<OpenedWindow, StoreError> {
+pub async fn open_window(connection: &mut PgConnection, position: &Position) -> Result<OpenedWindow, StoreError> {
     // Its own statement on purpose: a bound for what comes after the snapshot must be older than the snapshot.
     let low_seq: i64 = sqlx::query_scalar(include_str!("sql/read_last_seq.sql"))
-        .fetch_one(pool)
+        .fetch_one(&mut *connection)
         .await
         .map_err(StoreError::query("read the sequence"))?;
     let row = sqlx::query(include_str!("sql/open_window.sql"))
         .bind(position.snapshot.as_str())
-        .fetch_one(pool)
+        .fetch_one(connection)
         .await
         .map_err(StoreError::query("open a window of the log"))?;
     decode_opened(&row, position, low_seq).map_err(StoreError::query("understand the log"))
@@ -250,15 +255,15 @@ async fn skip_gap(pool: &PgPool, after: i64, up_to: i64) -> Result<i64, StoreErr
 }
 
 /// Waits for nothing: how far the server has flushed its log now.
-pub async fn read_flush_lsn(pool: &PgPool) -> Result<i64, StoreError> {
+pub async fn read_flush_lsn(executor: impl PgExecutor<'_>) -> Result<i64, StoreError> {
     sqlx::query_scalar(include_str!("sql/read_flush_lsn.sql"))
-        .fetch_one(pool)
+        .fetch_one(executor)
         .await
         .map_err(StoreError::query("read the flushed position"))
 }
 
 /// Makes the server flush its log, by a commit of our own.
-pub async fn nudge_flush(pool: &PgPool) -> Result<(), StoreError> {
-    sqlx::query(include_str!("sql/nudge_flush.sql")).execute(pool).await.map_err(StoreError::query("flush the log"))?;
+pub async fn nudge_flush(executor: impl PgExecutor<'_>) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/nudge_flush.sql")).execute(executor).await.map_err(StoreError::query("flush the log"))?;
     Ok(())
 }

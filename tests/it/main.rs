@@ -10,9 +10,12 @@ mod brokers;
 mod conformance;
 mod dead_letters;
 mod demo;
+mod disasters;
 mod docs;
 mod doctor;
 mod embedded;
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+mod failpoints;
 mod failures;
 mod foreign_producers;
 mod handlers;

@@ -156,12 +156,14 @@ async fn a_writer_that_nobody_overtook_is_found_by_the_next_window() {
     let pool = with_outbox(&server).await;
     let mut writer = PgConnection::connect(&server.url("postgres")).await.expect("the server takes connections");
     writer.execute("begin; insert into outbox.events (type, payload) values ('late', '{}')").await.expect("inserted");
-    let first = outboxd::store::open_window(&pool, &Position::beginning()).await.expect("a window");
+    let first = outboxd::store::open_window(&mut pool.acquire().await.expect("a connection"), &Position::beginning())
+        .await
+        .expect("a window");
     let read = Position::beginning().inside(first.window.clone()).after(first.moment.snapshot, first.window.high_seq);
     assert_eq!(read.low_seq, 1, "its number was drawn before the bound was read");
 
     writer.execute("commit").await.expect("committed");
-    let second = outboxd::store::open_window(&pool, &read).await.expect("a window");
+    let second = outboxd::store::open_window(&mut pool.acquire().await.expect("a connection"), &read).await.expect("a window");
 
     let selection = Selection::new(&EventFilter::default(), &Ordering::Aggregate, 1, 0);
     let room = Room { rows: 10, bytes: 1 << 20 };
@@ -467,7 +469,8 @@ async fn a_window_is_in_the_order_of_its_numbers_and_not_of_its_transactions() {
     let selection = Selection::new(&EventFilter::default(), &Ordering::Aggregate, 1, 0);
     let (room, begin) = (Room { rows: 10, bytes: 1 << 20 }, Position::beginning());
     let whole = outboxd::store::read_window(database.pool(), &begin.snapshot, room, &selection).await.expect("a window");
-    let opened = outboxd::store::open_window(database.pool(), &begin).await.expect("a window");
+    let opened =
+        outboxd::store::open_window(&mut database.pool().acquire().await.expect("a connection"), &begin).await.expect("a window");
     let page =
         outboxd::store::read_page(database.pool(), &begin.snapshot, &opened.window, room, &selection, None).await.expect("a page");
 

@@ -5,6 +5,7 @@ use crate::source::{Source, line_of};
 /// Layer of every module below `src/`; a new one has to find its place here.
 const LAYERS: &[(&str, u8)] = &[
     ("domain", 0),
+    ("failpoints", 0),
     ("settings", 1),
     ("telemetry", 1),
     ("launcher", 1),

@@ -17,6 +17,7 @@ use super::{AlertContext, AlertSetup};
 use crate::channels::SendFailure;
 use crate::domain::Timestamp;
 use crate::domain::alerts::{Alert, AlertStatus, Observation, REMEMBERED, step};
+use crate::failpoints::failpoint;
 use crate::store::{StoreError, alerts, begin, commit};
 use crate::telemetry::{AlertMetrics, ChannelMetrics, DatabaseOperation, chain};
 
@@ -203,6 +204,7 @@ impl Watch {
             alerts::keep_channels(&mut transaction, &names).await?;
         }
         save_lines(&mut transaction, &self.lines).await?;
+        failpoint!("alerts-stepped", stored != after);
         commit(transaction).await?;
         self.lines.iter_mut().for_each(Line::saved);
         self.alerts = after;
@@ -290,6 +292,7 @@ impl Watch {
                 }
             }
             Ended::Told(sent) => {
+                failpoint!("alert-sent");
                 let (now, line) = (self.now(), sent.line);
                 self.lines[line].enter(sent, now, fastrand::f64());
                 // Noted at once: until then a successor would tell it again.
@@ -310,6 +313,7 @@ impl Watch {
         }
         save_lines(&mut transaction, &self.lines).await?;
         commit(transaction).await?;
+        failpoint!("alert-noted");
         self.lines.iter_mut().for_each(Line::saved);
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::domain::{
     Admission, CircuitState, DeliveryState, ErrorGroup, LaneKey, Next, Notification, OnDeadLetter, Origin, Outcome, Queued, Reason,
     Record, Verdict, decide,
 };
+use crate::failpoints::failpoint;
 use crate::relay::dispatch::Finished;
 use crate::store::{RecordedAttempt, RecordedOutcome};
 use crate::telemetry::{ReplayOutcome, TraceContext};
@@ -21,6 +22,7 @@ impl Books {
         if let Some(queued) = self.settle_one(finished) {
             self.lanes.returned(queued);
         }
+        failpoint!("outcome-settled");
     }
 
     /// Enters the ends of a batch of function calls, in order of `seq`. No verdict: an earlier event of the key failed.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{FUNCTION_BATCH, Loop, MOST_PENDING, Performer, TurnEnd};
 use crate::domain::{Admission, Origin, Queued};
+use crate::failpoints::failpoint;
 use crate::handlers::Built;
 use crate::relay::dispatch::Dispatch;
 use crate::relay::turn::Failed;
@@ -76,6 +77,7 @@ impl Loop {
         let counting = store::count_attempt(&self.shared.pool, self.fence, notification.seq, notification.key.as_deref());
         let counted = self.shared.metrics.counted(DatabaseOperation::Flush, self.shared.answered(counting).await)?;
         let Some(attempts) = counted else { return Err(StoreError::Refused("the lease is lost".to_owned()).into()) };
+        failpoint!("attempt-counted");
         if let Origin::Log(segment) = queued.origin {
             queued.origin = Origin::Counted(segment);
         }
@@ -104,6 +106,7 @@ impl Loop {
         let began = Instant::now();
         self.turn = Some(Box::pin(async move {
             let called = call.await.map_err(Failed::at(DatabaseOperation::Flush))?;
+            failpoint!("function-called");
             Ok(TurnEnd::Called(called, admission, began.elapsed()))
         }));
     }

@@ -20,6 +20,7 @@ use super::turn::{Answer, Called, Failed};
 use super::wake_up::Seat;
 use super::{Control, Figure, HandlerShared, Order, RelayError, Shared, subscription_name};
 use crate::domain::{Admission, Pace, Position, Queued};
+use crate::failpoints::failpoint;
 use crate::handlers::Built;
 use crate::store::{self, Fence, Recorded, Selection, subscriptions};
 use crate::telemetry::DatabaseOperation;
@@ -147,6 +148,7 @@ impl Loop {
         let server_generation = shared.server.generation();
         let taking = shared.answered(subscriptions::take_up(&shared.pool, subscription, &shared.instance.id)).await;
         let Some(taken) = shared.metrics.counted(DatabaseOperation::Lease, taking)? else { return Ok(None) };
+        failpoint!("subscription-taken-up");
         let config = &handler.config;
         let performer = match &handler.built {
             Built::Handler(instance) => {
@@ -235,6 +237,7 @@ impl Loop {
             if !works && self.is_drained() {
                 let released = self.shared.answered(subscriptions::release(&self.shared.pool, self.fence)).await;
                 self.shared.metrics.counted(DatabaseOperation::Lease, released)?;
+                failpoint!("lease-released");
                 return Ok(End::Released);
             }
             self.rest_or_stir();

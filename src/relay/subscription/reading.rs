@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::debug;
 
 use super::{ARMED_POLL, AWAKE_POLL, Loop, MOST_OUTSTANDING, MOST_PENDING};
+use crate::failpoints::failpoint;
 use crate::relay::RelayError;
 use crate::relay::reader::{self, Plan, Segment};
 use crate::relay::turn::Failed;
@@ -76,6 +77,7 @@ impl Loop {
         self.expects_large = has_more || (self.head.window.is_some() && has_events);
         self.head = segment.end.clone();
         self.books.take_segment(segment);
+        failpoint!("segment-taken");
         if has_events {
             self.last_event = now;
         }

@@ -23,6 +23,7 @@ use super::reload::{self, Desk, RelayHandle};
 use super::subscription::{self, Assignment, End};
 use super::{AlertSetup, Figures, HandlerSetup, HandlerShared, Live, Order, RelayError, Shared, Trust, subscription_name, wake_up};
 use crate::config::{self};
+use crate::failpoints::failpoint;
 use crate::store::subscriptions::{self};
 use crate::store::{self, Instance, Selection, ServerWatch, StoreError};
 use crate::telemetry::{DatabaseOperation, HandlerMetrics, Health, RelayMetrics, chain};
@@ -241,6 +242,7 @@ impl Supervisor {
         self.desk.tell_wish(beat.reload_asked);
         let served: Vec<i32> = self.places.keys().chain(self.running.keys()).copied().collect();
         let renewed = subscriptions::renew(pool, &instance.id, lease, &served).await?;
+        failpoint!("lease-renewed", !renewed.is_empty());
         let lost: Vec<i32> =
             self.running.keys().filter(|id| !renewed.iter().any(|renewed| renewed.subscription == **id)).copied().collect();
         for id in lost {
@@ -262,6 +264,7 @@ impl Supervisor {
             let candidates: Vec<i32> = self.places.keys().copied().filter(|id| !self.running.contains_key(id)).collect();
             let wanted = fair_share - self.running.len();
             for acquired in subscriptions::acquire(pool, &instance.id, lease, &candidates, wanted).await? {
+                failpoint!("lease-acquired");
                 self.running.insert(acquired.subscription, Running::new(acquired.was_abandoned, acquired.wishes));
             }
         }

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use crate::config::Start;
 use crate::domain::Standing;
+use crate::failpoints::failpoint;
 use crate::relay::{HandlerShared, RelayError, Shared};
 use crate::store::subscriptions::Registration;
 use crate::store::{self, subscriptions};
@@ -50,6 +51,7 @@ pub(super) async fn register(pool: &PgPool, handlers: &[Arc<HandlerShared>]) -> 
             info!(handler = registration.handler, from, "new handler");
         }
     }
+    failpoint!("handlers-registered", !new.is_empty());
     store::commit(transaction).await?;
     // Those that exist one by one: their owners write to them.
     for registration in &old {

@@ -31,4 +31,4 @@ pub use receiver::{Answer, Received, Receiver};
 pub use recorder::{Recorder, number, quick, quick_handler, relay};
 pub use server::{own_server, server_url};
 pub use service::{Recipe, Service, free_port};
-pub use waiting::{DEADLINE, eventually};
+pub use waiting::{DEADLINE, deadline, eventually};
