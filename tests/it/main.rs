@@ -30,7 +30,6 @@ mod registration;
 mod replays;
 mod runbooks;
 mod shop;
-mod soak;
 mod status;
 mod support;
 mod support_works;
