@@ -121,9 +121,9 @@ const APPLICATION: &str = "
     begin
         if (payload ->> 'poison')::boolean and (payload ->> 'n')::bigint >= (select below from chaos.mended) then
             raise exception 'poison' using errcode = 'OX001';
-        elsif random() < 0.0007 then
+        elsif random() < 0.0002 then
             raise exception 'failed at random';
-        elsif hashtextextended(id::text, 0) % 200 = 0
+        elsif hashtextextended(id::text, 0) % 2000 = 0
               and exists (select from outbox.events e where e.id = apply.id and clock_timestamp() < e.occurred_at + interval '400 ms') then
             raise exception 'not yet';
         end if;

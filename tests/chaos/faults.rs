@@ -184,9 +184,9 @@ impl Faults {
         let receivers = [network::Trouble::ALL.map(Kind::ReceiverLink).to_vec(), outages::Outage::ALL.map(Kind::Outage).to_vec()];
         // As many turns as there are relays deal from the first deck, and so on.
         let decks = [
-            (relays.concat(), RELAYS, 0..1_200),
-            (receivers.concat(), RECEIVERS, 500..2_500),
-            (fleet::Act::ALL.map(Kind::Fleet).to_vec(), 1, 6_000..14_000),
+            (relays.concat(), RELAYS, 2_000..6_000),
+            (receivers.concat(), RECEIVERS, 3_000..9_000),
+            (fleet::Act::ALL.map(Kind::Fleet).to_vec(), 1, 6_000..12_000),
             (vec![Kind::Person], 1, 4_000..8_000),
         ];
         let mut faults = Self { decks: Vec::new(), turns: JoinSet::new() };
@@ -203,6 +203,13 @@ impl Faults {
 
     pub fn have_all_happened(&self) -> bool {
         self.decks.iter().all(|deck| lock(deck).was_dealt())
+    }
+
+    /// A turn that ends before its time has failed.
+    pub fn assert_that_all_go_on(&mut self) {
+        if let Some(ended) = self.turns.try_join_next() {
+            panic!("a fault could not be applied or healed: {ended:?}");
+        }
     }
 
     /// Waits until every fault that is under way is healed.

@@ -72,7 +72,7 @@ async fn begin(plan: Plan) -> (Arc<World>, Arc<Application>) {
 /// Writes and disturbs until enough has happened.
 async fn run(plan: Plan, world: &Arc<World>, application: &Arc<Application>) {
     let mut writers = writers::start(application);
-    let faults = Faults::begin(world);
+    let mut faults = Faults::begin(world);
     let minutes = Duration::from_secs_f64(plan.minutes * 60.0);
     while world.clock.elapsed() < minutes
         || application.committed.load(Ordering::Relaxed) < plan.events
@@ -80,6 +80,7 @@ async fn run(plan: Plan, world: &Arc<World>, application: &Arc<Application>) {
     {
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(writers.try_join_next().is_none(), "a writer ended before its time");
+        faults.assert_that_all_go_on();
     }
     application.ends.store(true, Ordering::Relaxed);
     while let Some(ended) = writers.join_next().await {

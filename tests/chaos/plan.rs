@@ -103,7 +103,7 @@ impl Plan {
 
 /// Whether a handler refuses an event for good, until a person has mended it.
 pub fn is_poison(seed: u64, event: u32, handler: usize) -> bool {
-    fingerprint(&(seed, event, handler, "poison")).is_multiple_of(701)
+    fingerprint(&(seed, event, handler, "poison")).is_multiple_of(1_009)
 }
 
 /// A hash that is the same in every run.
