@@ -9,7 +9,7 @@ use crate::clock::Moment;
 use crate::faults::{Fault, Leaves, Target};
 use crate::history::History;
 use crate::ledger::{EventNumber, Given, Receipt};
-use crate::plan::{CONCURRENCY, FUNCTION, HANDLERS, LEASE, PATIENCE};
+use crate::plan::{CONCURRENCY, FUNCTION, HANDLERS, LEASE};
 
 /// Why an event came again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,8 @@ pub enum Reason {
 const UNRECORDED: Moment = 3_000;
 /// A relay that has lost its lease or its sessions notices after at most so long.
 const NOTICED: Moment = 1_500;
+/// A request or an answer is on its way for at most so long while nothing is wrong.
+const ON_ITS_WAY: Moment = 1_000;
 /// What waits to be recorded while nothing is wrong: a quarter of a second of all there is.
 const UNRECORDED_SHARE: f64 = 0.25;
 
@@ -105,7 +107,7 @@ fn reason(history: &History, first: &Receipt, again: &Receipt) -> Option<Reason>
         .faults
         .iter()
         .filter(answers)
-        .any(|fault| fault.began <= first.at + patience() && first.at <= fault.ended + patience())
+        .any(|fault| fault.began <= first.at + ON_ITS_WAY && first.at <= fault.ended + ON_ITS_WAY)
     {
         return Some(Reason::LostAnswer);
     }
@@ -126,10 +128,6 @@ fn hits(target: Target, relay: u8) -> bool {
 /// it begins before it notices counts, too.
 fn took_away(began: Moment, ended: Moment, first: &Receipt, again: &Receipt) -> bool {
     began <= again.at && began <= first.at + UNRECORDED && first.at <= ended + NOTICED
-}
-
-fn patience() -> Moment {
-    crate::clock::millis(PATIENCE)
 }
 
 /// Per fault: what is in flight, what waits to be recorded, and what a relay goes on doing until its lease is over.

@@ -24,7 +24,7 @@ impl Which {
             Self::Recorder => {
                 "query like '-- record\\_%' or query like '-- insert\\_%' or query like '-- count\\_%' or query ilike 'commit%'"
             }
-            Self::Listener => "query ilike 'listen %' or query like '-- check\\_listening%'",
+            Self::Listener => "query ~* '(listen|bell)'",
             Self::All => "true",
         }
     }
