@@ -9,7 +9,7 @@ use crate::monitor::Idle;
 
 const LONGEST: Moment = 5_000;
 /// `idle_in_transaction_session_timeout` of every session, and a busy machine.
-const LONGEST_EVER: Moment = 70_000;
+const LONGEST_EVER: Moment = 20_000;
 
 pub fn check(history: &History) -> Vec<Violation> {
     let idle = history.idle.iter().filter(|idle| {
