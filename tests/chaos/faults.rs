@@ -174,12 +174,12 @@ pub struct Faults {
 }
 
 impl Faults {
-    pub fn begin(world: &Arc<World>) -> Self {
+    pub fn begin(world: &Arc<World>, is_long: bool) -> Self {
         let relays = [
             processes::Act::ALL.map(Kind::Process).to_vec(),
             sessions::Which::ALL.map(Kind::Session).to_vec(),
             network::Trouble::ALL.map(Kind::DatabaseLink).to_vec(),
-            failpoints::all(FAILPOINTS),
+            failpoints::choose(FAILPOINTS, world.seed, is_long),
         ];
         let receivers = [network::Trouble::ALL.map(Kind::ReceiverLink).to_vec(), outages::Outage::ALL.map(Kind::Outage).to_vec()];
         // As many turns as there are relays deal from the first deck, and so on.

@@ -72,7 +72,7 @@ async fn begin(plan: Plan) -> (Arc<World>, Arc<Application>) {
 /// Writes and disturbs until enough has happened.
 async fn run(plan: Plan, world: &Arc<World>, application: &Arc<Application>) {
     let mut writers = writers::start(application);
-    let mut faults = Faults::begin(world);
+    let mut faults = Faults::begin(world, plan.is_long);
     let minutes = Duration::from_secs_f64(plan.minutes * 60.0);
     while world.clock.elapsed() < minutes
         || application.committed.load(Ordering::Relaxed) < plan.events
