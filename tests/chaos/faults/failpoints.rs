@@ -44,8 +44,10 @@ pub async fn apply(world: &World, place: usize, point: &str, action: Action, rng
     relay.start_with(Some((VARIABLE, &format!("{point}={verb}@{}", rng.choice(PASSINGS).expect("there are some"))))).await;
     if !reaches_it(world, place, action).await {
         world.miss(&name);
-        // Without the variable from now on.
-        relay.stop().await;
+        // It may pass the point any moment, also while it stops: killed, and without the variable from now on.
+        let began = world.clock.now();
+        relay.kill().await;
+        world.note("relay: killed", Target::Relay(place as u8), Leaves::LostOutcomes, began);
         return relay.start().await;
     }
     let began = world.clock.now();
