@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -44,14 +45,19 @@ enum From {
     Server,
 }
 
-/// How many times the connections that were open have been forgotten.
-type Generation = u64;
+/// Which of the connections that are open are forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Forgotten {
+    All,
+    /// Whose client waits for an answer.
+    Waiting,
+}
 
 /// The proxy. Ends with its value, and all of its connections with it.
 pub struct Proxy {
     address: SocketAddr,
     state: Arc<watch::Sender<State>>,
-    forgotten: Arc<watch::Sender<Generation>>,
+    forgotten: Arc<watch::Sender<Forgotten>>,
     accepting: AbortHandle,
 }
 
@@ -60,7 +66,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
         let address = listener.local_addr().expect("a bound socket has an address");
         let state = Arc::new(watch::Sender::new(State::Forwards));
-        let forgotten = Arc::new(watch::Sender::new(0));
+        let forgotten = Arc::new(watch::Sender::new(Forgotten::All));
         let accepting = tokio::spawn(accept(listener, target, Arc::clone(&state), Arc::clone(&forgotten))).abort_handle();
         Self { address, state, forgotten, accepting }
     }
@@ -91,7 +97,12 @@ impl Proxy {
     /// Forgets the connections that are open, as a firewall does that has restarted: they stay silent for ever, and neither end
     /// is told. New ones work.
     pub fn forget(&self) {
-        self.forgotten.send_modify(|generation| *generation += 1);
+        self.forgotten.send_replace(Forgotten::All);
+    }
+
+    /// Forgets only those whose client waits for an answer; the others go on.
+    pub fn forget_waiting(&self) {
+        self.forgotten.send_replace(Forgotten::Waiting);
     }
 
     /// Resets all connections and lets nobody listen, until `heal`.
@@ -129,7 +140,7 @@ async fn accept(
     mut listener: TcpListener,
     target: SocketAddr,
     state: Arc<watch::Sender<State>>,
-    forgotten: Arc<watch::Sender<Generation>>,
+    forgotten: Arc<watch::Sender<Forgotten>>,
 ) {
     let address = listener.local_addr().expect("a bound socket has an address");
     let mut connections = JoinSet::new();
@@ -169,12 +180,7 @@ async fn bind_again(address: SocketAddr) -> TcpSocket {
     }
 }
 
-async fn connect(
-    client: TcpStream,
-    target: SocketAddr,
-    mut state: watch::Receiver<State>,
-    mut forgotten: watch::Receiver<Generation>,
-) {
+async fn connect(client: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>, forgotten: watch::Receiver<Forgotten>) {
     let _ = (client.set_nodelay(true), client.set_zero_linger());
     if state.borrow().resets() {
         return;
@@ -182,11 +188,12 @@ async fn connect(
     let Ok(server) = TcpStream::connect(target).await else { return };
     let _ = (server.set_nodelay(true), server.set_zero_linger());
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.into_split(), server.into_split());
+    let waits = AtomicBool::new(false);
     // Held until the proxy ends: a socket that is dropped would tell its peer.
     let silent = tokio::select! {
-        _ = forgotten.changed() => true,
-        () = pass_on(From::Client, &mut from_client, &mut to_server, state.clone()) => false,
-        () = pass_on(From::Server, &mut from_server, &mut to_client, state.clone()) => false,
+        () = be_forgotten(forgotten, &waits) => true,
+        () = pass_on(From::Client, &mut from_client, &mut to_server, state.clone(), || waits.store(true, Relaxed)) => false,
+        () = pass_on(From::Server, &mut from_server, &mut to_client, state.clone(), || waits.store(false, Relaxed)) => false,
         _ = async { state.wait_for(|state| state.resets()).await.map(|_| ()) } => false,
     };
     if silent {
@@ -194,7 +201,21 @@ async fn connect(
     }
 }
 
-async fn pass_on(side: From, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, mut state: watch::Receiver<State>) {
+async fn be_forgotten(mut forgotten: watch::Receiver<Forgotten>, waits: &AtomicBool) {
+    while forgotten.changed().await.is_ok() {
+        if *forgotten.borrow() == Forgotten::All || waits.load(Relaxed) {
+            return;
+        }
+    }
+}
+
+async fn pass_on(
+    side: From,
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
+    mut state: watch::Receiver<State>,
+    passed: impl Fn(),
+) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(bytes) = from.read(&mut buffer).await {
         if bytes == 0 || state.wait_for(|state| state.passes_on()).await.is_err() {
@@ -216,6 +237,7 @@ async fn pass_on(side: From, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, 
         if !written {
             return;
         }
+        passed();
     }
 }
 
