@@ -53,6 +53,9 @@ enum Forgotten {
     Waiting,
 }
 
+/// How long a server waits for a client that has gone without a word, before a run of many such clients uses up all sockets.
+const SILENT_FOR: Duration = Duration::from_secs(60);
+
 /// The proxy. Ends with its value, and all of its connections with it.
 pub struct Proxy {
     address: SocketAddr,
@@ -189,7 +192,7 @@ async fn connect(client: TcpStream, target: SocketAddr, mut state: watch::Receiv
     let _ = (server.set_nodelay(true), server.set_zero_linger());
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.into_split(), server.into_split());
     let waits = AtomicBool::new(false);
-    // Held until the proxy ends: a socket that is dropped would tell its peer.
+    // Held: a socket that is dropped would tell its peer.
     let silent = tokio::select! {
         () = be_forgotten(forgotten, &waits) => true,
         () = pass_on(From::Client, &mut from_client, &mut to_server, state.clone(), || waits.store(true, Relaxed)) => false,
@@ -197,7 +200,9 @@ async fn connect(client: TcpStream, target: SocketAddr, mut state: watch::Receiv
         _ = async { state.wait_for(|state| state.resets()).await.map(|_| ()) } => false,
     };
     if silent {
-        std::future::pending::<()>().await;
+        // When the client has given up nobody is left who could be told, but for a server whose patience is tried for a while.
+        while from_client.read(&mut [0; 4096]).await.is_ok_and(|bytes| bytes > 0) {}
+        tokio::time::sleep(SILENT_FOR).await;
     }
 }
 
