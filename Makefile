@@ -61,7 +61,7 @@ test-matrix: install-tools ## The integration tests on Postgres 14, 15, 16, 17 a
 
 # The rules of the checker on made-up histories, and one run in which every kind of fault happens; about a minute.
 chaos-short:
-	$(CARGO) test --test chaos
+	$(CARGO) test --test chaos -- --nocapture
 
 # Until MINUTES are over and EVENTS are reached, whichever is given; the name of a variable without a value is no limit.
 chaos: install-tools ## Writers, relays and faults of every kind, long: SEED=.. MINUTES=25 EVENTS=1000000

@@ -175,12 +175,13 @@ pub struct Faults {
 
 impl Faults {
     pub fn begin(world: &Arc<World>, is_long: bool) -> Self {
-        let relays = [
+        let common = [
             processes::Act::ALL.map(Kind::Process).to_vec(),
             sessions::Which::ALL.map(Kind::Session).to_vec(),
             network::Trouble::ALL.map(Kind::DatabaseLink).to_vec(),
-            failpoints::choose(FAILPOINTS, world.seed, is_long),
         ];
+        // There are many more points than other faults: between two rounds of them the others come several times.
+        let relays = [common.concat().repeat(if is_long { 5 } else { 1 }), failpoints::choose(FAILPOINTS, world.seed, is_long)];
         let receivers = [network::Trouble::ALL.map(Kind::ReceiverLink).to_vec(), outages::Outage::ALL.map(Kind::Outage).to_vec()];
         // As many turns as there are relays deal from the first deck, and so on.
         let decks = [

@@ -7,15 +7,15 @@ use fastrand::Rng;
 use super::{Kind, Leaves, Target, World, last};
 
 const VARIABLE: &str = "OUTBOXD_FAILPOINTS";
-/// A point that is not passed within so long is not passed here now.
-const PASSES_WITHIN: Duration = Duration::from_secs(4);
+/// A point that is not passed within so long is not passed here now; it takes some lease rounds until a relay that starts has its share.
+const PASSES_WITHIN: Duration = Duration::from_secs(7);
 /// Points of the short form, which has no time for all of them; others with the next seed.
 const FEW: usize = 4;
 /// Points that only a command, an alert channel or the age of events brings about; no relay of this run passes them.
 const ELSEWHERE: [&str; 6] =
     ["replay-frozen", "position-moved", "retention-removed", "retention-committed", "alert-sent", "alert-noted"];
 /// At which passing: soon, or in the middle of things.
-const PASSINGS: [u32; 6] = [1, 1, 2, 3, 10, 40];
+const PASSINGS: [u32; 6] = [1, 1, 1, 2, 5, 20];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
