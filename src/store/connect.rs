@@ -88,7 +88,8 @@ impl Options<'_> {
             ("search_path", self.search_path()),
             ("statement_timeout", self.statement_timeout.as_millis().to_string()),
             ("lock_timeout", self.lock_timeout.as_millis().to_string()),
-            ("idle_in_transaction_session_timeout", "60000".to_owned()),
+            // Shorter than a lease: what a relay locked that was frozen or cut off in mid-flush must not hold up who takes over.
+            ("idle_in_transaction_session_timeout", "10000".to_owned()),
             ("default_transaction_isolation", "read committed".to_owned()),
             ("timezone", "UTC".to_owned()),
             // Both are for long statements. Ours are short and many, and estimated as long: a poll would compile and fork for ever.

@@ -150,13 +150,19 @@ pub struct TakenUp {
 
 /// Begins (again) with a subscription that this instance owns, under a new epoch. `None`: the lease is lost.
 pub async fn take_up(pool: &PgPool, subscription: i32, instance: &str) -> Result<Option<TakenUp>, StoreError> {
+    let error = || StoreError::query("take up a subscription");
+    // Two statements on purpose: the first may have waited for a flush of the last owner, whose rows only a later snapshot sees.
+    let mut transaction = pool.begin().await.map_err(error())?;
     let row = sqlx::query(include_str!("sql/take_up_subscription.sql"))
         .bind(subscription)
         .bind(instance)
-        .fetch_optional(pool)
+        .fetch_optional(&mut *transaction)
         .await
-        .map_err(StoreError::query("take up a subscription"))?;
-    row.map(|row| taken_up(&row, subscription)).transpose().map_err(StoreError::query("understand a subscription"))
+        .map_err(error())?;
+    let Some(row) = row else { return Ok(None) };
+    sqlx::query(include_str!("sql/take_back_waiting.sql")).bind(subscription).execute(&mut *transaction).await.map_err(error())?;
+    transaction.commit().await.map_err(error())?;
+    taken_up(&row, subscription).map(Some).map_err(StoreError::query("understand a subscription"))
 }
 
 fn taken_up(row: &PgRow, subscription: i32) -> Result<TakenUp, sqlx::Error> {

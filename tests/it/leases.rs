@@ -1,7 +1,9 @@
 //! Who delivers: one owner per subscription, whatever dies, freezes or comes back.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use outboxd::RelayBuilder;
 use outboxd::config::HandlerConfig;
 use outboxd::domain::{Outcome, Reason};
 use outboxd::store::{self, Entries, Fenced, Reached, RecordedAttempt, subscriptions};
@@ -274,4 +276,32 @@ async fn a_paused_handler_holds_its_events_and_delivers_them_when_it_is_resumed(
     relay.stop().await.expect("the relay stops");
     assert_eq!(paused.numbers(), (1..=20).collect::<Vec<_>>());
     assert_eq!(paused.calls().iter().map(|call| call.id).collect::<BTreeSet<_>>().len(), 20);
+}
+
+/// Seen under faults: a relay that was cut off in mid-flush kept the row of its subscription locked on the server for a minute, and nobody
+/// could renew or take the lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_falls_silent_in_a_transaction_is_ended_before_a_lease_is_over() {
+    let database = TestDatabase::create().await;
+    let mut lease = Duration::ZERO;
+    let _ = RelayBuilder::new(database.url()).configure(|config| lease = config.relay.lease);
+    let options = store::Options {
+        url: database.url(),
+        schema: "outbox",
+        application_name: "outboxd test",
+        max_connections: 2,
+        connect_timeout: Duration::from_secs(10),
+        statement_timeout: Duration::from_secs(30),
+        lock_timeout: Duration::from_secs(5),
+    };
+    let pool = store::connect(&options).await.expect("the test server takes connections");
+
+    let bound: i64 =
+        sqlx::query_scalar("select setting::bigint from pg_settings where name = 'idle_in_transaction_session_timeout'")
+            .fetch_one(&pool)
+            .await
+            .expect("a setting");
+
+    let bound = Duration::from_millis(bound.unsigned_abs());
+    assert!(!bound.is_zero() && bound < lease, "{bound:?} of {lease:?}");
 }

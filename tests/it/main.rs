@@ -34,7 +34,6 @@ mod replays;
 mod runbooks;
 mod shop;
 mod silence;
-mod soak;
 mod status;
 mod support;
 mod support_works;

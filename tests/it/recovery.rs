@@ -309,3 +309,44 @@ async fn what_was_settled_without_a_row_is_remembered_until_the_position_has_pas
 
     assert_eq!(last.numbers(), [1]);
 }
+
+/// Seen: a busy key whose lane was full had its later events recorded as waiting while the earlier ones were in memory only; the next
+/// owner began with those that waited, and the earlier ones came from the log behind them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_of_a_busy_key_stays_behind_what_its_last_owner_had_in_memory() {
+    const COUNT: i64 = 1_200;
+    for record in [Record::All, Record::Failures] {
+        let database = TestDatabase::create().await;
+        let start = |recorder: &Recorder| {
+            relay(&database)
+                .configure(|config| config.relay.drain_timeout = Duration::from_millis(100))
+                .configured_handler("all", recorder.handler(), move |config| {
+                    quick_handler(config);
+                    config.record = record;
+                    config.timeout = Duration::from_secs(3600);
+                })
+                .start()
+                .expect("the relay starts")
+        };
+        let stuck = Recorder::answering_later(|notification, _| {
+            let is_stuck = number(notification) == 5;
+            async move { if is_stuck { std::future::pending().await } else { Verdict::delivered() } }
+        });
+        database.insert_events((1..=COUNT).map(|n| numbered("busy", n))).await;
+        let first = start(&stuck);
+        stuck.wait_for(4).await;
+        eventually("the lane is full", || async {
+            (database.count("deliveries where state = 'waiting'").await > 100).then_some(())
+        })
+        .await;
+        first.stop().await.expect("the relay stops");
+
+        let recorder = Recorder::new();
+        let second = start(&recorder);
+        recorder.wait_for_ids(COUNT as usize - 4).await;
+        second.stop().await.expect("the relay stops");
+
+        assert_eq!(recorder.numbers(), (5..=COUNT).collect::<Vec<_>>(), "{record:?}");
+        assert_eq!(database.count("deliveries where state <> 'delivered'").await, 0);
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::support::{NewRow, Recorder, TestDatabase, relay};
 
-// Seen in the soak: of two relays, the second took the outbox for an old one because the first had registered one handler of two.
+// Seen under faults: of two relays, the second took the outbox for an old one because the first had registered one handler of two.
 // The other handler began now, and what had been committed before was lost to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_that_start_together_begin_a_new_outbox_at_its_beginning() {

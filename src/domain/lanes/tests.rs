@@ -52,7 +52,7 @@ fn a_counted_event_that_was_returned_is_not_taken_from_its_row_as_well() {
         head.origin = Origin::Counted(SegmentId::default());
         lanes.returned(head);
         lanes.take_due(queued(1, key, Origin::Recorded), false);
-        assert_eq!(lanes.held(), 1, "seen in the soak: it was delivered twice");
+        assert_eq!(lanes.held(), 1, "seen under faults: it was delivered twice");
     }
 }
 

@@ -297,6 +297,7 @@ impl Supervisor {
             let id = *id;
             let task = self.tasks.spawn(async move { (id, subscription::run(assignment).await) });
             running.task = Some(task.id());
+            running.started_at = now;
             running.restart_at = None;
             running.serves = Some(Arc::clone(handler));
         }
@@ -345,7 +346,7 @@ impl Supervisor {
             running.task = None;
             // Its own life, not the death of another: nothing is counted.
             running.was_abandoned = false;
-            let pause = running.pauses.next().unwrap_or(RESTART_MAX);
+            let pause = running.pauses.next(running.started_at.elapsed());
             running.restart_at = Some(Instant::now() + pause);
         }
     }

@@ -1,7 +1,7 @@
 //! A loop as the supervisor sees it: what it was told, whether its task lives, and when to start it again.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::watch;
@@ -11,12 +11,34 @@ use super::{RESTART_MAX, RESTART_MIN};
 use crate::relay::{Control, HandlerShared, Order};
 use crate::store::subscriptions::Wishes;
 
+/// A loop that has worked for so long begins anew with its pauses when it fails: what failed before is over.
+const WORKED: Duration = Duration::from_secs(5);
+
+/// Growing pauses between a failure and the next start.
+pub(super) struct Pauses(backon::ExponentialBackoff);
+
+impl Pauses {
+    fn new() -> Self {
+        let growing = ExponentialBuilder::default().with_min_delay(RESTART_MIN).with_max_delay(RESTART_MAX);
+        Self(growing.without_max_times().with_jitter().build())
+    }
+
+    /// The pause before the next start of a loop that has failed after so long.
+    pub fn next(&mut self, worked: Duration) -> Duration {
+        if worked >= WORKED {
+            *self = Self::new();
+        }
+        self.0.next().unwrap_or(RESTART_MAX)
+    }
+}
+
 /// A loop that runs, or waits to be started again.
 pub(super) struct Running {
     pub control: watch::Sender<Control>,
     pub task: Option<tokio::task::Id>,
+    pub started_at: Instant,
     pub restart_at: Option<Instant>,
-    pub pauses: backon::ExponentialBackoff,
+    pub pauses: Pauses,
     pub was_abandoned: bool,
     /// Its loop was fenced off, and nobody has asked yet whether the lease is gone.
     pub is_doubtful: bool,
@@ -34,13 +56,9 @@ impl Running {
         Self {
             control: watch::Sender::new(Control { is_paused, order: Order::Work, looks: 0, circuit_closings }),
             task: None,
+            started_at: Instant::now(),
             restart_at: None,
-            pauses: ExponentialBuilder::default()
-                .with_min_delay(RESTART_MIN)
-                .with_max_delay(RESTART_MAX)
-                .without_max_times()
-                .with_jitter()
-                .build(),
+            pauses: Pauses::new(),
             was_abandoned,
             is_doubtful: false,
             wishes,
@@ -81,5 +99,20 @@ impl Running {
 
     pub fn order(&self, order: Order) {
         self.control.send_modify(|control| control.order = order);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Seen under faults: every failure since the lease was taken, weeks ago perhaps, made the next pause longer, up to half a minute.
+    #[test]
+    fn pauses_grow_while_a_loop_keeps_failing_and_begin_anew_when_it_has_worked() {
+        let mut pauses = Pauses::new();
+        let failing: Vec<Duration> = (0..12).map(|_| pauses.next(Duration::ZERO)).collect();
+        assert!(failing[0] < RESTART_MIN * 3 && failing[11] >= RESTART_MAX, "{failing:?}");
+        assert!(pauses.next(WORKED) < RESTART_MIN * 3);
+        assert!(pauses.next(Duration::ZERO) < RESTART_MIN * 6);
     }
 }

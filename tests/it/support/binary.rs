@@ -31,6 +31,7 @@ pub struct Finished {
 /// A run that goes on. Killed when it is dropped.
 pub struct Running {
     child: Child,
+    number: u32,
     _directory: Arc<TempDir>, // outlives the process, not only the `Binary` that started it
     stdout: Captured,
     stderr: Captured,
@@ -118,7 +119,8 @@ impl Binary {
         let mut child = command.spawn().expect("the binary starts");
         let stdout = Captured::start(child.stdout.take().expect("the output is piped"));
         let stderr = Captured::start(child.stderr.take().expect("the output is piped"));
-        Running { child, _directory: Arc::clone(&self.directory), stdout, stderr }
+        let number = child.id().expect("the process has not been waited for");
+        Running { child, number, _directory: Arc::clone(&self.directory), stdout, stderr }
     }
 }
 
@@ -156,6 +158,11 @@ impl Running {
         let pid = self.child.id().expect("the process has not been waited for");
         // SAFETY: takes two numbers; the process is our child and not yet waited for.
         unsafe { libc::kill(pid as libc::pid_t, signal) };
+    }
+
+    /// The process id that it has or, when it has ended, had.
+    pub fn number(&self) -> u32 {
+        self.number
     }
 
     pub fn pid(&self) -> u32 {

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -18,6 +19,30 @@ enum State {
     Swallows,
     /// Resets what is open and what comes.
     Refuses,
+    /// Passes everything on, so much later.
+    Delays(Duration),
+    /// Passes one byte on, then waits so long.
+    Trickles(Duration),
+    /// Resets a connection when the server has said so many bytes more on it.
+    BreaksOff(usize),
+    /// Resets what is open; what comes finds nobody who listens.
+    Closed,
+}
+
+impl State {
+    fn passes_on(self) -> bool {
+        !matches!(self, Self::Swallows | Self::Refuses | Self::Closed)
+    }
+
+    fn resets(self) -> bool {
+        matches!(self, Self::Refuses | Self::Closed)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    Client,
+    Server,
 }
 
 /// Which of the connections that are open are forgotten.
@@ -27,6 +52,9 @@ enum Forgotten {
     /// Whose client waits for an answer.
     Waiting,
 }
+
+/// How long a server waits for a client that has gone without a word, before a run of many such clients uses up all sockets.
+const SILENT_FOR: Duration = Duration::from_secs(60);
 
 /// The proxy. Ends with its value, and all of its connections with it.
 pub struct Proxy {
@@ -80,6 +108,26 @@ impl Proxy {
         self.forgotten.send_replace(Forgotten::Waiting);
     }
 
+    /// Resets all connections and lets nobody listen, until `heal`.
+    pub fn close(&self) {
+        self.state.send_replace(State::Closed);
+    }
+
+    /// Passes everything on, but so much later, until `heal`.
+    pub fn delay(&self, delay: Duration) {
+        self.state.send_replace(State::Delays(delay));
+    }
+
+    /// Passes one byte on after the other, each after a pause, until `heal`.
+    pub fn trickle(&self, pause: Duration) {
+        self.state.send_replace(State::Trickles(pause));
+    }
+
+    /// Resets every connection in the middle of what its server says: after so many bytes more of it, until `heal`.
+    pub fn break_off_after(&self, bytes: usize) {
+        self.state.send_replace(State::BreaksOff(bytes));
+    }
+
     pub fn heal(&self) {
         self.state.send_replace(State::Forwards);
     }
@@ -92,36 +140,69 @@ impl Drop for Proxy {
 }
 
 async fn accept(
-    listener: TcpListener,
+    mut listener: TcpListener,
     target: SocketAddr,
     state: Arc<watch::Sender<State>>,
     forgotten: Arc<watch::Sender<Forgotten>>,
 ) {
+    let address = listener.local_addr().expect("a bound socket has an address");
     let mut connections = JoinSet::new();
-    while let Ok((client, _)) = listener.accept().await {
-        connections.spawn(connect(client, target, state.subscribe(), forgotten.subscribe()));
-        while connections.try_join_next().is_some() {}
+    let mut changes = state.subscribe();
+    loop {
+        tokio::select! {
+            Ok((client, _)) = listener.accept() => {
+                connections.spawn(connect(client, target, state.subscribe(), forgotten.subscribe()));
+                while connections.try_join_next().is_some() {}
+            }
+            () = has_come_to(&mut changes, |state| state == State::Closed) => {
+                drop(listener);
+                // Bound and not listening: the port stays ours, and whoever connects is refused.
+                let socket = bind_again(address).await;
+                has_come_to(&mut changes, |state| state != State::Closed).await;
+                listener = socket.listen(1_024).expect("a bound socket can listen");
+            }
+        }
+    }
+}
+
+/// Never again once the proxy is gone.
+async fn has_come_to(changes: &mut watch::Receiver<State>, wanted: impl Fn(State) -> bool) {
+    if changes.wait_for(|state| wanted(*state)).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+async fn bind_again(address: SocketAddr) -> TcpSocket {
+    loop {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        let bound = socket.set_reuseaddr(true).and_then(|()| socket.bind(address));
+        if bound.is_ok() {
+            return socket;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
 async fn connect(client: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>, forgotten: watch::Receiver<Forgotten>) {
     let _ = (client.set_nodelay(true), client.set_zero_linger());
-    if *state.borrow() == State::Refuses {
+    if state.borrow().resets() {
         return;
     }
     let Ok(server) = TcpStream::connect(target).await else { return };
     let _ = (server.set_nodelay(true), server.set_zero_linger());
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.into_split(), server.into_split());
     let waits = AtomicBool::new(false);
-    // Held until the proxy ends: a socket that is dropped would tell its peer.
+    // Held: a socket that is dropped would tell its peer.
     let silent = tokio::select! {
         () = be_forgotten(forgotten, &waits) => true,
-        () = pass_on(&mut from_client, &mut to_server, state.clone(), || waits.store(true, Relaxed)) => false,
-        () = pass_on(&mut from_server, &mut to_client, state.clone(), || waits.store(false, Relaxed)) => false,
-        _ = async { state.wait_for(|state| *state == State::Refuses).await.map(|_| ()) } => false,
+        () = pass_on(From::Client, &mut from_client, &mut to_server, state.clone(), || waits.store(true, Relaxed)) => false,
+        () = pass_on(From::Server, &mut from_server, &mut to_client, state.clone(), || waits.store(false, Relaxed)) => false,
+        _ = async { state.wait_for(|state| state.resets()).await.map(|_| ()) } => false,
     };
     if silent {
-        std::future::pending::<()>().await;
+        // When the client has given up nobody is left who could be told, but for a server whose patience is tried for a while.
+        while from_client.read(&mut [0; 4096]).await.is_ok_and(|bytes| bytes > 0) {}
+        tokio::time::sleep(SILENT_FOR).await;
     }
 }
 
@@ -133,15 +214,51 @@ async fn be_forgotten(mut forgotten: watch::Receiver<Forgotten>, waits: &AtomicB
     }
 }
 
-async fn pass_on(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, mut state: watch::Receiver<State>, passed: impl Fn()) {
+async fn pass_on(
+    side: From,
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
+    mut state: watch::Receiver<State>,
+    passed: impl Fn(),
+) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(bytes) = from.read(&mut buffer).await {
-        if bytes == 0 || state.wait_for(|state| *state == State::Forwards).await.is_err() {
+        if bytes == 0 || state.wait_for(|state| state.passes_on()).await.is_err() {
             return;
         }
-        if to.write_all(&buffer[..bytes]).await.is_err() {
+        let now = *state.borrow();
+        let written = match now {
+            State::Delays(delay) => {
+                tokio::time::sleep(delay).await;
+                to.write_all(&buffer[..bytes]).await.is_ok()
+            }
+            State::Trickles(pause) => trickle(&buffer[..bytes], to, pause, &mut state).await,
+            State::BreaksOff(after) if side == From::Server && after < bytes => {
+                let _ = to.write_all(&buffer[..after]).await;
+                false
+            }
+            _ => to.write_all(&buffer[..bytes]).await.is_ok(),
+        };
+        if !written {
             return;
         }
         passed();
     }
+}
+
+/// One byte after the other while that is the order, then the rest at once.
+async fn trickle(bytes: &[u8], to: &mut OwnedWriteHalf, pause: Duration, state: &mut watch::Receiver<State>) -> bool {
+    for (place, byte) in bytes.iter().enumerate() {
+        if !matches!(*state.borrow(), State::Trickles(_)) {
+            return to.write_all(&bytes[place..]).await.is_ok();
+        }
+        if to.write_all(&[*byte]).await.is_err() {
+            return false;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = state.wait_for(|state| !matches!(state, State::Trickles(_))) => {}
+        }
+    }
+    true
 }

@@ -1,0 +1,74 @@
+//! A dead letter is terminal and complete: it was refused for good, its row says why and after how many attempts, and its history has
+//! the attempt that decided it. What is not poison is no dead letter, whatever else went wrong.
+
+use super::Violation;
+use crate::history::History;
+use crate::plan::{HANDLERS, is_poison};
+
+pub fn check(history: &History) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for dead in &history.dead {
+        let name = HANDLERS[usize::from(dead.handler)].name;
+        let mut say = |what: String| {
+            let at = history.events.get(dead.event as usize).map(|event| event.at);
+            found.push(Violation { rule: "dead letters", event: Some(dead.event), at, what });
+        };
+        if !is_poison(history.seed, dead.event, usize::from(dead.handler)) {
+            say(format!("is a dead letter of {name}, which never refused it for good"));
+        }
+        match dead.last_final {
+            None => say(format!("is a dead letter of {name} without the attempt that decided it in its history")),
+            Some(last) if last != dead.attempts => {
+                say(format!("is a dead letter of {name} after {} attempts, by its history after {last}", dead.attempts));
+            }
+            Some(_) if !dead.has_reason => say(format!("is a dead letter of {name} without a reason")),
+            Some(_) => {}
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::checker::sample::well;
+    use crate::checker::{Violation, check};
+    use crate::history::{DeadLetter, History};
+    use crate::ledger::Given;
+    use crate::plan::{HANDLERS, is_poison};
+
+    /// Event 4 is poison for the first handler only, and a dead letter there.
+    fn buried() -> History {
+        let is_wanted = |seed: &u64| {
+            (0..8).all(|event| (0..HANDLERS.len()).all(|handler| is_poison(*seed, event, handler) == ((event, handler) == (4, 0))))
+        };
+        let mut history = well();
+        history.seed = (0..).find(is_wanted).expect("there is such a seed");
+        history.dead.push(DeadLetter { event: 4, handler: 0, attempts: 1, last_final: Some(1), has_reason: true });
+        let refused = history.receipts[0].iter_mut().find(|receipt| receipt.event == Some(4)).expect("it was sent");
+        refused.given = Given::Poison;
+        history
+    }
+
+    fn broken(change: impl Fn(&mut DeadLetter)) -> Vec<Violation> {
+        let mut history = buried();
+        change(&mut history.dead[0]);
+        let found = check(&history);
+        assert!(found.iter().all(|violation| violation.rule == "dead letters"), "{found:?}");
+        found
+    }
+
+    #[test]
+    fn a_dead_letter_has_its_reason_and_its_history() {
+        assert_eq!(broken(|_| {}), []);
+        assert_eq!(broken(|dead| dead.last_final = None).len(), 1);
+        assert_eq!(broken(|dead| dead.attempts = 3).len(), 1);
+        assert_eq!(broken(|dead| dead.has_reason = false).len(), 1);
+    }
+
+    #[test]
+    fn only_poison_is_buried() {
+        let mut history = buried();
+        history.dead.push(DeadLetter { event: 2, handler: 1, attempts: 1, last_final: Some(1), has_reason: true });
+        assert_eq!(check(&history).len(), 1);
+    }
+}

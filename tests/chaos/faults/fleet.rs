@@ -1,0 +1,39 @@
+//! What happens to all relays at once: the server is killed and recovers, every relay starts in the same moment and wants every lease.
+
+use fastrand::Rng;
+use futures_util::future::join_all;
+
+use super::{Leaves, Target, World, last};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    ServerKilled,
+    Race,
+}
+
+impl Act {
+    pub const ALL: [Self; 2] = [Self::ServerKilled, Self::Race];
+}
+
+pub async fn apply(world: &World, act: Act, rng: &mut Rng) {
+    match act {
+        Act::ServerKilled => {
+            let began = world.clock.now();
+            world.database.crash().await;
+            world.note("server: killed", Target::Server, Leaves::LostOutcomes, began);
+        }
+        Act::Race => {
+            let _all = world.fleet.write().await;
+            let began = world.clock.now();
+            let gracefully = rng.bool();
+            join_all(
+                world.relays.iter().map(|relay| async move { if gracefully { relay.stop().await } else { relay.kill().await } }),
+            )
+            .await;
+            last(rng, 0..500).await;
+            join_all(world.relays.iter().map(|relay| relay.start())).await;
+            let leaves = if gracefully { Leaves::NoDoubt } else { Leaves::LostOutcomes };
+            world.note("relays: all started at once", Target::AllRelays, leaves, began);
+        }
+    }
+}

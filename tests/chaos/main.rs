@@ -1,0 +1,112 @@
+//! The history checker under faults: relays of the built binary that are killed, frozen, cut off and raced, networks, receivers and a
+//! server that fail in every way, while writers commit in every way a transaction can go. Afterwards every event is accounted for.
+//! A run follows from its seed as far as the scheduler allows. Without further word it is the short form, in which every kind of fault
+//! happens once; `OUTBOXD_CHAOS_MINUTES` and `OUTBOXD_CHAOS_EVENTS` make it long, `OUTBOXD_CHAOS_SEED` repeats one.
+
+mod checker;
+mod clock;
+mod database;
+mod faults;
+mod history;
+mod ledger;
+mod monitor;
+mod plan;
+mod receivers;
+mod relays;
+mod story;
+mod summary;
+mod writers;
+
+#[path = "../it/support/mod.rs"]
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clock::{Clock, millis};
+use database::Database;
+use faults::{Faults, World};
+use plan::{HANDLERS, Plan};
+use writers::Application;
+
+/// Without progress for so long after everything was healed something is stuck: longer than any lease, pause or silence.
+const STUCK_AFTER: Duration = Duration::from_secs(90);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_fails_nothing_is_lost_made_up_or_out_of_order() {
+    let plan = Plan::from_environment();
+    eprintln!("chaos: {}", plan.command());
+    let (world, application) = begin(plan).await;
+    let watching_ends = Arc::new(AtomicBool::new(false));
+    let watching = tokio::spawn(monitor::watch(plan, Arc::clone(&world), Arc::clone(&application), Arc::clone(&watching_ends)));
+
+    run(plan, &world, &application).await;
+    eprintln!("chaos: {} s, all writers have ended and all faults are healed", world.clock.elapsed().as_secs());
+    let is_stuck = quiesce(&world).await;
+    watching_ends.store(true, Ordering::Relaxed);
+    let sightings = watching.await.expect("the monitor goes on to its end");
+    if !is_stuck {
+        futures_util::future::join_all(world.relays.iter().map(|relay| relay.stop())).await;
+    }
+
+    let history = history::read(&world, application.ledger.take(), sightings, is_stuck).await;
+    let violations = checker::check(&history);
+    story::tell(&world, &history, &violations).await;
+    summary::tell(plan, &world, &application, &history, violations.len());
+    assert!(violations.is_empty(), "{} violations, see above; {}", violations.len(), plan.command());
+}
+
+/// The server, the receivers and the relays, and an application that has not begun.
+async fn begin(plan: Plan) -> (Arc<World>, Arc<Application>) {
+    let clock = Clock::start();
+    let database = Arc::new(Database::start().await);
+    let receivers = receivers::start(plan.seed, clock).await;
+    let relays = relays::start(&database, &receivers).await;
+    let application = Arc::new(Application::new(plan.seed, clock, Arc::clone(&database)));
+    let writing = Arc::clone(&application);
+    let newest = Box::new(move || writing.ledger.len());
+    (Arc::new(World::new(plan.seed, clock, database, relays, receivers, newest)), application)
+}
+
+/// Writes and disturbs until enough has happened.
+async fn run(plan: Plan, world: &Arc<World>, application: &Arc<Application>) {
+    let mut writers = writers::start(application);
+    let mut faults = Faults::begin(world, plan.is_long);
+    let minutes = Duration::from_secs_f64(plan.minutes * 60.0);
+    while world.clock.elapsed() < minutes
+        || application.committed.load(Ordering::Relaxed) < plan.events
+        || !faults.have_all_happened()
+    {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(writers.try_join_next().is_none(), "a writer ended before its time");
+        faults.assert_that_all_go_on();
+    }
+    application.ends.store(true, Ordering::Relaxed);
+    while let Some(ended) = writers.join_next().await {
+        ended.expect("the transactions of the application are well formed");
+    }
+    faults.end(world).await;
+}
+
+/// Waits until everybody has everything. `true`: something is stuck.
+async fn quiesce(world: &World) -> bool {
+    let (mut before, mut moved) = (None, world.clock.now());
+    loop {
+        let unfinished = world.database.count("outbox.deliveries where state in ('retrying', 'waiting')").await;
+        let sample = monitor::sample(world).await;
+        let now = sample.map(|sample| (unfinished, sample.wanted, sample.settled));
+        if unfinished == 0
+            && sample.is_some_and(|sample| (0..HANDLERS.len()).all(|number| sample.settled[number] >= sample.wanted[number]))
+        {
+            return false;
+        }
+        if now != before {
+            (before, moved) = (now, world.clock.now());
+        } else if world.clock.now() - moved > millis(STUCK_AFTER) {
+            eprintln!("chaos: stuck with (unfinished, wanted, settled) = {now:?}");
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
