@@ -35,7 +35,7 @@ const WEBHOOK: HandlerPlan =
 
 pub const HANDLERS: [HandlerPlan; 4] = [
     HandlerPlan { name: "ordered", partitions: 2, ..WEBHOOK },
-    HandlerPlan { name: "loose", keeps_order: false, records_all: false, ..WEBHOOK },
+    HandlerPlan { name: "loose", partitions: 2, keeps_order: false, records_all: false, ..WEBHOOK },
     HandlerPlan { name: "filtered", is_filtered: true, records_all: false, ..WEBHOOK },
     HandlerPlan { name: "project", is_function: true, ..WEBHOOK },
 ];
@@ -85,7 +85,8 @@ impl Plan {
             seed: parse("OUTBOXD_CHAOS_SEED").map_or_else(|| fastrand::u64(..1 << 32), |seed| seed as u64),
             minutes: minutes.unwrap_or(0.0),
             events: events.map_or(if is_long { 0 } else { SHORT }, |events| events as u64),
-            backlog: if is_long { 20_000 } else { 2_000 },
+            // The long form goes on while a handler counts its attempts one by one after a death.
+            backlog: if is_long { 150_000 } else { 2_000 },
             is_long,
         }
     }

@@ -1,11 +1,14 @@
-//! Channels: each has one event in flight. The crate hands an event that the broker returned to whichever confirmation of its channel
-//! comes next, and the broker confirms several at once: with many in flight on one channel, 3 of 334 that no queue took were seen to
-//! pass for delivered.
-//! It also means that a channel which the broker closes over an event takes no other event with it.
+//! Channels: each has one group of events in flight, and nobody learns what became of his event before all of the group are confirmed.
+//! The crate hands an event that the broker returned to whichever confirmation of its channel comes next, and the broker confirms several
+//! at once: with independent events on one channel, 3 of 334 that no queue took were seen to pass for delivered. A returned event says
+//! which it is; so when all confirmations are there, each is given what is its own.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::join_all;
 use lapin::Channel;
+use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Confirmation, Connection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -55,18 +58,49 @@ impl Channels {
         self.lock().push(taken.channel);
     }
 
-    /// Sends an event and waits for the broker's word. Whatever fails from here on, the broker may have it.
-    pub async fn publish(self: Arc<Self>, taken: Taken, publication: Publication) -> lapin::Result<Confirmation> {
-        let Publication { exchange, routing_key, properties, body, .. } = publication;
-        let options = BasicPublishOptions { mandatory: true, immediate: false };
-        let confirm = taken.channel.basic_publish(exchange, routing_key, options, &body, properties).await?;
-        let confirmation = confirm.await?;
-        self.give_back(taken);
-        Ok(confirmation)
+    /// Sends events and waits for the broker's word about each. Whatever fails from here on, the broker may have them. An error of one
+    /// may be the fault of another: the broker closes a channel over the one, and says nothing more of the rest.
+    pub async fn publish(self: Arc<Self>, taken: Taken, publications: Vec<Publication>) -> Vec<lapin::Result<Confirmation>> {
+        let ids: Vec<String> = publications.iter().map(Publication::id).collect();
+        let mut confirms = Vec::with_capacity(publications.len());
+        for publication in publications {
+            let Publication { exchange, routing_key, properties, body, .. } = publication;
+            let options = BasicPublishOptions { mandatory: true, immediate: false };
+            confirms.push(taken.channel.basic_publish(exchange, routing_key, options, &body, properties).await);
+        }
+        let words = join_all(confirms.into_iter().map(|confirm| async { confirm?.await })).await;
+        if words.iter().all(Result::is_ok) {
+            self.give_back(taken);
+        }
+        sorted(words, &ids)
     }
 
     // Nothing can panic while it is held; and if it could, the channels would still be channels.
     fn lock(&self) -> MutexGuard<'_, Vec<Channel>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The same confirmations, each with the event that was returned if that was its own. `ids`: of the events, in the same order.
+fn sorted(mut words: Vec<lapin::Result<Confirmation>>, ids: &[String]) -> Vec<lapin::Result<Confirmation>> {
+    let mut returned: HashMap<String, BasicReturnMessage> = HashMap::new();
+    for word in words.iter_mut().flatten() {
+        if let Confirmation::Ack(event) | Confirmation::Nack(event) = word
+            && let Some(event) = event.take_if(|event| id_of(event).is_some_and(|id| ids.contains(&id)))
+        {
+            returned.insert(id_of(&event).unwrap_or_default(), event);
+        }
+    }
+    for (word, id) in words.iter_mut().zip(ids) {
+        if let Ok(Confirmation::Ack(event) | Confirmation::Nack(event)) = word
+            && let Some(own) = returned.remove(id)
+        {
+            *event = Some(own);
+        }
+    }
+    words
+}
+
+fn id_of(event: &BasicReturnMessage) -> Option<String> {
+    event.properties.message_id().as_ref().map(ToString::to_string)
 }

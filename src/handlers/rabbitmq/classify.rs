@@ -13,7 +13,7 @@ pub enum Stage {
     Connecting,
     /// Nothing of the event had left.
     Unsent,
-    /// The broker may have the event. It was the only one on its channel.
+    /// The broker may have the event. What closed the channel was its own: it was the only one there.
     Sent,
 }
 
@@ -61,6 +61,11 @@ pub fn failed(error: &Error, stage: Stage, detail: String) -> Verdict {
         | ErrorKind::InvalidConnectionState(_) => mark(Verdict::retry(Reason::ConnectionReset, detail), stage),
         _ => mark(Verdict::retry(Reason::Failed, detail), stage),
     }
+}
+
+/// The channel was closed, over one of those that were on it; the connection goes on.
+pub fn is_about_channel(error: &Error) -> bool {
+    error.is_amqp_soft_error() || matches!(error.kind(), ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidChannel(_))
 }
 
 /// The peer closed the connection without a word.

@@ -45,6 +45,9 @@ fn build(section: &Section<'_>) -> Option<Built> {
     Some(Built::Handler(Arc::new(RabbitMq::new(settings))))
 }
 
+/// Events that share a channel. More would save little, and keep those that are done waiting for the others.
+const LARGEST_GROUP: usize = 32;
+
 /// An exchange that events are published to.
 struct RabbitMq {
     address: Address,
@@ -81,7 +84,15 @@ impl RabbitMq {
 
 impl Handler for RabbitMq {
     fn deliver<'a>(&'a self, notification: &'a Notification) -> BoxFuture<'a, Verdict> {
-        Box::pin(self.publish(notification))
+        Box::pin(async { self.publish_all(vec![notification]).await.remove(0) })
+    }
+
+    fn largest_group(&self) -> usize {
+        LARGEST_GROUP
+    }
+
+    fn deliver_all<'a>(&'a self, notifications: Vec<&'a Notification>) -> BoxFuture<'a, Vec<Verdict>> {
+        Box::pin(self.publish_all(notifications))
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<String, String>> {

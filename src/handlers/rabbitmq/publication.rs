@@ -86,6 +86,11 @@ impl Recipe {
 }
 
 impl Publication {
+    /// By which the broker names it when it gives it back.
+    pub fn id(&self) -> String {
+        self.properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+
     /// Why it cannot be sent in frames of this size, if so.
     pub fn too_large_for(&self, largest_frame: usize) -> Option<Verdict> {
         (self.head > largest_frame).then(|| {

@@ -1,6 +1,11 @@
-//! One attempt: publishes an event on a channel of its own and waits for the broker's word.
-//! Dropping it closes the channel and harms no other event.
+//! Attempts: what leaves at the same moment is published on one channel, and the broker's word about all of it awaited.
+//! Dropping an attempt closes its channel and harms no other event.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use lapin::types::ShortString;
 use tokio::time::Instant;
 
 use super::RabbitMq;
@@ -9,64 +14,145 @@ use super::classify::{self, Stage};
 use super::publication::Publication;
 use crate::domain::{Notification, Reason, Verdict};
 
+/// What has to be known of an event to judge the word about it.
+struct Event<'n> {
+    /// Which it is of those that are attempted together.
+    place: usize,
+    notification: &'n Notification,
+    /// Exchange and routing key.
+    address: (ShortString, ShortString),
+}
+
+/// An event on its way.
+struct Sent<'n> {
+    event: Event<'n>,
+    /// If it was kept, an earlier attempt has sent it.
+    pending: Pending,
+    /// Others are on the same channel, and what closes it may be theirs.
+    has_company: bool,
+}
+
 impl RabbitMq {
-    pub(super) async fn publish(&self, notification: &Notification) -> Verdict {
-        let publication = match self.recipe.publication(notification) {
-            Ok(publication) => publication,
-            Err(verdict) => return verdict,
-        };
+    /// One attempt at each event.
+    pub(super) async fn publish_all(&self, notifications: Vec<&Notification>) -> Vec<Verdict> {
         let held = match self.link.get(Broker::is_alive, || self.connect()).await {
             Ok(held) => held,
-            Err(verdict) => return verdict,
+            Err(verdict) => return notifications.iter().map(|notification| self.unsent(notification, &verdict)).collect(),
         };
-        let verdict = self.publish_to(&held.connection, publication, Identity::of(notification)).await;
+        let verdicts = self.publish_to(&held.connection, &notifications).await;
         // The broker is there and says nothing: nobody should have to wait for it again.
-        if verdict.reason == Reason::Timeout {
+        if verdicts.iter().any(|verdict| verdict.reason == Reason::Timeout) {
             self.link.give_up(&held);
         }
-        verdict
+        verdicts
     }
 
-    async fn publish_to(&self, broker: &Broker, publication: Publication, identity: Identity) -> Verdict {
+    /// Without a connection an event that cannot be sent is still told from one that can.
+    fn unsent(&self, notification: &Notification, verdict: &Verdict) -> Verdict {
+        self.recipe.publication(notification).err().unwrap_or_else(|| verdict.clone())
+    }
+
+    async fn publish_to(&self, broker: &Broker, notifications: &[&Notification]) -> Vec<Verdict> {
         let deadline = Instant::now() + self.confirm_timeout;
-        let (exchange, key) = (publication.exchange.clone(), publication.routing_key.clone());
-        let mut pending = match broker.kept(identity) {
-            Some(pending) => pending,
-            None => match self.begin(broker, publication, deadline).await {
-                Ok(pending) => pending,
-                Err(verdict) => return verdict,
-            },
-        };
-        match broker.wait(&mut pending, deadline).await {
-            Waited::Done(Ok(confirmation)) => {
-                classify::confirmed(&confirmation, self.unroutable, (exchange.as_str(), key.as_str()))
+        let mut ends: Vec<(usize, Verdict)> = Vec::with_capacity(notifications.len());
+        let (mut sent, mut fresh, mut publications) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, notification) in notifications.iter().copied().enumerate() {
+            match self.prepare(broker, notification) {
+                Ok((publication, kept)) => {
+                    let address = (publication.exchange.clone(), publication.routing_key.clone());
+                    let event = Event { place, notification, address };
+                    match kept {
+                        Some(pending) => sent.push(Sent { event, pending, has_company: false }),
+                        None => {
+                            fresh.push(event);
+                            publications.push(publication);
+                        }
+                    }
+                }
+                Err(verdict) => ends.push((place, verdict)),
             }
-            Waited::Done(Err(error)) => self.failed(&error, Stage::Sent),
-            Waited::Blocked => {
-                broker.keep(identity, pending);
-                classify::blocked(Stage::Sent, &self.address.target)
+        }
+        let has_company = fresh.len() > 1;
+        match self.begin(broker, publications, deadline).await {
+            Ok(pendings) => {
+                sent.extend(fresh.into_iter().zip(pendings).map(|(event, pending)| Sent { event, pending, has_company }));
             }
-            Waited::Late => self.late("no confirmation").ambiguous(),
+            Err(verdict) => ends.extend(fresh.into_iter().map(|event| (event.place, verdict.clone()))),
+        }
+        ends.extend(join_all(sent.into_iter().map(|sent| self.end(broker, sent, deadline))).await);
+        ends.sort_by_key(|(place, _)| *place);
+        ends.into_iter().map(|(_, verdict)| verdict).collect()
+    }
+
+    /// What is to be sent, and the word about it that is awaited already, if there is one.
+    fn prepare(&self, broker: &Broker, notification: &Notification) -> Result<(Publication, Option<Pending>), Verdict> {
+        let publication = self.recipe.publication(notification)?;
+        let kept = broker.kept(Identity::of(notification));
+        match publication.too_large_for(broker.largest_frame()) {
+            Some(verdict) if kept.is_none() => Err(verdict),
+            _ => Ok((publication, kept)),
         }
     }
 
-    /// Everything until the event leaves.
-    async fn begin(&self, broker: &Broker, publication: Publication, deadline: Instant) -> Result<Pending, Verdict> {
-        if let Some(verdict) = publication.too_large_for(broker.largest_frame()) {
-            return Err(verdict);
+    /// Everything until the events leave; a pending word for each.
+    async fn begin(&self, broker: &Broker, publications: Vec<Publication>, deadline: Instant) -> Result<Vec<Pending>, Verdict> {
+        if publications.is_empty() {
+            return Ok(Vec::new());
         }
         if broker.is_blocked() {
             return Err(classify::blocked(Stage::Unsent, &self.address.target));
         }
         match broker.wait(Box::pin(broker.channels().take()), deadline).await {
-            Waited::Done(Ok(taken)) => Ok(Box::pin(broker.channels().clone().publish(taken, publication))),
+            Waited::Done(Ok(taken)) => {
+                let count = publications.len();
+                // Each of them can wait for it by itself, and go on to wait when the others have given up.
+                let words = Arc::clone(broker.channels()).publish(taken, publications).map(Words::new).boxed().shared();
+                Ok((0..count).map(|place| words.clone().map(move |words| words.take(place)).boxed()).collect())
+            }
             Waited::Done(Err(error)) => Err(self.failed(&error, Stage::Unsent)),
             Waited::Blocked => Err(classify::blocked(Stage::Unsent, &self.address.target)),
             Waited::Late => Err(self.late("no channel")),
         }
     }
 
+    async fn end(&self, broker: &Broker, sent: Sent<'_>, deadline: Instant) -> (usize, Verdict) {
+        let Sent { event: Event { place, notification, address: (exchange, key) }, mut pending, has_company } = sent;
+        let verdict = match broker.wait(&mut pending, deadline).await {
+            Waited::Done(Ok(confirmation)) => {
+                classify::confirmed(&confirmation, self.unroutable, (exchange.as_str(), key.as_str()))
+            }
+            // Alone it will be clear whose fault it was.
+            Waited::Done(Err(error)) if has_company && classify::is_about_channel(&error) => {
+                Box::pin(self.publish_to(broker, &[notification])).await.remove(0)
+            }
+            Waited::Done(Err(error)) => self.failed(&error, Stage::Sent),
+            Waited::Blocked => {
+                broker.keep(Identity::of(notification), pending);
+                classify::blocked(Stage::Sent, &self.address.target)
+            }
+            Waited::Late => self.late("no confirmation").ambiguous(),
+        };
+        (place, verdict)
+    }
+
     fn late(&self, what: &str) -> Verdict {
         Verdict::retry(Reason::Timeout, format!("{what} from {} within {:?}", self.address.target, self.confirm_timeout))
+    }
+}
+
+type Word = lapin::Result<lapin::Confirmation>;
+
+/// The broker's words about a group. Each is taken once, by the event that it is about.
+#[derive(Clone)]
+struct Words(Arc<Mutex<Vec<Option<Word>>>>);
+
+impl Words {
+    fn new(words: Vec<Word>) -> Self {
+        Self(Arc::new(Mutex::new(words.into_iter().map(Some).collect())))
+    }
+
+    fn take(&self, place: usize) -> Word {
+        let mut words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        words[place].take().expect("it is taken once")
     }
 }
