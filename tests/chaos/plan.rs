@@ -85,8 +85,8 @@ impl Plan {
             seed: parse("OUTBOXD_CHAOS_SEED").map_or_else(|| fastrand::u64(..1 << 32), |seed| seed as u64),
             minutes: minutes.unwrap_or(0.0),
             events: events.map_or(if is_long { 0 } else { SHORT }, |events| events as u64),
-            // The long form goes on while a handler counts its attempts one by one after a death.
-            backlog: if is_long { 150_000 } else { 2_000 },
+            // The long form goes on while a handler counts its attempts one by one, death after death: it catches up at the end.
+            backlog: if is_long { 1_000_000 } else { 2_000 },
             is_long,
         }
     }

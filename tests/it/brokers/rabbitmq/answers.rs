@@ -40,6 +40,56 @@ async fn each_of_many_events_in_flight_gets_its_own_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_of_a_group_on_one_channel_gets_its_own_answer() {
+    let Some(server) = shared().await else { return };
+    let place = Place::make(server, "wanted", json!({})).await;
+    let handler = handler(&place.settings(&server.url()));
+    let groups = (0..40_u64).map(|group| {
+        let handler = Arc::clone(&handler);
+        async move {
+            // Another mixture in each, so that returns come first, last and side by side.
+            let is_wanted = |place: u64| !(group * 7 + place * place).is_multiple_of(group % 5 + 2);
+            let events: Vec<_> =
+                (0..32).map(|place| of_type(if is_wanted(place) { "wanted" } else { "unwanted" }, group * 32 + place)).collect();
+            let verdicts = handler.deliver_all(events.iter().collect()).await;
+            for (event, verdict) in events.iter().zip(&verdicts) {
+                let want = match event.event_type.as_str() {
+                    "wanted" => (Outcome::Delivered, Reason::Ok, false),
+                    _ => (Outcome::HandlerFault, Reason::Unroutable, false),
+                };
+                assert_eq!(meaning(verdict), want, "group {group}: {verdict:?}");
+            }
+            events.iter().filter(|event| event.event_type == "wanted").count()
+        }
+    });
+    let wanted: usize = join_all(groups).await.into_iter().sum();
+    assert_eq!(place.arrived(server).await.len(), wanted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_closes_the_channel_of_a_group_is_the_trouble_of_one() {
+    let Some(server) = shared().await else { return };
+    let place = Place::make(server, "wanted", json!({})).await;
+    let handler = handler(&format!("{}max_payload = \"64MiB\"\n", place.settings(&server.url())));
+    let large = format!("{{\"x\":\"{}\"}}", "x".repeat(LARGEST_MESSAGE + 1));
+    let events: Vec<_> = (0..9)
+        .map(|number| match number {
+            4 => Notification { payload: large.clone(), ..of_type("wanted", 4) },
+            _ => of_type("wanted", number),
+        })
+        .collect();
+    let verdicts = handler.deliver_all(events.iter().collect()).await;
+    for (number, verdict) in verdicts.iter().enumerate() {
+        let want =
+            if number == 4 { (Outcome::Permanent, Reason::TooLarge, false) } else { (Outcome::Delivered, Reason::Ok, false) };
+        assert_eq!(meaning(verdict), want, "{number}: {verdict:?}");
+    }
+    let arrived: std::collections::BTreeSet<_> =
+        place.arrived(server).await.into_iter().map(|one| one["message_id"].to_string()).collect();
+    assert_eq!(arrived.len(), 8, "whoever was on the channel before it was closed may be there twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn events_that_no_queue_takes_are_held_until_one_is_bound() {
     let Some(server) = shared().await else { return };
     let place = Place { exchange: unique("exchange"), queue: unique("queue") };
