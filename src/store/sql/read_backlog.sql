@@ -1,6 +1,8 @@
 -- read_backlog: the gauges of one subscription. Counts the log up to 10,000, beyond that the sequence tells.
 -- Relies on events_window for both arms, as read_window does, deliveries_by_key, deliveries_dead. $1 subscription, $2 type patterns,
 -- $3 aggregate types, $4 headers, $5 key source, $6 key path, $7 partitions, $8 partition.
+-- What is settled without a row is put together anew, or the server would fetch it from beside the row for every event.
+with settled as materialized (select coalesce(done, '{}') + '{}'::int8multirange as done from subscriptions where id = $1)
 select unread.events as unread, unread.oldest as unread_oldest, s.high_seq,
        (select count(*) from deliveries where subscription = $1 and state = 'retrying') as retrying,
        (select count(*) from deliveries where subscription = $1 and state = 'waiting') as waiting,
@@ -14,7 +16,7 @@ select unread.events as unread, unread.oldest as unread_oldest, s.high_seq,
          from ((select occurred_at from events
                  where tx >= pg_snapshot_xmax(s.snapshot)
                    and (s.window_seq is null or seq > s.window_seq or not pg_visible_in_snapshot(tx, s.window_snapshot))
-                   and (s.done is null or not seq <@ s.done)
+                   and not seq <@ (select done from settled)
                    and ($2::text[] is null or type like any ($2))
                    and ($3::text[] is null or aggregate_type = any ($3))
                    and ($4::jsonb is null or headers @> $4)
@@ -28,7 +30,7 @@ select unread.events as unread, unread.oldest as unread_oldest, s.high_seq,
                        select occurred_at from events
                         where tx >= x and tx <= x
                           and (s.window_seq is null or seq > s.window_seq or not pg_visible_in_snapshot(tx, s.window_snapshot))
-                          and (s.done is null or not seq <@ s.done)
+                          and not seq <@ (select done from settled)
                           and ($2::text[] is null or type like any ($2))
                           and ($3::text[] is null or aggregate_type = any ($3))
                           and ($4::jsonb is null or headers @> $4)

@@ -2,7 +2,7 @@
 -- Relies on the primary key of events; looks at $5 numbers at most, so that a selective filter cannot make it long.
 -- $1 position's snapshot, $2 window's snapshot, $3 after this seq, $4 up to this seq, $5 span, $6 rows, $7 bytes,
 -- $8 type patterns, $9 aggregate types, $10 headers, $11 key source, $12 key path, $13 partitions, $14 partition,
--- The snapshots arrive as text and stand in subqueries, so that they are understood once and not for every row.
+-- The snapshots and $16 arrive as text and stand in subqueries, so that they are understood once and not for every row.
 -- No count of the rows: it would make the server hold the whole page before the first row leaves; `bytes_after` tells a cut.
 -- $15 subscription whose recorded deliveries are left out (null: none can be recorded), $16 settled without a row.
 select e.seq, e.id, e.type, e.aggregate_type, e.aggregate_id, e.aggregate_version, e.payload, e.headers::text as headers, e.occurred_at, e.key, e.bytes_after
@@ -20,7 +20,7 @@ select e.seq, e.id, e.type, e.aggregate_type, e.aggregate_id, e.aggregate_versio
                    and ($15::integer is null
                         -- A scalar subquery, because `not exists` may become a join with all deliveries when statistics are old.
                         or ((select d.seq from deliveries d where d.subscription = $15 and d.seq = events.seq) is null
-                            and ($16::int8multirange is null or not seq <@ $16::int8multirange)))
+                            and ($16::text is null or not seq <@ (select $16::int8multirange))))
                  order by seq
                  limit $6) w) e
  where e.bytes_after - e.payload_bytes < $7
