@@ -551,3 +551,36 @@ async fn a_function_that_does_not_exist_holds_its_events_until_it_does() {
     assert_eq!(running.finish().await.code, Some(0));
     assert_eq!(effects(&database).await, [1, 2, 3]);
 }
+
+/// Seen in a run under faults: a person replayed an old dead letter of a key while a younger event of it was between two attempts, and
+/// what came after that one was delivered before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_of_an_older_event_lets_nobody_pass_one_that_still_fails() {
+    let database = TestDatabase::create().await;
+    let (mended, switch) = (Switch::default(), Switch::default());
+    let handler = Recorder::answering({
+        let (mended, switch) = (mended.clone(), switch.clone());
+        move |notification, _| match number(notification) {
+            1 if !mended.is_on() => Verdict::permanent(Reason::ClientError, "never"),
+            2 if !switch.is_on() => Verdict::retry(Reason::ServerError, "not yet"),
+            _ => Verdict::delivered(),
+        }
+    });
+    let patient = |config: &mut HandlerConfig| {
+        config.retry.backoff =
+            Backoff::exponential(Duration::from_secs(4), 1.0, Duration::from_secs(4), 0.0).expect("a valid backoff");
+    };
+    let _relay = relay(&database).configured_handler("h", handler.handler(), patient).start().expect("valid");
+    database.insert_events([numbered("a", 1), numbered("a", 2)]).await;
+    wait_for_rows(&database, "deliveries where state = 'dead' and seq = 1", 1).await;
+    wait_for_rows(&database, "deliveries where state = 'retrying' and seq = 2", 1).await;
+    mended.turn_on();
+    operate(&database, "update deliveries set state = 'retrying', due_at = clock_timestamp() where seq = 1").await;
+    handler.wait_for(1).await;
+    database.insert_events([numbered("a", 3), numbered("b", 4)]).await;
+    handler.wait_for(2).await;
+    assert_eq!(handler.numbers(), [1, 4], "the third has not passed the second");
+    switch.turn_on();
+    handler.wait_for(4).await;
+    assert_eq!(handler.numbers_of("a"), [1, 2, 3]);
+}

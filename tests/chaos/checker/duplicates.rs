@@ -23,6 +23,8 @@ pub enum Reason {
     LostOutcome,
     /// It said so itself: it started over, or lost its lease.
     StartedOver,
+    /// A relay that had begun with it stood still while another one took over and settled it, and sent it when it woke.
+    SentOnWaking,
 }
 
 /// An outcome that a fault took away was at most so old: the flush interval, the flush itself, and a busy machine.
@@ -115,9 +117,18 @@ fn reason(history: &History, first: &Receipt, again: &Receipt) -> Option<Reason>
     if history.faults.iter().filter(outcomes).any(|fault| took_away(fault.began, fault.ended, first, again)) {
         return Some(Reason::LostOutcome);
     }
+    let asleep = |fault: &&Fault| fault.leaves == Leaves::LostOutcomes && fault.target == Target::Relay(again.relay);
+    if again.relay != first.relay && history.faults.iter().filter(asleep).any(|fault| slept_through(fault, first, again)) {
+        return Some(Reason::SentOnWaking);
+    }
     let own = |restart: &&crate::history::Restart| restart.relay == first.relay || restart.relay == again.relay;
     let is_explained = history.restarts.iter().filter(own).any(|restart| took_away(restart.at, restart.at, first, again));
     is_explained.then_some(Reason::StartedOver)
+}
+
+/// What a frozen relay had begun to send nobody can call back.
+fn slept_through(fault: &Fault, first: &Receipt, again: &Receipt) -> bool {
+    (fault.began..=fault.ended).contains(&first.at) && again.at <= fault.ended + ON_ITS_WAY
 }
 
 fn hits(target: Target, relay: u8) -> bool {
@@ -197,6 +208,20 @@ mod tests {
         history.restarts.push(Restart { relay: 0, at: 1_440 });
         assert_eq!(only_rule(&history, "duplicates").len(), 0);
         assert_eq!(count_by_reason(&history), [(Reason::StartedOver, 1)].into());
+    }
+
+    #[test]
+    fn a_relay_that_slept_while_another_settled_it_may_send_it_on_waking_and_not_later() {
+        let by_another = |at: Moment| {
+            let mut history = again(0);
+            let last = history.receipts[0].last_mut().expect("it is there");
+            (last.relay, last.at) = (1, at);
+            with(history, Target::Relay(1), Leaves::LostOutcomes, 1_000, 1_450)
+        };
+        assert_eq!((by_another(1_460), by_another(5_000)), (0, 1));
+        let mut own = again(0);
+        own.receipts[0].last_mut().expect("it is there").relay = 1;
+        assert_eq!(with(own, Target::Relay(2), Leaves::LostOutcomes, 1_000, 1_450), 1);
     }
 
     #[test]
