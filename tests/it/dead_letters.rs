@@ -39,6 +39,13 @@ impl Outbox {
         self.database.execute(&sql).await;
     }
 
+    /// The position is behind everything that is recorded: what waits beyond it would be forgotten, and read from the log again.
+    async fn read_all(&self) {
+        let last = "(select max(seq) from outbox.events)";
+        let sql = format!("update outbox.subscriptions set snapshot = pg_current_snapshot(), low_seq = {last}, high_seq = {last}");
+        self.database.execute(&sql).await;
+    }
+
     /// Records one event and a delivery of it to `billing`, and gives the id of the event.
     async fn add(&self, state: &str, key: Option<&str>) -> Uuid {
         let id = self.database.insert_event(NewRow::new("order.placed")).await;

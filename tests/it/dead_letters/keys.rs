@@ -62,6 +62,7 @@ async fn followers_go_on_when_a_head_is_skipped() {
         outbox.add("waiting", Some("a")).await;
         outbox.database.execute("update outbox.deliveries set due_at = now() + interval '1 hour' where state = 'retrying'").await;
         outbox.database.execute("update outbox.deliveries set holds_key = true where state = 'dead'").await;
+        outbox.read_all().await;
         let (_binary, _relay) = start_relay(&outbox, &format!("on_dead_letter = \"{on_dead_letter}\"")).await;
         assert_eq!(outbox.database.count("deliveries where state = 'waiting'").await, 2, "the key is blocked");
 

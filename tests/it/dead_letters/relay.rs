@@ -47,6 +47,7 @@ async fn a_discard_lets_the_key_go_on_that_it_held() {
     let dead = outbox.add("dead", Some("a")).await.to_string();
     outbox.database.execute("update outbox.deliveries set holds_key = true").await;
     outbox.add("waiting", Some("a")).await;
+    outbox.read_all().await;
     let (_binary, _relay) = start_relay(&outbox, "on_dead_letter = \"hold_key\"").await;
     assert_eq!(outbox.database.count("deliveries where state = 'waiting'").await, 1, "the dead letter holds its key");
     outbox.run_json(&["dead-letters", "discard", "--id", &dead, "--reason", "x", "--yes"]).await;
