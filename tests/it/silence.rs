@@ -75,7 +75,7 @@ async fn a_loop_begins_although_the_connection_falls_silent_while_it_takes_its_s
     gate.execute("begin; lock table outbox.deliveries in access exclusive mode").await.expect("locked");
 
     let (proxy, running) = behind_proxy(&database, &webhook(&receiver)).await;
-    fall_silent_at(&database, &proxy, gate, "-- read_lanes").await;
+    fall_silent_at(&database, &proxy, gate, "-- take_back_waiting").await;
 
     wait_for_rows(&database, "deliveries where state = 'delivered'", 20).await;
     stop(running).await;
