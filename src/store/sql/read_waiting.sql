@@ -5,9 +5,12 @@ select w.*
   from (select e.seq, e.id, e.type, e.aggregate_type, e.aggregate_id, e.aggregate_version, e.payload, e.headers::text as headers, e.occurred_at, k.key,
                d.attempts, d.replay is not null as is_replay,
                coalesce((extract(epoch from clock_timestamp() - d.first_attempt_at) * 1000000)::bigint, 0) as age_micros,
-               (select count(*) from deliveries f where f.subscription = $1 and f.key = k.key and f.state = 'waiting') as waiting,
+               c.waiting,
                sum(e.payload_bytes) over (order by d.seq rows unbounded preceding) - e.payload_bytes as bytes_before
           from unnest($2::text[]) as k (key)
+         -- Once for a key and not for each of its rows, of which there may be thousands.
+         cross join lateral (select count(*) as waiting from deliveries f
+                              where f.subscription = $1 and f.key = k.key and f.state = 'waiting') c
          cross join lateral (select seq, attempts, replay, first_attempt_at
                                from deliveries
                               where subscription = $1 and key = k.key and state = 'waiting'
