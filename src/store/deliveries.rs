@@ -18,7 +18,7 @@ pub struct RecordedDelivery {
     pub age_micros: i64,
     /// For a due one: others of its key wait behind it. For a waiting one: always true.
     pub followed: bool,
-    /// For a waiting one: how many of its key wait, with it.
+    /// For a waiting one: how many of its key wait, with it; no more are counted than one above those that were asked for.
     pub waiting: u64,
 }
 

@@ -97,7 +97,7 @@ async fn die_at(name: &'static str) -> Scene {
     scene.record(12).await;
     scene.settle().await;
     scene.check().await;
-    scene
+    scene.close().await
 }
 
 async fn stand_still_at(name: &'static str) -> Scene {
@@ -126,5 +126,5 @@ async fn stand_still_at(name: &'static str) -> Scene {
         assert_eq!(finished.code, Some(0), "{}", finished.stderr);
     }
     scene.check().await;
-    scene
+    scene.close().await
 }

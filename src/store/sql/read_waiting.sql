@@ -1,4 +1,4 @@
--- read_waiting: the first waiting deliveries of each of some keys, in order, and how many of the key wait in all.
+-- read_waiting: the first waiting deliveries of each of some keys, in order, and how many of the key wait: all, or one more than are given at most.
 -- Stops before a retry of the key: a replay can put an older delivery in front of one that is retrying.
 -- Relies on deliveries_by_key. Locks nothing. $1 subscription, $2 keys, $3 rows per key, $4 bytes in all.
 select w.*
@@ -8,9 +8,11 @@ select w.*
                c.waiting,
                sum(e.payload_bytes) over (order by d.seq rows unbounded preceding) - e.payload_bytes as bytes_before
           from unnest($2::text[]) as k (key)
-         -- Once for a key and not for each of its rows, of which there may be thousands.
-         cross join lateral (select count(*) as waiting from deliveries f
-                              where f.subscription = $1 and f.key = k.key and f.state = 'waiting') c
+         -- Once for a key and not for each of its rows, and no further than it takes to know that more wait than are given.
+         cross join lateral (select count(*) as waiting
+                               from (select from deliveries f
+                                      where f.subscription = $1 and f.key = k.key and f.state = 'waiting'
+                                      limit $3 + 1) f) c
          cross join lateral (select seq, attempts, replay, first_attempt_at
                                from deliveries
                               where subscription = $1 and key = k.key and state = 'waiting'

@@ -272,6 +272,12 @@ impl Scene {
         self.check_effects().await;
     }
 
+    /// Over, but for dropping the database. Idle connections of all the scenes would leave the server none for those that still play.
+    pub async fn close(self) -> Self {
+        self.database.pool().close().await;
+        self
+    }
+
     fn check_receiver(&self) {
         let mut bodies: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         for received in self.receiver.received() {
