@@ -42,6 +42,8 @@ struct State {
     /// Events that were sent and not answered.
     in_flight: AtomicUsize,
     ended: OnceLock<End>,
+    /// Cancelled once it has ended.
+    over: CancellationToken,
     leave: CancellationToken,
 }
 
@@ -75,9 +77,9 @@ impl Connection {
                 break Granted::by(&answer);
             }
         };
-        let leave = CancellationToken::new();
+        let (leave, over) = (CancellationToken::new(), CancellationToken::new());
         let places = Arc::new(Semaphore::new(granted.places() as usize));
-        let state = Arc::new(State { places, in_flight: AtomicUsize::new(0), ended: OnceLock::new(), leave: leave.clone() });
+        let state = Arc::new(State { places, in_flight: AtomicUsize::new(0), ended: OnceLock::new(), over, leave: leave.clone() });
         tokio::spawn(run(events, client.clone(), Arc::clone(&state)));
         Ok(Self(Arc::new(Session { client, granted, state, _leave: leave.drop_guard() })))
     }
@@ -125,7 +127,13 @@ impl Connection {
             in_flight.fetch_sub(1, Ordering::SeqCst);
             return Err(NoAnswer { sent: false });
         };
-        let answer = notice.wait_async().await.map_err(|_| NoAnswer { sent: true })?;
+        let answer = tokio::select! {
+            biased; // an answer that came before the end is one
+            answer = notice.wait_async() => answer.ok(),
+            // What the crate had not taken from its queue by then stays there, and nobody would ever speak of it.
+            () = self.0.state.over.cancelled() => None,
+        };
+        let answer = answer.ok_or(NoAnswer { sent: true })?;
         in_flight.fetch_sub(1, Ordering::SeqCst);
         Ok(answer)
     }
@@ -140,6 +148,7 @@ impl State {
     fn end(&self, end: End) {
         let _ = self.ended.set(end); // the first reason is what happened
         self.places.close();
+        self.over.cancel();
     }
 }
 
