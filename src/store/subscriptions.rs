@@ -143,6 +143,8 @@ pub struct TakenUp {
     pub fence: Fence,
     pub position: Position,
     pub done: Option<String>,
+    /// Highest `seq` that can be settled already.
+    pub settled_to: i64,
     pub is_paused: bool,
     /// How long until the first probe, if the circuit is open.
     pub open_circuit: Option<Duration>,
@@ -151,7 +153,7 @@ pub struct TakenUp {
 /// Begins (again) with a subscription that this instance owns, under a new epoch. `None`: the lease is lost.
 pub async fn take_up(pool: &PgPool, subscription: i32, instance: &str) -> Result<Option<TakenUp>, StoreError> {
     let error = || StoreError::query("take up a subscription");
-    // Two statements on purpose: the first may have waited for a flush of the last owner, whose rows only a later snapshot sees.
+    // Several statements on purpose: the first may have waited for a flush of the last owner, whose rows only a later snapshot sees.
     let mut transaction = pool.begin().await.map_err(error())?;
     let row = sqlx::query(include_str!("sql/take_up_subscription.sql"))
         .bind(subscription)
@@ -161,11 +163,16 @@ pub async fn take_up(pool: &PgPool, subscription: i32, instance: &str) -> Result
         .map_err(error())?;
     let Some(row) = row else { return Ok(None) };
     sqlx::query(include_str!("sql/take_back_waiting.sql")).bind(subscription).execute(&mut *transaction).await.map_err(error())?;
+    let settled_to = sqlx::query_scalar(include_str!("sql/read_settled_to.sql"))
+        .bind(subscription)
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(error())?;
     transaction.commit().await.map_err(error())?;
-    taken_up(&row, subscription).map(Some).map_err(StoreError::query("understand a subscription"))
+    taken_up(&row, subscription, settled_to).map(Some).map_err(StoreError::query("understand a subscription"))
 }
 
-fn taken_up(row: &PgRow, subscription: i32) -> Result<TakenUp, sqlx::Error> {
+fn taken_up(row: &PgRow, subscription: i32, settled_to: i64) -> Result<TakenUp, sqlx::Error> {
     let snapshot = |text: String| text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)));
     let high_seq: i64 = row.try_get(3)?;
     let window = match row.try_get::<Option<String>, _>(4)? {
@@ -182,6 +189,7 @@ fn taken_up(row: &PgRow, subscription: i32) -> Result<TakenUp, sqlx::Error> {
         fence: Fence { subscription, epoch: row.try_get(0)? },
         position,
         done: row.try_get(7)?,
+        settled_to,
         is_paused: row.try_get(8)?,
         open_circuit: (circuit != "closed").then(|| Duration::from_micros(wait.unwrap_or(0).max(0).unsigned_abs())),
     })

@@ -184,6 +184,8 @@ pub struct Recorded {
     pub subscription: i32,
     /// Settled without a row: an `int8multirange`.
     pub done: Option<String>,
+    /// Nothing with a higher `seq` is settled.
+    pub up_to: i64,
 }
 
 /// One page.
@@ -206,6 +208,8 @@ pub async fn read_page(
     selection: &Selection,
     recorded: Option<&Recorded>,
 ) -> Result<Page, StoreError> {
+    // A backlog is one large window, and most of it lies beyond whatever the last owner can have reached.
+    let recorded = recorded.filter(|recorded| window.seq < recorded.up_to);
     let rows = sqlx::query(include_str!("sql/read_page.sql"))
         .bind(begin.as_str())
         .bind(window.snapshot.as_str())

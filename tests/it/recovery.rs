@@ -373,3 +373,51 @@ async fn a_loop_that_takes_over_much_that_is_settled_out_of_order_reads_on() {
     let _second = binary.spawn(&["run"]);
     wait_for_rows(&database, &format!("subscriptions where high_seq >= {EVENTS} and done is null"), 1).await;
 }
+
+/// A backlog is compared with what its last owner has settled, and beyond the last of that it is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_last_owner_settled_far_ahead_is_left_out_and_nothing_else_is() {
+    const EVENTS: i64 = 1_500;
+    // On and beside the ends of pages, which have 256 rows here.
+    const LAST_SETTLED: [i64; 5] = [1, 255, 256, 257, 700];
+    for record in [Record::All, Record::Failures] {
+        let database = TestDatabase::create().await;
+        database.insert_events((1..=EVENTS).map(|n| numbered(n, n))).await;
+        let mut building = relay(&database);
+        let mut all = Vec::new();
+        for (id, last) in (1..).zip(LAST_SETTLED) {
+            let is_settled = move |n: i64| n == last || (n < last && n % 3 == 0);
+            let settled: Vec<i64> = (1..=EVENTS).filter(|n| is_settled(*n)).collect();
+            let subscription =
+                "insert into subscriptions (handler, kind, snapshot, low_seq, high_seq) values ($1, 'code', '3:3:', 0, $2)";
+            let query = sqlx::query(subscription).bind(format!("h{id}")).bind(EVENTS);
+            query.execute(database.pool()).await.expect("a subscription");
+            let sql = match record {
+                Record::All => {
+                    "insert into deliveries (subscription, seq, state, attempts) select $1, n, 'delivered', 1 from unnest($2) n"
+                }
+                Record::Failures => {
+                    "update subscriptions set done = (select range_agg(int8range(n, n + 1)) from unnest($2) n) where id = $1"
+                }
+            };
+            sqlx::query(sql).bind(id).bind(&settled).execute(database.pool()).await.expect("it is settled");
+            let recorder = Recorder::new();
+            building = building.configured_handler(&format!("h{id}"), recorder.handler(), move |config| {
+                quick_handler(config);
+                config.record = record;
+            });
+            let owed: Vec<i64> = (1..=EVENTS).filter(|n| !is_settled(*n)).collect();
+            all.push((recorder, owed));
+        }
+        let relay = building.start().expect("the relay starts");
+        for (recorder, owed) in &all {
+            recorder.wait_for(owed.len()).await;
+        }
+        relay.stop().await.expect("the relay stops");
+        for ((recorder, owed), last) in all.iter().zip(LAST_SETTLED) {
+            let mut numbers = recorder.numbers();
+            numbers.sort_unstable();
+            assert_eq!(numbers, *owed, "{record:?}, {last}");
+        }
+    }
+}

@@ -187,7 +187,10 @@ impl Loop {
             seat: shared.wake_up.seat(),
             fence: taken.fence,
             head: taken.position,
-            recovery: Some(Recovery { recorded: Recorded { subscription, done: taken.done }, covers_all: false }),
+            recovery: Some(Recovery {
+                recorded: Recorded { subscription, done: taken.done, up_to: taken.settled_to },
+                covers_all: false,
+            }),
             careful: if is_careful { room } else { 0 },
             shared,
             handler,
