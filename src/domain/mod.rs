@@ -48,7 +48,7 @@ pub use {
     error_group::ErrorGroup,
     filter::EventFilter,
     incarnation::{Incarnation, Numbering, ServerIdentity, Standing},
-    lanes::{LaneKey, Lanes, Origin, Queued},
+    lanes::{LaneKey, LaneRef, Lanes, Origin, Queued},
     level::Level,
     notification::Notification,
     outcome::{Outcome, Reason, Verdict},

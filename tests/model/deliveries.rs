@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use outboxd::domain::{
-    Admission, Backoff, Circuit, CircuitPolicy, LaneKey, Lanes, Next, Notification, Origin, Position, Progress, Queued, Reason,
+    Admission, Backoff, Circuit, CircuitPolicy, LaneRef, Lanes, Next, Notification, Origin, Position, Progress, Queued, Reason,
     Record, RetryPolicy, SegmentId, Verdict, decide,
 };
 use proptest::prelude::*;
@@ -272,7 +272,7 @@ impl World {
             let rows: Vec<i64> = waiting.iter().copied().filter(|seq| *seq < retry).take(REFILL).collect();
             let left = (waiting.len() - rows.len()) as u64;
             let queued = rows.iter().map(|seq| self.queued(*seq, Origin::Recorded)).collect();
-            if !self.lanes.is_blocked(&LaneKey::Key(key.clone())) {
+            if !self.lanes.is_blocked(LaneRef::Key(&key)) {
                 self.in_memory.extend(rows);
             }
             self.lanes.refill(&key, queued, left);
@@ -282,8 +282,8 @@ impl World {
             let key = &self.known[&seq].key;
             let behind = self.known.range(seq + 1..);
             let followed = key.is_some() && behind.into_iter().any(|(_, known)| known.key == *key && known.fate == Fate::Waiting);
-            let lane = key.clone().map_or(LaneKey::Alone(seq), LaneKey::Key);
-            if self.lanes.wants_due(&lane) {
+            let lane = key.as_deref().map_or(LaneRef::Alone(seq), LaneRef::Key);
+            if self.lanes.wants_due(lane) {
                 self.in_memory.insert(seq);
             }
             self.lanes.take_due(self.queued(seq, Origin::Recorded), followed);

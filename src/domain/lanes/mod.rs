@@ -45,9 +45,32 @@ pub enum LaneKey {
     Alone(i64),
 }
 
+/// The same without owning it: a lane is looked up several times for every event.
+#[derive(Debug, Clone, Copy)]
+pub enum LaneRef<'a> {
+    Key(&'a str),
+    Alone(i64),
+}
+
+impl<'a> LaneRef<'a> {
+    pub fn of(notification: &'a Notification) -> Self {
+        notification.key.as_deref().map_or(Self::Alone(notification.seq), Self::Key)
+    }
+
+    pub fn owned(self) -> LaneKey {
+        match self {
+            Self::Key(key) => LaneKey::Key(key.to_owned()),
+            Self::Alone(seq) => LaneKey::Alone(seq),
+        }
+    }
+}
+
 impl LaneKey {
-    pub fn of(notification: &Notification) -> Self {
-        notification.key.clone().map_or(Self::Alone(notification.seq), Self::Key)
+    pub fn borrowed(&self) -> LaneRef<'_> {
+        match self {
+            Self::Key(key) => LaneRef::Key(key),
+            Self::Alone(seq) => LaneRef::Alone(*seq),
+        }
     }
 }
 
@@ -70,12 +93,62 @@ impl Lane {
     fn is_idle(&self) -> bool {
         !self.is_busy && !self.is_blocked && self.queue.is_empty() && self.parked == 0
     }
+
+    /// Its waiting rows must be read before it can go on.
+    fn wants_refill(&self) -> bool {
+        self.parked > 0 && !self.is_blocked && !self.is_busy && (self.queue.is_empty() || self.refill_first)
+    }
+
+    /// Enters it among those that are ready, where something is queued or will be at once.
+    fn list(&mut self, key: LaneRef<'_>, ready: &mut VecDeque<LaneKey>) {
+        if !self.is_listed && !self.is_busy && !self.is_blocked {
+            self.is_listed = true;
+            ready.push_back(key.owned());
+        }
+    }
+}
+
+/// The lanes that something is known of.
+#[derive(Debug, Default)]
+struct Shelf {
+    keyed: HashMap<String, Lane>,
+    alone: HashMap<i64, Lane>,
+}
+
+impl Shelf {
+    fn get(&self, key: LaneRef<'_>) -> Option<&Lane> {
+        match key {
+            LaneRef::Key(key) => self.keyed.get(key),
+            LaneRef::Alone(seq) => self.alone.get(&seq),
+        }
+    }
+
+    fn get_mut(&mut self, key: LaneRef<'_>) -> Option<&mut Lane> {
+        match key {
+            LaneRef::Key(key) => self.keyed.get_mut(key),
+            LaneRef::Alone(seq) => self.alone.get_mut(&seq),
+        }
+    }
+
+    fn get_or_open(&mut self, key: LaneRef<'_>) -> &mut Lane {
+        match key {
+            LaneRef::Key(key) => self.keyed.entry(key.to_owned()).or_default(),
+            LaneRef::Alone(seq) => self.alone.entry(seq).or_default(),
+        }
+    }
+
+    fn close(&mut self, key: LaneRef<'_>) {
+        match key {
+            LaneRef::Key(key) => self.keyed.remove(key),
+            LaneRef::Alone(seq) => self.alone.remove(&seq),
+        };
+    }
 }
 
 /// All lanes of one subscription.
 #[derive(Debug)]
 pub struct Lanes {
-    lanes: HashMap<LaneKey, Lane>,
+    lanes: Shelf,
     ready: VecDeque<LaneKey>,
     refill: HashSet<String>,
     /// Notifications held, queued and in flight.
@@ -87,7 +160,7 @@ pub struct Lanes {
 impl Lanes {
     /// Lanes that hold about `room` notifications.
     pub fn new(room: usize) -> Self {
-        Self { lanes: HashMap::new(), ready: VecDeque::new(), refill: HashSet::new(), held: 0, held_bytes: 0, room }
+        Self { lanes: Shelf::default(), ready: VecDeque::new(), refill: HashSet::new(), held: 0, held_bytes: 0, room }
     }
 
     /// Notifications in memory, queued and in flight.
@@ -105,12 +178,12 @@ impl Lanes {
 
     /// Keys whose head failed.
     pub fn blocked_keys(&self) -> usize {
-        self.lanes.values().filter(|lane| lane.is_blocked).count()
+        self.lanes.keyed.values().filter(|lane| lane.is_blocked).count()
     }
 
     /// Takes up what the database knows of a key: how many wait, and whether a row of its own will move it.
     pub fn restore(&mut self, key: String, parked: u64, is_blocked: bool) {
-        let lane = self.lanes.entry(LaneKey::Key(key.clone())).or_default();
+        let lane = self.lanes.get_or_open(LaneRef::Key(&key));
         lane.parked = parked;
         lane.is_blocked = is_blocked;
         if parked > 0 && !is_blocked {
@@ -120,42 +193,41 @@ impl Lanes {
 
     /// Queues a notification from the log. Gives it back if it must be parked: recorded as waiting.
     pub fn offer(&mut self, queued: Queued) -> Option<Queued> {
-        let key = LaneKey::of(&queued.notification);
-        let lane = self.lanes.entry(key.clone()).or_default();
+        let lane = self.lanes.get_or_open(LaneRef::of(&queued.notification));
         if lane.is_blocked || lane.parked > 0 || lane.queue.len() * 2 > self.room {
             lane.parked += 1;
             return Some(queued);
         }
+        lane.list(LaneRef::of(&queued.notification), &mut self.ready);
         self.held += 1;
         self.held_bytes += queued.notification.bytes();
         lane.queue.push_back(queued);
-        self.list(key);
         None
     }
 
     /// Whether a recorded row that is due may be queued: its lane is not busy with anything, and nothing in it has a row, which
     /// may be the very same. One that was counted and then returned has one, too, and it is due.
-    pub fn wants_due(&self, key: &LaneKey) -> bool {
+    pub fn wants_due(&self, key: LaneRef<'_>) -> bool {
         let has_row = |queued: &Queued| !matches!(queued.origin, Origin::Log(_));
         self.lanes.get(key).is_none_or(|lane| !lane.is_busy && !lane.queue.iter().any(has_row))
     }
 
     /// Queues the recorded head of a key whose time has come; `followed`: rows wait behind it.
     pub fn take_due(&mut self, queued: Queued, followed: bool) {
-        let key = LaneKey::of(&queued.notification);
-        if !self.wants_due(&key) {
+        let key = LaneRef::of(&queued.notification);
+        if !self.wants_due(key) {
             return;
         }
-        let lane = self.lanes.entry(key.clone()).or_default();
+        let lane = self.lanes.get_or_open(key);
         lane.is_blocked = false;
         if followed {
             lane.parked = lane.parked.max(1);
             lane.refill_first = true;
         }
+        lane.list(key, &mut self.ready);
         self.held += 1;
         self.held_bytes += queued.notification.bytes();
         lane.queue.push_front(queued);
-        self.list(key);
     }
 
     /// Keys whose waiting rows must be read before they can go on; at most `limit`.
@@ -169,8 +241,8 @@ impl Lanes {
 
     /// Queues waiting rows of a key, in order; `left` rows of it are still parked.
     pub fn refill(&mut self, key: &str, rows: Vec<Queued>, left: u64) {
-        let lane_key = LaneKey::Key(key.to_owned());
-        let Some(lane) = self.lanes.get_mut(&lane_key) else { return };
+        let key = LaneRef::Key(key);
+        let Some(lane) = self.lanes.get_mut(key) else { return };
         lane.refill_first = false;
         lane.parked = left;
         // A row that went back to blocked while its followers were read keeps them parked.
@@ -182,13 +254,13 @@ impl Lanes {
         self.held_bytes += rows.iter().map(|queued| queued.notification.bytes()).sum::<usize>();
         lane.queue.extend(rows);
         lane.queue.make_contiguous().sort_by_key(|queued| queued.notification.seq);
-        self.settle(&lane_key);
+        self.settle(key, |_| ());
     }
 
     /// The next notification to attempt; its lane is busy until it is finished, returned or blocked.
     pub fn take_next(&mut self) -> Option<Queued> {
         while let Some(key) = self.ready.pop_front() {
-            let Some(lane) = self.lanes.get_mut(&key) else { continue };
+            let Some(lane) = self.lanes.get_mut(key.borrowed()) else { continue };
             lane.is_listed = false;
             if lane.is_busy || lane.is_blocked {
                 continue;
@@ -206,83 +278,70 @@ impl Lanes {
         let mut batch = Vec::new();
         while batch.len() < limit {
             let Some(first) = self.take_next() else { break };
-            let key = LaneKey::of(&first.notification);
+            let lane = self.lanes.get_mut(LaneRef::of(&first.notification));
             batch.push(first);
-            if let Some(lane) = self.lanes.get_mut(&key) {
-                // A replayed head is followed by rows that are not here yet: nothing behind it may overtake them.
-                if !lane.refill_first {
-                    batch.extend(lane.queue.drain(..));
-                }
+            // A replayed head is followed by rows that are not here yet: nothing behind it may overtake them.
+            if let Some(lane) = lane.filter(|lane| !lane.refill_first) {
+                batch.extend(lane.queue.drain(..));
             }
         }
         batch.sort_by_key(|queued| queued.notification.seq);
         batch
     }
 
-    /// The one in flight has its final outcome; the lane goes on.
+    /// One that was in flight, by itself or in a batch, has its final outcome; the lane goes on.
     pub fn finished(&mut self, notification: &Notification) {
         self.drop_held(notification);
-        self.release(&LaneKey::of(notification));
+        self.release(LaneRef::of(notification));
     }
 
     /// Nothing of this lane is in flight any more.
-    pub fn release(&mut self, key: &LaneKey) {
-        if let Some(lane) = self.lanes.get_mut(key) {
-            lane.is_busy = false;
-        }
-        self.settle(key);
+    pub fn release(&mut self, key: LaneRef<'_>) {
+        self.settle(key, |lane| lane.is_busy = false);
     }
 
     /// Whether the head of this lane failed and its row will come back.
-    pub fn is_blocked(&self, key: &LaneKey) -> bool {
+    pub fn is_blocked(&self, key: LaneRef<'_>) -> bool {
         self.lanes.get(key).is_some_and(|lane| lane.is_blocked)
     }
 
     /// Compares with what the database has per key: how many wait, and whether a row of the key moves it. People discard and
     /// replay behind our back. Keys with outcomes that are not recorded yet are left alone, and so are lanes at work.
     pub fn reconcile(&mut self, rows: &HashMap<String, (u64, bool)>, has_unrecorded: impl Fn(&str) -> bool) {
-        let known = self.lanes.keys().filter_map(|key| match key {
-            LaneKey::Key(key) => Some(key.clone()),
-            LaneKey::Alone(_) => None,
-        });
-        let keys: HashSet<String> = known.chain(rows.keys().cloned()).collect();
+        let keys: HashSet<String> = self.lanes.keyed.keys().chain(rows.keys()).cloned().collect();
         for key in keys.into_iter().filter(|key| !has_unrecorded(key)) {
             let (waiting, is_blocked) = rows.get(&key).copied().unwrap_or((0, false));
-            let lane_key = LaneKey::Key(key);
-            let lane = self.lanes.entry(lane_key.clone()).or_default();
-            if !lane.is_busy && lane.queue.is_empty() {
-                lane.parked = waiting;
-                lane.is_blocked = is_blocked;
-                lane.refill_first = false;
-            }
-            self.settle(&lane_key);
+            let key = LaneRef::Key(&key);
+            self.lanes.get_or_open(key);
+            self.settle(key, |lane| {
+                if !lane.is_busy && lane.queue.is_empty() {
+                    lane.parked = waiting;
+                    lane.is_blocked = is_blocked;
+                    lane.refill_first = false;
+                }
+            });
         }
-    }
-
-    /// Another of a batch has its final outcome; the lane stays busy.
-    pub fn finished_within_batch(&mut self, notification: &Notification) {
-        self.drop_held(notification);
     }
 
     /// The one in flight was not attempted in earnest: back to the head, and the lane to the end of the line, so that a probe
     /// does not try the same event for ever.
     pub fn returned(&mut self, queued: Queued) {
-        let key = LaneKey::of(&queued.notification);
-        let lane = self.lanes.entry(key.clone()).or_default();
+        let key = LaneRef::of(&queued.notification);
+        let lane = self.lanes.get_or_open(key);
         lane.is_busy = false;
+        lane.list(key, &mut self.ready);
         lane.queue.push_front(queued);
-        self.list(key);
     }
 
     /// The one in flight failed and its row will come back. Gives those of its followers that must be recorded as waiting.
     pub fn blocked(&mut self, notification: &Notification) -> Vec<Queued> {
         self.drop_held(notification);
-        let key = LaneKey::of(notification);
-        if matches!(key, LaneKey::Alone(_)) {
-            self.lanes.remove(&key);
+        let key = LaneRef::of(notification);
+        if matches!(key, LaneRef::Alone(_)) {
+            self.lanes.close(key);
             return Vec::new();
         }
-        let lane = self.lanes.entry(key).or_default();
+        let lane = self.lanes.get_or_open(key);
         lane.is_busy = false;
         lane.is_blocked = true;
         lane.refill_first = false;
@@ -296,7 +355,7 @@ impl Lanes {
     /// A follower of a blocked head, taken in the same batch and not attempted: recorded as waiting if it has no row yet.
     pub fn parked_within_batch(&mut self, queued: Queued) -> Option<Queued> {
         self.drop_held(&queued.notification);
-        self.lanes.entry(LaneKey::of(&queued.notification)).or_default().parked += 1;
+        self.lanes.get_or_open(LaneRef::of(&queued.notification)).parked += 1;
         queued.origin.segment().map(|_| queued)
     }
 
@@ -305,29 +364,18 @@ impl Lanes {
         self.held_bytes -= notification.bytes();
     }
 
-    /// Lists the lane, asks for its waiting rows, or forgets it.
-    fn settle(&mut self, key: &LaneKey) {
+    /// Changes the lane, and then lists it, asks for its waiting rows, or forgets it.
+    fn settle(&mut self, key: LaneRef<'_>, change: impl FnOnce(&mut Lane)) {
         let Some(lane) = self.lanes.get_mut(key) else { return };
+        change(lane);
         if lane.is_idle() {
-            self.lanes.remove(key);
-        } else if lane.parked > 0 && !lane.is_blocked && !lane.is_busy && (lane.queue.is_empty() || lane.refill_first) {
-            if let LaneKey::Key(key) = key {
-                self.refill.insert(key.clone());
+            self.lanes.close(key);
+        } else if lane.wants_refill() {
+            if let LaneRef::Key(key) = key {
+                self.refill.insert(key.to_owned());
             }
-        } else {
-            self.list(key.clone());
-        }
-    }
-
-    fn list(&mut self, key: LaneKey) {
-        if let Some(lane) = self.lanes.get_mut(&key)
-            && !lane.is_listed
-            && !lane.is_busy
-            && !lane.is_blocked
-            && !lane.queue.is_empty()
-        {
-            lane.is_listed = true;
-            self.ready.push_back(key);
+        } else if !lane.queue.is_empty() {
+            lane.list(key, &mut self.ready);
         }
     }
 }

@@ -8,8 +8,8 @@ use tracing::{error, info, warn};
 
 use super::{Books, local_micros};
 use crate::domain::{
-    Admission, CircuitState, DeliveryState, ErrorGroup, LaneKey, Next, Notification, OnDeadLetter, Origin, Outcome, Queued, Reason,
-    Record, Verdict, decide,
+    Admission, CircuitState, DeliveryState, ErrorGroup, LaneKey, LaneRef, Next, Notification, OnDeadLetter, Origin, Outcome,
+    Queued, Reason, Record, Verdict, decide,
 };
 use crate::failpoints::failpoint;
 use crate::relay::dispatch::Finished;
@@ -27,12 +27,12 @@ impl Books {
 
     /// Enters the ends of a batch of function calls, in order of `seq`. No verdict: an earlier event of the key failed.
     pub fn settle_batch(&mut self, batch: Vec<Queued>, admission: Admission, verdicts: Vec<Option<Verdict>>, took: Duration) {
-        let keys: HashSet<LaneKey> = batch.iter().map(|queued| LaneKey::of(&queued.notification)).collect();
+        let keys: HashSet<LaneKey> = batch.iter().map(|queued| LaneRef::of(&queued.notification).owned()).collect();
         let mut back = Vec::new();
         for (queued, verdict) in batch.into_iter().zip(verdicts) {
             match verdict {
                 Some(verdict) => back.extend(self.settle_one(Finished { queued, admission, verdict, took })),
-                None if self.lanes.is_blocked(&LaneKey::of(&queued.notification)) => {
+                None if self.lanes.is_blocked(LaneRef::of(&queued.notification)) => {
                     if let Some(follower) = self.lanes.parked_within_batch(queued) {
                         self.park(follower);
                     }
@@ -42,7 +42,7 @@ impl Books {
         }
         // Backwards, because each goes to the front of its lane.
         back.into_iter().rev().for_each(|queued| self.lanes.returned(queued));
-        keys.iter().for_each(|key| self.lanes.release(key));
+        keys.iter().for_each(|key| self.lanes.release(key.borrowed()));
     }
 
     /// Gives an event up because it was in flight at too many deaths of the relay. Its attempts are counted already.
@@ -85,7 +85,6 @@ impl Books {
         self.limit = (limit + 1.0 / limit.max(1.0)).min(bound);
         let age_micros = (local_micros() + self.clock_offset - notification.occurred_at.as_micros()).max(0);
         self.handler.metrics.end_to_end(age_micros as f64 / 1e6);
-        self.lanes.finished_within_batch(notification);
         match queued.origin {
             Origin::Log(segment) => {
                 let has_row = self.handler.config.record == Record::All;
@@ -104,7 +103,7 @@ impl Books {
         if notification.is_replay {
             self.handler.metrics.replayed(ReplayOutcome::Delivered);
         }
-        self.lanes.release(&LaneKey::of(notification));
+        self.lanes.finished(notification);
     }
 
     fn retry(&mut self, queued: &Queued, verdict: &Verdict, attempt: u32, took: Duration, delay: Duration) {
