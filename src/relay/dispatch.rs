@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
 use super::worker::{Means, caught, work};
-use crate::domain::{Admission, Origin, Queued, Reason, Verdict};
+use crate::domain::{Admission, Queued, Reason, Verdict};
 use crate::failpoints::failpoint;
 use crate::handlers::Handler;
 
@@ -46,7 +46,8 @@ pub struct Dispatch {
     means: Arc<Means>,
     workers: Vec<UnboundedSender<Begun>>,
     tasks: JoinSet<()>,
-    next_worker: usize,
+    /// So many attempts have been handed to workers.
+    begun: usize,
     in_flight: usize,
     ended: UnboundedReceiver<Finished>,
 }
@@ -64,7 +65,7 @@ impl Dispatch {
             tasks.spawn(work(Arc::clone(&means), begun));
             begin
         });
-        Self { workers: workers.collect(), means, tasks, next_worker: 0, in_flight: 0, ended }
+        Self { workers: workers.collect(), means, tasks, begun: 0, in_flight: 0, ended }
     }
 
     pub fn in_flight(&self) -> usize {
@@ -74,13 +75,15 @@ impl Dispatch {
     /// Begins an attempt. A handler that only computes is asked on the spot: handing it over would cost more than the attempt.
     pub fn begin(&mut self, queued: Queued, admission: Admission) -> Option<Finished> {
         failpoint!("attempt-begun");
-        failpoint!("retry-begun", queued.origin == Origin::Recorded);
+        failpoint!("retry-begun", queued.origin == crate::domain::Origin::Recorded);
         let begun = Begun { queued, admission };
         if self.workers.is_empty() {
             return Some(self.make_at_once(begun));
         }
-        self.next_worker = (self.next_worker + 1) % self.workers.len();
-        self.workers[self.next_worker].send(begun).expect("a worker goes on for as long as it can be told to begin");
+        // To one worker as many as it can send off together, and then to the next.
+        let worker = self.begun / self.means.handler.largest_group().max(1) % self.workers.len();
+        self.begun = self.begun.wrapping_add(1);
+        self.workers[worker].send(begun).expect("a worker goes on for as long as it can be told to begin");
         self.in_flight += 1;
         None
     }

@@ -43,7 +43,7 @@ fn build(section: &Section<'_>) -> Option<Built> {
 }
 
 /// Entries that leave together. More would save little, and keep those that are done waiting for the others.
-const LARGEST_PIPELINE: usize = 32;
+const LARGEST_PIPELINE: usize = 64;
 
 /// A server with streams, and the one connection to it.
 struct RedisStreams {
