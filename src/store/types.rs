@@ -36,18 +36,19 @@ const EVENT_COLUMNS: usize = 10;
 
 /// The notification in a row whose event columns begin at `at`; gives the index of the first column behind them.
 pub(super) fn notification(row: &PgRow, at: usize) -> Result<(Box<Notification>, usize), sqlx::Error> {
+    // Not compared with the types of the columns, for every row again: the statement names them. And the driver knows no text in a json
+    // column, but that is what it is, byte for byte.
     let notification = Notification {
-        seq: row.try_get(at)?,
-        id: row.try_get(at + 1)?,
-        event_type: row.try_get(at + 2)?,
-        aggregate_type: row.try_get(at + 3)?,
-        aggregate_id: row.try_get(at + 4)?,
-        aggregate_version: row.try_get(at + 5)?,
-        // The driver knows no text in a json column, but that is what it is, byte for byte.
+        seq: row.try_get_unchecked(at)?,
+        id: row.try_get_unchecked(at + 1)?,
+        event_type: row.try_get_unchecked(at + 2)?,
+        aggregate_type: row.try_get_unchecked(at + 3)?,
+        aggregate_id: row.try_get_unchecked(at + 4)?,
+        aggregate_version: row.try_get_unchecked(at + 5)?,
         payload: row.try_get_unchecked(at + 6)?,
-        headers: row.try_get(at + 7)?,
-        occurred_at: row.try_get(at + 8)?,
-        key: row.try_get(at + 9)?,
+        headers: row.try_get_unchecked(at + 7)?,
+        occurred_at: row.try_get_unchecked(at + 8)?,
+        key: row.try_get_unchecked(at + 9)?,
         attempt: 1,
         is_replay: false,
         is_test: false,

@@ -197,6 +197,8 @@ impl Books {
         self.unrecorded_waiting.clear();
         self.unrecorded_keys.clear();
         let done = merge_ranges(self.carried_done.as_deref(), self.progress.done_ranges());
+        // In the order of the index they go into.
+        self.entries.delivered.sort_unstable();
         (Reached { position: self.position.clone(), done }, std::mem::take(&mut self.entries))
     }
 

@@ -8,5 +8,5 @@ with mine as (
      where id = $1 and epoch = $2
     returning id)
 insert into deliveries (subscription, seq, state, attempts, handled_at)
-select mine.id, delivered.seq, 'delivered', 1, clock_timestamp()
+select mine.id, delivered.seq, 'delivered', 1, statement_timestamp()
   from mine, unnest($10::bigint[]) as delivered (seq)
