@@ -39,7 +39,8 @@ begin() { # name, port, command...
 nats=$(free_port)
 begin nats "$nats" nats-server --addr 127.0.0.1 --port "$nats" --jetstream --store_dir "$place/nats"
 redis=$(free_port)
-begin redis "$redis" redis-server --bind 127.0.0.1 --port "$redis" --dir "$place/redis" --save '' --appendonly yes --appendfsync everysec
+begin redis "$redis" redis-server --bind 127.0.0.1 --port "$redis" --dir "$place/redis" --save '' --appendonly yes --appendfsync everysec \
+    --auto-aof-rewrite-percentage 0
 mqtt=$(free_port)
 mkdir -p "$place/mqtt"
 printf 'listener %s 127.0.0.1\nallow_anonymous true\npersistence false\nuser %s\n' "$mqtt" "$(id -un)" >"$place/mqtt/m.conf"

@@ -26,6 +26,7 @@ pub struct Server {
 
 /// One outbox in a database of its own.
 pub struct Outbox {
+    name: String,
     pub url: String,
     pub pool: PgPool,
 }
@@ -48,7 +49,15 @@ impl Server {
             .await
             .map_err(CliError::failed)?;
         store::migrate(&pool, "outbox", None).await?;
-        Ok(Outbox { url, pool })
+        Ok(Outbox { name, url, pool })
+    }
+
+    /// Drops an outbox that has been measured: the next one would have to share the machine with vacuum, which comes to look at it.
+    pub async fn remove(&self, outbox: Outbox) -> Result<(), CliError> {
+        outbox.pool.close().await;
+        let mut connection = PgConnection::connect(&self.url).await.map_err(CliError::failed)?;
+        let drop = format!("drop database {} with (force)", outbox.name);
+        sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut connection).await.map(|_| ()).map_err(CliError::failed)
     }
 }
 

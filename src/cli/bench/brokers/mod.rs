@@ -57,7 +57,7 @@ pub struct BrokerArgs {
 /// A kind of broker, as the bench needs it.
 pub struct Peer {
     pub kind: &'static str,
-    /// Makes the place that events go to.
+    /// Makes the place that events go to, or empties it, so that no measurement bears the load of those before.
     pub prepare: for<'a> fn(&'a str) -> BoxFuture<'a, Result<(), CliError>>,
     /// Publishes so many payloads over `super::outbox::KEYS` keys with so many in flight, each acknowledged. Connects first.
     pub publish: for<'a> fn(&'a str, u64, usize) -> BoxFuture<'a, Result<(), CliError>>,
@@ -154,16 +154,18 @@ fn headers(number: u64) -> [(&'static str, String); 7] {
 const RECORDED: [(&str, &str); 2] = [("all", "every delivery recorded"), ("failures", "failures recorded")];
 
 async fn against(server: &Server, peer: &Peer, address: &str, events: u64, rounds: usize) -> Result<Vec<Figure>, CliError> {
-    (peer.prepare)(address).await?;
     let (mut bare, mut relayed) = (vec![], RECORDED.map(|_| vec![]));
     for _ in 0..rounds {
+        (peer.prepare)(address).await?;
         let began = Instant::now();
         (peer.publish)(address, events, CONCURRENCY).await?;
         bare.push(events as f64 / began.elapsed().as_secs_f64());
         for ((record, _), rates) in RECORDED.iter().zip(&mut relayed) {
             let outbox = server.outbox().await?;
             outbox.fill(events).await?;
+            (peer.prepare)(address).await?;
             rates.push(drain(&outbox, peer, address, record, events).await?);
+            server.remove(outbox).await?;
         }
     }
     let limit = median(bare);

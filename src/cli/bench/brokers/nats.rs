@@ -20,7 +20,8 @@ async fn context(url: &str) -> Result<jetstream::Context, CliError> {
 
 async fn prepare(url: &str) -> Result<(), CliError> {
     let config = stream::Config { name: PLACE.to_owned(), subjects: vec![format!("{PLACE}.>")], ..stream::Config::default() };
-    context(url).await?.get_or_create_stream(config).await.map(drop).map_err(CliError::failed)
+    let stream = context(url).await?.get_or_create_stream(config).await.map_err(CliError::failed)?;
+    stream.purge().await.map(drop).map_err(CliError::failed)
 }
 
 async fn publish(url: &str, events: u64, in_flight: usize) -> Result<(), CliError> {

@@ -1,6 +1,6 @@
 //! A bare client of RabbitMQ: persistent, mandatory, confirmed, over one channel.
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation, Connection, ConnectionProperties};
 
@@ -21,7 +21,8 @@ async fn connect(url: &str) -> Result<Connection, CliError> {
 async fn prepare(url: &str) -> Result<(), CliError> {
     let channel = connect(url).await?.create_channel().await.map_err(CliError::failed)?;
     let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(PLACE.into(), durable, FieldTable::default()).await.map(drop).map_err(CliError::failed)
+    channel.queue_declare(PLACE.into(), durable, FieldTable::default()).await.map_err(CliError::failed)?;
+    channel.queue_purge(PLACE.into(), QueuePurgeOptions::default()).await.map(drop).map_err(CliError::failed)
 }
 
 async fn publish(url: &str, events: u64, in_flight: usize) -> Result<(), CliError> {
