@@ -6,9 +6,8 @@ use std::time::Duration;
 use toml::{Table, Value};
 use url::Url;
 
-use super::check::at_least;
 use super::fields::{CHANNEL_COMMON, CHANNEL_IDENTITY};
-use super::handler::{is_name, report_name};
+use super::rules::{at_least, is_name, report_name};
 use super::{Alerts, ChannelConfig, channel_path};
 use crate::domain::alerts::{AlertPolicy, Severity};
 use crate::settings::{Mistakes, Secret, Section, format_duration};

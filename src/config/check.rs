@@ -10,7 +10,8 @@ use url::Url;
 
 use super::adopt::read_adoptions;
 use super::alerts::read_alerts;
-use super::handler::{read_handlers, report_name};
+use super::handler::read_handlers;
+use super::rules::{at_least, count, report_name};
 use super::{Config, Database, Http, Log, LogFormat, Outbox, Relay, WakeUp, adoption_path, fields};
 use crate::settings::{Field, FieldType, Mistakes, Secret, Section, format_bytes, format_duration};
 
@@ -44,15 +45,6 @@ pub(super) fn read_config(document: &Table, mistakes: &Mistakes) -> Config {
     };
     check_together(&root, &config, mistakes);
     config
-}
-
-/// Reports a duration that is below its bound. `why` completes "expected at least ...".
-pub(super) fn at_least(section: &Section<'_>, name: &str, bound: Duration, why: &str) {
-    let got = section.duration(name);
-    if got < bound {
-        let (got, bound) = (format_duration(got), format_duration(bound));
-        section.mistake(name, &format!("got \"{got}\", expected at least \"{bound}\"{why}"));
-    }
 }
 
 /// Whether a value is absent or a text. If not, that was reported when the section was opened.
@@ -185,11 +177,6 @@ fn check_together(root: &Section<'_>, config: &Config, mistakes: &Mistakes) {
     for adoption in config.adopt.iter().filter(|adoption| adoption.table.schema() == config.outbox.schema) {
         mistakes.add(adoption_path(&adoption.table), "is a table of the outbox itself, and no table of an application");
     }
-}
-
-/// An integer whose declared range fits the type.
-pub(super) fn count<N: TryFrom<i64> + Default>(section: &Section<'_>, name: &str) -> N {
-    N::try_from(section.integer(name)).unwrap_or_default()
 }
 
 #[cfg(test)]

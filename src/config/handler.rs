@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::check::{at_least, count};
 use super::fields::{COMMON, IDENTITY};
+use super::rules::{at_least, count, is_name, report_name};
 use super::{HandlerConfig, Start, handler_path};
 use crate::domain::{Backoff, CircuitPolicy, EventFilter, InvalidBackoff, OnDeadLetter, Ordering, Record, RetryPolicy};
 use crate::settings::{Mistakes, Section, format_duration};
-
-const EXPECTED_NAME: &str = "expected letters, digits, \"-\", \"_\" and \".\", at most 64 of them";
 
 /// Beyond this nothing is held back any more.
 const MOST_BACKFILL: u32 = 1_000_000;
@@ -26,20 +24,6 @@ pub(super) fn read_handlers(list: &Value, mistakes: &Mistakes) -> Vec<HandlerCon
         entries.iter().enumerate().map(|(index, entry)| read_entry(index, entry, mistakes)).collect();
     report_duplicates(&handlers, mistakes);
     handlers
-}
-
-/// Whether a text can name a handler or a relay.
-pub(super) fn is_name(name: &str) -> bool {
-    let allowed = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
-    (1..=64).contains(&name.len()) && name.chars().all(allowed)
-}
-
-/// Reports a `name` that cannot be one.
-pub(super) fn report_name(section: &Section<'_>) {
-    let name = section.text("name");
-    if section.is_set("name") && !is_name(&name) {
-        section.mistake("name", &format!("got {name:?}, {EXPECTED_NAME}"));
-    }
 }
 
 fn report_duplicates(handlers: &[HandlerConfig], mistakes: &Mistakes) {

@@ -14,6 +14,7 @@ mod handler;
 mod load;
 mod reference;
 mod resolve;
+mod rules;
 mod schema;
 mod show;
 
@@ -166,7 +167,7 @@ impl fmt::Debug for ChannelConfig {
 
 /// Where the mistakes of a channel are reported, as [`handler_path`] of a handler.
 pub fn channel_path(index: usize, name: &str) -> String {
-    if handler::is_name(name) { format!("alerts.channels.{name}") } else { format!("alerts.channels #{}", index + 1) }
+    if rules::is_name(name) { format!("alerts.channels.{name}") } else { format!("alerts.channels #{}", index + 1) }
 }
 
 /// One `[[handlers]]` entry: what every handler has, and the rest for its kind.
@@ -203,7 +204,7 @@ impl fmt::Debug for HandlerConfig {
 
 /// Where the mistakes of an entry are reported: by its name, or by its place in the list if it has none that can be used.
 pub fn handler_path(index: usize, name: &str) -> String {
-    if handler::is_name(name) { format!("handlers.{name}") } else { format!("handlers #{}", index + 1) }
+    if rules::is_name(name) { format!("handlers.{name}") } else { format!("handlers #{}", index + 1) }
 }
 
 /// Where the mistakes of an adopted table are reported.

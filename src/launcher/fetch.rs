@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::LauncherError;
-use super::programs::expand;
+use super::pattern::expand;
 
 /// Every version of these packages is a prerelease by name, so only an exact pin gets the one that was tried.
 const VERSION: &str = "17.10.0-beta.17";

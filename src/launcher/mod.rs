@@ -7,6 +7,7 @@ mod directory;
 mod error;
 mod fetch;
 mod guard;
+mod pattern;
 mod programs;
 mod server;
 mod system;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::directory::Directory;
+use super::pattern::expand;
 use super::system::{self, User};
 use super::{LauncherError, Options, fetch};
 
@@ -164,28 +165,6 @@ fn asked_pg_config() -> Option<PathBuf> {
     (!directory.trim().is_empty()).then(|| PathBuf::from(directory.trim()))
 }
 
-/// The existing paths that match a pattern with at most one `*` per name.
-pub fn expand(pattern: impl AsRef<Path>) -> Vec<PathBuf> {
-    let mut found = vec![PathBuf::new()];
-    for part in pattern.as_ref().components() {
-        let part = part.as_os_str().to_string_lossy();
-        found = match part.split_once('*') {
-            None => found.iter().map(|path| path.join(&*part)).collect(),
-            Some((prefix, suffix)) => found.iter().flat_map(|path| entries(path, prefix, suffix)).collect(),
-        };
-    }
-    found.retain(|path| path.exists());
-    found
-}
-
-fn entries(directory: &Path, prefix: &str, suffix: &str) -> Vec<PathBuf> {
-    let fits = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        name.len() >= prefix.len() + suffix.len() && name.starts_with(prefix) && name.ends_with(suffix)
-    };
-    fs::read_dir(directory).map(|all| all.flatten().map(|entry| entry.path()).filter(fits).collect()).unwrap_or_default()
-}
-
 fn package() -> &'static str {
     if cfg!(target_os = "macos") {
         "brew install postgresql@17"
@@ -229,16 +208,5 @@ mod tests {
         };
         let newest = newest(["9.6", "15.18", "15.9"].map(of).into_iter()).expect("there are some");
         assert_eq!(newest.version.to_string(), "15.18");
-    }
-
-    #[test]
-    fn a_pattern_finds_what_exists() {
-        let root = tempfile::tempdir().expect("a temporary directory");
-        for name in ["pgsql-16/bin", "pgsql-17/bin", "pgsql-18", "other/bin"] {
-            fs::create_dir_all(root.path().join(name)).expect("a directory");
-        }
-        let mut found = expand(root.path().join("pgsql-*/bin"));
-        found.sort();
-        assert_eq!(found, [root.path().join("pgsql-16/bin"), root.path().join("pgsql-17/bin")]);
     }
 }

@@ -9,34 +9,11 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
+use super::attempt::{Begun, Finished};
 use super::worker::{Means, caught, work};
 use crate::domain::{Admission, Queued, Reason, Verdict};
 use crate::failpoints::failpoint;
 use crate::handlers::Handler;
-
-/// An attempt that begins.
-#[derive(Debug)]
-pub struct Begun {
-    pub queued: Queued,
-    /// What the circuit said.
-    pub admission: Admission,
-}
-
-impl Begun {
-    pub fn ended(self, verdict: Verdict, took: Duration) -> Finished {
-        Finished { queued: self.queued, admission: self.admission, verdict, took }
-    }
-}
-
-/// An attempt that came to an end.
-#[derive(Debug)]
-pub struct Finished {
-    pub queued: Queued,
-    /// What the circuit said when it began.
-    pub admission: Admission,
-    pub verdict: Verdict,
-    pub took: Duration,
-}
 
 /// Workers of one subscription; more would not make a loop faster that itself is one task.
 const MOST_WORKERS: usize = 8;

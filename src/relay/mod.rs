@@ -2,6 +2,7 @@
 //! The supervisor shares the subscriptions between instances; each subscription is one loop with one owner.
 
 mod alerts;
+mod attempt;
 mod books;
 mod dispatch;
 mod patience;

@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::dispatch::{Begun, Finished};
+use super::attempt::{Begun, Finished};
 use crate::domain::{Notification, Reason, Verdict};
 use crate::failpoints::failpoint;
 use crate::handlers::Handler;

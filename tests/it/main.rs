@@ -37,6 +37,7 @@ mod silence;
 mod status;
 mod support;
 mod support_works;
+mod take_over;
 mod uow;
 mod version;
 mod windows;

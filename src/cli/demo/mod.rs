@@ -3,6 +3,7 @@
 
 mod application;
 mod ledger;
+mod outage;
 mod play;
 mod receiver;
 mod relay_config;

@@ -19,6 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use super::ledger::{Arrival, Ledger};
+use super::outage::{Outage, OutageKind};
 use super::story::{Fact, Story};
 use crate::handlers;
 use crate::settings::Secret;
@@ -33,22 +34,6 @@ const FIRST_REFUSED: usize = 12;
 pub struct Mischief {
     pub fail_percent: u8,
     pub outages: Vec<Outage>,
-}
-
-/// A time in which it accepts nothing. Counted from the start of the receiver.
-#[derive(Debug, Clone, Copy)]
-pub struct Outage {
-    pub from: Duration,
-    pub until: Duration,
-    pub kind: OutageKind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutageKind {
-    /// 503 with `Retry-After`: the relay pauses the handler.
-    Maintenance,
-    /// 401: the relay opens the handler's circuit.
-    Locked,
 }
 
 /// The running receiver. Dropping it ends it.

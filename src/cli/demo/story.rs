@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Arrival, Entry};
-use super::receiver::OutageKind;
+use super::outage::OutageKind;
 
 /// Orders followed per second, about.
 const FOLLOWED: f64 = 1.5;

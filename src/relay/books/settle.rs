@@ -12,7 +12,7 @@ use crate::domain::{
     Queued, Reason, Record, Verdict, decide,
 };
 use crate::failpoints::failpoint;
-use crate::relay::dispatch::Finished;
+use crate::relay::attempt::Finished;
 use crate::store::{RecordedAttempt, RecordedOutcome};
 use crate::telemetry::{ReplayOutcome, TraceContext};
 

@@ -361,7 +361,7 @@ const AWAKE_POLL: Duration = Duration::from_millis(20);
 /// Shortest pause between looks at recorded deliveries.
 const DUE_PAUSE: Duration = Duration::from_millis(20);
 
-async fn next_finished(performer: &mut Performer) -> super::dispatch::Finished {
+async fn next_finished(performer: &mut Performer) -> super::attempt::Finished {
     match performer {
         Performer::Attempts(dispatch) => dispatch.next().await,
         Performer::Functions(_) => std::future::pending().await,
