@@ -96,3 +96,51 @@ impl Dispatch {
 fn unanswered() -> Verdict {
     Verdict::handler_fault(Reason::Misconfigured, "the handler says that it answers immediately, and did not")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use futures_util::future::{BoxFuture, ready};
+
+    use super::*;
+    use crate::domain::{Circuit, CircuitPolicy, Notification, Origin};
+
+    /// Notes how many arrive together.
+    #[derive(Default)]
+    struct Counting(Mutex<Vec<usize>>);
+
+    impl Handler for Counting {
+        fn deliver<'a>(&'a self, notification: &'a Notification) -> BoxFuture<'a, Verdict> {
+            Box::pin(async { self.deliver_all(vec![notification]).await.remove(0) })
+        }
+
+        fn largest_group(&self) -> usize {
+            4
+        }
+
+        fn deliver_all<'a>(&'a self, notifications: Vec<&'a Notification>) -> BoxFuture<'a, Vec<Verdict>> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(notifications.len());
+            Box::pin(ready(vec![Verdict::delivered(); notifications.len()]))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_begins_together_leaves_together() {
+        let handler = Arc::new(Counting::default());
+        let mut dispatch = Dispatch::new(Arc::<Counting>::clone(&handler), Duration::from_secs(60), 64);
+        let mut circuit = Circuit::new(CircuitPolicy::default());
+        for _ in 0..8 {
+            let notification = Box::new(Notification::sample("order.placed", "{}"));
+            let queued = Queued { notification, origin: Origin::Recorded, attempts: 0, age_micros: 0 };
+            let admission = circuit.admit(Duration::ZERO).expect("it is closed");
+            assert!(dispatch.begin(queued, admission).is_none());
+            if dispatch.in_flight() == 4 {
+                for _ in 0..4 {
+                    assert!(dispatch.next().await.verdict.is_delivered());
+                }
+            }
+        }
+        assert_eq!(*handler.0.lock().expect("nobody panics with it"), [4, 4], "seen: two workers had two each");
+    }
+}
