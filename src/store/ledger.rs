@@ -78,8 +78,17 @@ impl Entries {
 #[derive(Debug, Clone)]
 pub struct Reached {
     pub position: Position,
-    /// Settled beyond the position without a row: an `int8multirange`.
-    pub done: Option<String>,
+    /// Settled beyond the position without a row.
+    pub done: Done,
+}
+
+/// What is settled without a row when a flush is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// What the flush before this one said.
+    AsStored,
+    /// An `int8multirange`; `None`: nothing.
+    Now(Option<String>),
 }
 
 /// History rows per delivery above which the middle is removed.
@@ -156,6 +165,10 @@ type Query<'q> = sqlx::query::Query<'q, Postgres, sqlx::postgres::PgArguments>;
 
 fn bind_reached<'q>(query: Query<'q>, fence: Fence, reached: &'q Reached) -> Query<'q> {
     let Position { snapshot, low_seq, high_seq, window } = &reached.position;
+    let (done, is_news) = match &reached.done {
+        Done::AsStored => (None, false),
+        Done::Now(done) => (done.as_deref(), true),
+    };
     query
         .bind(fence.subscription)
         .bind(fence.epoch)
@@ -165,7 +178,8 @@ fn bind_reached<'q>(query: Query<'q>, fence: Fence, reached: &'q Reached) -> Que
         .bind(window.as_ref().map(|window| window.snapshot.as_str()))
         .bind(window.as_ref().map(|window| window.seq))
         .bind(window.as_ref().map(|window| window.high_seq))
-        .bind(&reached.done)
+        .bind(done)
+        .bind(is_news)
 }
 
 async fn record_outcomes(connection: &mut PgConnection, fence: Fence, outcomes: &[RecordedOutcome]) -> Result<(), StoreError> {

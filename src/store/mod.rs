@@ -46,7 +46,7 @@ pub use handlers::{
 pub use instances::{Beat, Instance, beat, leave, read_identity, store_incarnation};
 pub use keys::{BlockedKey, Skipped, list_blocked_keys, skip_key};
 pub use ledger::{
-    Entries, Fence, Fenced, Reached, RecordedAttempt, RecordedOutcome, begin, commit, count_attempt, record, record_within,
+    Done, Entries, Fence, Fenced, Reached, RecordedAttempt, RecordedOutcome, begin, commit, count_attempt, record, record_within,
 };
 pub use migrate::{Migrated, check_schema, migrate, migration_script};
 pub use moves::{Move, MoveCounts, MoveKind, MoveTarget, find_move_target, move_handler, plan_move};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use outboxd::RelayBuilder;
 use outboxd::config::HandlerConfig;
 use outboxd::domain::{Outcome, Reason};
-use outboxd::store::{self, Entries, Fenced, Reached, RecordedAttempt, subscriptions};
+use outboxd::store::{self, Done, Entries, Fenced, Reached, RecordedAttempt, subscriptions};
 use serde_json::json;
 use sqlx::Executor;
 
@@ -121,7 +121,7 @@ async fn an_owner_whose_epoch_is_over_writes_nothing() {
     let id = id.expect("a subscription");
     let take_up = || async { subscriptions::take_up(pool, id, "we").await.expect("it answers").expect("it is ours") };
     let (stale, current) = (take_up().await, take_up().await);
-    let reached = Reached { position: stale.position.after(stale.position.snapshot.clone(), 3), done: None };
+    let reached = Reached { position: stale.position.after(stale.position.snapshot.clone(), 3), done: Done::AsStored };
     let delivered = || Entries { delivered: vec![1], ..Entries::default() };
     let failed = || Entries { attempts: vec![an_attempt()], ..delivered() };
 

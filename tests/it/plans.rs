@@ -58,8 +58,8 @@ async fn hot_statements_use_their_indexes_on_a_large_log() {
     let (database, mut connection) = large_outbox().await;
     let selection = "text[], text[], jsonb, text, text[], integer, integer";
     let everything = "null, null, null, 'aggregate', '{}', 1, 0";
-    let reached = format!("1, 0, '3:3:', {EVENTS}, {EVENTS}, null, null, null, null");
-    let reached_types = "integer, bigint, text, bigint, bigint, text, bigint, bigint, text";
+    let reached = format!("1, 0, '3:3:', {EVENTS}, {EVENTS}, null, null, null, null, true");
+    let reached_types = "integer, bigint, text, bigint, bigint, text, bigint, bigint, text, boolean";
 
     let window = plan(
         &mut connection,

@@ -13,7 +13,7 @@ use super::HandlerShared;
 use super::reader::Segment;
 use super::turn::Answer;
 use crate::domain::{Circuit, CircuitState, Lanes, Origin, Position, Progress, Queued, Reason, SegmentId};
-use crate::store::{Entries, Reached, RecordedDelivery};
+use crate::store::{Done, Entries, Reached, RecordedDelivery};
 
 /// How long what the owner before us had settled beyond the position must be written on.
 enum CarriedUntil {
@@ -36,6 +36,8 @@ pub struct Books {
     /// Settled beyond the position by the owner before us.
     carried_done: Option<String>,
     carried_until: CarriedUntil,
+    /// What is stored as settled without a row.
+    stored_done: Option<String>,
     entries: Entries,
     /// The position has moved over events since the last flush.
     has_moved: bool,
@@ -70,6 +72,7 @@ impl Books {
             circuit: Circuit::new(config.circuit.clone()),
             progress: Progress::new(config.record),
             position,
+            stored_done: carried_done.clone(),
             carried_done,
             carried_until: CarriedUntil::Unknown,
             entries: Entries::default(),
@@ -197,6 +200,12 @@ impl Books {
         self.unrecorded_waiting.clear();
         self.unrecorded_keys.clear();
         let done = merge_ranges(self.carried_done.as_deref(), self.progress.done_ranges());
+        let done = if done == self.stored_done {
+            Done::AsStored
+        } else {
+            self.stored_done.clone_from(&done);
+            Done::Now(done)
+        };
         // In the order of the index they go into.
         self.entries.delivered.sort_unstable();
         (Reached { position: self.position.clone(), done }, std::mem::take(&mut self.entries))
