@@ -36,7 +36,8 @@ async fn a_connection_killed_while_acknowledgements_are_awaited_leaves_doubt_and
     let killing = async {
         let count = || delivered.load(Ordering::SeqCst);
         eventually("many are delivered", || std::future::ready((count() >= 200).then_some(()))).await;
-        proxy.cut();
+        // In the middle of an acknowledgement, so that there is one that was awaited.
+        proxy.break_off_after(20);
     };
     let (broken, ()) = tokio::join!(join_all((0..20).map(|_| lane())), killing);
 
