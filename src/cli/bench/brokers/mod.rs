@@ -57,7 +57,7 @@ pub struct BrokerArgs {
 /// A kind of broker, as the bench needs it.
 pub struct Peer {
     pub kind: &'static str,
-    /// Makes the place that events go to, or empties it, so that no measurement bears the load of those before.
+    /// Makes the place that events go to; empties one that would grow with each measurement, where that costs the broker something.
     pub prepare: for<'a> fn(&'a str) -> BoxFuture<'a, Result<(), CliError>>,
     /// Publishes so many payloads over `super::outbox::KEYS` keys with so many in flight, each acknowledged. Connects first.
     pub publish: for<'a> fn(&'a str, u64, usize) -> BoxFuture<'a, Result<(), CliError>>,
