@@ -1,0 +1,2 @@
+-- 0003_keep_promises: what the relay needs to keep its promises with any data, any session and any failure of the server.
+-- Runs with search_path set to the outbox schema, in one transaction. Creates and adds only; removes no row and no column.
