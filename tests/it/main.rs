@@ -19,6 +19,7 @@ mod failpoints;
 mod failures;
 mod foreign_producers;
 mod handlers;
+mod idle;
 mod leases;
 mod metrics;
 mod migrate;

@@ -123,6 +123,8 @@ struct Loop {
     read_pause: Duration,
     /// The next read ends a sleep, unless the bell is faster.
     sleeps: bool,
+    /// The bell rang while a read was under way, which may be older than what it rang for.
+    reads_again: bool,
     last_event: Instant,
     /// Since when it does not read on purpose.
     held_since: Option<Instant>,
@@ -208,6 +210,7 @@ impl Loop {
             read_at: now,
             read_pause: Duration::ZERO,
             sleeps: false,
+            reads_again: false,
             last_event: now,
             held_since: None,
             last_flush: now,
@@ -279,6 +282,7 @@ impl Loop {
             () = self.seat.changed() => {
                 self.read_at = Instant::now();
                 self.sleeps = false;
+                self.reads_again = self.reading.is_some();
             }
             () = tokio::time::sleep_until(timer) => {}
         }

@@ -89,6 +89,9 @@ impl Loop {
             (self.read_pause * 3 / 2)
                 .clamp(self.shared.options().poll_interval, AWAKE_POLL.max(self.shared.options().poll_interval))
         };
+        if std::mem::take(&mut self.reads_again) {
+            self.read_pause = Duration::ZERO; // or resting would put the read off
+        }
         self.read_at = now + self.read_pause;
         Ok(())
     }
@@ -104,12 +107,11 @@ impl Loop {
         }
     }
 
-    /// Tells the bell whether this loop has work, and sets the next read accordingly.
+    /// Tells the bell whether this loop has work, and sets the next read accordingly. A read under way is no work: only what it finds is.
+    /// If it were, several loops would never be idle at the same moment, and the bell would be armed and disarmed for ever.
     pub(super) fn rest_or_stir(&mut self) {
         let now = Instant::now();
-        let is_quiet = self.reading.is_none()
-            && self.head.window.is_none()
-            && now.duration_since(self.last_event) >= self.shared.options().linger;
+        let is_quiet = self.head.window.is_none() && now.duration_since(self.last_event) >= self.shared.options().linger;
         let is_held = self.control.borrow().is_paused || (self.reading.is_none() && !self.may_read());
         if is_held {
             self.shared.health.held(&self.name); // not reading on purpose is no stall
