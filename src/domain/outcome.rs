@@ -95,8 +95,9 @@ reasons! {
     Conflict = "conflict", "A lock, deadlock or serialisation conflict in the database.";
     Database = "database", "The database failed.";
     Refused = "refused", "The function or program reported an error.";
+    Unconvertible = "unconvertible", "The payload has no form that the function takes, for example because it is not jsonb.";
     Panicked = "panicked", "The handler panicked.";
-    Crashed = "crashed", "The relay died while the event was being handled.";
+    Crashed = "crashed", "The relay, or the session in which the function ran, died while the event was being handled.";
     Exhausted = "exhausted", "All attempts are used up.";
     Expired = "expired", "Older than the handler's max_age.";
     Operator = "operator", "A person decided.";

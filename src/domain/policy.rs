@@ -67,6 +67,8 @@ pub fn decide(policy: &RetryPolicy, verdict: &Verdict, attempt: u32, age: Durati
         Outcome::BackPressure => Next::SlowDown(verdict.retry_after),
         Outcome::HandlerFault => Next::OpenCircuit,
         Outcome::Permanent => Next::Bury(verdict.reason),
+        // What it was tried with each time is the reason here: a person must know of it before anything else.
+        Outcome::Retry if attempt >= policy.max_attempts && verdict.reason == Reason::Crashed => Next::Bury(Reason::Crashed),
         Outcome::Retry if attempt >= policy.max_attempts => Next::Bury(Reason::Exhausted),
         Outcome::Retry => {
             let delay = policy.backoff.delay(attempt, draw);
@@ -102,6 +104,8 @@ mod tests {
             (failed(), 1, 0, Next::RetryIn(seconds(5))),
             (failed(), 2, 0, Next::RetryIn(seconds(15))),
             (failed(), 3, 0, Next::Bury(Reason::Exhausted)),
+            (Verdict::retry(Reason::Crashed, ""), 2, 0, Next::RetryIn(seconds(15))),
+            (Verdict::retry(Reason::Crashed, ""), 3, 0, Next::Bury(Reason::Crashed)),
             (failed(), 2, 90, Next::Bury(Reason::Expired)),
             (failed().not_before(Some(seconds(30))), 1, 0, Next::RetryIn(seconds(30))),
             (failed().not_before(Some(seconds(9999))), 1, 0, Next::RetryIn(seconds(60))),

@@ -5,6 +5,7 @@ mod alerts;
 mod attempt;
 mod books;
 mod dispatch;
+mod functions;
 mod patience;
 mod reader;
 mod reload;
@@ -75,6 +76,10 @@ pub enum RelayError {
     SlowRegistration,
     #[error("another server answers than before; starting over from what is stored")]
     ServerChanged,
+    /// The functions of a turn have run, and what they did could not be recorded with them, although the server is there: one of them
+    /// may be why.
+    #[error("could not record what the functions of this turn did; counting calls before they are made")]
+    Unrecorded(#[source] StoreError),
 }
 
 /// One handler, ready to be served.

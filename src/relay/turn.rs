@@ -5,13 +5,9 @@ use std::time::Duration;
 
 use sqlx::{PgPool, Postgres, Transaction};
 
-use super::patience::answered;
-use crate::domain::Verdict;
 use crate::failpoints::failpoint;
-use crate::handlers::SqlFunction;
 use crate::store::{
-    self, Argument, Entries, Fence, Fenced, FunctionCall, Reached, RecordedDelivery, RecordedLane, Released, Room, StoreError,
-    subscriptions::Backlog,
+    self, Entries, Fence, Fenced, Reached, RecordedDelivery, RecordedLane, Released, Room, StoreError, subscriptions::Backlog,
 };
 use crate::telemetry::DatabaseOperation::{self, Flush, Read};
 
@@ -120,52 +116,6 @@ async fn release(pool: &PgPool, fence: Fence, selection: &store::Selection, limi
         store::finish_replays(pool).await?;
     }
     Ok(released)
-}
-
-/// A transaction in which the functions have run, waiting for their outcomes to be recorded; `None` for an event that was not
-/// called because an earlier one of its key failed.
-pub type Called = (Transaction<'static, Postgres>, Vec<Option<Verdict>>);
-
-/// Calls a function for a batch in order of `seq`, in one transaction that stays open for the marking. After a failure,
-/// later events of the same key are not called. The lease is not looked at here: the marking is fenced, and takes back what
-/// the functions did if the lease was lost meanwhile. Locking the row instead would keep us from renewing the lease. A call is waited
-/// for as long as the server grants it, and `patience` beyond that.
-pub async fn call_functions(
-    pool: PgPool,
-    schema: String,
-    function: SqlFunction,
-    patience: Option<Duration>,
-    arguments: Vec<Argument>,
-) -> Result<Called, StoreError> {
-    let mut transaction = answered(patience, store::begin(&pool), |silent| silent).await?;
-    let patience = patience.filter(|_| !function.statement_timeout.is_zero()).map(|patience| patience + function.statement_timeout);
-    let call = FunctionCall {
-        schema: &schema,
-        function: &function.function,
-        statement_timeout: function.statement_timeout,
-        lock_timeout: function.lock_timeout,
-        role: function.role.as_deref(),
-    };
-    if arguments.len() > 1
-        && answered(patience, store::call_batch(&mut transaction, &call, &arguments), |silent| silent).await?.is_some()
-    {
-        let verdicts = arguments.iter().map(|_| Some(Verdict::delivered())).collect();
-        return Ok((transaction, verdicts));
-    }
-    let mut failed_keys: Vec<&str> = Vec::new();
-    let mut verdicts = Vec::with_capacity(arguments.len());
-    for argument in &arguments {
-        if argument.key.as_deref().is_some_and(|key| failed_keys.contains(&key)) {
-            verdicts.push(None);
-            continue;
-        }
-        let verdict = answered(patience, store::call_one(&mut transaction, &call, argument), |silent| silent).await?;
-        if !verdict.is_delivered() {
-            failed_keys.extend(argument.key.as_deref());
-        }
-        verdicts.push(Some(verdict));
-    }
-    Ok((transaction, verdicts))
 }
 
 /// Records the outcomes of called functions in their own transaction, and commits both.

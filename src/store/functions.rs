@@ -1,9 +1,10 @@
-//! The `sql` kind: functions called in the transaction that marks their events handled, inside savepoints.
-//! A batch is tried as one statement first; only if something in it fails is it called event by event.
+//! The `sql` kind: functions called in the transaction that marks their events handled, inside savepoints. A call takes its own effect
+//! back when it fails, and tells whether the event, the function or the time was to blame.
+//! Never decides what follows; an error of this module means that the session is of no use any more.
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgDatabaseError, PgQueryResult};
+use sqlx::postgres::{PgDatabaseError, PgQueryResult, PgSeverity};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::{StoreError, begin};
@@ -16,9 +17,30 @@ pub struct FunctionCall<'a> {
     pub schema: &'a str,
     /// `name` or `schema.name`, unquoted.
     pub function: &'a str,
+    /// Zero: no bound.
     pub statement_timeout: Duration,
+    /// Zero: no bound.
     pub lock_timeout: Duration,
     pub role: Option<&'a str>,
+    pub payload: PayloadType,
+}
+
+/// What the function takes as the payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PayloadType {
+    #[default]
+    Jsonb,
+    /// As recorded, byte for byte: for a function whose parameter is `json`.
+    Json,
+}
+
+impl PayloadType {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Jsonb => "jsonb",
+            Self::Json => "json",
+        }
+    }
 }
 
 /// One event to call it for.
@@ -26,54 +48,80 @@ pub struct FunctionCall<'a> {
 pub struct Argument {
     pub seq: i64,
     pub key: Option<String>,
+    /// It, or one before it in its key, has failed before.
+    pub has_failed: bool,
 }
 
-/// Calls the function for every event at once. `None`: something failed, nothing is done; call it one by one.
-pub async fn call_batch(
-    connection: &mut PgConnection,
-    call: &FunctionCall<'_>,
-    arguments: &[Argument],
-) -> Result<Option<()>, StoreError> {
-    match call_in_savepoint(connection, call, arguments).await? {
-        Ok(()) => Ok(Some(())),
-        Err(_) => Ok(None),
+/// How a call ended in a session that goes on.
+#[derive(Debug)]
+pub enum CallEnd {
+    /// The function has run for every event.
+    Done,
+    /// It failed, and what it did is taken back. For several events the verdict is of one of them.
+    Failed(Verdict),
+    /// The server ended it at a timeout, its own or that of the call.
+    TimedOut(Verdict),
+    /// There is no such function with these parameters.
+    Missing(Verdict),
+}
+
+impl CallEnd {
+    /// The verdict about a single event.
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Self::Done => Verdict::delivered(),
+            Self::Failed(verdict) | Self::TimedOut(verdict) | Self::Missing(verdict) => verdict,
+        }
     }
 }
 
-/// Calls the function for one event.
-pub async fn call_one(connection: &mut PgConnection, call: &FunctionCall<'_>, argument: &Argument) -> Result<Verdict, StoreError> {
-    Ok(match call_in_savepoint(connection, call, std::slice::from_ref(argument)).await? {
-        Ok(()) => Verdict::delivered(),
-        Err(verdict) => verdict,
-    })
-}
-
-async fn call_in_savepoint(
-    connection: &mut PgConnection,
-    call: &FunctionCall<'_>,
-    arguments: &[Argument],
-) -> Result<Result<(), Verdict>, StoreError> {
-    // Settings made inside the savepoint leave with it when it is rolled back; after a success they are put back below.
-    execute(connection, &enter(call)).await.map_err(StoreError::query("call the function"))?;
+/// Calls the function for every event, in order of `seq`, in one statement.
+pub async fn call(connection: &mut PgConnection, call: &FunctionCall<'_>, arguments: &[Argument]) -> Result<CallEnd, StoreError> {
+    if let Err(refused) = enter(connection, call).await? {
+        return Ok(CallEnd::Failed(refused));
+    }
     let statement = include_str!("sql/call_function.sql")
         .replace("{function}", &quoted_name(call.function))
-        .replace("{schema}", &quoted(call.schema));
+        .replace("{schema}", &quoted(call.schema))
+        .replace("{payload}", call.payload.as_str());
     let called = sqlx::query(AssertSqlSafe(statement))
         .bind(arguments.iter().map(|argument| argument.seq).collect::<Vec<_>>())
         .bind(arguments.iter().map(|argument| argument.key.clone()).collect::<Vec<_>>())
         .execute(&mut *connection)
         .await;
-    leave(connection, called).await
+    let Some(failure) = leave(connection, called).await? else { return Ok(CallEnd::Done) };
+    if let [argument] = arguments
+        && failure.may_be_of_the_payload()
+        && call.payload == PayloadType::Jsonb
+        && let Some(refused) = check_payload(connection, call.schema, argument.seq).await?
+    {
+        return Ok(CallEnd::Failed(refused));
+    }
+    Ok(failure.end())
+}
+
+/// What the function takes as the payload. It may have been replaced by another one since it was last called.
+pub async fn find_payload_type(connection: &mut PgConnection, function: &str) -> Result<PayloadType, StoreError> {
+    let takes_json: bool = sqlx::query_scalar(include_str!("sql/takes_json.sql"))
+        .bind(function)
+        .fetch_one(connection)
+        .await
+        .map_err(StoreError::query("look at the parameters of the function"))?;
+    Ok(if takes_json { PayloadType::Json } else { PayloadType::Jsonb })
 }
 
 /// Calls the function for an event that is not in the log, and takes everything back that it did, whatever it answered.
 /// What is deferred to the commit is checked first, because there will be none.
 pub async fn try_function(pool: &PgPool, call: &FunctionCall<'_>, notification: &Notification) -> Result<Verdict, StoreError> {
-    let error = || StoreError::query("call the function");
     let mut transaction = begin(pool).await?;
-    execute(&mut transaction, &enter(call)).await.map_err(error())?;
-    let statement = include_str!("sql/try_function.sql").replace("{function}", &quoted_name(call.function));
-    let mut called = sqlx::query(AssertSqlSafe(statement))
+    let payload = find_payload_type(&mut transaction, call.function).await?;
+    if let Err(refused) = enter(&mut transaction, call).await? {
+        return Ok(refused);
+    }
+    let statement = include_str!("sql/try_function.sql")
+        .replace("{function}", &quoted_name(call.function))
+        .replace("{payload}", payload.as_str());
+    let called = sqlx::query(AssertSqlSafe(statement))
         .bind(notification.id)
         .bind(&notification.event_type)
         .bind(&notification.key)
@@ -81,46 +129,123 @@ pub async fn try_function(pool: &PgPool, call: &FunctionCall<'_>, notification: 
         .bind(&notification.headers)
         .execute(&mut *transaction)
         .await;
-    if called.is_ok() {
-        called = sqlx::raw_sql("set constraints all immediate").execute(&mut *transaction).await;
-    }
-    let verdict = leave(&mut transaction, called).await?.err().unwrap_or_else(Verdict::delivered);
+    let verdict = match leave(&mut transaction, called).await? {
+        None => Verdict::delivered(),
+        Some(failure) if failure.may_be_of_the_payload() && payload == PayloadType::Jsonb => {
+            let converted = sqlx::query(include_str!("sql/convert_text.sql")).bind(&notification.payload);
+            refusal(converted.execute(&mut *transaction).await)?.unwrap_or_else(|| failure.end().verdict())
+        }
+        Some(failure) => failure.end().verdict(),
+    };
     transaction.rollback().await.map_err(StoreError::query("take back what the function did"))?;
     Ok(verdict)
 }
 
-/// Ends the savepoint as the call did.
-async fn leave(
-    connection: &mut PgConnection,
-    called: Result<PgQueryResult, sqlx::Error>,
-) -> Result<Result<(), Verdict>, StoreError> {
-    let error = || StoreError::query("call the function");
-    match called {
-        Ok(_) => {
-            execute(connection, LEAVE).await.map_err(error())?;
-            Ok(Ok(()))
+/// Why the payload of an event is not a `jsonb`, if it is not: then no function that takes one can ever be called for it. The savepoint
+/// around the look is gone in both cases.
+async fn check_payload(connection: &mut PgConnection, schema: &str, seq: i64) -> Result<Option<Verdict>, StoreError> {
+    let error = || StoreError::query("look at the payload");
+    execute(connection, "savepoint event").await.map_err(error())?;
+    let statement = include_str!("sql/convert_payload.sql").replace("{schema}", &quoted(schema));
+    let converted = sqlx::query(AssertSqlSafe(statement)).bind(seq).execute(&mut *connection).await;
+    let refused = refusal(converted)?;
+    execute(connection, UNDO).await.map_err(error())?;
+    Ok(refused)
+}
+
+/// A conversion to `jsonb` that failed because of what is converted.
+fn refusal(converted: Result<PgQueryResult, sqlx::Error>) -> Result<Option<Verdict>, StoreError> {
+    match converted {
+        Err(sqlx::Error::Database(database)) if is_of_the_data(database.downcast_ref::<PgDatabaseError>().code()) => {
+            let detail = format!("the payload cannot be converted to jsonb: {}", described(database.downcast_ref()));
+            Ok(Some(Verdict::permanent(Reason::Unconvertible, detail)))
         }
-        Err(sqlx::Error::Database(database)) => {
-            let verdict = classify(database.downcast_ref());
+        Err(sqlx::Error::Database(_)) | Ok(_) => Ok(None),
+        Err(cause) => Err(StoreError::query("look at the payload")(cause)),
+    }
+}
+
+/// What a call failed with.
+struct Failure {
+    code: String,
+    verdict: Verdict,
+}
+
+impl Failure {
+    fn of(error: &PgDatabaseError) -> Self {
+        Self { code: error.code().to_owned(), verdict: classify(error) }
+    }
+
+    fn may_be_of_the_payload(&self) -> bool {
+        is_of_the_data(&self.code)
+    }
+
+    fn end(self) -> CallEnd {
+        match self.code.as_str() {
+            QUERY_CANCELED | LOCK_NOT_AVAILABLE => CallEnd::TimedOut(self.verdict),
+            UNDEFINED_FUNCTION => CallEnd::Missing(self.verdict),
+            _ => CallEnd::Failed(self.verdict),
+        }
+    }
+}
+
+const QUERY_CANCELED: &str = "57014";
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const UNDEFINED_FUNCTION: &str = "42883";
+
+fn is_fatal(error: &PgDatabaseError) -> bool {
+    matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
+}
+
+/// Data exceptions (22), and what is too large or nested too deeply (54).
+fn is_of_the_data(code: &str) -> bool {
+    code.starts_with("22") || code.starts_with("54")
+}
+
+/// Opens the savepoint of a call. Settings made inside it leave with it when it is rolled back; after a success they are put back by
+/// [`LEAVE`]. `Err`: the server refuses the role, and the savepoint is gone.
+async fn enter(connection: &mut PgConnection, call: &FunctionCall<'_>) -> Result<Result<(), Verdict>, StoreError> {
+    let error = || StoreError::query("prepare the call of the function");
+    let role = call.role.map_or_else(String::new, |role| format!("; set local role {}", quoted(role)));
+    // The function must not find our tables under the names of its own: it gets the search_path that a plain session has.
+    let statements = format!(
+        "savepoint event; set local search_path = \"$user\", public; set local statement_timeout = {}; set local lock_timeout = {}{role}",
+        call.statement_timeout.as_millis(),
+        call.lock_timeout.as_millis()
+    );
+    match execute(connection, &statements).await {
+        Ok(()) => Ok(Ok(())),
+        Err(sqlx::Error::Database(database)) if !is_fatal(database.downcast_ref()) => {
             execute(connection, UNDO).await.map_err(error())?;
-            Ok(Err(verdict))
+            let reason = if database.code().as_deref() == Some("42501") { Reason::Unauthorized } else { Reason::Misconfigured };
+            Ok(Err(Verdict::handler_fault(reason, described(database.downcast_ref()))))
         }
         Err(cause) => Err(error()(cause)),
     }
 }
 
-const LEAVE: &str = "set local role none; reset statement_timeout; reset lock_timeout; reset search_path; release savepoint event";
-const UNDO: &str = "rollback to savepoint event; release savepoint event";
-
-fn enter(call: &FunctionCall<'_>) -> String {
-    let role = call.role.map_or_else(String::new, |role| format!("; set local role {}", quoted(role)));
-    // The function must not find our tables under the names of its own: it gets the search_path that a plain session has.
-    format!(
-        "savepoint event; set local search_path = \"$user\", public; set local statement_timeout = {}; set local lock_timeout = {}{role}",
-        call.statement_timeout.as_millis(),
-        call.lock_timeout.as_millis()
-    )
+/// Ends the savepoint as the call did; `None`: all went well. What the function has deferred to the commit is checked now, while the
+/// event that caused it is known, and then deferred again: a commit that fails would have no verdict for anybody.
+async fn leave(connection: &mut PgConnection, called: Result<PgQueryResult, sqlx::Error>) -> Result<Option<Failure>, StoreError> {
+    let ended = match called {
+        Ok(_) => execute(connection, LEAVE).await,
+        Err(cause) => Err(cause),
+    };
+    match ended {
+        Ok(()) => Ok(None),
+        // What ends a session comes as an error, too, and nothing can be taken back in it any more.
+        Err(sqlx::Error::Database(database)) if !is_fatal(database.downcast_ref()) => {
+            let failure = Failure::of(database.downcast_ref());
+            execute(connection, UNDO).await.map_err(StoreError::query("take back what the function did"))?;
+            Ok(Some(failure))
+        }
+        Err(cause) => Err(StoreError::query("call the function")(cause)),
+    }
 }
+
+const LEAVE: &str = "savepoint deferred; set constraints all immediate; rollback to savepoint deferred; \
+     set local role none; reset statement_timeout; reset lock_timeout; reset search_path; release savepoint event";
+const UNDO: &str = "rollback to savepoint event; release savepoint event";
 
 async fn execute(connection: &mut PgConnection, statements: &str) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(connection).await.map(drop)
@@ -134,6 +259,11 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// The message and, where the server gives one, its detail.
+fn described(error: &PgDatabaseError) -> String {
+    error.detail().map_or_else(|| error.message().to_owned(), |detail| format!("{}: {detail}", error.message()))
+}
+
 /// What an error of the function means. `OX001`: never again; `OX002` with a number of seconds as hint: not before.
 fn classify(error: &PgDatabaseError) -> Verdict {
     let detail = error.message().to_owned();
@@ -144,10 +274,12 @@ fn classify(error: &PgDatabaseError) -> Verdict {
             let after = error.hint().and_then(|hint| hint.trim().parse::<f64>().ok());
             Verdict::retry(Reason::Refused, detail).not_before(after.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
         }
-        "40001" | "40P01" | "55P03" => Verdict::retry(Reason::Conflict, detail),
-        "57014" => Verdict::retry(Reason::Timeout, detail),
-        "42883" | "42P01" | "3F000" | "42703" => Verdict::handler_fault(Reason::NotFound, detail),
+        "40001" | "40P01" | LOCK_NOT_AVAILABLE => Verdict::retry(Reason::Conflict, detail),
+        QUERY_CANCELED => Verdict::retry(Reason::Timeout, detail),
+        UNDEFINED_FUNCTION | "42P01" | "3F000" | "42703" => Verdict::handler_fault(Reason::NotFound, detail),
         "42501" | "28000" => Verdict::handler_fault(Reason::Unauthorized, detail),
+        // Memory and space for one statement: what this event needs and others do not.
+        "53200" | "53400" => Verdict::retry(Reason::Database, detail),
         _ if code.starts_with("53") => Verdict::back_pressure(Reason::Database, None, detail),
         _ if code.starts_with("08") || code.starts_with("57P") => Verdict::retry(Reason::Database, detail),
         _ => Verdict::retry(Reason::Refused, detail),

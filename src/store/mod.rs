@@ -38,7 +38,7 @@ pub use dead_letters::{
 };
 pub use deliveries::{RecordedDelivery, RecordedLane, count_unfinished, find_next_due, read_due, read_lanes, read_waiting};
 pub use filter::{DeliveryFilter, Fingerprint};
-pub use functions::{Argument, FunctionCall, call_batch, call_one, try_function};
+pub use functions::{Argument, CallEnd, FunctionCall, PayloadType, call, find_payload_type, try_function};
 pub use handlers::{
     Forgotten, HandlerRow, HandlerState, Owed, close_circuit, count_owed, forget_handler, list_handler_names, pause_handler,
     read_handlers, resume_handler,
@@ -56,7 +56,7 @@ pub use replays::{
     list_replays, read_replay, release_replays, resume_replay, start_replay,
 };
 pub use retention::{Removed, remove_finished, remove_inbox, remove_replay_items};
-pub use server::{Server, describe_server, has_function, read_now};
+pub use server::{Server, describe_server, has_function, read_now, read_server_start};
 pub use windows::{
     Moment, OpenedWindow, Page, Recorded, Room, Selection, WindowRead, nudge_flush, open_window, read_flush_lsn, read_page,
     read_window,
@@ -103,6 +103,28 @@ impl StoreError {
                 .code()
                 .is_some_and(|code| code.starts_with("57P") || code.starts_with("53") || code.starts_with("08") || code == "55P03"),
             _ => false,
+        }
+    }
+
+    /// The server ended the session because of something else than what ran in it: the crash of another session, or its own end.
+    pub fn is_end_of_server(&self) -> bool {
+        let (Self::Connect { cause, .. } | Self::Query { cause, .. }) = self else { return false };
+        matches!(cause, sqlx::Error::Database(error) if matches!(error.code().as_deref(), Some("57P02" | "57P03")))
+    }
+
+    /// No answer came: the connection has fallen silent, or the server works on.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Query { cause: sqlx::Error::PoolTimedOut, .. })
+    }
+
+    /// What it began with, in the words of the server where it said something.
+    pub fn root(&self) -> String {
+        match self {
+            Self::Connect { cause, .. } | Self::Query { cause, .. } | Self::Address(cause) => match cause {
+                sqlx::Error::Database(error) => error.message().to_owned(),
+                other => other.to_string(),
+            },
+            Self::SharedSessions { .. } | Self::Refused(_) => self.to_string(),
         }
     }
 

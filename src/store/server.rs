@@ -1,6 +1,6 @@
 //! What a server is and has, for `check --connect`. Reads catalogues; changes nothing.
 
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use super::StoreError;
 use crate::domain::Timestamp;
@@ -35,4 +35,10 @@ pub async fn has_function(pool: &PgPool, name: &str) -> Result<bool, StoreError>
 pub async fn read_now(pool: &PgPool) -> Result<Timestamp, StoreError> {
     let query = sqlx::query_scalar(include_str!("sql/read_now.sql"));
     query.fetch_one(pool).await.map_err(StoreError::query("read the clock of the database"))
+}
+
+/// When the server began to run, as it says. Another answer than before: it was restarted in between.
+pub async fn read_server_start(executor: impl PgExecutor<'_>) -> Result<String, StoreError> {
+    let query = sqlx::query_scalar(include_str!("sql/read_server_start.sql"));
+    query.fetch_one(executor).await.map_err(StoreError::query("ask the server since when it runs"))
 }

@@ -18,6 +18,7 @@ mod embedded;
 mod failpoints;
 mod failures;
 mod foreign_producers;
+mod functions;
 mod handlers;
 mod idle;
 mod leases;

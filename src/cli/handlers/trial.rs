@@ -103,6 +103,7 @@ async fn try_function(function: &SqlFunction, notification: &Notification, globa
         statement_timeout: function.statement_timeout,
         lock_timeout: function.lock_timeout,
         role: function.role.as_deref(),
+        payload: store::PayloadType::default(),
     };
     let began = Instant::now();
     let verdict = store::try_function(&session.pool, &call, notification).await?;

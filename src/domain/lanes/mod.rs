@@ -46,7 +46,7 @@ pub enum LaneKey {
 }
 
 /// The same without owning it: a lane is looked up several times for every event.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LaneRef<'a> {
     Key(&'a str),
     Alone(i64),
@@ -273,7 +273,7 @@ impl Lanes {
         None
     }
 
-    /// Everything queued in lanes that are free, whole lanes, until `limit` is reached; in order of `seq`. All are busy then.
+    /// What is queued in lanes that are free, whole lanes as far as they fit into `limit`; in order of `seq`. All are busy then.
     pub fn next_batch(&mut self, limit: usize) -> Vec<Queued> {
         let mut batch = Vec::new();
         while batch.len() < limit {
@@ -282,11 +282,25 @@ impl Lanes {
             batch.push(first);
             // A replayed head is followed by rows that are not here yet: nothing behind it may overtake them.
             if let Some(lane) = lane.filter(|lane| !lane.refill_first) {
-                batch.extend(lane.queue.drain(..));
+                let fitting = lane.queue.len().min(limit - batch.len());
+                batch.extend(lane.queue.drain(..fitting));
             }
         }
         batch.sort_by_key(|queued| queued.notification.seq);
         batch
+    }
+
+    /// Puts those of these lanes that are ready before all others, in this order.
+    pub fn hurry(&mut self, keys: &[LaneKey]) {
+        let mut places = HashMap::new();
+        for key in keys {
+            let next = places.len();
+            places.entry(key).or_insert(next);
+        }
+        let (mut first, rest): (Vec<_>, Vec<_>) = self.ready.drain(..).partition(|key| places.contains_key(key));
+        first.sort_by_key(|key| places.get(key).copied());
+        self.ready.extend(first);
+        self.ready.extend(rest);
     }
 
     /// One that was in flight, by itself or in a batch, has its final outcome; the lane goes on.

@@ -1,16 +1,17 @@
 //! Beginning attempts: as many as may be in flight, one at a time after a death of the last owner, functions in batches.
 //! Settles nothing that takes time; the ends of attempts come back through the loop.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{FUNCTION_BATCH, Loop, MOST_PENDING, Performer, TurnEnd};
-use crate::domain::{Admission, Origin, Queued};
+use super::{Loop, MOST_PENDING, Performer, TurnEnd};
+use crate::domain::{Admission, LaneRef, Origin, Queued};
 use crate::failpoints::failpoint;
 use crate::handlers::Built;
 use crate::relay::dispatch::Dispatch;
 use crate::relay::turn::Failed;
-use crate::relay::{RelayError, turn};
+use crate::relay::{RelayError, functions};
 use crate::store::{self, Argument, StoreError};
 use crate::telemetry::DatabaseOperation;
 
@@ -21,7 +22,7 @@ impl Loop {
             let now = self.books.clock();
             let Some(admission) = self.books.circuit.admit(now) else { break };
             if matches!(self.performer, Performer::Functions(_)) {
-                self.begin_functions(admission);
+                self.begin_functions(admission).await?;
                 break;
             }
             let Some(queued) = self.books.lanes.take_next() else {
@@ -91,24 +92,37 @@ impl Loop {
         Ok(Some(queued))
     }
 
-    pub(super) fn begin_functions(&mut self, admission: Admission) {
-        let Performer::Functions(function) = &self.performer else { return };
-        let limit = if self.books.circuit.is_closed() { FUNCTION_BATCH } else { 1 };
-        self.batch = self.books.lanes.next_batch(limit);
+    pub(super) async fn begin_functions(&mut self, admission: Admission) -> Result<(), RelayError> {
+        let Performer::Functions(functions) = &self.performer else { return Ok(()) };
+        let is_careful = self.careful > 0;
+        let limit = if self.books.circuit.is_closed() && !is_careful { functions.limit() } else { 1 };
+        let mut batch = self.books.lanes.next_batch(limit);
+        if is_careful && let Some(queued) = batch.pop() {
+            batch.extend(self.count_if_careful(queued).await?);
+        }
+        self.batch = batch;
         if self.batch.is_empty() {
             self.books.circuit.released(admission);
-            return;
+            return Ok(());
         }
-        let argument = |queued: &Queued| Argument { seq: queued.notification.seq, key: queued.notification.key.clone() };
+        let Performer::Functions(functions) = &self.performer else { return Ok(()) };
+        let failed: HashSet<LaneRef<'_>> =
+            self.batch.iter().filter(|queued| queued.attempts > 0).map(|queued| LaneRef::of(&queued.notification)).collect();
+        let argument = |queued: &Queued| Argument {
+            seq: queued.notification.seq,
+            key: queued.notification.key.clone(),
+            has_failed: failed.contains(&LaneRef::of(&queued.notification)),
+        };
         let arguments = self.batch.iter().map(argument).collect();
-        let (pool, schema, patience) = (self.shared.pool.clone(), self.shared.schema.clone(), self.shared.answer_timeout);
-        let call = turn::call_functions(pool, schema, function.clone(), patience, arguments);
+        let pools = (self.shared.pool.clone(), self.shared.pool.clone());
+        let setup = functions.setup(pools, &self.shared.schema, self.shared.answer_timeout, self.shared.options().lease);
         let began = Instant::now();
         self.turn = Some(Box::pin(async move {
-            let called = call.await.map_err(Failed::at(DatabaseOperation::Flush))?;
+            let called = functions::call(setup, arguments).await.map_err(Failed::at(DatabaseOperation::Flush))?;
             failpoint!("function-called");
-            Ok(TurnEnd::Called(called, admission, began.elapsed()))
+            Ok(TurnEnd::Called(Box::new(called), admission, began.elapsed()))
         }));
+        Ok(())
     }
 
     pub(super) async fn end_attempts(&mut self) {

@@ -16,13 +16,14 @@ use super::books::Books;
 use super::dispatch::Dispatch;
 use super::patience::answered;
 use super::reader::Segment;
-use super::turn::{Answer, Called, Failed};
+use super::functions::{Called, Functions};
+use super::turn::{Answer, Failed};
 use super::wake_up::Seat;
 use super::{Control, Figure, HandlerShared, Order, RelayError, Shared, subscription_name};
 use crate::domain::{Admission, Pace, Position, Queued};
 use crate::failpoints::failpoint;
 use crate::handlers::Built;
-use crate::store::{self, Fence, Recorded, Selection, subscriptions};
+use crate::store::{self, Fence, Recorded, Selection, StoreError, subscriptions};
 use crate::telemetry::DatabaseOperation;
 
 /// How a loop ended, when nothing went wrong.
@@ -42,6 +43,8 @@ pub struct Assignment {
     pub partition: u16,
     /// The last owner died: events may have killed it.
     pub was_abandoned: bool,
+    /// This loop has ended because what functions did could not be recorded.
+    pub was_unrecorded: bool,
     pub control: watch::Receiver<Control>,
 }
 
@@ -54,8 +57,6 @@ pub async fn run(assignment: Assignment) -> Result<End, RelayError> {
     ended
 }
 
-/// Rows of a batch of function calls.
-const FUNCTION_BATCH: usize = 500;
 /// Outcomes above which nothing new begins until a flush has taken them.
 const MOST_PENDING: usize = 20_000;
 /// Outcomes that make a flush worthwhile before its time.
@@ -78,12 +79,14 @@ const HELD_PAUSE: Duration = Duration::from_millis(250);
 
 enum Performer {
     Attempts(Dispatch),
-    Functions(crate::handlers::SqlFunction),
+    Functions(Functions),
 }
 
 enum TurnEnd {
     Answered(Answer),
-    Called(Called, Admission, Duration),
+    Called(Box<Called>, Admission, Duration),
+    /// The functions have run, and nothing of it is recorded.
+    Unrecorded(StoreError),
 }
 
 type Task<T> = Option<BoxFuture<'static, Result<T, Failed>>>;
@@ -146,7 +149,7 @@ struct Recovery {
 
 impl Loop {
     async fn begin(assignment: Assignment) -> Result<Option<Self>, RelayError> {
-        let Assignment { shared, handler, subscription, partition, was_abandoned, mut control } = assignment;
+        let Assignment { shared, handler, subscription, partition, was_abandoned, was_unrecorded, mut control } = assignment;
         let server_generation = shared.server.generation();
         let taking = shared.answered(subscriptions::take_up(&shared.pool, subscription, &shared.instance.id)).await;
         let Some(taken) = shared.metrics.counted(DatabaseOperation::Lease, taking)? else { return Ok(None) };
@@ -156,7 +159,10 @@ impl Loop {
             Built::Handler(instance) => {
                 Performer::Attempts(Dispatch::new(Arc::clone(instance), config.timeout, config.concurrency))
             }
-            Built::Function(function) => Performer::Functions(function.clone()),
+            Built::Function(function) => {
+                let start = shared.answered(store::read_server_start(&shared.pool)).await;
+                Performer::Functions(Functions::new(function.clone(), shared.metrics.counted(DatabaseOperation::Read, start)?))
+            }
         };
         let room = match &handler.built {
             Built::Handler(instance) if !instance.is_immediate() => (config.concurrency * 32).clamp(512, 8_192),
@@ -171,8 +177,12 @@ impl Loop {
         if let Some(wait) = taken.open_circuit {
             books.reopen_circuit(wait);
         }
-        let is_careful = was_abandoned && matches!(performer, Performer::Attempts(_));
-        if is_careful {
+        // What functions do leaves with its transaction when the relay dies, and so do their attempts.
+        let is_careful = match performer {
+            Performer::Attempts(_) => was_abandoned,
+            Performer::Functions(_) => was_unrecorded,
+        };
+        if is_careful && was_abandoned {
             info!(
                 handler = config.name,
                 partition, "the last owner died, counting attempts before they are made until its window is through"

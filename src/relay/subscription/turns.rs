@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use super::{
     DUE_INTERVAL, DUE_PAUSE, End, FULL_FLUSH, HELD_PAUSE, IDLE_FLUSH, LANES_INTERVAL, Loop, Performer, RELEASE_PAUSE, TurnEnd,
 };
-use crate::domain::OnDeadLetter;
+use crate::domain::{Admission, OnDeadLetter};
+use crate::relay::functions::{Called, find_server};
+use crate::relay::patience::answered;
 use crate::relay::turn::{self, Answer, Ask, Failed};
 use crate::relay::{BACKLOG_INTERVAL, Order, RelayError};
 use crate::store::{Released, Room, subscriptions};
@@ -83,20 +85,11 @@ impl Loop {
             return Err(RelayError::ServerChanged);
         }
         match end {
-            TurnEnd::Called((transaction, verdicts), admission, took) => {
-                let batch = std::mem::take(&mut self.batch);
-                self.books.settle_batch(batch, admission, verdicts, took);
-                let (reached, entries) = self.books.take_flush();
-                self.writing = entries.outcomes.iter().map(|outcome| outcome.seq).collect();
-                self.last_flush = Instant::now();
-                let (fence, instance) = (self.fence, self.shared.instance.id.clone());
-                let commit = turn::commit_functions(transaction, fence, instance, reached, entries);
-                self.turn = Some(self.bounded(DatabaseOperation::Flush, async move {
-                    let answer = commit.await.map_err(Failed::at(DatabaseOperation::Flush))?;
-                    Ok(TurnEnd::Answered(answer))
-                }));
+            TurnEnd::Called(called, admission, took) => {
+                self.finish_calls(*called, admission, took);
                 Ok(None)
             }
+            TurnEnd::Unrecorded(cause) => Err(RelayError::Unrecorded(cause)),
             TurnEnd::Answered(answer) if answer.lease_is_lost => Ok(Some(End::LeaseLost)),
             TurnEnd::Answered(answer) => {
                 if !self.writing.is_empty() || answer.flushed {
@@ -106,6 +99,44 @@ impl Loop {
                 Ok(None)
             }
         }
+    }
+
+    /// Settles what functions were called for, and begins to record it in their transaction. Without one the next turn records it.
+    fn finish_calls(&mut self, mut called: Called, admission: Admission, took: Duration) {
+        let batch = std::mem::take(&mut self.batch);
+        let Performer::Functions(functions) = &mut self.performer else { return };
+        let first = functions.learn(&batch, &called);
+        if called.verdicts.iter().all(Option::is_none) {
+            self.books.circuit.released(admission);
+        }
+        self.books.settle_batch(batch, admission, std::mem::take(&mut called.verdicts), took);
+        if self.books.lanes.held() == 0 {
+            functions.forget();
+        } else if !first.is_empty() {
+            self.books.lanes.hurry(&first);
+        }
+        let Some(transaction) = called.transaction else { return };
+        let (reached, entries) = self.books.take_flush();
+        self.writing = entries.outcomes.iter().map(|outcome| outcome.seq).collect();
+        self.last_flush = Instant::now();
+        let (fence, instance) = (self.fence, self.shared.instance.id.clone());
+        let commit = turn::commit_functions(transaction, fence, instance, reached, entries);
+        let commit = answered(self.shared.answer_timeout, commit, |silent| silent);
+        let (pool, start) = (self.shared.pool.clone(), functions.server_start().to_owned());
+        self.turn = Some(Box::pin(async move {
+            match commit.await {
+                Ok(answer) => Ok(TurnEnd::Answered(answer)),
+                // The server is there, and did not take it: perhaps for something that a function has left behind.
+                Err(cause)
+                    if !cause.is_end_of_server()
+                        && !cause.is_silence()
+                        && find_server(&pool).await.is_some_and(|now| now == start) =>
+                {
+                    Ok(TurnEnd::Unrecorded(cause))
+                }
+                Err(cause) => Err(Failed::at(DatabaseOperation::Flush)(cause)),
+            }
+        }));
     }
 
     pub(super) fn enter_answer(&mut self, mut answer: Answer) {

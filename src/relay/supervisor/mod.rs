@@ -292,6 +292,7 @@ impl Supervisor {
                 subscription: *id,
                 partition: *partition,
                 was_abandoned: running.was_abandoned,
+                was_unrecorded: running.was_unrecorded,
                 control: running.control.subscribe(),
             };
             let id = *id;
@@ -333,6 +334,9 @@ impl Supervisor {
                 let handler = self.places.get(&id).map_or("", |(handler, _)| handler.config.name.as_str());
                 warn!(handler, error = %chain(&failure), "could not go on, starting over from what is stored");
                 self.restart_later(id);
+                if let Some(running) = self.running.get_mut(&id) {
+                    running.was_unrecorded = matches!(failure, RelayError::Unrecorded(_));
+                }
             }
         }
     }

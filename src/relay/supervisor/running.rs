@@ -40,6 +40,8 @@ pub(super) struct Running {
     pub restart_at: Option<Instant>,
     pub pauses: Pauses,
     pub was_abandoned: bool,
+    /// What functions did could not be recorded.
+    pub was_unrecorded: bool,
     /// Its loop was fenced off, and nobody has asked yet whether the lease is gone.
     pub is_doubtful: bool,
     /// What people had asked of it when it was last looked at.
@@ -60,6 +62,7 @@ impl Running {
             restart_at: None,
             pauses: Pauses::new(),
             was_abandoned,
+            was_unrecorded: false,
             is_doubtful: false,
             wishes,
             serves: None,

@@ -1,6 +1,4 @@
--- has_function: whether a function of the `sql` kind exists with the arguments it is called with. Reads catalogues only, takes no lock.
+-- has_function: whether a function of the `sql` kind exists with arguments that it can be called with. Reads catalogues only, takes no lock.
 -- $1 its name, with or without a schema. Called by store::has_function.
-select to_regprocedure(
-    (select string_agg(quote_ident(part), '.') from unnest(string_to_array($1, '.')) as part)
-    || '(uuid, text, text, jsonb, jsonb)'
-) is not null
+select coalesce(to_regprocedure(f.name || '(uuid, text, text, jsonb, jsonb)'), to_regprocedure(f.name || '(uuid, text, text, json, jsonb)')) is not null
+  from (select string_agg(quote_ident(part), '.') as name from unnest(string_to_array($1, '.')) as part) f

@@ -1,0 +1,406 @@
+//! A turn of the kind `sql`: functions are called for as many events as their time allows, in a transaction that stays open for the
+//! recording. Whatever happens in between ends in a verdict or in events that were not called, never in an error that says nothing.
+//! Never records and never decides what follows a verdict.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{PgPool, Postgres, Transaction};
+
+use super::patience::answered;
+use crate::domain::{LaneKey, LaneRef, Queued, Reason, Verdict};
+use crate::handlers::SqlFunction;
+use crate::store::{self, Argument, CallEnd, FunctionCall, PayloadType, StoreError};
+
+/// The function of a handler, and what its loop has learned about calling it.
+pub struct Functions {
+    function: SqlFunction,
+    payload: PayloadType,
+    size: BatchSize,
+    /// Events to be called one to a transaction: a session ended under them, or there was too little time left for them.
+    alone: Vec<(i64, LaneKey)>,
+    /// Since when the server runs.
+    server_start: String,
+}
+
+impl Functions {
+    pub fn new(function: SqlFunction, server_start: String) -> Self {
+        Self { function, payload: PayloadType::default(), size: BatchSize::new(), alone: Vec::new(), server_start }
+    }
+
+    /// Events of the next turn, at most.
+    pub fn limit(&self) -> usize {
+        if self.alone.is_empty() { self.size.limit } else { 1 }
+    }
+
+    /// What the next turn needs.
+    pub fn setup(&self, pools: (PgPool, PgPool), schema: &str, patience: Option<Duration>, lease: Duration) -> Setup {
+        Setup {
+            calls: pools.0,
+            other: pools.1,
+            schema: schema.to_owned(),
+            function: self.function.clone(),
+            patience,
+            budget: budget(lease),
+            payload: self.payload,
+            size: self.size,
+            server_start: self.server_start.clone(),
+        }
+    }
+
+    /// Learns from a turn, and gives the lanes that are to come first in the next one.
+    pub fn learn(&mut self, batch: &[Queued], called: &Called) -> Vec<LaneKey> {
+        self.payload = called.payload;
+        self.size = called.size;
+        if let Some(start) = &called.server_start {
+            self.server_start.clone_from(start);
+        }
+        for (queued, verdict) in batch.iter().zip(&called.verdicts) {
+            let Some(verdict) = verdict else { continue };
+            let lane = LaneRef::of(&queued.notification).owned();
+            // After a failure the others of the key leave memory, and come back as any other event.
+            self.alone.retain(|(seq, key)| *seq != queued.notification.seq && (verdict.is_delivered() || *key != lane));
+        }
+        let named = |queued: &Queued| (queued.notification.seq, LaneRef::of(&queued.notification).owned());
+        match called.alone {
+            Alone::Nobody => {}
+            Alone::One(at) => self.alone.extend(batch.get(at).map(named)),
+            Alone::All => self.alone = batch.iter().map(named).collect(),
+        }
+        self.alone.iter().map(|(_, key)| key.clone()).collect()
+    }
+
+    /// Since when the server runs, as far as it is known here.
+    pub fn server_start(&self) -> &str {
+        &self.server_start
+    }
+
+    /// Nothing is in memory any more, so there is nothing to call alone.
+    pub fn forget(&mut self) {
+        self.alone.clear();
+    }
+}
+
+/// How long one transaction with calls may last, but for a single call that takes longer: locks are held so long, and vacuum waits.
+fn budget(lease: Duration) -> Duration {
+    (lease / 5).min(Duration::from_secs(5))
+}
+
+/// How many events are called in one statement: twice as many as the last time while that is quick, and fewer as soon as it is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchSize {
+    limit: usize,
+}
+
+impl BatchSize {
+    const FIRST: usize = 16;
+    const MOST: usize = 500;
+
+    fn new() -> Self {
+        Self { limit: Self::FIRST }
+    }
+
+    /// So many calls took so long; those of one statement must not need more than half of `allowance`, because no call is like another.
+    fn measured(&mut self, calls: usize, took: Duration, allowance: Duration) {
+        if calls == 0 {
+            return;
+        }
+        let affordable = (calls as f64 * (allowance / 2).as_secs_f64() / took.as_secs_f64().max(1e-6)) as usize;
+        let wanted = if calls >= self.limit { self.limit * 2 } else { self.limit };
+        self.limit = wanted.min(affordable).clamp(1, Self::MOST);
+    }
+
+    fn ran_out_of_time(&mut self) {
+        self.limit = (self.limit / 2).max(1);
+    }
+}
+
+/// So many of those that have failed before are tried in one statement: after an outage there are thousands, else hardly any, and one of them
+/// is likely to fail again.
+const FAILED_AT_ONCE: usize = 8;
+
+/// One turn.
+#[derive(Debug)]
+pub struct Setup {
+    /// Where functions are called.
+    calls: PgPool,
+    /// Where the server is asked when a session has ended.
+    other: PgPool,
+    schema: String,
+    function: SqlFunction,
+    /// How long an answer is waited for beyond what the server grants a call; `None`: for ever.
+    patience: Option<Duration>,
+    budget: Duration,
+    payload: PayloadType,
+    size: BatchSize,
+    server_start: String,
+}
+
+/// What a turn brought.
+#[derive(Debug)]
+pub struct Called {
+    /// For each event; `None`: it was not called, or what it did is taken back.
+    pub verdicts: Vec<Option<Verdict>>,
+    /// Waits for the outcomes to be recorded in it. `None`: the session is gone, and nothing has happened.
+    pub transaction: Option<Transaction<'static, Postgres>>,
+    alone: Alone,
+    payload: PayloadType,
+    size: BatchSize,
+    server_start: Option<String>,
+}
+
+/// Which events the next turns call one to a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Alone {
+    Nobody,
+    /// The one at this place.
+    One(usize),
+    All,
+}
+
+/// Calls the function for a batch in order of `seq`, in one transaction that stays open for the marking. After a failure, later events
+/// of the same key are not called. The lease is not looked at here: the marking is fenced, and takes back what the functions did if the
+/// lease was lost meanwhile. Locking the row instead would keep us from renewing the lease. `Err`: the database is away, nothing has
+/// happened, and nobody is to blame.
+pub async fn call(setup: Setup, arguments: Vec<Argument>) -> Result<Called, StoreError> {
+    let mut transaction = answered(setup.patience, store::begin(&setup.calls), |silent| silent).await?;
+    let mut calls = Calls {
+        setup: &setup,
+        connection: &mut transaction,
+        began: Instant::now(),
+        made: 0,
+        payload: setup.payload,
+        size: setup.size,
+        alone: Alone::Nobody,
+    };
+    let made = calls.make(&arguments).await;
+    let (payload, size, alone) = (calls.payload, calls.size, calls.alone);
+    match made {
+        Ok(verdicts) => Ok(Called { verdicts, transaction: Some(transaction), alone, payload, size, server_start: None }),
+        Err(lost) => {
+            drop(transaction);
+            let (blamed, start) = who_ended_it(&setup, lost).await?;
+            let verdicts = match blamed.clone().filter(|_| arguments.len() == 1) {
+                verdict @ Some(_) => vec![verdict],
+                None => arguments.iter().map(|_| None).collect(),
+            };
+            let alone = if blamed.is_some() && arguments.len() > 1 { Alone::All } else { Alone::Nobody };
+            Ok(Called { verdicts, transaction: None, alone, payload, size, server_start: start })
+        }
+    }
+}
+
+/// The calls of one turn.
+struct Calls<'a> {
+    setup: &'a Setup,
+    connection: &'a mut sqlx::PgConnection,
+    began: Instant,
+    /// Calls that have ended.
+    made: usize,
+    payload: PayloadType,
+    size: BatchSize,
+    alone: Alone,
+}
+
+impl Calls<'_> {
+    /// First what was never tried, then what has failed before: the trouble of a few keys must not be paid by the others.
+    async fn make(&mut self, arguments: &[Argument]) -> Result<Vec<Option<Verdict>>, StoreError> {
+        let mut verdicts = vec![None; arguments.len()];
+        for (has_failed, worth_a_try) in [(false, 2), (true, FAILED_AT_ONCE)] {
+            let places: Vec<usize> = (0..arguments.len()).filter(|at| arguments[*at].has_failed == has_failed).collect();
+            let group: Vec<Argument> = places.iter().map(|at| arguments[*at].clone()).collect();
+            let made = if group.len() >= worth_a_try && self.at_once(&group).await? {
+                vec![Some(Verdict::delivered()); group.len()]
+            } else {
+                self.one_by_one(&group).await?
+            };
+            if let Alone::One(at) = self.alone {
+                self.alone = Alone::One(places[at]);
+            }
+            places.iter().zip(made).for_each(|(at, verdict)| verdicts[*at] = verdict);
+            if self.alone != Alone::Nobody {
+                break;
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// What is left of the turn. `None`: nothing was called yet, and the first call has the time that the handler's settings grant it.
+    fn left(&self) -> Option<Duration> {
+        (self.made > 0).then(|| self.setup.budget.saturating_sub(self.began.elapsed()))
+    }
+
+    /// All in one statement. `false`: something in it failed, and nothing is done.
+    async fn at_once(&mut self, arguments: &[Argument]) -> Result<bool, StoreError> {
+        let allowance = self.allowance().min(self.left().unwrap_or(Duration::MAX));
+        if allowance.is_zero() {
+            return Ok(false);
+        }
+        let began = Instant::now();
+        match self.call(Some(allowance), arguments).await? {
+            CallEnd::Done => self.size.measured(arguments.len(), began.elapsed(), self.allowance()),
+            CallEnd::TimedOut(_) => {
+                self.size.ran_out_of_time();
+                return Ok(false);
+            }
+            CallEnd::Failed(_) | CallEnd::Missing(_) => return Ok(false),
+        }
+        self.made += arguments.len();
+        Ok(true)
+    }
+
+    /// The first has the time that the handler's settings grant it; the others have what is left of the turn. One that needs more goes
+    /// back unspent, and is the first of the next turn.
+    async fn one_by_one(&mut self, arguments: &[Argument]) -> Result<Vec<Option<Verdict>>, StoreError> {
+        let began = Instant::now();
+        let mut failed_keys: Vec<&str> = Vec::new();
+        let mut verdicts: Vec<Option<Verdict>> = Vec::with_capacity(arguments.len());
+        let made_before = self.made;
+        for (at, argument) in arguments.iter().enumerate() {
+            if argument.key.as_deref().is_some_and(|key| failed_keys.contains(&key)) {
+                verdicts.push(None);
+                continue;
+            }
+            let left = self.left();
+            if left.is_some_and(|left| left.is_zero()) {
+                break;
+            }
+            let call_began = Instant::now();
+            let end = self.call(left, std::slice::from_ref(argument)).await?;
+            if matches!(end, CallEnd::TimedOut(_)) && left.is_some_and(|left| call_began.elapsed() >= left) {
+                self.alone = Alone::One(at);
+                break;
+            }
+            self.made += 1;
+            let verdict = end.verdict();
+            if !verdict.is_delivered() {
+                failed_keys.extend(argument.key.as_deref());
+            }
+            verdicts.push(Some(verdict));
+        }
+        self.size.measured(self.made - made_before, began.elapsed(), self.allowance());
+        verdicts.resize(arguments.len(), None);
+        Ok(verdicts)
+    }
+
+    /// Calls in one statement, no longer than `left`. A function that is there with other parameters than before is called with those.
+    async fn call(&mut self, left: Option<Duration>, arguments: &[Argument]) -> Result<CallEnd, StoreError> {
+        let end = self.call_as(self.payload, left, arguments).await?;
+        if !matches!(end, CallEnd::Missing(_)) {
+            return Ok(end);
+        }
+        let finding = store::find_payload_type(&mut *self.connection, &self.setup.function.function);
+        let payload = answered(self.setup.patience, finding, |silent| silent).await?;
+        if payload == self.payload {
+            return Ok(end);
+        }
+        self.payload = payload;
+        self.call_as(payload, left, arguments).await
+    }
+
+    async fn call_as(
+        &mut self,
+        payload: PayloadType,
+        left: Option<Duration>,
+        arguments: &[Argument],
+    ) -> Result<CallEnd, StoreError> {
+        let function = &self.setup.function;
+        let call = FunctionCall {
+            schema: &self.setup.schema,
+            function: &function.function,
+            statement_timeout: shorter(function.statement_timeout, left),
+            lock_timeout: shorter(function.lock_timeout, left),
+            role: function.role.as_deref(),
+            payload,
+        };
+        // A call without a bound is waited for without one.
+        let patience = self.setup.patience.filter(|_| !call.statement_timeout.is_zero());
+        let patience = patience.map(|patience| patience + call.statement_timeout);
+        answered(patience, store::call(&mut *self.connection, &call, arguments), |silent| silent).await
+    }
+
+    /// For what is called in one statement: half of the turn, so that the other half is left for calling one by one, and not longer than
+    /// a single call may take.
+    fn allowance(&self) -> Duration {
+        shorter(self.setup.function.statement_timeout, Some(self.setup.budget / 2))
+    }
+}
+
+/// The shorter of two times, of which the first may be zero: no bound.
+fn shorter(own: Duration, left: Option<Duration>) -> Duration {
+    match left.map(|left| left.max(Duration::from_millis(1))) {
+        Some(left) if own.is_zero() => left,
+        Some(left) => own.min(left),
+        None => own,
+    }
+}
+
+/// A session has ended, or fallen silent, while functions ran in it. The verdict about the event if it was called alone; `None`: the
+/// server was restarted, or another session has crashed. Tells since when the server runs if that is news. `Err`: it is away.
+async fn who_ended_it(setup: &Setup, lost: StoreError) -> Result<(Option<Verdict>, Option<String>), StoreError> {
+    let Some(start) = find_server(&setup.other).await else { return Err(lost) };
+    if start != setup.server_start {
+        return Ok((None, Some(start)));
+    }
+    if lost.is_end_of_server() {
+        return Ok((None, None));
+    }
+    let (reason, what) = if lost.is_silence() {
+        (Reason::Timeout, "the session fell silent while the function ran")
+    } else {
+        (Reason::Crashed, "the session died while the function ran")
+    };
+    Ok((Some(Verdict::retry(reason, format!("{what}: {}", lost.root()))), None))
+}
+
+/// Asks the server since when it runs, until it answers: the crash of one session ends all of them, and it recovers first.
+/// `None`: it does not come back soon.
+pub async fn find_server(pool: &PgPool) -> Option<String> {
+    let asking = async {
+        loop {
+            match answered(Some(LONGEST_ANSWER), store::read_server_start(pool), |silent| silent).await {
+                Ok(start) => return start,
+                Err(_) => tokio::time::sleep(ASK_EVERY).await,
+            }
+        }
+    };
+    tokio::time::timeout(LONGEST_RECOVERY, asking).await.ok()
+}
+
+const ASK_EVERY: Duration = Duration::from_millis(100);
+const LONGEST_ANSWER: Duration = Duration::from_secs(2);
+const LONGEST_RECOVERY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALLOWANCE: Duration = Duration::from_millis(1_500);
+
+    #[test]
+    fn a_batch_grows_while_it_is_quick_and_shrinks_to_what_can_be_afforded() {
+        let mut size = BatchSize::new();
+        for _ in 0..10 {
+            size.measured(size.limit, Duration::from_millis(1), ALLOWANCE);
+        }
+        assert_eq!(size.limit, BatchSize::MOST);
+        size.ran_out_of_time();
+        assert_eq!(size.limit, BatchSize::MOST / 2);
+        size.measured(15, ALLOWANCE, ALLOWANCE);
+        assert_eq!(size.limit, 7, "seen: at 100 ms a call, 500 calls could never end within a statement timeout of 30 s");
+        size.measured(7, Duration::from_millis(700), ALLOWANCE);
+        assert_eq!(size.limit, 7);
+        size.measured(1, Duration::from_secs(30), ALLOWANCE);
+        assert_eq!(size.limit, 1);
+        size.measured(1, Duration::from_micros(50), ALLOWANCE);
+        assert_eq!(size.limit, 2);
+        size.measured(0, Duration::ZERO, ALLOWANCE);
+        assert_eq!(size.limit, 2);
+    }
+
+    #[test]
+    fn a_turn_is_much_shorter_than_a_lease() {
+        for (lease, want) in [(3, 600), (15, 3_000), (3_600, 5_000)] {
+            assert_eq!(budget(Duration::from_secs(lease)), Duration::from_millis(want));
+        }
+    }
+}
