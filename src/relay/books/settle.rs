@@ -47,7 +47,10 @@ impl Books {
 
     /// Gives an event up because it was in flight at too many deaths of the relay. Its attempts are counted already.
     pub fn bury_crashed(&mut self, queued: Queued) {
-        let verdict = Verdict::retry(Reason::Crashed, "the relay, or the session of its function, died again and again while this event was in flight");
+        let verdict = Verdict::retry(
+            Reason::Crashed,
+            "the relay, or the session of its function, died again and again while this event was in flight",
+        );
         self.handler.metrics.failed(verdict.reason);
         self.bury(&queued, &verdict, Reason::Crashed, queued.attempts, 0);
     }
@@ -72,7 +75,9 @@ impl Books {
             }
             Next::OpenCircuit => return Some(queued),
             // While the circuit is not closed the receiver is known to be down: its failures say nothing about the event.
-            Next::RetryIn(_) | Next::Bury(Reason::Exhausted | Reason::Expired | Reason::Crashed) if !was_closed => return Some(queued),
+            Next::RetryIn(_) | Next::Bury(Reason::Exhausted | Reason::Expired | Reason::Crashed) if !was_closed => {
+                return Some(queued);
+            }
             Next::RetryIn(delay) => self.retry(&queued, &verdict, attempt, took, delay),
             Next::Bury(reason) => self.bury(&queued, &verdict, reason, attempt, millis(took)),
         }

@@ -14,9 +14,9 @@ use tracing::info;
 
 use super::books::Books;
 use super::dispatch::Dispatch;
+use super::functions::{Called, Functions};
 use super::patience::answered;
 use super::reader::Segment;
-use super::functions::{Called, Functions};
 use super::turn::{Answer, Failed};
 use super::wake_up::Seat;
 use super::{Control, Figure, HandlerShared, Order, RelayError, Shared, subscription_name};

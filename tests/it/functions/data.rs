@@ -23,12 +23,14 @@ fn not_jsonb() -> Vec<String> {
 }
 
 async fn insert(database: &TestDatabase, key: &str, payload: &str) {
-    sqlx::query("insert into outbox.events (type, aggregate_type, aggregate_id, payload) values ('order.placed', 'order', $1, $2::json)")
-        .bind(key)
-        .bind(payload)
-        .execute(database.pool())
-        .await
-        .expect("the table takes it");
+    sqlx::query(
+        "insert into outbox.events (type, aggregate_type, aggregate_id, payload) values ('order.placed', 'order', $1, $2::json)",
+    )
+    .bind(key)
+    .bind(payload)
+    .execute(database.pool())
+    .await
+    .expect("the table takes it");
 }
 
 /// Seen: an error of the conversion was taken for one of the function, and tried again for a day, while its key waited.

@@ -126,7 +126,8 @@ async fn insert_at(pool: &PgPool, numbers: std::ops::RangeInclusive<i64>, does: 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_that_crashes_the_server_becomes_a_dead_letter_and_the_others_take_effect_once() {
     let (_server, url, pool) = server().await;
-    let crash = "do $d$ begin execute 'copy (select 1) to program ''kill -9 ' || pg_backend_pid() || ''''; perform pg_sleep(60); end $d$";
+    let crash =
+        "do $d$ begin execute 'copy (select 1) to program ''kill -9 ' || pg_backend_pid() || ''''; perform pg_sleep(60); end $d$";
     insert_at(&pool, 1..=20, crash).await;
     let running = Binary::relay(&url, &format!("{TAKE}retry.max_attempts = 2\n")).spawn(&["run"]);
 

@@ -28,7 +28,9 @@ async fn slow_calls_are_spread_over_many_transactions() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_needs_longer_than_a_turn_succeeds_alone() {
     let database = database().await;
-    database.insert_events((0..30).map(|n| if n == 20 { doing("slow", n, "select pg_sleep(1.5)") } else { numbered(n % 7, n) })).await;
+    database
+        .insert_events((0..30).map(|n| if n == 20 { doing("slow", n, "select pg_sleep(1.5)") } else { numbered(n % 7, n) }))
+        .await;
     let running = run(&database, "statement_timeout = \"60s\"\n");
 
     wait_for_rows(&database, "deliveries where state = 'delivered'", 30).await;
