@@ -3,6 +3,7 @@
 
 mod alerts;
 mod attempt;
+mod batch_size;
 mod books;
 mod dispatch;
 mod functions;
