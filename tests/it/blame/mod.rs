@@ -204,7 +204,8 @@ async fn two_relays_judge_alike() {
     };
     let (first, second) = (start(), start());
     // A suspect of a loop that gives its lease back is judged anew by the next owner, perhaps without others beside it.
-    wait_for_rows(&database, "(select owner from subscriptions where owner is not null group by owner having count(*) = 2) o", 2).await;
+    wait_for_rows(&database, "(select owner from subscriptions where owner is not null group by owner having count(*) = 2) o", 2)
+        .await;
     database.insert_events((1..=200).map(|n| numbered(n, n))).await;
     wait_for_rows(&database, DEAD, 10).await;
     wait_for_rows(&database, "deliveries where state = 'delivered' and attempts = 1", 190).await;
