@@ -139,7 +139,25 @@ fn judge_handler(handler: &HandlerStats, has_relay: bool, reasons: &mut Vec<Comp
     if let Some(circuit) = &handler.circuit {
         let since = circuit.since.map(|since| format!(" since {since}")).unwrap_or_default();
         let reason = circuit.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        complain(Level::Warning, format!("its circuit is open{since}{reason}"), "outboxd check --connect".to_owned());
+        let text = format!("its circuit is open{since}{reason}");
+        match circuit.only_witness {
+            // Nothing else can show whether the fault is this event's or the handler's.
+            Some(event) => complain(
+                Level::Warning,
+                format!("{text}; event {event} is the only one to judge by: the next event of another key decides, or you do"),
+                format!("outboxd events bury {event} --handler {name} --reason ..."),
+            ),
+            None => complain(Level::Warning, text, "outboxd check --connect".to_owned()),
+        }
+    }
+    if handler.destinations > 0 {
+        let (plural, more) = if handler.destinations == 1 { ("", "") } else { ("s", ", and others") };
+        let first = handler.oldest_destination.as_deref().map(|first| format!(" ({first}{more})")).unwrap_or_default();
+        complain(
+            Level::Warning,
+            format!("{} destination{plural} in trouble{first}: events for others go on", handler.destinations),
+            format!("outboxd keys list --handler {name}"),
+        );
     }
     if handler.dead > 0 {
         let plural = if handler.dead == 1 { "" } else { "s" };
@@ -214,6 +232,8 @@ mod tests {
             oldest_unfinished: None,
             last_failure: None,
             paused: None,
+            destinations: 0,
+            oldest_destination: None,
             circuit: None,
             owners: vec!["r1".to_owned()],
             unowned: None,
@@ -233,7 +253,7 @@ mod tests {
 
     fn open_circuit(handler: &mut HandlerStats) {
         let (state, reason) = ("half_open".to_owned(), Some("unauthorized".to_owned()));
-        handler.circuit = Some(OpenCircuit { state, since: None, reason, probe_in: None });
+        handler.circuit = Some(OpenCircuit { state, since: None, reason, probe_in: None, only_witness: None });
     }
 
     #[test]

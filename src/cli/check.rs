@@ -60,6 +60,7 @@ pub async fn run(args: CheckArgs, global: &Global) -> Result<ExitCode, CliError>
         // Before the probes, which may take their time.
         print(&describe_summaries(&global.config.display().to_string(), &summaries))?;
     }
+    loaded.handlers.iter().flat_map(|(config, _)| older_settings(config)).for_each(|note| eprintln!("note: {note}"));
     let probes = if args.connect { probe_all(&loaded).await } else { Vec::new() };
     let ok = probes.iter().all(|probe| probe.ok);
     print(&match global.json {
@@ -67,6 +68,15 @@ pub async fn run(args: CheckArgs, global: &Global) -> Result<ExitCode, CliError>
         false => describe_probes(&probes),
     })?;
     Ok(ExitCode::from(if ok { EXIT_OK } else { EXIT_DATABASE }))
+}
+
+/// Settings that still work and have a better name.
+fn older_settings(config: &HandlerConfig) -> Vec<String> {
+    let newer =
+        [("conflict", "answers = { \"409\" = \"duplicate\" }"), ("retry_client_errors", "answers = { \"4xx\" = \"retry\" }")];
+    let is_set = |name: &str| config.kind == "webhook" && config.settings.contains_key(name);
+    let note = |(name, newer): &(&str, &str)| format!("handlers.{}.{name} still works; the newer way is {newer}", config.name);
+    newer.iter().filter(|(name, _)| is_set(name)).map(note).collect()
 }
 
 fn error_as_json(error: &ConfigError) -> String {

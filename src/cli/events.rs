@@ -8,10 +8,12 @@ use uuid::Uuid;
 use super::print::print;
 use super::text::{
     SHOWN_BYTES, as_json, dash, describe_age, describe_aggregate, describe_event, describe_reason, plain_table, printable,
+    shell_word,
 };
-use super::{CliError, Global, session};
+use super::{CliError, Global, ask, session};
 use crate::domain::EventFilter;
 use crate::store::events::{Attempt, EventHistory, EventList, EventQuery, EventState, SEARCHED, list_events, read_history};
+use crate::store::{Burial, bury_event};
 
 #[derive(Debug, clap::Args)]
 pub struct EventsArgs {
@@ -35,6 +37,30 @@ Examples:
   outboxd events show 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --full
   outboxd events show 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --json | jq .event.payload")]
     Show(ShowArgs),
+    /// Give an event up at one handler: make a dead letter of it, whether it was attempted yet or not
+    #[command(after_help = "\
+Example:
+  outboxd events bury 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --handler billing --reason 'unknown to them, sent by hand (OPS-311)'
+
+A relay that runs begins the handler anew without the event; other events of its key go on. If the circuit of the handler is open and \
+this event is the only one that it is judged by, the circuit is closed. The dead letter can be replayed. Who buried it and why is \
+kept in the audit.")]
+    Bury(BuryArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct BuryArgs {
+    /// The event's id
+    pub id: Uuid,
+    /// The handler that is not to deliver it
+    #[arg(long, value_name = "NAME")]
+    pub handler: String,
+    /// Why; kept with the dead letter and in the audit
+    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text, visible_alias = "because")]
+    pub reason: String,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -63,6 +89,7 @@ pub async fn run(args: EventsArgs, global: &Global) -> Result<ExitCode, CliError
     let text = match args.command {
         EventsCommand::List(args) => list(args, global).await?,
         EventsCommand::Show(args) => show(args, global).await?,
+        EventsCommand::Bury(args) => bury(args, global).await?,
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
@@ -88,6 +115,33 @@ async fn show(args: ShowArgs, global: &Global) -> Result<String, CliError> {
     };
     let shown_bytes = if args.full { usize::MAX } else { SHOWN_BYTES };
     Ok(if global.json { as_json(&history) } else { describe(&history, shown_bytes) })
+}
+
+async fn bury(args: BuryArgs, global: &Global) -> Result<String, CliError> {
+    let BuryArgs { id, handler, reason, yes } = args;
+    let session = session::open(global).await?;
+    ask::check_handler(&session.pool, &handler).await?;
+    ask::confirm(&format!("Make a dead letter of event {id} at {}?", printable(&handler)), yes)?;
+    match bury_event(&session.pool, &handler, id, &ask::actor(), &reason).await? {
+        Burial::Buried { was } => {
+            eprintln!("event {id} is a dead letter of {} now; it was {was}", printable(&handler));
+            eprintln!("  outboxd dead-letters show {id} --handler {}", shell_word(&handler));
+            Ok(if global.json {
+                as_json(&serde_json::json!({ "event": id, "handler": handler, "was": was }))
+            } else {
+                String::new()
+            })
+        }
+        Burial::NotOwed { state } => {
+            let hint = if state == "dead" { ": it is a dead letter already" } else { ", so there is nothing to give up" };
+            Err(CliError::failed(format!("event {id} is {state} at {}{hint}", printable(&handler))))
+        }
+        Burial::Unknown => Err(CliError::failed(format!(
+            "there is no event {id} in schema \"{}\" that {} wants; see `outboxd events show {id}`",
+            session.schema,
+            printable(&handler)
+        ))),
+    }
 }
 
 fn describe_list(found: &EventList) -> String {

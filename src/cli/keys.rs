@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::text::{as_json, dash, describe_moment, describe_reason, plain_table, printable, shell_word, shorten};
 use super::{CliError, EXIT_OK, Global, ask, print::print, session};
-use crate::store::{self, BlockedKey};
+use crate::store::{self, BlockedKey, ListedDestination, OnlyWitness};
 
 /// List the keys that wait behind a failed event, and let one go on
 #[derive(Debug, Args)]
@@ -23,6 +23,9 @@ enum KeysCommand {
     #[command(after_help = "Examples:
   outboxd keys list
   outboxd keys list --handler billing --json
+
+Below the keys: destinations (routing keys, subjects, topics, streams) that take no events although others of the handler do. Above them: \
+an event by which alone an open circuit is judged.
 
 The most followers first. A head that is `retrying` moves by itself; one that is `dead` waits for a person: replay, discard or skip it.")]
     List(ListArgs),
@@ -71,8 +74,15 @@ async fn list(args: ListArgs, global: &Global) -> Result<ExitCode, CliError> {
     if let Some(handler) = &args.handler {
         ask::check_handler(&session.pool, handler).await?;
     }
-    let keys = store::list_blocked_keys(&session.pool, args.handler.as_deref(), args.limit).await?;
-    print(&if global.json { as_json(&json!({ "keys": keys })) } else { describe(&keys) })?;
+    let handler = args.handler.as_deref();
+    let keys = store::list_blocked_keys(&session.pool, handler, args.limit).await?;
+    let destinations = store::list_destinations(&session.pool, handler, args.limit).await?;
+    let witnesses = store::list_only_witnesses(&session.pool, handler).await?;
+    let text = match global.json {
+        true => as_json(&json!({ "keys": keys, "destinations": destinations, "only_witnesses": witnesses })),
+        false => [describe_witnesses(&witnesses), describe(&keys), describe_destinations(&destinations)].concat(),
+    };
+    print(&text)?;
     Ok(ExitCode::from(EXIT_OK))
 }
 
@@ -93,6 +103,43 @@ async fn skip(args: SkipArgs, global: &Global) -> Result<ExitCode, CliError> {
         print(&as_json(&skipped))?;
     }
     Ok(ExitCode::from(EXIT_OK))
+}
+
+/// Events by which alone an open circuit is judged.
+fn describe_witnesses(witnesses: &[OnlyWitness]) -> String {
+    let line = |witness: &OnlyWitness| {
+        let OnlyWitness { handler, key, event, reason } = witness;
+        let key = key.as_deref().map_or_else(dash, printable);
+        format!(
+            "the circuit of {} is open because of event {event} alone (key {key}, {}); there is no other to judge by: the next event of \
+             another key decides, or you do\n  outboxd events bury {event} --handler {} --reason ...\n",
+            printable(handler),
+            describe_reason(reason.as_deref(), None),
+            shell_word(handler)
+        )
+    };
+    witnesses.iter().map(line).collect()
+}
+
+/// Destinations that take nothing although others of the handler do.
+fn describe_destinations(destinations: &[ListedDestination]) -> String {
+    if destinations.is_empty() {
+        return String::new();
+    }
+    let mut table = plain_table(&["HANDLER", "DESTINATION", "WAITING", "SINCE", "PROBES", "REASON", "NEXT PROBE", "DETAIL"]);
+    for destination in destinations {
+        table.add_row([
+            printable(&destination.handler),
+            shorten(&destination.destination),
+            destination.waiting.to_string(),
+            describe_moment(destination.since),
+            destination.probes.to_string(),
+            describe_reason(Some(&destination.reason), destination.status),
+            describe_moment(destination.probe_at),
+            shorten(destination.detail.as_deref().unwrap_or("-")),
+        ]);
+    }
+    format!("destinations in trouble\n{}\n", table.trim_fmt())
 }
 
 fn describe(keys: &[BlockedKey]) -> String {

@@ -201,6 +201,13 @@ pub const COMMON: &[Field] = &[
         "After a dead letter, later events of its key go on, or wait until a person decides.",
     ),
     Field::new(
+        "on_bad_destination",
+        T::Choice(&["auto", "hold", "dead_letter"]),
+        "auto",
+        "What becomes of the events of one routing key, subject, topic or stream that takes none of them although others do, after \
+         max_attempts probes: held, or dead letters; auto: held if it is full, dead letters if it is unknown or forbidden.",
+    ),
+    Field::new(
         "start",
         T::Choice(&["auto", "beginning", "now"]),
         "auto",

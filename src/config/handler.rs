@@ -8,7 +8,9 @@ use toml::{Table, Value};
 use super::fields::{COMMON, IDENTITY};
 use super::rules::{at_least, count, is_name, report_name};
 use super::{HandlerConfig, Start, handler_path};
-use crate::domain::{Backoff, CircuitPolicy, EventFilter, InvalidBackoff, OnDeadLetter, Ordering, Record, RetryPolicy};
+use crate::domain::{
+    Backoff, CircuitPolicy, EventFilter, InvalidBackoff, OnBadDestination, OnDeadLetter, Ordering, Record, RetryPolicy,
+};
 use crate::settings::{Mistakes, Section, format_duration};
 
 /// Beyond this nothing is held back any more.
@@ -63,6 +65,11 @@ fn read_handler(index: usize, entry: &Table, mistakes: &Mistakes) -> HandlerConf
         circuit: read_circuit(&section.table("circuit")),
         record: if section.text("record") == "failures" { Record::Failures } else { Record::All },
         on_dead_letter: if section.text("on_dead_letter") == "hold_key" { OnDeadLetter::HoldKey } else { OnDeadLetter::Continue },
+        on_bad_destination: match section.text("on_bad_destination").as_str() {
+            "hold" => OnBadDestination::Hold,
+            "dead_letter" => OnBadDestination::DeadLetter,
+            _ => OnBadDestination::ByReason,
+        },
         start: match section.text("start").as_str() {
             "beginning" => Start::Beginning,
             "now" => Start::Now,

@@ -23,7 +23,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::domain::alerts::{AlertPolicy, Severity};
-use crate::domain::{Adoption, CircuitPolicy, EventFilter, OnDeadLetter, Ordering, Record, RetryPolicy, TableName};
+use crate::domain::{
+    Adoption, CircuitPolicy, EventFilter, OnBadDestination, OnDeadLetter, Ordering, Record, RetryPolicy, TableName,
+};
 use crate::settings::Secret;
 
 pub use compare::{Difference, compare};
@@ -186,6 +188,7 @@ pub struct HandlerConfig {
     pub circuit: CircuitPolicy,
     pub record: Record,
     pub on_dead_letter: OnDeadLetter,
+    pub on_bad_destination: OnBadDestination,
     pub start: Start,
     /// Events per second while it reads what was there before it began or was rewound; `None`: no bound.
     pub backfill: Option<u32>,

@@ -1,13 +1,15 @@
 //! The circuit breaker of one handler: it holds events while a receiver cannot work, and spends nothing while it does.
-//! It opens at once on a fault of the handler, after a few attempts in a row that reached nobody (so that a quiet handler's few
+//! It opens at once on a fault that can only be the handler's (whose fault it is otherwise, `suspects` judges), after a few attempts in a row that reached nobody (so that a quiet handler's few
 //! events outlive an outage, too), and on a failure rate that only an outage explains. Half open lets one probe
-//! through at a time. What began before the circuit last changed proves nothing by failing: an [`Admission`] tells when an attempt began.
+//! through at a time. What began before the circuit last changed proves nothing, neither by failing nor by succeeding: an [`Admission`] tells
+//! when an attempt began, and only the probe decides.
 //! Time is an argument: a monotonic reading, as a duration since any fixed moment.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Reason;
+use super::suspects::Tick;
 
 /// Attempts in a row that reached nobody, after which the circuit opens whatever the rate.
 const UNREACHED_IN_A_ROW: usize = 5;
@@ -56,9 +58,19 @@ impl CircuitState {
     }
 }
 
-/// That an attempt may begin, and in which era of the circuit it did. Handed back with its end.
+/// That an attempt may begin, when, and in which era of the circuit it did. Handed back with its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Admission(u64);
+pub struct Admission {
+    era: u64,
+    began: Tick,
+}
+
+impl Admission {
+    /// When the attempt began, in ticks of its circuit.
+    pub fn began(self) -> Tick {
+        self.began
+    }
+}
 
 /// The breaker itself.
 #[derive(Debug, Clone)]
@@ -74,6 +86,8 @@ pub struct Circuit {
     probe_in_flight: bool,
     /// Rises when it opens, when it closes, and with each probe: only what began in this era says anything by failing.
     era: u64,
+    /// Rises with every beginning and every end of an attempt.
+    ticks: Tick,
     reason: Option<Reason>,
 }
 
@@ -90,15 +104,23 @@ impl Circuit {
             probe_wait,
             probe_in_flight: false,
             era: 0,
+            ticks: 0,
             reason: None,
         }
     }
 
-    /// Takes up an open circuit that was stored; the first probe is due after `wait`.
+    /// The moment at which an attempt ends.
+    pub fn tick(&mut self) -> Tick {
+        self.ticks += 1;
+        self.ticks
+    }
+
+    /// Takes up an open circuit that was stored; the first probe is due after `wait`, or after the wait of a first one: what the last owner
+    /// has learned from longer waits is not stored.
     pub fn reopen(&mut self, reason: Option<Reason>, wait: Duration, now: Duration) {
         self.state = CircuitState::Open;
         self.reason = reason;
-        self.probe_at = now + wait.min(self.policy.max_probe);
+        self.probe_at = now + wait.min(self.policy.first_probe);
         self.probe_in_flight = false;
         self.era += 1;
     }
@@ -131,15 +153,21 @@ impl Circuit {
             }
             CircuitState::Open | CircuitState::HalfOpen => return None,
         }
-        Some(Admission(self.era))
+        Some(Admission { era: self.era, began: self.tick() })
     }
 
-    /// The receiver answered about an event: it works, whatever it said about that event, and whenever it was asked.
-    pub fn answered(&mut self, now: Duration) {
+    /// The next probe need not wait: there is an event to ask with that can tell something new.
+    pub fn hurry(&mut self, now: Duration) {
+        self.probe_at = self.probe_at.min(now);
+    }
+
+    /// The receiver answered about an event: it works, whatever it said about that event. An open circuit is closed by its probe only: what
+    /// was in flight when it opened had perhaps been answered before the trouble began.
+    pub fn answered(&mut self, admission: Admission, now: Duration) {
         self.unreached_in_a_row = 0;
         if self.state == CircuitState::Closed {
             self.remember(now, false);
-        } else {
+        } else if !self.is_late(admission) {
             self.close();
         }
     }
@@ -169,6 +197,13 @@ impl Circuit {
         if self.state == CircuitState::Closed { self.open(reason, now) } else { self.probe_failed(reason, now) }
     }
 
+    /// Others have confirmed that the fault is the handler's, or none has contradicted it.
+    pub fn convict(&mut self, reason: Reason, now: Duration) {
+        if self.state == CircuitState::Closed {
+            self.open(reason, now);
+        }
+    }
+
     /// An attempt ended without telling anything, for example because there was no event to begin with.
     pub fn released(&mut self, admission: Admission) {
         self.probe_in_flight &= self.is_late(admission);
@@ -176,13 +211,13 @@ impl Circuit {
 
     /// Closes it, as after a successful probe or by a person.
     pub fn close(&mut self) {
-        *self = Self { era: self.era + 1, ..Self::new(self.policy.clone()) };
+        *self = Self { era: self.era + 1, ticks: self.ticks, ..Self::new(self.policy.clone()) };
     }
 
     /// It began before the circuit opened or closed, or before the probe that is out: an outage ends all that was in flight when it
     /// came, often much later, and that is no news. The receiver has not failed again.
-    fn is_late(&self, admission: Admission) -> bool {
-        admission.0 != self.era
+    pub fn is_late(&self, admission: Admission) -> bool {
+        admission.era != self.era
     }
 
     fn open(&mut self, reason: Reason, now: Duration) {
@@ -217,124 +252,4 @@ impl Circuit {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    fn circuit() -> Circuit {
-        Circuit::new(CircuitPolicy::default())
-    }
-
-    /// The end of an attempt that began just now.
-    fn fail(circuit: &mut Circuit, reason: Reason, now: Duration) {
-        let admission = circuit.admit(now).expect("admitted");
-        circuit.failed(admission, reason, now);
-    }
-
-    fn open(circuit: &mut Circuit, reason: Reason, now: Duration) {
-        let admission = circuit.admit(now).expect("admitted");
-        circuit.fault(admission, reason, now);
-    }
-
-    #[test]
-    fn a_fault_opens_at_once_and_one_probe_goes_out() {
-        let mut circuit = circuit();
-        open(&mut circuit, Reason::Unauthorized, at(0));
-        assert_eq!(circuit.state(), CircuitState::Open);
-        assert!(circuit.admit(at(29)).is_none());
-        assert!(circuit.admit(at(30)).is_some());
-        assert!(circuit.admit(at(31)).is_none(), "one probe at a time");
-        circuit.answered(at(31));
-        assert!(circuit.is_closed());
-    }
-
-    #[test]
-    fn failed_probes_double_the_wait_up_to_the_bound() {
-        let mut circuit = circuit();
-        open(&mut circuit, Reason::Tls, at(0));
-        let (mut now, mut waits) = (at(0), Vec::new());
-        for _ in 0..7 {
-            let wait = circuit.wait(now).expect("open and no probe out");
-            waits.push(wait.as_secs());
-            now += wait;
-            fail(&mut circuit, Reason::Tls, now);
-        }
-        assert_eq!(waits, [30, 60, 120, 240, 480, 600, 600]);
-    }
-
-    #[test]
-    fn a_rate_below_the_minimum_is_not_judged() {
-        let mut circuit = circuit();
-        (0..19).for_each(|second| fail(&mut circuit, Reason::Timeout, at(second)));
-        assert!(circuit.is_closed());
-        fail(&mut circuit, Reason::Timeout, at(19));
-        assert_eq!(circuit.state(), CircuitState::Open);
-    }
-
-    #[test]
-    fn a_few_attempts_in_a_row_that_reach_nobody_open_it() {
-        let mut circuit = circuit();
-        (0..4).for_each(|second| fail(&mut circuit, Reason::ConnectionRefused, at(second)));
-        circuit.answered(at(4));
-        (5..9).for_each(|second| fail(&mut circuit, Reason::ConnectionRefused, at(second)));
-        assert!(circuit.is_closed(), "somebody was reached in between");
-        fail(&mut circuit, Reason::Dns, at(9));
-        assert_eq!(circuit.state(), CircuitState::Open);
-    }
-
-    #[test]
-    fn old_failures_are_forgotten() {
-        let mut circuit = circuit();
-        (0..15).for_each(|_| fail(&mut circuit, Reason::Timeout, at(0)));
-        (0..15).for_each(|_| fail(&mut circuit, Reason::Timeout, at(100)));
-        assert!(circuit.is_closed());
-    }
-
-    #[test]
-    fn one_poison_event_among_healthy_ones_does_not_open() {
-        let mut circuit = circuit();
-        for second in 0..1000 {
-            if second % 3 == 0 { fail(&mut circuit, Reason::ServerError, at(second)) } else { circuit.answered(at(second)) }
-        }
-        assert!(circuit.is_closed());
-    }
-
-    #[test]
-    fn late_failures_do_not_double_the_wait() {
-        let mut circuit = circuit();
-        let early: Vec<_> = (0..20).filter_map(|_| circuit.admit(at(0))).collect();
-        open(&mut circuit, Reason::Dns, at(0));
-        (1..10).for_each(|second| circuit.fault(early[0], Reason::Dns, at(second)));
-        assert_eq!(circuit.wait(at(10)), Some(at(20)));
-    }
-
-    /// Seen in the code: while a probe was out, the failure of any attempt from before the outage was taken for the probe's.
-    #[test]
-    fn a_late_failure_is_not_taken_for_that_of_the_probe() {
-        let mut circuit = circuit();
-        let early: Vec<_> = (0..2).filter_map(|_| circuit.admit(at(0))).collect();
-        open(&mut circuit, Reason::Dns, at(0));
-        let probe = circuit.admit(at(30)).expect("the first probe");
-        circuit.failed(early[0], Reason::Timeout, at(31));
-        circuit.fault(early[1], Reason::Timeout, at(31));
-        assert_eq!((circuit.state(), circuit.wait(at(31))), (CircuitState::HalfOpen, None), "the probe is still out");
-        circuit.failed(probe, Reason::Timeout, at(32));
-        assert_eq!(circuit.wait(at(32)), Some(at(60)), "one probe has failed, the wait has doubled once");
-    }
-
-    #[test]
-    fn failures_from_before_it_closed_do_not_open_it_again() {
-        let mut circuit = circuit();
-        let early: Vec<_> = (0..30).filter_map(|_| circuit.admit(at(0))).collect();
-        open(&mut circuit, Reason::Dns, at(0));
-        let probe = circuit.admit(at(30)).expect("the first probe");
-        circuit.close();
-        early.iter().for_each(|admission| circuit.failed(*admission, Reason::Timeout, at(31)));
-        circuit.failed(probe, Reason::Timeout, at(31));
-        circuit.released(probe);
-        assert!(circuit.is_closed());
-    }
-}
+mod tests;

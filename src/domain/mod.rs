@@ -12,6 +12,8 @@ mod circuit;
 #[cfg(feature = "daemon")]
 mod delivery;
 #[cfg(feature = "daemon")]
+mod destinations;
+#[cfg(feature = "daemon")]
 mod error_group;
 mod event;
 #[cfg(feature = "daemon")]
@@ -35,6 +37,8 @@ mod position;
 #[cfg(feature = "daemon")]
 mod progress;
 #[cfg(feature = "daemon")]
+mod suspects;
+#[cfg(feature = "daemon")]
 mod timestamp;
 
 pub use event::{InvalidEvent, NewEvent};
@@ -45,16 +49,18 @@ pub use {
     backoff::{Backoff, InvalidBackoff},
     circuit::{Admission, Circuit, CircuitPolicy, CircuitState},
     delivery::DeliveryState,
+    destinations::{Access, DestinationPolicy, Destinations, OnBadDestination, Sentence, Trouble},
     error_group::ErrorGroup,
     filter::EventFilter,
     incarnation::{Incarnation, Numbering, ServerIdentity, Standing},
     lanes::{LaneKey, LaneRef, Lanes, Origin, Queued},
     level::Level,
     notification::Notification,
-    outcome::{Outcome, Reason, Verdict},
+    outcome::{Outcome, Reach, Reason, Verdict},
     pace::Pace,
-    policy::{Next, OnDeadLetter, Ordering, Record, RetryPolicy, decide},
+    policy::{Next, OnDeadLetter, Ordering, Record, RetryPolicy, at_fault, decide},
     position::{OpenWindow, Position, Snapshot},
     progress::{Progress, SegmentId},
+    suspects::{Judgement, Span, Suspects, Tick},
     timestamp::Timestamp,
 };

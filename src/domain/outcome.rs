@@ -18,7 +18,8 @@ pub enum Outcome {
     Retry,
     /// The receiver asks for less. Slows the handler down, spends nothing.
     BackPressure,
-    /// The handler cannot work for any event: credentials, address, trust. Opens the circuit, spends nothing.
+    /// The handler seems unable to work for any event: credentials, address, trust. Unless other events contradict it, the circuit opens and
+    /// nothing is spent.
     HandlerFault,
     /// This event will never be accepted. A dead letter now.
     Permanent,
@@ -109,6 +110,11 @@ reasons! {
 }
 
 impl Reason {
+    /// The reason with this word.
+    pub fn named(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.as_str() == text)
+    }
+
     /// It makes the handler useless for any event, and no waiting mends it.
     pub const fn is_fault(self) -> bool {
         matches!(
@@ -124,6 +130,11 @@ impl Reason {
         )
     }
 
+    /// There was no room: it passes, and says nothing about the event.
+    pub const fn is_fullness(self) -> bool {
+        matches!(self, Self::Full | Self::Nacked | Self::Throttled)
+    }
+
     /// Nobody was reached: it says nothing about the event and everything about the receiver.
     pub const fn is_unreachable(self) -> bool {
         matches!(self, Self::Dns | Self::ConnectionRefused | Self::ConnectTimeout | Self::Tls)
@@ -134,6 +145,20 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// Whom a fault or back-pressure concerns, as far as the handler can tell from one attempt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// It may be this event alone: other events show whether it is.
+    #[default]
+    Unknown,
+    /// At first all events with the same address, where the address depends on the event.
+    Destination,
+    /// Not this event: the attempt ended because of another one, and perhaps was never made. Nothing is spent.
+    Another,
+    /// Every event: there is no connection, or none that could be used.
+    Everyone,
 }
 
 /// The result of one attempt, in the words of the handler.
@@ -151,6 +176,8 @@ pub struct Verdict {
     pub detail: String,
     /// The receiver asked not to be called again earlier than this from now.
     pub retry_after: Option<Duration>,
+    /// Whom a fault or back-pressure concerns.
+    pub reach: Reach,
 }
 
 impl Verdict {
@@ -205,12 +232,46 @@ impl Verdict {
         self
     }
 
+    /// A fault or back-pressure that may concern the address of the event alone: its routing key, subject, topic, stream.
+    #[must_use]
+    pub fn of_destination(mut self) -> Self {
+        self.reach = Reach::Destination;
+        self
+    }
+
+    /// A failure that another event has caused: the receiver ended what they shared.
+    #[must_use]
+    pub fn of_another(mut self) -> Self {
+        self.reach = Reach::Another;
+        self
+    }
+
+    /// A fault that every event meets, because it was met before any event was looked at.
+    #[must_use]
+    pub fn of_everyone(mut self) -> Self {
+        self.reach = Reach::Everyone;
+        self
+    }
+
+    /// Whether this fault may be that of the event alone. No event changes what a connection is refused for.
+    pub fn may_be_of_the_event(&self) -> bool {
+        self.outcome == Outcome::HandlerFault
+            && self.reach != Reach::Everyone
+            && !self.reason.is_unreachable()
+            && !matches!(self.reason, Reason::Untrusted | Reason::EgressBlocked)
+    }
+
+    /// Whether the receiver has taken or judged the event: a fault of another one is not the handler's then.
+    pub fn speaks_for_handler(&self) -> bool {
+        self.is_delivered() || (self.outcome == Outcome::Permanent && self.status.is_some())
+    }
+
     /// Whether the receiver has it.
     pub fn is_delivered(&self) -> bool {
         matches!(self.outcome, Outcome::Delivered | Outcome::Duplicate)
     }
 
     fn of(outcome: Outcome, reason: Reason, detail: impl Into<String>) -> Self {
-        Self { outcome, reason, ambiguous: false, status: None, detail: detail.into(), retry_after: None }
+        Self { outcome, reason, ambiguous: false, status: None, detail: detail.into(), retry_after: None, reach: Reach::Unknown }
     }
 }

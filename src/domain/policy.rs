@@ -54,7 +54,7 @@ pub enum Next {
     RetryIn(Duration),
     /// Back to the head of its lane, nothing spent; the whole handler pauses for this long, or slows down.
     SlowDown(Option<Duration>),
-    /// Back to the head of its lane, nothing spent; the circuit opens.
+    /// Back to the head of its lane, nothing spent; the circuit opens, unless the fault turns out to be the event's.
     OpenCircuit,
     /// A dead letter, for this reason.
     Bury(Reason),
@@ -67,18 +67,28 @@ pub fn decide(policy: &RetryPolicy, verdict: &Verdict, attempt: u32, age: Durati
         Outcome::BackPressure => Next::SlowDown(verdict.retry_after),
         Outcome::HandlerFault => Next::OpenCircuit,
         Outcome::Permanent => Next::Bury(verdict.reason),
+        Outcome::Retry => again(policy, verdict, attempt, age, draw).map_or_else(Next::Bury, Next::RetryIn),
+    }
+}
+
+/// How long until the next attempt after a fault that turned out to be the event's own: as after a retry, but the reason of its dead
+/// letter is that of the fault.
+pub fn at_fault(policy: &RetryPolicy, verdict: &Verdict, attempt: u32, age: Duration, draw: f64) -> Result<Duration, Reason> {
+    again(policy, verdict, attempt, age, draw).map_err(|_| verdict.reason)
+}
+
+/// How long until the next attempt; or why there is none.
+fn again(policy: &RetryPolicy, verdict: &Verdict, attempt: u32, age: Duration, draw: f64) -> Result<Duration, Reason> {
+    if attempt >= policy.max_attempts {
         // What it was tried with each time is the reason here: a person must know of it before anything else.
-        Outcome::Retry if attempt >= policy.max_attempts && verdict.reason == Reason::Crashed => Next::Bury(Reason::Crashed),
-        Outcome::Retry if attempt >= policy.max_attempts => Next::Bury(Reason::Exhausted),
-        Outcome::Retry => {
-            let delay = policy.backoff.delay(attempt, draw);
-            // The receiver's wish is a lower bound, but it cannot push an event beyond our own longest delay.
-            let delay = delay.max(verdict.retry_after.unwrap_or_default().min(policy.backoff.ceiling()));
-            match policy.max_age {
-                Some(max_age) if age + delay > max_age => Next::Bury(Reason::Expired),
-                _ => Next::RetryIn(delay),
-            }
-        }
+        return Err(if verdict.reason == Reason::Crashed { Reason::Crashed } else { Reason::Exhausted });
+    }
+    let delay = policy.backoff.delay(attempt, draw);
+    // The receiver's wish is a lower bound, but it cannot push an event beyond our own longest delay.
+    let delay = delay.max(verdict.retry_after.unwrap_or_default().min(policy.backoff.ceiling()));
+    match policy.max_age {
+        Some(max_age) if age + delay > max_age => Err(Reason::Expired),
+        _ => Ok(delay),
     }
 }
 
@@ -92,6 +102,15 @@ mod tests {
             max_attempts: 3,
             max_age: Some(Duration::from_secs(100)),
         }
+    }
+
+    #[test]
+    fn a_fault_of_the_event_follows_the_retry_policy_to_a_dead_letter_with_its_reason() {
+        let fault = Verdict::handler_fault(Reason::NotFound, "");
+        let next = |attempt, age| at_fault(&policy(), &fault, attempt, Duration::from_secs(age), 0.5);
+        assert_eq!(next(1, 0), Ok(Duration::from_secs(5)));
+        assert_eq!(next(3, 0), Err(Reason::NotFound));
+        assert_eq!(next(2, 90), Err(Reason::NotFound));
     }
 
     #[test]

@@ -45,7 +45,11 @@ pub fn answer(data: &[u8]) {
     assert!(retry_after.is_none_or(|wait| wait <= Duration::from_secs(6 * 3600)), "nobody stops a handler for longer");
     for (conflict_is_duplicate, retry_client_errors) in [(false, false), (true, true)] {
         let answer = Answer { status, excerpt: header.clone().into_owned(), retry_after, location_host: None };
-        let verdict = answered(answer, Rules { conflict_is_duplicate, retry_client_errors });
+        let mut rules = Rules { retry_client_errors, ..Rules::default() };
+        if conflict_is_duplicate {
+            rules.answers.set(409, Outcome::Duplicate);
+        }
+        let verdict = answered(answer, &rules);
         assert_eq!(verdict.outcome == Outcome::Delivered, (200..300).contains(&status), "only success is success");
         assert_eq!(verdict.outcome == Outcome::Duplicate, conflict_is_duplicate && status == 409);
     }

@@ -103,6 +103,8 @@ impl<C> Link<C> {
                 Ok(self.put(connection))
             }
             Err(verdict) => {
+                // Met before any event was looked at.
+                let verdict = verdict.of_everyone();
                 *failures = Failures { last: Some((Instant::now(), verdict.clone())), in_a_row: failures.in_a_row + 1 };
                 Err(verdict)
             }

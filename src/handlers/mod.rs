@@ -72,6 +72,12 @@ pub trait Handler: Send + Sync + 'static {
         false
     }
 
+    /// The address of this event, where the address of the handler depends on the event. Verdicts that are `of_destination` are about it.
+    /// `None`: all events have one address, or this one has none.
+    fn destination(&self, _notification: &Notification) -> Option<String> {
+        None
+    }
+
     /// Whether the receiver could be reached now, for `check --connect`. Must not deliver anything.
     /// `Ok` is a short text for people, `Err` what is wrong.
     fn probe(&self) -> BoxFuture<'_, Result<String, String>> {

@@ -54,6 +54,14 @@ pub struct MissingValue(String);
 const KNOWN: &str = "{id}, {type}, {key}, {aggregate_type}, {aggregate_id}, {header:<name>} and {payload:<a.b.c>}";
 
 impl Template {
+    /// What it makes of this event, if other events may make something else of it.
+    pub fn destination(&self, notification: &Notification) -> Option<String> {
+        if self.constant().is_some() {
+            return None;
+        }
+        self.render(notification).ok().map(Cow::into_owned)
+    }
+
     /// Reads a text; an empty one is a template that is always empty.
     pub fn parse(text: &str) -> Result<Self, InvalidTemplate> {
         let mut parts = Vec::new();

@@ -191,6 +191,8 @@ struct Figure {
     circuit: Option<CircuitState>,
     is_paused: bool,
     concurrency: usize,
+    /// Destinations in trouble.
+    destinations: usize,
 }
 
 impl Figures {
@@ -215,6 +217,7 @@ impl Figures {
         let worst = [CircuitState::Open, CircuitState::HalfOpen].into_iter().find(|state| is_in(*state));
         metrics.circuit(worst.unwrap_or(CircuitState::Closed));
         metrics.paused(figures.iter().any(|figure| figure.is_paused));
+        metrics.destinations(figures.iter().map(|figure| figure.destinations).sum());
         metrics.concurrency(figures.iter().map(|figure| figure.concurrency).sum());
     }
 }

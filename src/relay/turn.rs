@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use sqlx::{PgPool, Postgres, Transaction};
+use uuid::Uuid;
 
 use crate::failpoints::failpoint;
 use crate::store::{
@@ -24,8 +25,21 @@ pub struct Ask {
     pub backlog: Option<std::sync::Arc<store::Selection>>,
     /// Let the next deliveries of replays leave, at most so many.
     pub release: Option<(std::sync::Arc<store::Selection>, u64)>,
-    /// The circuit has changed: state, reason, wait.
-    pub circuit: Option<(&'static str, Option<&'static str>, Option<Duration>)>,
+    /// Destinations have come into trouble, or out of it.
+    pub destinations: Option<store::DestinationNews>,
+    /// The circuit has changed.
+    pub circuit: Option<CircuitNews>,
+}
+
+/// The circuit as it is to be recorded.
+#[derive(Debug)]
+pub struct CircuitNews {
+    pub state: &'static str,
+    pub reason: Option<&'static str>,
+    /// Until the next probe.
+    pub wait: Option<Duration>,
+    /// The only event that it is judged by.
+    pub only_witness: Option<Uuid>,
 }
 
 /// What it brought.
@@ -75,12 +89,16 @@ pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Res
         }
         failpoint!("flush-committed");
     }
-    if let Some((state, reason, wait)) = ask.circuit {
-        let recorded = store::subscriptions::record_circuit(&pool, fence, state, reason, wait).await.map_err(&flushing)?;
+    if let Some(CircuitNews { state, reason, wait, only_witness }) = ask.circuit {
+        let recorded = store::subscriptions::record_circuit(&pool, fence, (state, reason), wait, only_witness);
+        let recorded = recorded.await.map_err(&flushing)?;
         if recorded == Fenced::LeaseLost {
             return Ok(Answer { lease_is_lost: true, ..answer });
         }
         failpoint!("circuit-recorded");
+    }
+    if let Some(news) = &ask.destinations {
+        store::record_destinations(&pool, fence, news).await.map_err(&flushing)?;
     }
     // Before what is due is read, so that what leaves now is among it.
     if let Some((selection, limit)) = ask.release {

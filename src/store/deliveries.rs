@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
 use super::{Room, StoreError, types};
-use crate::domain::Notification;
+use crate::domain::{Notification, Reason};
 
 /// A delivery that was recorded before.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub struct RecordedDelivery {
     pub attempts: u32,
     /// Microseconds since the first attempt; zero if there was none.
     pub age_micros: i64,
+    /// For a due one: its last attempt met a fault, which was its own.
+    pub has_fault: bool,
     /// For a due one: others of its key wait behind it. For a waiting one: always true.
     pub followed: bool,
     /// For a waiting one: how many of its key wait, with it; no more are counted than one above those that were asked for.
@@ -64,7 +66,8 @@ fn recorded(row: &PgRow, is_due: bool) -> Result<RecordedDelivery, sqlx::Error> 
     let age_micros = row.try_get(at + 2)?;
     let (followed, waiting) =
         if is_due { (row.try_get(at + 3)?, 0) } else { (true, row.try_get::<i64, _>(at + 3)?.unsigned_abs()) };
-    Ok(RecordedDelivery { notification, attempts, age_micros, followed, waiting })
+    let has_fault = is_due && Reason::named(row.try_get(at + 4)?).is_some_and(Reason::is_fault);
+    Ok(RecordedDelivery { notification, attempts, age_micros, has_fault, followed, waiting })
 }
 
 /// How long until the next retry is due; `None` if none is.

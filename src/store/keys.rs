@@ -31,6 +31,25 @@ pub struct BlockedKey {
     pub followers: u64,
 }
 
+/// An event by which alone an open circuit is judged.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct OnlyWitness {
+    pub handler: String,
+    pub key: Option<String>,
+    pub event: Uuid,
+    pub reason: Option<String>,
+}
+
+/// The events by which alone an open circuit is judged.
+pub async fn list_only_witnesses(pool: &PgPool, handler: Option<&str>) -> Result<Vec<OnlyWitness>, StoreError> {
+    let rows: Vec<(String, Option<String>, Uuid, Option<String>)> = sqlx::query_as(include_str!("sql/list_only_witnesses.sql"))
+        .bind(handler)
+        .fetch_all(pool)
+        .await
+        .map_err(StoreError::query("list the events that circuits are judged by"))?;
+    Ok(rows.into_iter().map(|(handler, key, event, reason)| OnlyWitness { handler, key, event, reason }).collect())
+}
+
 /// What letting a key go did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Skipped {

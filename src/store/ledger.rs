@@ -44,6 +44,8 @@ pub struct RecordedOutcome {
     pub holds_key: bool,
     /// Part of a replay, which counts what becomes of it.
     pub is_replay: bool,
+    /// Retrying because its destination is in trouble.
+    pub destination: Option<String>,
 }
 
 /// A try that did not succeed at once.
@@ -200,6 +202,7 @@ async fn record_outcomes(connection: &mut PgConnection, fence: Fence, outcomes: 
         .bind(column(outcomes, |o| o.group.as_ref().map(|group| group.text.clone())))
         .bind(column(outcomes, |o| o.group.as_ref().map(|group| group.fingerprint)))
         .bind(column(outcomes, |o| o.holds_key.then_some(true)))
+        .bind(column(outcomes, |o| o.destination.clone()))
         .execute(&mut *connection)
         .await
         .map_err(StoreError::query("record outcomes"))?;

@@ -5,9 +5,11 @@ pub mod adoption;
 pub mod alerts;
 mod audit;
 mod bell;
+mod burials;
 mod connect;
 mod dead_letters;
 mod deliveries;
+mod destinations;
 pub mod events;
 pub mod facts;
 mod filter;
@@ -31,12 +33,16 @@ mod windows;
 
 pub use audit::{AuditEntry, record_audit};
 pub use bell::{BellLock, BellSession, Ring, ring_control};
+pub use burials::{Burial, bury_event};
 pub use connect::{Options, ServerWatch, answer_timeout, connect, connect_thoroughly, connect_watched};
 pub use dead_letters::{
     DeadLetter, DeadLetterGroup, DeliveryCount, ExportedLetter, GroupNote, count_dead_letters, discard_dead_letters,
     export_dead_letters, group_dead_letters, list_dead_letters, note_group,
 };
 pub use deliveries::{RecordedDelivery, RecordedLane, count_unfinished, find_next_due, read_due, read_lanes, read_waiting};
+pub use destinations::{
+    DestinationNews, ListedDestination, StoredDestination, list_destinations, read_destinations, record_destinations,
+};
 pub use filter::{DeliveryFilter, Fingerprint};
 pub use functions::{Argument, CallEnd, FunctionCall, PayloadType, call, find_payload_type, try_function};
 pub use handlers::{
@@ -44,7 +50,7 @@ pub use handlers::{
     read_handlers, resume_handler,
 };
 pub use instances::{Beat, Instance, beat, leave, read_identity, store_incarnation};
-pub use keys::{BlockedKey, Skipped, list_blocked_keys, skip_key};
+pub use keys::{BlockedKey, OnlyWitness, Skipped, list_blocked_keys, list_only_witnesses, skip_key};
 pub use ledger::{
     Done, Entries, Fence, Fenced, Reached, RecordedAttempt, RecordedOutcome, begin, commit, count_attempt, record, record_within,
 };

@@ -42,6 +42,9 @@ pub struct HandlerStats {
     pub paused: Option<Paused>,
     /// `None`: closed, as it should be.
     pub circuit: Option<OpenCircuit>,
+    /// Destinations in trouble: how many, and the oldest of them.
+    pub destinations: u64,
+    pub oldest_destination: Option<String>,
     /// Instances that own a partition, in order and without repetition.
     pub owners: Vec<String>,
     /// The longest that one of its partitions has been without a live lease; `None`: all have one.
@@ -73,6 +76,8 @@ pub struct OpenCircuit {
     pub reason: Option<String>,
     #[serde(rename = "probe_in_seconds", serialize_with = "seconds")]
     pub probe_in: Option<Duration>,
+    /// The only event that speaks against the handler: there is no other to judge by.
+    pub only_witness: Option<Uuid>,
 }
 
 /// One relay process.
@@ -151,6 +156,7 @@ fn subscription(row: &PgRow) -> Result<HandlerStats, sqlx::Error> {
             since: row.try_get(9)?,
             reason: row.try_get(10)?,
             probe_in: row.try_get::<Option<i64>, _>(11)?.map(micros),
+            only_witness: row.try_get(13)?,
         }),
     };
     Ok(HandlerStats {
@@ -166,6 +172,8 @@ fn subscription(row: &PgRow) -> Result<HandlerStats, sqlx::Error> {
         last_failure: None,
         paused,
         circuit,
+        destinations: row.try_get::<i64, _>(14)?.unsigned_abs(),
+        oldest_destination: row.try_get(15)?,
         owners: row.try_get::<Option<String>, _>(4)?.into_iter().collect(),
         unowned: row.try_get::<Option<i64>, _>(12)?.map(micros),
     })
@@ -177,6 +185,8 @@ impl HandlerStats {
         self.partitions += 1;
         self.paused = [self.paused.take(), other.paused].into_iter().flatten().min_by_key(|paused| paused.since);
         self.circuit = [self.circuit.take(), other.circuit].into_iter().flatten().min_by_key(|circuit| circuit.since);
+        self.destinations += other.destinations;
+        self.oldest_destination = self.oldest_destination.take().or(other.oldest_destination);
         self.unowned = self.unowned.max(other.unowned);
         self.owners.extend(other.owners);
         self.owners.sort();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgExecutor, PgPool, Row};
+use uuid::Uuid;
 
 use super::{Fence, Fenced, Selection, StoreError};
 use crate::domain::{OpenWindow, Position, Timestamp};
@@ -210,9 +211,9 @@ pub async fn release(pool: &PgPool, fence: Fence) -> Result<(), StoreError> {
 pub async fn record_circuit(
     pool: &PgPool,
     fence: Fence,
-    state: &'static str,
-    reason: Option<&'static str>,
+    (state, reason): (&'static str, Option<&'static str>),
     wait: Option<Duration>,
+    only_witness: Option<Uuid>,
 ) -> Result<Fenced, StoreError> {
     let written = sqlx::query(include_str!("sql/record_circuit.sql"))
         .bind(fence.subscription)
@@ -220,6 +221,7 @@ pub async fn record_circuit(
         .bind(state)
         .bind(reason)
         .bind(wait.map(micros))
+        .bind(only_witness)
         .execute(pool)
         .await
         .map_err(StoreError::query("record the circuit"))?;

@@ -60,6 +60,7 @@ pub struct HandlerMetrics {
     circuit: [Gauge; CircuitState::ALL.len()],
     paused: Gauge,
     concurrency: Gauge,
+    destinations: Gauge,
 }
 
 #[derive(Debug, Clone)]
@@ -93,6 +94,7 @@ impl HandlerMetrics {
             circuit: CircuitState::ALL.map(|state| list::CIRCUIT_STATE.gauge(&[handler, state.as_str()])),
             paused: list::PAUSED.gauge(&[handler]),
             concurrency: list::CONCURRENCY.gauge(&[handler]),
+            destinations: list::DESTINATIONS.gauge(&[handler]),
         };
         metrics.circuit(CircuitState::Closed);
         metrics
@@ -147,6 +149,11 @@ impl HandlerMetrics {
 
     pub fn paused(&self, paused: bool) {
         self.paused.set(if paused { 1.0 } else { 0.0 });
+    }
+
+    /// Sets how many destinations are in trouble.
+    pub fn destinations(&self, destinations: usize) {
+        self.destinations.set(destinations as f64);
     }
 
     pub fn concurrency(&self, deliveries: usize) {

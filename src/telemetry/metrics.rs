@@ -76,6 +76,8 @@ metrics! {
     PAUSED = "outboxd_handler_paused", G, Count, ["handler"], "1 while a person has paused the handler.";
     CONCURRENCY = "outboxd_handler_concurrency", G, Count, ["handler"],
         "Deliveries that may be in flight at once; less than configured after back-pressure.";
+    DESTINATIONS = "outboxd_destinations_in_trouble", G, Count, ["handler"],
+        "Routing keys, subjects, topics or streams of the handler that take no events although others do; their events wait. At most 1,000 per partition.";
     READY = "outboxd_ready", G, Count, [], "1 while this instance does its work, as /readyz says; 0 while it does not.";
     LEASES_HELD = "outboxd_leases_held", G, Count, [], "Subscriptions that this instance owns.";
     LEASES_LOST = "outboxd_leases_lost_total", C, Count, [], "Leases lost before they were given back: another instance took them, or the database was away for too long.";

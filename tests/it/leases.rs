@@ -131,7 +131,7 @@ async fn an_owner_whose_epoch_is_over_writes_nothing() {
     }
     let counted = store::count_attempt(pool, stale.fence, 1, None).await.expect("it answers");
     assert_eq!(counted, None);
-    let circuit = subscriptions::record_circuit(pool, stale.fence, "open", None, None).await.expect("it answers");
+    let circuit = subscriptions::record_circuit(pool, stale.fence, ("open", None), None, None).await.expect("it answers");
     assert_eq!(circuit, Fenced::LeaseLost);
 
     assert_eq!(database.count("subscriptions where high_seq = 0 and circuit = 'closed'").await, 1);

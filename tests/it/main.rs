@@ -6,6 +6,7 @@ mod adoption;
 mod alerts;
 mod bad_days;
 mod bad_input;
+mod blame;
 mod brokers;
 mod conformance;
 mod dead_letters;

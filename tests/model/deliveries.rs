@@ -1,12 +1,12 @@
-//! Lanes, progress, circuit and policy together, in any order of reads, attempts, ends, retries and time, against a reference that is
+//! Lanes, progress, circuit, suspects and policy together, in any order of reads, attempts, ends, retries and time, against a reference that is
 //! too simple to be wrong: a list of events per key, a set of what is in memory, a list of segments.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use outboxd::domain::{
-    Admission, Backoff, Circuit, CircuitPolicy, LaneRef, Lanes, Next, Notification, Origin, Position, Progress, Queued, Reason,
-    Record, RetryPolicy, SegmentId, Verdict, decide,
+    Admission, Backoff, Circuit, CircuitPolicy, Judgement, LaneRef, Lanes, Next, Notification, Origin, Position, Progress, Queued,
+    Reason, Record, RetryPolicy, SegmentId, Span, Suspects, Verdict, at_fault, decide,
 };
 use proptest::prelude::*;
 
@@ -23,6 +23,8 @@ enum Step {
     End(usize, End),
     Turn,
     Wait(u64),
+    /// What is in doubt is judged.
+    Judge,
     /// A person closes the circuit.
     Close,
 }
@@ -34,7 +36,10 @@ enum End {
     Unreached,
     Permanent,
     Throttled,
+    /// Met by everybody, for certain.
     Fault,
+    /// Met by everybody, or by this event only.
+    Doubtful,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -45,6 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(End::Permanent),
         1 => Just(End::Throttled),
         1 => Just(End::Fault),
+        2 => Just(End::Doubtful),
     ];
     prop_oneof![
         3 => prop::collection::vec(0u8..4, 0..4).prop_map(Step::Read),
@@ -52,6 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (any::<usize>(), end).prop_map(|(which, end)| Step::End(which, end)),
         3 => Just(Step::Turn),
         2 => (0u64..40).prop_map(Step::Wait),
+        3 => Just(Step::Judge),
         1 => Just(Step::Close),
     ]
 }
@@ -81,6 +88,9 @@ struct World {
     lanes: Lanes,
     progress: Progress,
     circuit: Circuit,
+    suspects: Suspects<(Queued, Verdict)>,
+    /// How many attempts have succeeded.
+    successes: u32,
     now: Duration,
     flying: Vec<(Queued, Admission)>,
     outage: Reference,
@@ -104,7 +114,8 @@ fn verdict(end: End) -> Verdict {
         End::Unreached => Verdict::retry(Reason::ConnectionRefused, ""),
         End::Permanent => Verdict::permanent(Reason::TooLarge, ""),
         End::Throttled => Verdict::back_pressure(Reason::Throttled, None, ""),
-        End::Fault => Verdict::handler_fault(Reason::Unauthorized, ""),
+        End::Fault => Verdict::handler_fault(Reason::Unauthorized, "").of_everyone(),
+        End::Doubtful => Verdict::handler_fault(Reason::NotFound, ""),
     }
 }
 
@@ -116,7 +127,9 @@ impl World {
             lanes: Lanes::new(ROOM),
             progress: Progress::new(record),
             outage: Reference::new(circuit.clone()),
+            suspects: Suspects::new(circuit.first_probe),
             circuit: Circuit::new(circuit),
+            successes: 0,
             now: Duration::ZERO,
             flying: Vec::new(),
             known: BTreeMap::new(),
@@ -182,8 +195,14 @@ impl World {
 
     fn begin(&mut self) {
         while self.lanes.has_ready() {
+            if self.suspects.may_ask_at_once() && self.lanes.has_ready_where(|event| self.suspects.is_fresh(event)) {
+                self.circuit.hurry(self.now);
+                self.outage.hurried(self.now);
+                self.suspects.asked_at_once();
+            }
             let Some(admission) = self.circuit.admit(self.now) else { return };
-            let Some(queued) = self.lanes.take_next() else { return self.circuit.released(admission) };
+            let best = self.lanes.take_best(|event| self.suspects.rank(event));
+            let Some(queued) = best else { return self.circuit.released(admission) };
             self.outage.began(queued.notification.seq, self.now);
             let Notification { seq, key, .. } = &*queued.notification;
             let is_over = |known: &Known| matches!(known.fate, Fate::Done | Fate::Dead);
@@ -191,6 +210,7 @@ impl World {
             assert!(earlier.into_iter().all(|(_, known)| is_over(known)), "{seq} begins before what is older of its key is over");
             assert!(!is_over(&self.known[seq]), "{seq} begins although it is over");
             assert!(self.flying.iter().all(|(flying, _)| flying.notification.seq != *seq), "{seq} is in flight twice");
+            assert!(self.suspects.iter().all(|(held, _)| held.notification.seq != *seq), "{seq} begins while it is in doubt");
             self.flying.push((queued, admission));
         }
     }
@@ -202,20 +222,31 @@ impl World {
         }
         let (queued, admission) = self.flying.swap_remove(which % self.flying.len());
         let (verdict, was_closed, seq) = (verdict(end), self.circuit.is_closed(), queued.notification.seq);
+        if was_closed && verdict.may_be_of_the_event() {
+            return self.doubt(queued, admission, verdict);
+        }
+        let is_probe = !was_closed && !self.circuit.is_late(admission);
+        match end {
+            End::Delivered if is_probe => self.suspects.acquitted_handler(),
+            End::Fault | End::Doubtful if is_probe => self.suspects.convict(&queued.notification),
+            _ if is_probe => self.suspects.start_over(),
+            _ => {}
+        }
         let told = self.tell_circuit(end, admission, verdict.reason);
         self.outage.ended(seq, told, &self.circuit, self.now);
+        if verdict.speaks_for_handler() && self.circuit.is_closed() {
+            self.successes += 1;
+            let span = Span { began: admission.began(), ended: self.circuit.tick(), segment: queued.origin.segment() };
+            let contradicted = self.suspects.succeeded(span);
+            self.suspects.taken(&queued.notification);
+            contradicted.into_iter().for_each(|(queued, verdict)| self.blame(&queued, &verdict));
+        }
         let attempt = queued.attempts + 1;
         let spent = self.known[&seq].attempts;
         match decide(&policy(), &verdict, attempt, Duration::ZERO, 0.5) {
             Next::SlowDown(_) | Next::OpenCircuit => self.lanes.returned(queued),
             Next::RetryIn(_) | Next::Bury(Reason::Exhausted | Reason::Expired) if !was_closed => self.lanes.returned(queued),
-            Next::RetryIn(_) => {
-                self.over(&queued, Fate::Retrying, attempt);
-                for follower in self.lanes.blocked(&queued.notification) {
-                    self.park(&follower);
-                }
-                self.forget_parked(&queued);
-            }
+            Next::RetryIn(_) => self.retry(&queued, attempt),
             next => {
                 self.over(&queued, if next == Next::Done { Fate::Done } else { Fate::Dead }, attempt);
                 self.lanes.finished(&queued.notification);
@@ -228,17 +259,76 @@ impl World {
         self.advance();
     }
 
+    fn retry(&mut self, queued: &Queued, attempt: u32) {
+        self.over(queued, Fate::Retrying, attempt);
+        for follower in self.lanes.blocked(&queued.notification) {
+            self.park(&follower);
+        }
+        self.forget_parked(queued);
+    }
+
+    /// As `relay::books::judge` holds a suspect.
+    fn doubt(&mut self, queued: Queued, admission: Admission, verdict: Verdict) {
+        let seq = queued.notification.seq;
+        self.outage.doubted(seq);
+        if self.circuit.is_late(admission) {
+            self.lanes.returned(queued);
+        } else if self.suspects.is_proven(&queued.notification) {
+            self.blame(&queued, &verdict);
+            self.advance();
+        } else {
+            let notification = queued.notification.clone();
+            let span = Span { began: admission.began(), ended: self.circuit.tick(), segment: queued.origin.segment() };
+            self.suspects.accuse((queued, verdict), &notification, span, self.now);
+        }
+    }
+
+    fn judge(&mut self) {
+        if !self.circuit.is_closed() {
+            return self.suspects.take_back().into_iter().for_each(|(queued, _)| self.lanes.returned(queued));
+        }
+        match self.suspects.judge(ROOM, !self.flying.is_empty() || self.lanes.has_ready(), self.now) {
+            Judgement::Undecided => {}
+            Judgement::EventsAtFault(cases) => {
+                cases.into_iter().for_each(|(queued, verdict)| self.blame(&queued, &verdict));
+                self.advance();
+            }
+            Judgement::HandlerAtFault(cases) => {
+                self.circuit.convict(Reason::NotFound, self.now);
+                self.outage.convicted(self.now);
+                for (queued, _) in cases {
+                    self.suspects.convict(&queued.notification);
+                    self.lanes.returned(queued);
+                }
+            }
+        }
+    }
+
+    /// The fault is the event's own: an attempt is spent.
+    fn blame(&mut self, queued: &Queued, verdict: &Verdict) {
+        let attempt = queued.attempts + 1;
+        assert!(self.circuit.is_closed() && self.successes > 0, "nobody is at fault unless somebody else has succeeded");
+        assert!(attempt <= policy().max_attempts);
+        if at_fault(&policy(), verdict, attempt, Duration::ZERO, 0.5).is_ok() {
+            self.suspects.prove(&queued.notification);
+            self.retry(queued, attempt);
+        } else {
+            self.over(queued, Fate::Dead, attempt);
+            self.lanes.finished(&queued.notification);
+        }
+    }
+
     fn tell_circuit(&mut self, end: End, admission: Admission, reason: Reason) -> Told {
         match end {
             End::Delivered | End::Permanent | End::Throttled => {
-                self.circuit.answered(self.now);
+                self.circuit.answered(admission, self.now);
                 Told::Works
             }
             End::Failed | End::Unreached => {
                 self.circuit.failed(admission, reason, self.now);
                 Told::Failed
             }
-            End::Fault => {
+            End::Fault | End::Doubtful => {
                 self.circuit.fault(admission, reason, self.now);
                 Told::Fault
             }
@@ -297,8 +387,10 @@ impl World {
             Step::End(which, end) => self.end(*which, *end),
             Step::Turn => self.turn(),
             Step::Wait(seconds) => self.now += Duration::from_secs(*seconds),
+            Step::Judge => self.judge(),
             Step::Close => {
                 self.circuit.close();
+                self.suspects.start_over();
                 self.outage.closed();
             }
         }
@@ -346,7 +438,7 @@ fn run(steps: &[Step], record: Record) {
         if world.is_over() && world.flying.is_empty() {
             break;
         }
-        for step in [Step::Wait(700), Step::Turn, Step::Begin, Step::End(0, End::Delivered)] {
+        for step in [Step::Wait(700), Step::Turn, Step::Begin, Step::End(0, End::Delivered), Step::Judge] {
             world.step(&step);
         }
     }

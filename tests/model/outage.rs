@@ -48,7 +48,7 @@ impl Reference {
     pub fn ended(&mut self, seq: i64, told: Told, circuit: &Circuit, now: Duration) {
         let is_fresh = self.fresh.remove(&seq);
         match &mut self.outage {
-            Some(_) if told == Told::Works => self.closed(),
+            Some(outage) if outage.probe == Some(seq) && told == Told::Works => self.closed(),
             Some(outage) if outage.probe == Some(seq) => {
                 outage.wait = (outage.wait * 2).min(self.policy.max_probe);
                 (outage.probe, outage.probe_at) = (None, now + outage.wait);
@@ -63,6 +63,24 @@ impl Reference {
             }
             None => assert!(!is_fresh || told != Told::Fault, "a fault opens it at once"),
         }
+    }
+
+    /// An attempt has ended with a fault that may be the event's.
+    pub fn doubted(&mut self, seq: i64) {
+        assert!(self.outage.is_none(), "while the circuit is open nobody is in doubt");
+        self.fresh.remove(&seq);
+    }
+
+    /// Nothing has contradicted what is in doubt.
+    pub fn convicted(&mut self, now: Duration) {
+        self.fresh.clear();
+        let wait = self.policy.first_probe;
+        self.outage = Some(Outage { wait, probe_at: now + wait, probe: None });
+    }
+
+    /// A probe went out before its time.
+    pub fn hurried(&mut self, now: Duration) {
+        self.outage.iter_mut().for_each(|outage| outage.probe_at = outage.probe_at.min(now));
     }
 
     /// By an answer, or by a person.

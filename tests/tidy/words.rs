@@ -16,7 +16,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
 ];
 
 /// Words of other systems for things that have a name of their own here (ARCHITECTURE.md).
-const BANNED: &[&str] = &["sink", "consumer", "subscriber", "destination", "job"];
+const BANNED: &[&str] = &["sink", "consumer", "subscriber", "job"];
 
 /// Names that other crates gave, and where everybody knows whose they are.
 const FOREIGN: &[&str] = &["tracing_subscriber", "SubscriberExt", "SubscriberInitExt"];

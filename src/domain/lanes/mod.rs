@@ -2,8 +2,11 @@
 //! A failing head blocks its own key only. What stands behind it is *parked*: recorded as waiting, and not held in memory.
 //! A lane never holds more than half of the room, so that one slow key cannot keep the others out.
 
+mod shelf;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use self::shelf::Shelf;
 use super::{Notification, SegmentId};
 
 /// A notification on its way to an attempt.
@@ -105,43 +108,6 @@ impl Lane {
             self.is_listed = true;
             ready.push_back(key.owned());
         }
-    }
-}
-
-/// The lanes that something is known of.
-#[derive(Debug, Default)]
-struct Shelf {
-    keyed: HashMap<String, Lane>,
-    alone: HashMap<i64, Lane>,
-}
-
-impl Shelf {
-    fn get(&self, key: LaneRef<'_>) -> Option<&Lane> {
-        match key {
-            LaneRef::Key(key) => self.keyed.get(key),
-            LaneRef::Alone(seq) => self.alone.get(&seq),
-        }
-    }
-
-    fn get_mut(&mut self, key: LaneRef<'_>) -> Option<&mut Lane> {
-        match key {
-            LaneRef::Key(key) => self.keyed.get_mut(key),
-            LaneRef::Alone(seq) => self.alone.get_mut(&seq),
-        }
-    }
-
-    fn get_or_open(&mut self, key: LaneRef<'_>) -> &mut Lane {
-        match key {
-            LaneRef::Key(key) => self.keyed.entry(key.to_owned()).or_default(),
-            LaneRef::Alone(seq) => self.alone.entry(seq).or_default(),
-        }
-    }
-
-    fn close(&mut self, key: LaneRef<'_>) {
-        match key {
-            LaneRef::Key(key) => self.keyed.remove(key),
-            LaneRef::Alone(seq) => self.alone.remove(&seq),
-        };
     }
 }
 
@@ -273,6 +239,36 @@ impl Lanes {
         None
     }
 
+    /// The same, for the one of those that are ready with the lowest rank; of equals, the one that has been ready for longest.
+    pub fn take_best(&mut self, rank: impl Fn(&Notification) -> u8) -> Option<Queued> {
+        let mut best: Option<(u8, usize)> = None;
+        for (place, key) in self.ready.iter().enumerate() {
+            let Some(head) = self.head(key) else { continue };
+            let rank = rank(head);
+            if best.is_none_or(|(lowest, _)| rank < lowest) {
+                best = Some((rank, place));
+            }
+            if rank == 0 {
+                break;
+            }
+        }
+        let (_, place) = best?;
+        let key = self.ready.remove(place)?;
+        self.ready.push_front(key);
+        self.take_next()
+    }
+
+    /// Whether the next of some free lane is such a one.
+    pub fn has_ready_where(&self, wanted: impl Fn(&Notification) -> bool) -> bool {
+        self.ready.iter().any(|key| self.head(key).is_some_and(&wanted))
+    }
+
+    /// The next notification of a lane that is free.
+    fn head(&self, key: &LaneKey) -> Option<&Notification> {
+        let lane = self.lanes.get(key.borrowed()).filter(|lane| !lane.is_busy && !lane.is_blocked)?;
+        lane.queue.front().map(|queued| &*queued.notification)
+    }
+
     /// What is queued in lanes that are free, whole lanes as far as they fit into `limit`; in order of `seq`. All are busy then.
     pub fn next_batch(&mut self, limit: usize) -> Vec<Queued> {
         let mut batch = Vec::new();
@@ -344,6 +340,12 @@ impl Lanes {
         let lane = self.lanes.get_or_open(key);
         lane.is_busy = false;
         lane.list(key, &mut self.ready);
+        lane.queue.push_front(queued);
+    }
+
+    /// One that was taken in a batch behind a suspect, and not attempted: back to the head of its lane, which stays busy.
+    pub fn put_back(&mut self, queued: Queued) {
+        let lane = self.lanes.get_or_open(LaneRef::of(&queued.notification));
         lane.queue.push_front(queued);
     }
 

@@ -40,12 +40,12 @@ fn answered(code: Code, detail: String) -> Verdict {
         Code::MessageSizeTooLarge | Code::MessageBatchTooLarge => Verdict::permanent(Reason::TooLarge, detail),
         Code::InvalidRecord | Code::InvalidTimestamp | Code::PolicyViolation => Verdict::permanent(Reason::ClientError, detail),
         // Another event of the same request was refused, and this one with it.
-        Code::InvalidDifferentRecord => Verdict::retry(Reason::Nacked, detail),
+        Code::InvalidDifferentRecord => Verdict::retry(Reason::Nacked, detail).of_another(),
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition | Code::InvalidTopic | Code::UnknownTopicId => {
-            Verdict::handler_fault(Reason::NotFound, detail)
+            Verdict::handler_fault(Reason::NotFound, detail).of_destination()
         }
-        Code::TopicAuthorizationFailed
-        | Code::ClusterAuthorizationFailed
+        Code::TopicAuthorizationFailed => Verdict::handler_fault(Reason::Unauthorized, detail).of_destination(),
+        Code::ClusterAuthorizationFailed
         | Code::TransactionalIdAuthorizationFailed
         | Code::SaslAuthenticationFailed
         | Code::Authentication => Verdict::handler_fault(Reason::Unauthorized, detail),
@@ -56,7 +56,7 @@ fn answered(code: Code, detail: String) -> Verdict {
         | Code::InvalidRequiredAcks
         | Code::InvalidArgument => Verdict::handler_fault(Reason::Misconfigured, detail),
         Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend | Code::ISRInsufficient => {
-            Verdict::back_pressure(Reason::Nacked, None, detail)
+            Verdict::back_pressure(Reason::Nacked, None, detail).of_destination()
         }
         Code::ThrottlingQuotaExceeded => Verdict::back_pressure(Reason::Throttled, None, detail),
         Code::QueueFull => Verdict::back_pressure(Reason::Full, None, detail),

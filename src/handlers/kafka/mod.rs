@@ -83,6 +83,10 @@ impl Handler for Kafka {
         Box::pin(self.publish(notification))
     }
 
+    fn destination(&self, notification: &Notification) -> Option<String> {
+        self.topic.destination(notification)
+    }
+
     fn probe(&self) -> BoxFuture<'_, Result<String, String>> {
         Box::pin(self.look())
     }

@@ -11,6 +11,7 @@ const NO_MATCH: u8 = 0x10;
 const NOT_AUTHORIZED: u8 = 0x87;
 const TOPIC_INVALID: u8 = 0x90;
 const TOO_LARGE: u8 = 0x95;
+const QUOTA_EXCEEDED: u8 = 0x97;
 
 /// What the configuration has to say about it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,9 +49,10 @@ pub fn about_event(code: u8, said: Option<&str>, rules: Rules) -> Verdict {
     let text = told(code, said);
     let verdict = match code {
         0x00 => return Verdict::delivered(),
-        NO_MATCH if rules.must_be_routed => Verdict::handler_fault(Reason::Unroutable, text),
+        NO_MATCH if rules.must_be_routed => Verdict::handler_fault(Reason::Unroutable, text).of_destination(),
         NO_MATCH => Verdict { detail: text, ..Verdict::delivered() },
-        NOT_AUTHORIZED => Verdict::handler_fault(Reason::Unauthorized, text),
+        NOT_AUTHORIZED => Verdict::handler_fault(Reason::Unauthorized, text).of_destination(),
+        QUOTA_EXCEEDED => Verdict::back_pressure(Reason::Full, None, text).of_destination(),
         TOPIC_INVALID if rules.has_constant_topic => Verdict::handler_fault(Reason::Misconfigured, text),
         TOPIC_INVALID => Verdict::permanent(Reason::Unaddressable, text),
         // The second half of an exchange whose first half the broker has forgotten.
@@ -146,7 +148,7 @@ fn because_of_one(code: u8, said: Option<&str>) -> End {
 fn wants_less(code: u8, text: &str) -> Option<Verdict> {
     let reason = match code {
         0x88 | 0x89 | 0x93 | 0x96 | 0x9F => Reason::Throttled,
-        0x97 => Reason::Full,
+        QUOTA_EXCEEDED => Reason::Full,
         _ => return None,
     };
     Some(Verdict::back_pressure(reason, None, text))

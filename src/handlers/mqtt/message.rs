@@ -46,6 +46,11 @@ impl Composer {
         self.retain
     }
 
+    /// The topic of this event, if others have another one.
+    pub fn destination(&self, notification: &Notification) -> Option<String> {
+        self.topic.destination(notification)
+    }
+
     /// Whether all events go to one topic.
     pub fn has_constant_topic(&self) -> bool {
         self.topic.constant().is_some()

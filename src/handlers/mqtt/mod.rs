@@ -112,6 +112,10 @@ impl Handler for Mqtt {
         Box::pin(self.publish(notification))
     }
 
+    fn destination(&self, notification: &Notification) -> Option<String> {
+        self.composer.destination(notification)
+    }
+
     fn probe(&self) -> BoxFuture<'_, Result<String, String>> {
         Box::pin(self.connect_and_leave())
     }

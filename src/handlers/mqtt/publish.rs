@@ -36,7 +36,8 @@ impl Mqtt {
                 self.suspects.clear(id);
                 Ok(self.with_topic(classify::answered(answer, self.rules), notification))
             }
-            Ok(Err(no_answer)) if !no_answer.sent => Err(connection.end().verdict),
+            // It never left: the session ended while it waited.
+            Ok(Err(no_answer)) if !no_answer.sent => Err(connection.end().verdict.of_another()),
             Ok(Err(_)) => Err(self.broken_off(connection, id)),
             Err(_) => Err(self.unanswered(&held)),
         }
@@ -62,7 +63,7 @@ impl Mqtt {
         let held = self.session(message).await?;
         match self.place_in(&held.connection, is_suspect).await? {
             Some(place) => Ok((held, place)),
-            None => Err(held.connection.end().verdict),
+            None => Err(held.connection.end().verdict.of_another()),
         }
     }
 
@@ -115,7 +116,12 @@ impl Mqtt {
             }
             Some(_) => {
                 self.suspects.add(id);
-                verdict.ambiguous()
+                verdict.ambiguous().of_another()
+            }
+            // A broker that hangs up without a word may do so over one of several, too. Alone it will be clear.
+            None if !connection.had_one_in_flight() => {
+                self.suspects.add(id);
+                self.hinted(verdict).ambiguous().of_another()
             }
             None => self.hinted(verdict).ambiguous(),
         }

@@ -47,14 +47,14 @@ pub fn broken() -> Verdict {
 
 /// Nobody answers for this subject.
 pub fn unroutable(subject: &str) -> Verdict {
-    Verdict::handler_fault(Reason::Unroutable, format!("no stream takes the subject {subject}")).with_status(503)
+    Verdict::handler_fault(Reason::Unroutable, format!("no stream takes the subject {subject}")).with_status(503).of_destination()
 }
 
 /// The server let the publish, or everything that could answer it, fall.
 pub fn forbidden(refused: Refused) -> Verdict {
     match refused {
         Refused::Publish(subject) => {
-            Verdict::handler_fault(Reason::Unauthorized, format!("the user must not publish to {subject}"))
+            Verdict::handler_fault(Reason::Unauthorized, format!("the user must not publish to {subject}")).of_destination()
         }
         // The event may be stored; the user has to be changed all the same before anybody can know.
         Refused::Inbox(text) => Verdict::handler_fault(
@@ -74,13 +74,15 @@ fn refused(error: &jetstream::Error) -> Verdict {
         Code::STREAM_NOT_MATCH => Verdict::handler_fault(
             Reason::Misconfigured,
             format!("the subject belongs to another stream than the configured: {text}"),
-        ),
-        Code::STREAM_NOT_FOUND | Code::NO_ACCOUNT | Code::JETSTREAM_NOT_ENABLED | Code::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
+        )
+        .of_destination(),
+        Code::STREAM_NOT_FOUND => Verdict::handler_fault(Reason::NotFound, text).of_destination(),
+        Code::NO_ACCOUNT | Code::JETSTREAM_NOT_ENABLED | Code::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
             Verdict::handler_fault(Reason::NotFound, text)
         }
-        Code::STREAM_SEALED | Code::MESSAGE_INCR_MISSING => Verdict::handler_fault(Reason::Misconfigured, text),
-        Code::STREAM_STORE_FAILED
-        | Code::INSUFFICIENT_RESOURCES
+        Code::STREAM_SEALED | Code::MESSAGE_INCR_MISSING => Verdict::handler_fault(Reason::Misconfigured, text).of_destination(),
+        Code::STREAM_STORE_FAILED => Verdict::back_pressure(Reason::Full, None, text).of_destination(),
+        Code::INSUFFICIENT_RESOURCES
         | Code::ACCOUNT_RESOURCES_EXCEEDED
         | Code::MEMORY_RESOURCES_EXCEEDED
         | Code::STORAGE_RESOURCES_EXCEEDED

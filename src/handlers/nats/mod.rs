@@ -87,6 +87,10 @@ impl Handler for Nats {
         Box::pin(self.attempt_all(notifications))
     }
 
+    fn destination(&self, notification: &Notification) -> Option<String> {
+        self.subjects.destination(notification)
+    }
+
     fn probe(&self) -> BoxFuture<'_, Result<String, String>> {
         Box::pin(self.look())
     }

@@ -47,6 +47,11 @@ impl Subjects {
         }
     }
 
+    /// The subject of this event, if others have another one.
+    pub fn destination(&self, notification: &Notification) -> Option<String> {
+        self.0.destination(notification)
+    }
+
     /// The one subject of all events, if there is only one.
     pub fn constant(&self) -> Option<&str> {
         self.0.constant()

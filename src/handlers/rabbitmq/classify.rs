@@ -27,12 +27,12 @@ pub fn confirmed(confirmation: &Confirmation, unroutable: Unroutable, (exchange,
                 _ => format!("no queue is bound to the exchange \"{exchange}\" for the key \"{key}\""),
             };
             let detail = format!("{nowhere} ({} {})", returned.reply_code, returned.reply_text);
-            Verdict::handler_fault(Reason::Unroutable, detail).with_status(returned.reply_code)
+            Verdict::handler_fault(Reason::Unroutable, detail).with_status(returned.reply_code).of_destination()
         }
         (Confirmation::Nack(_), _) => {
             let detail =
                 format!("the broker did not take an event for the key \"{key}\": a queue is full or has failed (basic.nack)");
-            Verdict::back_pressure(Reason::Nacked, None, detail)
+            Verdict::back_pressure(Reason::Nacked, None, detail).of_destination()
         }
         // It would mean that the channel is not in confirm mode, and then nobody knows.
         (Confirmation::NotRequested, _) => Verdict::retry(Reason::InvalidAnswer, "the broker confirms nothing").ambiguous(),

@@ -95,6 +95,10 @@ impl Handler for RabbitMq {
         Box::pin(self.publish_all(notifications))
     }
 
+    fn destination(&self, notification: &Notification) -> Option<String> {
+        self.recipe.destination(notification)
+    }
+
     fn probe(&self) -> BoxFuture<'_, Result<String, String>> {
         Box::pin(self.look())
     }

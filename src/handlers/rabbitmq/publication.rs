@@ -55,6 +55,11 @@ impl Recipe {
         self.routing_key.constant()
     }
 
+    /// The routing key of this event, if others have another one.
+    pub fn destination(&self, notification: &Notification) -> Option<String> {
+        self.routing_key.destination(notification)
+    }
+
     /// The verdict says why there is none.
     pub fn publication(&self, notification: &Notification) -> Result<Publication, Verdict> {
         let routing_key = self.key(notification)?;

@@ -95,7 +95,7 @@ pub fn barred(halt: &Halt, target: &str, redaction: &Redaction) -> Verdict {
 /// What it means that there is no stream and none shall be created.
 pub fn no_stream(stream: &str) -> Setback {
     let detail = format!("there is no stream {stream:?}, and create_stream is false");
-    Setback { verdict: Verdict::handler_fault(Reason::NotFound, detail), is_connection_over: false }
+    Setback { verdict: Verdict::handler_fault(Reason::NotFound, detail).of_destination(), is_connection_over: false }
 }
 
 /// What something means that is no id of an entry.
@@ -121,11 +121,17 @@ fn answered(code: &str, text: &str, target: &str, redaction: &Redaction) -> Setb
         Outcome::Permanent => Verdict::permanent(reason, detail),
         _ => Verdict::retry(reason, detail),
     };
+    let verdict = if is_about_stream(code, text) { verdict.of_destination() } else { verdict };
     // A replica will not become a primary for our sake, but the address may lead to another server by now. Rights and passwords are
     // looked at when a connection is opened. After an error of the protocol the server hangs up.
     let is_connection_over =
         matches!(code, "READONLY" | "UNBLOCKED") || reason == Reason::Unauthorized || text.starts_with("Protocol error");
     Setback { verdict, is_connection_over }
+}
+
+/// Whether the answer is about the key of the stream, which the event may have a part in.
+fn is_about_stream(code: &str, text: &str) -> bool {
+    matches!(code, "WRONGTYPE" | "NOPERM") || text.starts_with("The stream has exhausted")
 }
 
 fn meaning(code: &str, text: &str) -> Meaning {

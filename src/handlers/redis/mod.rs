@@ -77,6 +77,10 @@ impl Handler for RedisStreams {
         Box::pin(self.attempt_all(notifications))
     }
 
+    fn destination(&self, notification: &Notification) -> Option<String> {
+        self.stream.destination(notification)
+    }
+
     fn probe(&self) -> BoxFuture<'_, Result<String, String>> {
         Box::pin(self.look())
     }

@@ -63,7 +63,14 @@ impl RedisStreams {
             doubt.settle();
         }
         let verdict = |end: Result<(), Setback>| end.map_or_else(|setback| self.about(setback.verdict), |()| Verdict::delivered());
-        ends.into_iter().map(verdict).collect()
+        // After an error of the protocol the server hangs up on all that are in the same pipeline.
+        let has_culprit = ends.iter().any(|end| end.as_ref().is_err_and(|setback| setback.verdict.outcome == Outcome::Permanent));
+        let judged = ends.into_iter().map(verdict);
+        let excused = |verdict: Verdict| match verdict.reason {
+            Reason::ConnectionReset if has_culprit => verdict.of_another(),
+            _ => verdict,
+        };
+        judged.map(excused).collect()
     }
 
     /// Adds the entries and waits until they are where they must be.

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use super::answers::Answers;
 use crate::domain::{Reason, Verdict};
 
 /// What the configuration may change about the table.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// 409 says that the receiver had the event already.
-    pub conflict_is_duplicate: bool,
+    pub answers: Answers,
     /// Refusals of one event (4xx) are tried again instead of becoming dead letters at once.
     pub retry_client_errors: bool,
 }
@@ -25,7 +25,7 @@ pub struct Answer {
 }
 
 /// What a complete answer means.
-pub fn answered(answer: Answer, rules: Rules) -> Verdict {
+pub fn answered(answer: Answer, rules: &Rules) -> Verdict {
     let Answer { status, excerpt, retry_after, location_host } = answer;
     let refused = |reason, excerpt| match rules.retry_client_errors {
         true => Verdict::retry(reason, excerpt),
@@ -38,7 +38,6 @@ pub fn answered(answer: Answer, rules: Rules) -> Verdict {
         404 => Verdict::handler_fault(Reason::NotFound, excerpt),
         410 => Verdict::handler_fault(Reason::Gone, excerpt),
         408 | 421 | 423 | 425 => Verdict::retry(Reason::ClientError, excerpt),
-        409 if rules.conflict_is_duplicate => Verdict::duplicate(),
         409 => Verdict::retry(Reason::ClientError, excerpt),
         413 => refused(Reason::TooLarge, excerpt),
         429 => Verdict::back_pressure(Reason::Throttled, retry_after, excerpt),
@@ -48,7 +47,7 @@ pub fn answered(answer: Answer, rules: Rules) -> Verdict {
         // 1xx as the last word, and numbers that HTTP does not define.
         _ => Verdict::retry(Reason::InvalidAnswer, format!("the receiver answered with status {status}")).ambiguous(),
     };
-    verdict.with_status(status).not_before(retry_after)
+    rules.answers.verdict(status, verdict.with_status(status).not_before(retry_after))
 }
 
 fn redirect_text(host: Option<String>) -> String {
@@ -64,7 +63,7 @@ mod tests {
     use crate::domain::Outcome::*;
 
     fn at(status: u16, rules: Rules) -> Verdict {
-        answered(Answer { status, excerpt: "said".to_owned(), ..Answer::default() }, rules)
+        answered(Answer { status, excerpt: "said".to_owned(), ..Answer::default() }, &rules)
     }
 
     #[test]
@@ -103,14 +102,15 @@ mod tests {
             (404, HandlerFault),
             (429, BackPressure),
         ] {
-            assert_eq!(at(status, rules).outcome, want, "{status}");
+            assert_eq!(at(status, rules.clone()).outcome, want, "{status}");
         }
         assert_eq!(at(413, rules).reason, Reason::TooLarge);
     }
 
     #[test]
     fn a_conflict_is_a_duplicate_on_request() {
-        let rules = Rules { conflict_is_duplicate: true, ..Rules::default() };
+        let mut rules = Rules::default();
+        rules.answers.set(409, Duplicate);
         assert_eq!(at(409, rules).outcome, Duplicate);
         assert_eq!(at(409, Rules::default()).outcome, Retry);
     }
@@ -119,7 +119,7 @@ mod tests {
     fn retry_after_makes_back_pressure_of_503_and_is_passed_on_by_the_others() {
         let after = Some(Duration::from_secs(7));
         for (status, want) in [(429, BackPressure), (503, BackPressure), (500, Retry), (502, Retry)] {
-            let verdict = answered(Answer { status, retry_after: after, ..Answer::default() }, Rules::default());
+            let verdict = answered(Answer { status, retry_after: after, ..Answer::default() }, &Rules::default());
             assert_eq!((verdict.outcome, verdict.retry_after), (want, after), "{status}");
         }
         assert_eq!(at(503, Rules::default()).outcome, Retry);

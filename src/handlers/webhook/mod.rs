@@ -2,6 +2,7 @@
 //! Reading order: `settings`, `send` (one exchange), `body`, `signature`, `pool` and `connect`, then `classify` (what an answer means) and `egress`.
 //! Never follows a redirect, never uses a proxy of the environment, never retries, never shows a secret.
 
+mod answers;
 mod body;
 mod classify;
 mod connect;

@@ -101,7 +101,7 @@ impl Webhook {
                     false => self.redaction.excerpt(&body, !matches!(end, BodyEnd::Complete)),
                 };
                 let excerpt = if excerpt.is_empty() { status.to_string() } else { excerpt };
-                classify::answered(Answer { excerpt, ..head }, self.rules)
+                classify::answered(Answer { excerpt, ..head }, &self.rules)
             }
         }
     }

@@ -7,9 +7,11 @@ use url::Url;
 
 use super::super::envelope::{self, Format, read_source};
 use super::super::tls;
+use super::answers::Answers;
 use super::classify::Rules;
 use super::egress::{self, Egress};
 use super::signature::Signer;
+use crate::domain::Outcome;
 use crate::settings::{Field, FieldType, Secret, Section};
 
 pub const FIELDS: &[Field] = &[
@@ -35,16 +37,22 @@ pub const FIELDS: &[Field] = &[
         "Addresses that may be connected to: all but link-local (internal), only the public internet (public), or any.",
     ),
     Field::new(
+        "answers",
+        FieldType::TextMap,
+        "",
+        "What answers mean, where it is not the usual: {\"404\" = \"permanent\", \"409\" = \"duplicate\", \"4xx\" = \"retry\"}.",
+    ),
+    Field::new(
         "conflict",
         FieldType::Choice(&["retry", "duplicate"]),
         "retry",
-        "What 409 means: try again, or the receiver had it already.",
+        "Older way to write answers = {\"409\" = \"duplicate\"}.",
     ),
     Field::new(
         "retry_client_errors",
         FieldType::Boolean,
         "false",
-        "Try again after a 4xx that refuses the event instead of giving up at once.",
+        "Older way to write answers = {\"4xx\" = \"retry\"}, for refusals of one event only.",
     ),
     tls::CA,
     tls::CLIENT_CERTIFICATE,
@@ -82,6 +90,7 @@ pub fn read(section: &Section<'_>) -> Option<Settings> {
     let headers = read_headers(section);
     let source = read_source(section);
     let request_timeout = read_request_timeout(section);
+    let rules = read_rules(section);
     let tls = tls::read(section, b"http/1.1", url.as_ref().is_some_and(|url| url.scheme() == "https"));
     let (url, request_timeout) = (url?, request_timeout?);
     Some(Settings {
@@ -95,13 +104,28 @@ pub fn read(section: &Section<'_>) -> Option<Settings> {
         max_payload: size(section, "max_payload"),
         max_response: size(section, "max_response"),
         egress: Egress::from_choice(&section.text("egress")),
-        rules: Rules {
-            conflict_is_duplicate: section.text("conflict") == "duplicate",
-            retry_client_errors: section.boolean("retry_client_errors"),
-        },
+        rules: rules?,
         tls: tls?,
         url,
     })
+}
+
+fn read_rules(section: &Section<'_>) -> Option<Rules> {
+    let mut answers = match Answers::read(section.text_map("answers")) {
+        Ok(answers) => answers,
+        Err(flaws) => {
+            flaws.iter().for_each(|(key, flaw)| section.mistake(&format!("answers.{key}"), flaw));
+            return None;
+        }
+    };
+    if section.text("conflict") == "duplicate" {
+        if answers.has(409) {
+            section.mistake("conflict", "has no effect beside answers.409; keep one of the two");
+            return None;
+        }
+        answers.set(409, Outcome::Duplicate);
+    }
+    Some(Rules { answers, retry_client_errors: section.boolean("retry_client_errors") })
 }
 
 // The text itself is never repeated: a URL that does not parse may still hold a password.

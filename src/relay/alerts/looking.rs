@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::domain::alerts::{Measure, Observation, SAMPLE_ERROR_CHARS, Sample};
 use crate::domain::{Reason, Timestamp};
 use crate::store::alerts::{self, ChannelRow};
-use crate::store::status::{HandlerStats, LastFailure, read_stats};
+use crate::store::status::{HandlerStats, LastFailure, OpenCircuit, read_stats};
 use crate::store::{self, StoreError};
 use crate::telemetry::Health;
 
@@ -71,10 +71,18 @@ fn look_at(handler: &HandlerStats, silence: Option<Duration>, failed: Option<Sam
     let stalled = silence.filter(|_| !is_held && unowned.is_none()).map(|_| "its owner has stopped reading".to_owned());
     [
         observe(Measure::BacklogAge(age), None).sample(failed.clone()),
-        observe(Measure::CircuitOpen { open, is_fault }, circuit.and_then(|circuit| circuit.reason.clone())).sample(failed),
+        observe(Measure::CircuitOpen { open, is_fault }, circuit.and_then(|circuit| why_open(name, circuit))).sample(failed),
         observe(Measure::Paused(paused.map(|paused| now.since(paused.since))), why.filter(|why| !why.is_empty())),
         observe(Measure::NotPolling(unowned.max(silence.filter(|_| !is_held))), stalled),
     ]
+}
+
+/// Why a circuit is open, and the way out where there is only one event to judge by.
+fn why_open(handler: &str, circuit: &OpenCircuit) -> Option<String> {
+    let reason = circuit.reason.clone();
+    let Some(event) = circuit.only_witness else { return reason };
+    let bury = format!("event {event} is the only one to judge by; outboxd events bury {event} --handler {handler} --reason ...");
+    Some(reason.map_or_else(|| bury.clone(), |reason| format!("{reason}; {bury}")))
 }
 
 fn is_fault(reason: &str) -> bool {

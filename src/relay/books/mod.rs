@@ -1,6 +1,8 @@
 //! The books of one loop: what is read, in which lane it stands, what came of it, what of that is not recorded yet.
 //! Decides, counts and logs; never touches the database and never waits.
 
+mod address;
+mod judge;
 mod settle;
 
 use std::collections::{HashMap, HashSet};
@@ -9,10 +11,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::info;
 
+use uuid::Uuid;
+
 use super::HandlerShared;
+use super::attempt::Finished;
 use super::reader::Segment;
-use super::turn::Answer;
-use crate::domain::{Circuit, CircuitState, Lanes, Origin, Position, Progress, Queued, Reason, SegmentId};
+use super::turn::{Answer, CircuitNews};
+use crate::domain::{
+    Circuit, CircuitState, DestinationPolicy, Destinations, Lanes, Origin, Position, Progress, Queued, Reason, SegmentId, Suspects,
+};
 use crate::store::{Done, Entries, Reached, RecordedDelivery};
 
 /// How long what the owner before us had settled beyond the position must be written on.
@@ -30,6 +37,14 @@ pub struct Books {
     partition: u16,
     pub lanes: Lanes,
     pub circuit: Circuit,
+    /// Faults of which nobody knows yet whose they are. Their lanes stay busy.
+    suspects: Suspects<Finished>,
+    /// How often an attempt at an event ended because of another one.
+    excused: HashMap<i64, u8>,
+    /// The only event that an open circuit is judged by.
+    only_witness: Option<Uuid>,
+    destinations: Destinations,
+    destination_changes: address::DestinationChanges,
     progress: Progress,
     /// Everything up to here is settled.
     position: Position,
@@ -70,6 +85,15 @@ impl Books {
         Self {
             lanes: Lanes::new(room),
             circuit: Circuit::new(config.circuit.clone()),
+            suspects: Suspects::new(config.circuit.first_probe),
+            excused: HashMap::new(),
+            only_witness: None,
+            destinations: Destinations::new(DestinationPolicy {
+                retry: config.retry.clone(),
+                on_bad: config.on_bad_destination,
+                max_probe: config.circuit.max_probe,
+            }),
+            destination_changes: address::DestinationChanges::default(),
             progress: Progress::new(config.record),
             position,
             stored_done: carried_done.clone(),
@@ -152,6 +176,10 @@ impl Books {
     pub fn take_due(&mut self, rows: Vec<RecordedDelivery>) {
         for row in rows {
             if !self.unrecorded.contains(&row.notification.seq) {
+                // A retry after a fault: it was the event's own, or nothing would have been spent on it.
+                if row.attempts > 0 && row.has_fault {
+                    self.suspects.was_proven(row.notification.seq);
+                }
                 let followed = row.followed;
                 self.lanes.take_due(recorded(row), followed);
             }
@@ -219,9 +247,13 @@ impl Books {
     }
 
     /// News of the circuit that are not recorded yet.
-    pub fn take_circuit_news(&mut self) -> Option<(&'static str, Option<&'static str>, Option<Duration>)> {
-        std::mem::take(&mut self.circuit_news)
-            .then(|| (self.circuit.state().as_str(), self.circuit.reason().map(Reason::as_str), self.circuit.wait(self.clock())))
+    pub fn take_circuit_news(&mut self) -> Option<CircuitNews> {
+        std::mem::take(&mut self.circuit_news).then(|| CircuitNews {
+            state: self.circuit.state().as_str(),
+            reason: self.circuit.reason().map(Reason::as_str),
+            wait: self.circuit.wait(self.clock()),
+            only_witness: self.only_witness,
+        })
     }
 
     /// Whether an attempt could begin now as far as the circuit is concerned: closed, or a probe is due.
@@ -240,6 +272,8 @@ impl Books {
     pub fn close_circuit(&mut self) {
         if !self.circuit.is_closed() {
             self.circuit.close();
+            self.suspects.start_over();
+            self.only_witness = None;
             self.circuit_news = true;
             self.handler.metrics.circuit(CircuitState::Closed);
             info!(handler = self.handler.config.name, "circuit closed by a person, deliveries go on");

@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 use super::{Books, local_micros};
 use crate::domain::{
     Admission, CircuitState, DeliveryState, ErrorGroup, LaneKey, LaneRef, Next, Notification, OnDeadLetter, Origin, Outcome,
-    Queued, Reason, Record, Verdict, decide,
+    Queued, Reach, Reason, Record, Verdict, decide,
 };
 use crate::failpoints::failpoint;
 use crate::relay::attempt::Finished;
@@ -40,9 +40,16 @@ impl Books {
                 None => back.push(queued),
             }
         }
-        // Backwards, because each goes to the front of its lane.
-        back.into_iter().rev().for_each(|queued| self.lanes.returned(queued));
-        keys.iter().for_each(|key| self.lanes.release(key.borrowed()));
+        // Backwards, because each goes to the front of its lane. Behind a suspect they wait with it.
+        for queued in back.into_iter().rev() {
+            let is_behind_suspect = self.is_suspect(LaneRef::of(&queued.notification));
+            if is_behind_suspect { self.lanes.put_back(queued) } else { self.lanes.returned(queued) }
+        }
+        for key in keys.iter().map(LaneKey::borrowed) {
+            if !self.is_suspect(key) {
+                self.lanes.release(key);
+            }
+        }
     }
 
     /// Gives an event up because it was in flight at too many deaths of the relay. Its attempts are counted already.
@@ -57,16 +64,29 @@ impl Books {
 
     /// The verdict's consequence. Gives the event back if nothing was spent on it.
     fn settle_one(&mut self, finished: Finished) -> Option<Queued> {
-        let Finished { queued, admission, verdict, took } = finished;
-        self.handler.metrics.delivered(verdict.outcome, took);
-        if !verdict.is_delivered() {
-            self.handler.metrics.failed(verdict.reason);
+        self.handler.metrics.delivered(finished.verdict.outcome, finished.took);
+        if !finished.verdict.is_delivered() {
+            self.handler.metrics.failed(finished.verdict.reason);
         }
-        let attempt = queued.attempts + 1;
-        let age =
-            Duration::from_micros(queued.age_micros.unsigned_abs()) + if queued.age_micros > 0 { took } else { Duration::ZERO };
+        if finished.verdict.reach == Reach::Another && self.excuse(finished.queued.notification.seq) {
+            self.circuit.released(finished.admission);
+            return Some(finished.queued);
+        }
+        let finished = match self.settle_at_destination(finished) {
+            Ok(back) => return back,
+            Err(finished) => finished,
+        };
+        self.tell_destination(finished.admission, &finished.queued.notification, &finished.verdict);
         let was_closed = self.circuit.is_closed();
-        self.judge_circuit(admission, &verdict);
+        if was_closed && finished.verdict.may_be_of_the_event() {
+            return self.doubt(finished);
+        }
+        let Finished { queued, admission, verdict, took } = finished;
+        let (attempt, age) = (queued.attempts + 1, age(&queued, took));
+        self.judge_circuit(admission, &queued.notification, &verdict);
+        if verdict.speaks_for_handler() && self.circuit.is_closed() {
+            self.contradict(admission, &queued);
+        }
         match decide(&self.handler.config.retry, &verdict, attempt, age, fastrand::f64()) {
             Next::Done => self.deliver(&queued, &verdict, attempt, took),
             Next::SlowDown(after) => {
@@ -111,7 +131,7 @@ impl Books {
         self.lanes.finished(notification);
     }
 
-    fn retry(&mut self, queued: &Queued, verdict: &Verdict, attempt: u32, took: Duration, delay: Duration) {
+    pub(super) fn retry(&mut self, queued: &Queued, verdict: &Verdict, attempt: u32, took: Duration, delay: Duration) {
         let notification = &*queued.notification;
         warn!(
             event_id = %notification.id, handler = self.handler.config.name, attempt, reason = %verdict.reason,
@@ -125,7 +145,7 @@ impl Books {
         self.block(notification);
     }
 
-    fn bury(&mut self, queued: &Queued, verdict: &Verdict, reason: Reason, attempt: u32, took_ms: i32) {
+    pub(super) fn bury(&mut self, queued: &Queued, verdict: &Verdict, reason: Reason, attempt: u32, took_ms: i32) {
         let notification = &*queued.notification;
         let handler = self.handler.config.name.as_str();
         self.handler.metrics.buried(reason);
@@ -162,7 +182,7 @@ impl Books {
     }
 
     /// The key waits for a row; what stands behind it in memory is recorded as waiting.
-    fn block(&mut self, notification: &Notification) {
+    pub(super) fn block(&mut self, notification: &Notification) {
         for follower in self.lanes.blocked(notification) {
             self.park(follower);
         }
@@ -187,12 +207,23 @@ impl Books {
         }
     }
 
-    fn judge_circuit(&mut self, admission: Admission, verdict: &Verdict) {
+    fn judge_circuit(&mut self, admission: Admission, notification: &Notification, verdict: &Verdict) {
         let (before, now) = (self.circuit.state(), self.clock());
+        let is_probe = before != CircuitState::Closed && !self.circuit.is_late(admission);
         match verdict.outcome {
-            Outcome::Delivered | Outcome::Duplicate | Outcome::Permanent | Outcome::BackPressure => self.circuit.answered(now),
+            Outcome::Delivered | Outcome::Duplicate | Outcome::Permanent | Outcome::BackPressure => {
+                self.circuit.answered(admission, now);
+                if is_probe {
+                    self.acquit(verdict);
+                }
+            }
             Outcome::Retry => self.circuit.failed(admission, verdict.reason, now),
-            Outcome::HandlerFault => self.circuit.fault(admission, verdict.reason, now),
+            Outcome::HandlerFault => {
+                self.circuit.fault(admission, verdict.reason, now);
+                if is_probe {
+                    self.confirm(notification);
+                }
+            }
         }
         let after = self.circuit.state();
         if before == after {
@@ -202,7 +233,7 @@ impl Books {
         self.handler.show(self.partition, |figure| figure.circuit = Some(after));
         let handler = self.handler.config.name.as_str();
         match after {
-            CircuitState::Closed => info!(handler, "circuit closed, deliveries go on"),
+            CircuitState::Closed => self.tell_closed(),
             CircuitState::Open | CircuitState::HalfOpen => warn!(
                 handler, reason = %verdict.reason, status = verdict.status, detail = verdict.detail,
                 probe_in = ?self.circuit.wait(now).unwrap_or_default(), "circuit open, events are held"
@@ -221,6 +252,23 @@ impl Books {
             reason: verdict.reason,
             detail: verdict.detail.clone(),
         });
+    }
+
+    /// A delivery that waits for its destination; nothing is spent.
+    pub(super) fn write_waiting_for(
+        &mut self,
+        queued: &Queued,
+        state: DeliveryState,
+        due_in: i64,
+        why: Option<&Verdict>,
+        destination: String,
+    ) {
+        self.write(queued, state, queued.attempts, Some(due_in), why, Duration::ZERO);
+        if let Some(outcome) = self.entries.outcomes.last_mut() {
+            // There was no attempt that counts.
+            outcome.age_micros = None;
+            outcome.destination = Some(destination);
+        }
     }
 
     fn write(
@@ -255,6 +303,7 @@ impl Books {
                 && self.handler.config.on_dead_letter == OnDeadLetter::HoldKey
                 && notification.key.is_some(),
             is_replay: notification.is_replay,
+            destination: None,
         });
     }
 }
@@ -271,6 +320,11 @@ fn explain(reason: Reason, verdict: &Verdict) -> String {
     }
 }
 
-fn millis(duration: Duration) -> i32 {
+/// Time since the first attempt.
+pub(super) fn age(queued: &Queued, took: Duration) -> Duration {
+    Duration::from_micros(queued.age_micros.unsigned_abs()) + if queued.age_micros > 0 { took } else { Duration::ZERO }
+}
+
+pub(super) fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }

@@ -19,13 +19,12 @@ impl Loop {
     /// Begins as many attempts as may be in flight.
     pub(super) async fn begin_attempts(&mut self) -> Result<(), RelayError> {
         while self.books.lanes.has_ready() && self.may_begin() {
-            let now = self.books.clock();
-            let Some(admission) = self.books.circuit.admit(now) else { break };
+            let Some(admission) = self.books.admit() else { break };
             if matches!(self.performer, Performer::Functions(_)) {
                 self.begin_functions(admission).await?;
                 break;
             }
-            let Some(queued) = self.books.lanes.take_next() else {
+            let Some(queued) = self.books.take_next() else {
                 self.books.circuit.released(admission);
                 break;
             };
@@ -39,6 +38,11 @@ impl Loop {
                 self.books.settle(finished);
             }
         }
+        let is_under_way = match &self.performer {
+            Performer::Attempts(dispatch) => dispatch.in_flight() > 0,
+            Performer::Functions(_) => !self.batch.is_empty(),
+        };
+        self.books.judge_suspects(is_under_way);
         Ok(())
     }
 
@@ -95,8 +99,11 @@ impl Loop {
     pub(super) async fn begin_functions(&mut self, admission: Admission) -> Result<(), RelayError> {
         let Performer::Functions(functions) = &self.performer else { return Ok(()) };
         let is_careful = self.careful > 0;
-        let limit = if self.books.circuit.is_closed() && !is_careful { functions.limit() } else { 1 };
-        let mut batch = self.books.lanes.next_batch(limit);
+        let limit = if is_careful { 1 } else { functions.limit() };
+        let mut batch = match self.books.circuit.is_closed() {
+            true => self.books.lanes.next_batch(limit),
+            false => self.books.take_next().into_iter().collect(),
+        };
         if is_careful && let Some(queued) = batch.pop() {
             batch.extend(self.count_if_careful(queued).await?);
         }

@@ -174,6 +174,8 @@ impl Loop {
         for lane in shared.metrics.counted(DatabaseOperation::Read, lanes)? {
             books.lanes.restore(lane.key, lane.waiting, lane.is_blocked);
         }
+        let stored = shared.answered(store::read_destinations(&shared.pool, subscription, books.clock())).await;
+        books.restore_destinations(shared.metrics.counted(DatabaseOperation::Read, stored)?);
         if let Some(wait) = taken.open_circuit {
             books.reopen_circuit(wait);
         }
@@ -354,7 +356,10 @@ impl Loop {
             timers.extend((self.turn.is_none() && self.may_release()).then_some(self.release_at));
             let circuit = self.books.circuit.wait(self.books.clock()).map(|wait| now + wait);
             let rest = self.held_since.unwrap_or(self.last_event) + self.shared.options().linger;
-            timers.extend([self.books.held_until, circuit, Some(rest)].into_iter().flatten().filter(|moment| *moment > now));
+            let judgement = self.books.judge_in().map(|wait| now + wait);
+            timers.extend(
+                [self.books.held_until, circuit, judgement, Some(rest)].into_iter().flatten().filter(|moment| *moment > now),
+            );
         }
         timers.into_iter().min().unwrap_or(now).max(now + SHORTEST_WAIT)
     }

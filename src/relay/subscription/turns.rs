@@ -39,10 +39,16 @@ impl Loop {
             lanes: (now >= self.lanes_at).then(|| self.handler.config.on_dead_letter == OnDeadLetter::HoldKey),
             backlog: (now >= self.backlog_at).then(|| Arc::clone(&self.selection)),
             circuit: self.books.take_circuit_news(),
+            destinations: self.books.take_destination_news(),
             flush: None,
             refills,
         };
-        let asks = ask.due || ask.lanes.is_some() || ask.backlog.is_some() || ask.circuit.is_some() || !ask.refills.is_empty();
+        let asks = ask.due
+            || ask.lanes.is_some()
+            || ask.backlog.is_some()
+            || ask.circuit.is_some()
+            || ask.destinations.is_some()
+            || !ask.refills.is_empty();
         if !asks && !flush_is_due && since_flush < IDLE_FLUSH {
             return;
         }

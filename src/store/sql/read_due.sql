@@ -8,8 +8,9 @@ select w.*
                exists (select 1 from deliveries f
                         where f.subscription = $1 and f.key = d.key and f.seq > d.seq
                            and (f.state in ('waiting', 'retrying') or (f.state = 'dead' and f.holds_key))) as followed,
+               case when d.destination is null then coalesce(d.reason, '') else '' end as reason,
                sum(e.payload_bytes) over (order by d.due_at, d.seq rows unbounded preceding) - e.payload_bytes as bytes_before
-          from (select seq, key, attempts, replay, first_attempt_at, due_at
+          from (select seq, key, attempts, replay, first_attempt_at, due_at, reason, destination
                   from deliveries
                  where subscription = $1 and state = 'retrying' and due_at <= clock_timestamp()
                    -- Of a key only the oldest: a replayed one goes before a younger one that is retrying.

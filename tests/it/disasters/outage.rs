@@ -25,7 +25,7 @@ fn an_hour_without_the_receiver_costs_a_dozen_probes_and_holds_everything() {
 
     // The first probe that succeeds ends it.
     let back = Duration::from_secs(3_600) + circuit.wait(Duration::from_secs(3_600)).expect("a probe is to come");
-    assert!(circuit.admit(back).is_some());
-    circuit.answered(back);
+    let probe = circuit.admit(back).expect("its time has come");
+    circuit.answered(probe, back);
     assert!(circuit.is_closed());
 }
