@@ -5,9 +5,11 @@ pub mod adoption;
 pub mod alerts;
 mod audit;
 mod bell;
+pub mod blind_spots;
 mod connect;
 mod dead_letters;
 mod deliveries;
+pub mod erasure;
 pub mod events;
 pub mod facts;
 mod filter;
@@ -18,12 +20,14 @@ mod keys;
 mod ledger;
 mod migrate;
 mod moves;
+mod orphans;
 mod pooler;
 pub mod rebase;
 mod reloads;
 mod replays;
 mod retention;
 mod server;
+mod session;
 pub mod status;
 pub mod subscriptions;
 mod types;
@@ -50,6 +54,7 @@ pub use ledger::{
 };
 pub use migrate::{Migrated, check_schema, migrate, migration_script};
 pub use moves::{Move, MoveCounts, MoveKind, MoveTarget, find_move_target, move_handler, plan_move};
+pub use orphans::end_orphans;
 pub use reloads::{AskedRelay, ReloadAnswer, ReloadOutcome, ReloadReport, answer_reload, ask_reload, read_reload};
 pub use replays::{
     Changed, NewReplay, Released, Replay, cancel_replay, count_open_handlers, count_replayable, finish_replays, list_replayable,
@@ -57,6 +62,7 @@ pub use replays::{
 };
 pub use retention::{Removed, remove_finished, remove_inbox, remove_replay_items};
 pub use server::{Server, describe_server, has_function, read_now, read_server_start};
+pub use session::SessionSettings;
 pub use windows::{
     Moment, OpenedWindow, Page, Recorded, Room, Selection, WindowRead, nudge_flush, open_window, read_flush_lsn, read_page,
     read_window,

@@ -1,9 +1,13 @@
-//! `outboxd events`: one event and everything that became of it, on one page; or the newest events.
+//! `outboxd events`: one event and everything that became of it, on one page; or the newest events; or erase some.
+
+mod erase;
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use uuid::Uuid;
+
+use erase::EraseArgs;
 
 use super::print::print;
 use super::text::{
@@ -35,6 +39,8 @@ Examples:
   outboxd events show 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --full
   outboxd events show 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --json | jq .event.payload")]
     Show(ShowArgs),
+    /// Erase events for good, with all that is known of them, such as data of a person
+    Erase(EraseArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -63,6 +69,7 @@ pub async fn run(args: EventsArgs, global: &Global) -> Result<ExitCode, CliError
     let text = match args.command {
         EventsCommand::List(args) => list(args, global).await?,
         EventsCommand::Show(args) => show(args, global).await?,
+        EventsCommand::Erase(args) => return erase::run(args, global).await,
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
