@@ -20,3 +20,68 @@ create table destinations (
 -- Which of them a retrying delivery waits for. Null: for none.
 alter table deliveries add column destination text;
 create index deliveries_by_destination on deliveries (subscription, destination) where destination is not null;
+
+-- Rows and numbers of the log belong together: positions, deliveries and replays know an event by `tx` and `seq`. What would part them
+-- is refused with what to do instead. The owner can still disable a trigger, or set outboxd.changes_log to on, as the relay itself does
+-- where it removes events. Each condition stands in the trigger, so that a good row pays for no call.
+create function refuse_change() returns trigger language plpgsql as $$
+begin
+    if tg_op = 'TRUNCATE' then
+        raise exception 'outbox: the events cannot be truncated: what is pending would be lost, and positions would speak of numbers that are given out again'
+            using errcode = 'object_not_in_prerequisite_state',
+                  hint = format('In a test: select %I.truncate_log(). To remove data of a person: outboxd events erase.', tg_table_schema);
+    elsif tg_op = 'UPDATE' then
+        raise exception 'outbox: tx, seq and id of an event never change: positions and receivers know it by them'
+            using errcode = 'object_not_in_prerequisite_state', hint = 'Record another event. To remove data of a person: outboxd events erase.';
+    end if;
+    return null;
+end $$;
+create trigger refuse_truncate before truncate on events for each statement
+    when (current_setting('outboxd.changes_log', true) is distinct from 'on') execute function refuse_change();
+create trigger refuse_update before update of tx, seq, id on events for each statement
+    when (current_setting('outboxd.changes_log', true) is distinct from 'on') execute function refuse_change();
+
+-- A transaction id that is not the one of the writer lies behind positions that have passed it: the event would never be read. A
+-- restore into an outbox that no relay has served yet, or that was copied, keeps the ids of the rows; a rebase follows it.
+create function refuse_foreign_tx() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    is_served boolean;
+begin
+    execute format('select exists (select from %1$I.incarnation i
+                                    where i.relation = ''%1$I.incarnation''::regclass::oid
+                                      and i.xmin::text::bigint = i.tx::text::bigint & 4294967295)', tg_table_schema) into is_served;
+    if is_served then
+        raise exception 'outbox: the event names a transaction id of its own (tx = %), so no handler would ever read it', new.tx
+            using errcode = 'object_not_in_prerequisite_state', hint = 'Leave tx and seq out of the insert; they fill themselves.';
+    end if;
+    return null;
+end $$;
+create trigger refuse_foreign_tx after insert on events for each row
+    when (new.tx is distinct from pg_current_xact_id()) execute function refuse_foreign_tx();
+
+-- An event that somebody deletes by hand: what handlers are still owed of it ends visibly, and their keys go on.
+create function forget_event() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    execute format('update %I.replay_items set state = ''dropped'', ended_at = clock_timestamp()
+                     where seq = $1 and state in (''held'', ''released'')', tg_table_schema) using old.seq;
+    execute format('update %I.deliveries
+                       set state = ''discarded'', reason = ''event_gone'', detail = ''the event was deleted from the log'',
+                           handled_at = clock_timestamp(), due_at = null, holds_key = false
+                     where seq = $1 and state in (''retrying'', ''waiting'', ''dead'')', tg_table_schema) using old.seq;
+    return null;
+end $$;
+create trigger forget_event after delete on events for each row
+    when (current_setting('outboxd.changes_log', true) is distinct from 'on') execute function forget_event();
+
+-- For tests: an empty log. Positions, handlers and numbers stay, so a relay that runs meanwhile has nothing to do and goes on. The schema
+-- is written into it, because the search_path of a test is its own.
+do $$
+begin
+    execute format(
+        'create function truncate_log() returns void language plpgsql as '
+        '$body$ begin
+             perform set_config(''outboxd.changes_log'', ''on'', true);
+             truncate %1$I.events, %1$I.deliveries, %1$I.attempts, %1$I.replay_items, %1$I.replays, %1$I.dead_letter_notes;
+             perform set_config(''outboxd.changes_log'', ''off'', true);
+         end $body$', current_schema());
+end $$;

@@ -27,9 +27,11 @@ pub fn judge(plan: &RebasePlan) -> Result<(), RebaseError> {
         Standing::Ours => Err(RebaseError::Ours),
         Standing::Standby => Err(RebaseError::Standby),
         _ if !plan.relays.is_empty() => Err(RebaseError::RelayConnected(plan.relays.join(", "))),
-        Standing::NewTimeline { .. } | Standing::OtherCluster { .. } | Standing::Copied { .. } | Standing::Renumbered { .. } => {
-            Ok(())
-        }
+        Standing::NewTimeline { .. }
+        | Standing::OtherCluster { .. }
+        | Standing::Copied { .. }
+        | Standing::Renumbered { .. }
+        | Standing::NumberedAgain { .. } => Ok(()),
     }
 }
 
@@ -50,6 +52,9 @@ pub fn explain(standing: &Standing) -> &'static str {
         Standing::OtherCluster { .. } => "this server belongs to another cluster than the positions",
         Standing::Copied { .. } => "this outbox is a copy: the positions were not written in this database",
         Standing::Renumbered { .. } => "the positions know transactions that this server has not begun",
+        Standing::NumberedAgain { .. } => {
+            "the sequence of the events stands below what the positions know: numbers were or will be given out a second time"
+        }
     }
 }
 
@@ -85,6 +90,8 @@ mod tests {
                 is_copied: false,
                 next_transaction: 10,
                 highest_known: 10,
+                last_seq: 10,
+                highest_seq: 10,
             },
             handlers: vec![],
             low_sequences: vec![],

@@ -65,6 +65,7 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
         RelayOptions {
             pool: pool.clone(),
             server,
+            session: database_options(config, APPLICATION).session(),
             relay: config.relay.clone(),
             outbox: config.outbox.clone(),
             statement_timeout: config.database.statement_timeout,
@@ -102,8 +103,15 @@ fn heartbeat(config: &Config) -> Option<Arc<Heartbeat>> {
 
 /// Connects with what the configuration says.
 pub async fn connect(config: &Config, application_name: &str, watch: &Arc<ServerWatch>) -> Result<PgPool, StoreError> {
+    store::connect_watched(&database_options(config, application_name), Arc::clone(watch)).await
+}
+
+/// The name of the relay's sessions.
+const APPLICATION: &str = "outboxd relay";
+
+fn database_options<'a>(config: &'a Config, application_name: &'a str) -> store::Options<'a> {
     let database = &config.database;
-    let options = store::Options {
+    store::Options {
         url: database.url.expose(),
         schema: &config.outbox.schema,
         application_name,
@@ -111,8 +119,7 @@ pub async fn connect(config: &Config, application_name: &str, watch: &Arc<Server
         connect_timeout: database.connect_timeout,
         statement_timeout: database.statement_timeout,
         lock_timeout: database.lock_timeout,
-    };
-    store::connect_watched(&options, Arc::clone(watch)).await
+    }
 }
 
 /// Every loop may read and record at the same time; with the bell, the leases, retention and alerts beside them.
@@ -137,7 +144,7 @@ async fn wait_for_database(
         .with_jitter();
     let metrics = RelayMetrics::new();
     let connect = || async {
-        let pool = connect(config, "outboxd relay", watch).await?;
+        let pool = connect(config, APPLICATION, watch).await?;
         prepare_schema(&pool, config, options).await?;
         Ok(pool)
     };

@@ -16,6 +16,7 @@ use crate::domain::Ordering;
 use crate::handlers::Built;
 use crate::settings::describe_duration;
 use crate::store::adoption::{AdoptionState, plan_adoption};
+use crate::store::blind_spots::find_blind_spots;
 use crate::store::{self, Server, StoreError};
 
 /// The oldest server whose snapshots and triggers the relay was written for.
@@ -172,11 +173,25 @@ async fn connect(config: &Config) -> Result<PgPool, StoreError> {
 async fn probe_database(pool: &Result<PgPool, StoreError>, schema: &str) -> Probe {
     let result = match pool {
         Ok(pool) => {
-            store::describe_server(pool, schema).await.map_err(|error| chain(&error)).and_then(|server| judge(&server, schema))
+            match store::describe_server(pool, schema)
+                .await
+                .map_err(|error| chain(&error))
+                .and_then(|server| judge(&server, schema))
+            {
+                Ok(text) => find_severe(pool, schema).await.map(|()| text),
+                Err(text) => Err(text),
+            }
         }
         Err(error) => Err(chain(error)),
     };
     Probe::new("database".to_owned(), result)
+}
+
+/// What could hide committed events from the relay.
+async fn find_severe(pool: &PgPool, schema: &str) -> Result<(), String> {
+    let found = find_blind_spots(pool, schema).await.map_err(|error| chain(&error))?;
+    let severe: Vec<String> = found.iter().filter(|spot| spot.is_severe()).map(ToString::to_string).collect();
+    if severe.is_empty() { Ok(()) } else { Err(severe.join("\n        ")) }
 }
 
 fn judge(server: &Server, schema: &str) -> Result<String, String> {

@@ -48,10 +48,20 @@ pub(super) enum Moment {
     Ago(Duration),
 }
 
-fn parse_moment(text: &str) -> Result<Moment, &'static str> {
+pub(super) fn parse_moment(text: &str) -> Result<Moment, &'static str> {
     let at = text.parse().ok().map(Moment::At);
     at.or_else(|| parse_duration(text).map(Moment::Ago))
         .ok_or("expected a moment such as 2026-01-31T08:00:00Z, or how long ago, such as 2h")
+}
+
+impl Moment {
+    /// By a clock that stands at `now`.
+    pub fn at(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::Ago(span) => now.before(span),
+        }
+    }
 }
 
 impl FilterArgs {
@@ -62,10 +72,7 @@ impl FilterArgs {
             ask::check_handler(pool, handler).await?;
         }
         let now = if since.or(until).is_some() { store::read_now(pool).await? } else { Timestamp::from_micros(0) };
-        let moment = |moment: Moment| match moment {
-            Moment::At(at) => at,
-            Moment::Ago(span) => now.before(span),
-        };
+        let moment = |moment: Moment| moment.at(now);
         let (since, until) = (since.map(moment), until.map(moment));
         Ok(DeliveryFilter { delivered: false, handler, event_type, key, reason, ids, since, until, text, group })
     }

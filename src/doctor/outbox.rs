@@ -5,6 +5,7 @@ use super::{Finding, describe_age, identifier, literal};
 use crate::domain::Standing;
 use crate::rebase;
 use crate::status::is_alive;
+use crate::store::blind_spots::BlindSpot;
 use crate::store::facts::{Facts, ServerSettings, SilentRelay, TableHealth};
 use crate::store::rebase::{LowSequence, bell_repair};
 
@@ -32,6 +33,7 @@ pub(super) fn judge(facts: &Facts, findings: &mut Vec<Finding>) {
     if facts.is_bell_right == Some(false) {
         findings.push(judge_bell(&facts.schema));
     }
+    findings.extend(facts.blind_spots.iter().flatten().filter(|spot| spot.kind() != "sequence").map(judge_blind_spot));
     facts.tables.iter().flatten().for_each(|table| judge_table(&facts.schema, table, findings));
 }
 
@@ -64,7 +66,7 @@ fn judge_identity(facts: &Facts, findings: &mut Vec<Finding>) {
         Standing::Ours | Standing::Fresh | Standing::Standby => {}
         Standing::NewTimeline { .. } => findings
             .push(Finding::critical("identity", what, why).shell("outboxd rebase").shell("outboxd run --follow-new-timeline")),
-        Standing::OtherCluster { .. } | Standing::Copied { .. } | Standing::Renumbered { .. } => {
+        Standing::OtherCluster { .. } | Standing::Copied { .. } | Standing::Renumbered { .. } | Standing::NumberedAgain { .. } => {
             findings.push(Finding::critical("identity", what, why).shell("outboxd rebase"));
         }
     }
@@ -130,7 +132,11 @@ fn judge_sequences(facts: &Facts, findings: &mut Vec<Finding>) {
             findings.push(alter("the sequence of the events begins anew when it is used up".to_owned(), "set no cycle"));
         }
     }
-    for LowSequence { name, last, needed } in facts.low_sequences.iter().flatten() {
+    // Where events have been given numbers again, raising the sequence alone would leave them as they are: a rebase does both.
+    let is_numbered_again =
+        facts.identity.as_ref().is_some_and(|identity| matches!(identity.standing(), Standing::NumberedAgain { .. }));
+    let low = facts.low_sequences.iter().flatten();
+    for LowSequence { name, last, needed } in low.filter(|low| !(is_numbered_again && low.name == "events_seq_seq")) {
         let what = format!("the sequence {name} stands at {last}, although {needed} is taken");
         let why = "it was left behind by a copy: inserts fail with a duplicate key, and an event with a number used before would be \
                    taken for one that was handled";
@@ -146,6 +152,11 @@ fn judge_bell(schema: &str) -> Finding {
     let repair: Vec<&str> = bell_repair().lines().filter(|line| !line.starts_with("--")).collect();
     let text = format!("set search_path = {schema}, pg_catalog, public;\n{};\nreset search_path;", repair.join("\n").trim_end());
     Finding::warning("bell", what, why).sql(text)
+}
+
+fn judge_blind_spot(spot: &BlindSpot) -> Finding {
+    let finding = if spot.is_severe() { Finding::critical } else { Finding::warning };
+    finding("blind_spots", spot.what(), spot.why().to_owned()).sql(spot.fix())
 }
 
 fn judge_table(schema: &str, table: &TableHealth, findings: &mut Vec<Finding>) {

@@ -25,6 +25,10 @@ pub struct ServerIdentity {
     pub next_transaction: i64,
     /// The highest transaction number that a stored position knows of.
     pub highest_known: i64,
+    /// The sequence of the events as it stands now.
+    pub last_seq: i64,
+    /// The highest number of an event that a stored position knows of.
+    pub highest_seq: i64,
 }
 
 /// How the server stands to the stored positions.
@@ -55,6 +59,11 @@ pub enum Standing {
         next: i64,
         known: i64,
     },
+    /// The sequence of the events stands below what the positions have seen: numbers are given out a second time.
+    NumberedAgain {
+        last: i64,
+        known: i64,
+    },
 }
 
 /// What the transaction numbers of the stored positions mean here.
@@ -78,6 +87,8 @@ impl ServerIdentity {
             Standing::Copied { stored, found }
         } else if self.is_renumbered() {
             Standing::Renumbered { next: self.next_transaction, known: self.highest_known }
+        } else if self.highest_seq > self.last_seq {
+            Standing::NumberedAgain { last: self.last_seq, known: self.highest_seq }
         } else if stored.timeline != found.timeline {
             Standing::NewTimeline { stored, found }
         } else {
@@ -126,6 +137,8 @@ mod tests {
             is_copied: false,
             next_transaction: 900,
             highest_known: 900,
+            last_seq: 70,
+            highest_seq: 70,
         };
         change(&mut identity);
         identity
@@ -166,6 +179,12 @@ mod tests {
                 identity(|i| i.highest_known = 901),
                 |s| *s == Standing::Renumbered { next: 900, known: 901 },
                 BeganAnew,
+            ),
+            (
+                "event numbers that run backwards",
+                identity(|i| i.last_seq = 69),
+                |s| *s == Standing::NumberedAgain { last: 69, known: 70 },
+                Continues,
             ),
         ];
         for (name, identity, is_expected, numbering) in table {

@@ -2,6 +2,7 @@
 //! recording. Whatever happens in between ends in a verdict or in events that were not called, never in an error that says nothing.
 //! Never records and never decides what follows a verdict.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::{PgPool, Postgres, Transaction};
@@ -10,7 +11,7 @@ use super::batch_size::BatchSize;
 use super::patience::answered;
 use crate::domain::{LaneKey, LaneRef, Queued, Reason, Verdict};
 use crate::handlers::SqlFunction;
-use crate::store::{self, Argument, CallEnd, FunctionCall, PayloadType, StoreError};
+use crate::store::{self, Argument, CallEnd, FunctionCall, PayloadType, SessionSettings, StoreError};
 
 /// The function of a handler, and what its loop has learned about calling it.
 pub struct Functions {
@@ -34,11 +35,17 @@ impl Functions {
     }
 
     /// What the next turn needs.
-    pub fn setup(&self, pools: (PgPool, PgPool), schema: &str, patience: Option<Duration>, lease: Duration) -> Setup {
+    pub fn setup(
+        &self,
+        pools: (PgPool, PgPool),
+        session: &Arc<SessionSettings>,
+        patience: Option<Duration>,
+        lease: Duration,
+    ) -> Setup {
         Setup {
             calls: pools.0,
             other: pools.1,
-            schema: schema.to_owned(),
+            session: Arc::clone(session),
             function: self.function.clone(),
             patience,
             budget: budget(lease),
@@ -97,7 +104,7 @@ pub struct Setup {
     calls: PgPool,
     /// Where the server is asked when a session has ended.
     other: PgPool,
-    schema: String,
+    session: Arc<SessionSettings>,
     function: SqlFunction,
     /// How long an answer is waited for beyond what the server grants a call; `None`: for ever.
     patience: Option<Duration>,
@@ -277,7 +284,7 @@ impl Calls<'_> {
     ) -> Result<CallEnd, StoreError> {
         let function = &self.setup.function;
         let call = FunctionCall {
-            schema: &self.setup.schema,
+            session: &self.setup.session,
             function: &function.function,
             statement_timeout: shorter(function.statement_timeout, left),
             lock_timeout: shorter(function.lock_timeout, left),

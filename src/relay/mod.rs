@@ -25,7 +25,7 @@ use sqlx::PgPool;
 use crate::config::{self, HandlerConfig};
 use crate::domain::{CircuitState, Incarnation};
 use crate::handlers::Built;
-use crate::store::{Instance, Selection, ServerWatch, StoreError};
+use crate::store::{Instance, Selection, ServerWatch, SessionSettings, StoreError};
 use crate::telemetry::{Backlog, HandlerMetrics, Health, RelayMetrics};
 
 pub use alerts::{AlertSetup, AlertSignals};
@@ -63,6 +63,12 @@ pub enum RelayError {
     )]
     Renumbered { next: i64, known: i64 },
     #[error(
+        "the positions in this database know event number {known}, but the sequence of the events stands at {last}: the events were \
+         truncated or restored, or the sequence was set back, and numbers are given out a second time; nothing is dispatched. Stop the \
+         relay and run \"outboxd rebase\": it raises the sequence and gives the events that have a used number a new one"
+    )]
+    NumberedAgain { last: i64, known: i64 },
+    #[error(
         "the positions in this database belong to timeline {}, but this server is on timeline {}: it was promoted, recovered to a \
          moment, or is a clone; nothing is dispatched. If this is the server to relay from, run \"outboxd run \
          --follow-new-timeline\" once after a failover (or set database.on_new_timeline = \"follow\"), or look at what is pending \
@@ -95,7 +101,8 @@ struct Shared {
     server: Arc<ServerWatch>,
     instance: Instance,
     settings: Live,
-    schema: String,
+    /// What the sessions of `pool` are set to.
+    session: Arc<SessionSettings>,
     /// After which a loop gives a connection up that does not answer; `None`: never.
     answer_timeout: Option<Duration>,
     wake_up: Arc<wake_up::WakeUp>,

@@ -46,6 +46,7 @@ pub async fn read_segment(pool: PgPool, selection: std::sync::Arc<Selection>, pl
     if !plan.expects_large && plan.recorded.is_none() {
         let read = store::read_window(&mut *connection, &plan.head.snapshot, plan.room, &selection).await?;
         failpoint!("window-read");
+        check_numbers(&plan, &read.moment)?;
         if !read.is_larger {
             let moment = read.moment;
             let is_durable = !plan.durability_gate || moment.flush_lsn >= moment.insert_lsn;
@@ -73,6 +74,7 @@ pub async fn read_segment(pool: PgPool, selection: std::sync::Arc<Selection>, pl
     }
     let opened = store::open_window(&mut connection, &plan.head).await?;
     failpoint!("window-opened");
+    check_numbers(&plan, &opened.moment)?;
     pass_gate(&mut connection, &plan, &opened.moment).await?;
     drop(connection);
     let window = opened.window;
@@ -98,6 +100,17 @@ async fn read_page(
         head.after(window.snapshot.clone(), window.high_seq)
     };
     Ok(Segment { notifications: page.notifications, end, has_more, opened_now, now })
+}
+
+/// The sequence never stands lower than it did: an event with a number that was used before would count as one that has an outcome.
+fn check_numbers(plan: &Plan, moment: &Moment) -> Result<(), StoreError> {
+    if moment.high_seq >= plan.head.high_seq {
+        return Ok(());
+    }
+    Err(StoreError::Refused(format!(
+        "the sequence of the events stands at {} and stood at {} before: the events were truncated, or the sequence was set back",
+        moment.high_seq, plan.head.high_seq
+    )))
 }
 
 /// Lets nothing on that a crash of the server could still take back.

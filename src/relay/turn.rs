@@ -53,6 +53,8 @@ pub struct Answer {
     pub refills: Vec<String>,
     pub waiting: Vec<RecordedDelivery>,
     pub due: Option<Vec<RecordedDelivery>>,
+    /// Deliveries that have ended because their event is gone.
+    pub orphans: u64,
     /// Until the next retry; `None`: there is none.
     pub next_due: Option<Duration>,
     pub lanes: Option<Vec<RecordedLane>>,
@@ -81,6 +83,7 @@ impl Failed {
 pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Result<Answer, Failed> {
     let (flushing, reading) = (Failed::at(Flush), Failed::at(Read));
     let mut answer = Answer::default();
+    let mut orphans = Vec::new();
     if let Some((reached, entries)) = &ask.flush {
         answer.flushed = true;
         failpoint!("flush-begun");
@@ -106,13 +109,20 @@ pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Res
     }
     if !ask.refills.is_empty() {
         let waiting = store::read_waiting(&pool, fence.subscription, &ask.refills, REFILL, ask.room.bytes);
-        answer.waiting = waiting.await.map_err(&reading)?;
+        let found = waiting.await.map_err(&reading)?;
+        answer.waiting = found.deliveries;
+        orphans.extend(found.orphans);
         failpoint!("waiting-read", !answer.waiting.is_empty());
         answer.refills = ask.refills;
     }
     if ask.due {
-        answer.due = Some(store::read_due(&pool, fence.subscription, ask.room).await.map_err(&reading)?);
+        let found = store::read_due(&pool, fence.subscription, ask.room).await.map_err(&reading)?;
+        answer.due = Some(found.deliveries);
+        orphans.extend(found.orphans);
         failpoint!("due-read", answer.due.as_ref().is_some_and(|due| !due.is_empty()));
+    }
+    if !orphans.is_empty() {
+        answer.orphans = store::end_orphans(&pool, fence, &orphans).await.map_err(&flushing)?;
     }
     if let Some(dead_holds) = ask.lanes {
         answer.lanes = Some(store::read_lanes(&pool, fence.subscription, dead_holds).await.map_err(&reading)?);

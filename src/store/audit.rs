@@ -34,6 +34,15 @@ pub async fn record_audit(connection: &mut PgConnection, entry: &AuditEntry<'_>)
     Ok(())
 }
 
+/// Lets this transaction change the log against its own defences.
+pub(super) async fn allow_log_changes(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query(include_str!("sql/allow_log_changes.sql"))
+        .execute(connection)
+        .await
+        .map_err(StoreError::query("let the log be changed"))?;
+    Ok(())
+}
+
 /// What a person has confirmed is not cut off half-way; until the end of the transaction.
 pub(super) async fn lift_statement_timeout(connection: &mut PgConnection) -> Result<(), StoreError> {
     sqlx::query(include_str!("sql/lift_statement_timeout.sql"))

@@ -9,6 +9,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 
 use super::StoreError;
 use super::pooler::{Inspection, Sessions, inspect};
+use super::session::{SessionSettings, search_path};
 use crate::domain::Incarnation;
 
 /// Notices that the server behind the address is another one than before: after a failover, positions in memory mean nothing.
@@ -67,7 +68,7 @@ pub struct Options<'a> {
 impl Options<'_> {
     /// The options as the driver wants them.
     pub fn to_connect_options(&self) -> Result<PgConnectOptions, StoreError> {
-        Ok(self.plain()?.options(self.settings()))
+        Ok(self.session().add_to(self.plain()?))
     }
 
     /// Without the settings of the session.
@@ -78,33 +79,13 @@ impl Options<'_> {
         Ok(options.disable_statement_logging().application_name(self.application_name).extra_float_digits(None))
     }
 
-    fn search_path(&self) -> String {
-        search_path(self.schema)
-    }
-
     /// What every session of ours is set to.
-    fn settings(&self) -> [(&'static str, String); 11] {
-        [
-            ("search_path", self.search_path()),
-            ("statement_timeout", self.statement_timeout.as_millis().to_string()),
-            ("lock_timeout", self.lock_timeout.as_millis().to_string()),
-            // Shorter than a lease: what a relay locked that was frozen or cut off in mid-flush must not hold up who takes over.
-            ("idle_in_transaction_session_timeout", "10000".to_owned()),
-            ("default_transaction_isolation", "read committed".to_owned()),
-            ("timezone", "UTC".to_owned()),
-            // Both are for long statements. Ours are short and many, and estimated as long: a poll would compile and fork for ever.
-            ("jit", "off".to_owned()),
-            ("max_parallel_workers_per_gather", "0".to_owned()),
-            ("tcp_keepalives_idle", "10".to_owned()),
-            ("tcp_keepalives_interval", "5".to_owned()),
-            ("tcp_keepalives_count", "3".to_owned()),
-        ]
+    pub fn session(&self) -> SessionSettings {
+        SessionSettings::new(self.schema)
+            .with("application_name", self.application_name.to_owned())
+            .with("statement_timeout", self.statement_timeout.as_millis().to_string())
+            .with("lock_timeout", self.lock_timeout.as_millis().to_string())
     }
-}
-
-/// Where unqualified names are looked for: ours first.
-pub(super) fn search_path(schema: &str) -> String {
-    format!("{schema},pg_catalog,public")
 }
 
 /// Opens a pool and proves that the server answers.
@@ -129,16 +110,17 @@ async fn open(options: &Options<'_>, watch: Option<Arc<ServerWatch>>, thoroughly
         format!("{}:{}/{}", connect_options.get_host(), connect_options.get_port(), connect_options.get_database().unwrap_or(""));
     // The pool tries a refused connection again until its timeout and then knows only that: nobody would learn why, and late.
     let plain = options.plain()?;
-    let inspected = inspect(&connect_options, &plain, &options.search_path(), options.connect_timeout, thoroughly).await;
+    let inspected = inspect(&connect_options, &plain, &search_path(options.schema), options.connect_timeout, thoroughly).await;
     let sessions = match inspected {
         Ok(sessions) => sessions,
         Err(Inspection::Shared) => return Err(StoreError::SharedSessions { server }),
         Err(Inspection::Failed(cause)) => return Err(StoreError::Connect { server, hint: hint(&cause), cause }),
     };
-    let (connect_options, settings) = match sessions {
-        Sessions::Direct => (connect_options, None),
-        Sessions::Pooled => (plain, Some(Arc::new(options.settings()))),
+    let connect_options = match sessions {
+        Sessions::Direct => connect_options,
+        Sessions::Pooled => plain,
     };
+    let settings = Arc::new(options.session());
     let patience = answer_timeout(options.statement_timeout);
     PgPoolOptions::new()
         .max_connections(options.max_connections)
@@ -155,14 +137,10 @@ async fn open(options: &Options<'_>, watch: Option<Arc<ServerWatch>>, thoroughly
             })
         })
         .after_connect(move |connection, _| {
-            let (watch, settings) = (watch.clone(), settings.clone());
+            let (watch, settings) = (watch.clone(), Arc::clone(&settings));
             Box::pin(async move {
-                if let Some(settings) = settings {
-                    let (names, values): (Vec<&str>, Vec<&str>) =
-                        settings.iter().map(|(name, value)| (*name, value.as_str())).unzip();
-                    let prepare = sqlx::query(include_str!("sql/prepare_session.sql")).bind(names).bind(values);
-                    prepare.fetch_one(&mut *connection).await?;
-                }
+                // At the start of the session as well, where nothing on the way drops them: then they are what a reset returns to.
+                settings.apply(connection).await?;
                 match watch {
                     Some(watch) => watch.meet(connection).await,
                     None => Ok(()),

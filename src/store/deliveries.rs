@@ -24,8 +24,28 @@ pub struct RecordedDelivery {
     pub waiting: u64,
 }
 
+/// Deliveries with their events, and those whose event is gone from the log.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub deliveries: Vec<RecordedDelivery>,
+    pub orphans: Vec<i64>,
+}
+
+impl Found {
+    fn of(rows: &[PgRow], is_due: bool) -> Result<Self, sqlx::Error> {
+        let mut found = Self::default();
+        for row in rows {
+            match row.try_get::<Option<uuid::Uuid>, _>("id")? {
+                Some(_) => found.deliveries.push(recorded(row, is_due)?),
+                None => found.orphans.push(row.try_get("seq")?),
+            }
+        }
+        Ok(found)
+    }
+}
+
 /// Deliveries whose next attempt is due, the longest due first.
-pub async fn read_due(pool: &PgPool, subscription: i32, room: Room) -> Result<Vec<RecordedDelivery>, StoreError> {
+pub async fn read_due(pool: &PgPool, subscription: i32, room: Room) -> Result<Found, StoreError> {
     let rows = sqlx::query(include_str!("sql/read_due.sql"))
         .bind(subscription)
         .bind(room.rows)
@@ -33,7 +53,7 @@ pub async fn read_due(pool: &PgPool, subscription: i32, room: Room) -> Result<Ve
         .fetch_all(pool)
         .await
         .map_err(StoreError::query("read the retries that are due"))?;
-    rows.iter().map(|row| recorded(row, true)).collect::<Result<_, _>>().map_err(StoreError::query("understand the retries"))
+    Found::of(&rows, true).map_err(StoreError::query("understand the retries"))
 }
 
 /// The first waiting deliveries of each key, in order of `seq`.
@@ -43,7 +63,7 @@ pub async fn read_waiting(
     keys: &[String],
     per_key: i64,
     bytes: i64,
-) -> Result<Vec<RecordedDelivery>, StoreError> {
+) -> Result<Found, StoreError> {
     let rows = sqlx::query(include_str!("sql/read_waiting.sql"))
         .bind(subscription)
         .bind(keys)
@@ -52,10 +72,7 @@ pub async fn read_waiting(
         .fetch_all(pool)
         .await
         .map_err(StoreError::query("read the waiting deliveries"))?;
-    rows.iter()
-        .map(|row| recorded(row, false))
-        .collect::<Result<_, _>>()
-        .map_err(StoreError::query("understand the waiting deliveries"))
+    Found::of(&rows, false).map_err(StoreError::query("understand the waiting deliveries"))
 }
 
 fn recorded(row: &PgRow, is_due: bool) -> Result<RecordedDelivery, sqlx::Error> {

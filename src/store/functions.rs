@@ -7,14 +7,13 @@ use std::time::Duration;
 use sqlx::postgres::{PgDatabaseError, PgQueryResult, PgSeverity};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
-use super::{StoreError, begin};
+use super::session::execute;
+use super::{SessionSettings, StoreError, begin};
 use crate::domain::{Notification, Reason, Verdict};
 
 /// A function and how it may be called.
 #[derive(Debug, Clone)]
 pub struct FunctionCall<'a> {
-    /// Schema of the outbox.
-    pub schema: &'a str,
     /// `name` or `schema.name`, unquoted.
     pub function: &'a str,
     /// Zero: no bound.
@@ -23,6 +22,8 @@ pub struct FunctionCall<'a> {
     pub lock_timeout: Duration,
     pub role: Option<&'a str>,
     pub payload: PayloadType,
+    /// What the session is set to again behind each call.
+    pub session: &'a SessionSettings,
 }
 
 /// What the function takes as the payload.
@@ -82,22 +83,47 @@ pub async fn call(connection: &mut PgConnection, call: &FunctionCall<'_>, argume
     }
     let statement = include_str!("sql/call_function.sql")
         .replace("{function}", &quoted_name(call.function))
-        .replace("{schema}", &quoted(call.schema))
+        .replace("{schema}", &quoted(call.session.schema()))
         .replace("{payload}", call.payload.as_str());
+    let seqs: Vec<i64> = arguments.iter().map(|argument| argument.seq).collect();
     let called = sqlx::query(AssertSqlSafe(statement))
-        .bind(arguments.iter().map(|argument| argument.seq).collect::<Vec<_>>())
+        .bind(&seqs)
         .bind(arguments.iter().map(|argument| argument.key.clone()).collect::<Vec<_>>())
         .execute(&mut *connection)
         .await;
-    let Some(failure) = leave(connection, called).await? else { return Ok(CallEnd::Done) };
+    let calls = called.as_ref().map_or(0, PgQueryResult::rows_affected);
+    let Some(failure) = leave(connection, call, called).await? else {
+        if calls < arguments.len() as u64 {
+            check_absence(connection, &seqs, calls).await?;
+        }
+        return Ok(CallEnd::Done);
+    };
     if let [argument] = arguments
         && failure.may_be_of_the_payload()
         && call.payload == PayloadType::Jsonb
-        && let Some(refused) = check_payload(connection, call.schema, argument.seq).await?
+        && let Some(refused) = check_payload(connection, call.session.schema(), argument.seq).await?
     {
         return Ok(CallEnd::Failed(refused));
     }
     Ok(failure.end())
+}
+
+/// An event that was erased since it was read need not be handled. One that only the call did not see must not count as handled: the
+/// function may see with the eyes of its own role, and this session with ours.
+async fn check_absence(connection: &mut PgConnection, seqs: &[i64], calls: u64) -> Result<(), StoreError> {
+    let present: i64 = sqlx::query_scalar(include_str!("sql/count_events.sql"))
+        .bind(seqs)
+        .fetch_one(connection)
+        .await
+        .map_err(StoreError::query("look for events that the function was not called for"))?;
+    if present.unsigned_abs() <= calls {
+        return Ok(());
+    }
+    Err(StoreError::Refused(
+        "the role that the function is called with does not see every event; it needs select on the events, and no row-level security \
+         on them"
+            .to_owned(),
+    ))
 }
 
 /// What the function takes as the payload. It may have been replaced by another one since it was last called.
@@ -129,7 +155,7 @@ pub async fn try_function(pool: &PgPool, call: &FunctionCall<'_>, notification: 
         .bind(&notification.headers)
         .execute(&mut *transaction)
         .await;
-    let verdict = match leave(&mut transaction, called).await? {
+    let verdict = match leave(&mut transaction, call, called).await? {
         None => Verdict::delivered(),
         Some(failure) if failure.may_be_of_the_payload() && payload == PayloadType::Jsonb => {
             let converted = sqlx::query(include_str!("sql/convert_text.sql")).bind(&notification.payload);
@@ -203,13 +229,15 @@ fn is_of_the_data(code: &str) -> bool {
 }
 
 /// Opens the savepoint of a call. Settings made inside it leave with it when it is rolled back; after a success they are put back by
-/// [`LEAVE`]. `Err`: the server refuses the role, and the savepoint is gone.
+/// [`leave`]. `Err`: the server refuses the role, and the savepoint is gone.
 async fn enter(connection: &mut PgConnection, call: &FunctionCall<'_>) -> Result<Result<(), Verdict>, StoreError> {
     let error = || StoreError::query("prepare the call of the function");
     let role = call.role.map_or_else(String::new, |role| format!("; set local role {}", quoted(role)));
-    // The function must not find our tables under the names of its own: it gets the search_path that a plain session has.
+    // The function must not find our tables under the names of its own: it gets the search_path that a plain session has. And it sees
+    // the rows of its own tables that its role may see, where our session would fail.
     let statements = format!(
-        "savepoint event; set local search_path = \"$user\", public; set local statement_timeout = {}; set local lock_timeout = {}{role}",
+        "savepoint event; set local search_path = \"$user\", public; set local row_security = on; \
+         set local statement_timeout = {}; set local lock_timeout = {}{role}",
         call.statement_timeout.as_millis(),
         call.lock_timeout.as_millis()
     );
@@ -226,9 +254,13 @@ async fn enter(connection: &mut PgConnection, call: &FunctionCall<'_>) -> Result
 
 /// Ends the savepoint as the call did; `None`: all went well. What the function has deferred to the commit is checked now, while the
 /// event that caused it is known, and then deferred again: a commit that fails would have no verdict for anybody.
-async fn leave(connection: &mut PgConnection, called: Result<PgQueryResult, sqlx::Error>) -> Result<Option<Failure>, StoreError> {
+async fn leave(
+    connection: &mut PgConnection,
+    call: &FunctionCall<'_>,
+    called: Result<PgQueryResult, sqlx::Error>,
+) -> Result<Option<Failure>, StoreError> {
     let ended = match called {
-        Ok(_) => execute(connection, LEAVE).await,
+        Ok(_) => execute(connection, &format!("{CHECK}; {}; release savepoint event", call.session.restore())).await,
         Err(cause) => Err(cause),
     };
     match ended {
@@ -243,13 +275,8 @@ async fn leave(connection: &mut PgConnection, called: Result<PgQueryResult, sqlx
     }
 }
 
-const LEAVE: &str = "savepoint deferred; set constraints all immediate; rollback to savepoint deferred; \
-     set local role none; reset statement_timeout; reset lock_timeout; reset search_path; release savepoint event";
+const CHECK: &str = "savepoint deferred; set constraints all immediate; rollback to savepoint deferred";
 const UNDO: &str = "rollback to savepoint event; release savepoint event";
-
-async fn execute(connection: &mut PgConnection, statements: &str) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(connection).await.map(drop)
-}
 
 fn quoted_name(name: &str) -> String {
     name.split('.').map(quoted).collect::<Vec<_>>().join(".")

@@ -81,6 +81,8 @@ pub(super) fn identity(row: &PgRow) -> Result<ServerIdentity, sqlx::Error> {
         is_copied: row.try_get("is_copied")?,
         next_transaction: row.try_get("next_transaction")?,
         highest_known: row.try_get("highest_known")?,
+        last_seq: row.try_get("last_seq")?,
+        highest_seq: row.try_get("highest_seq")?,
     })
 }
 

@@ -4,8 +4,8 @@
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row};
 
-use super::StoreError;
-use super::connect::search_path;
+use super::session::search_path;
+use super::{SessionSettings, StoreError};
 
 /// One step of the schema.
 struct Migration {
@@ -46,6 +46,9 @@ pub async fn migrate(pool: &PgPool, schema: &str, max_payload: Option<u64>) -> R
 
 async fn migrate_on(connection: &mut PgConnection, schema: &str, max_payload: Option<u64>) -> Result<Migrated, StoreError> {
     check_server(connection).await?;
+    // The pool may be one of the application, and the definitions that are stored depend on the settings of this session.
+    let settings = SessionSettings::new(schema);
+    settings.apply(connection).await.map_err(StoreError::query("set up the session"))?;
     create_schema(connection, schema).await?;
     let mut migrated = Migrated { applied: Vec::new(), version: 0, edited: Vec::new(), max_payload: None };
     for migration in MIGRATIONS {
@@ -60,7 +63,7 @@ async fn migrate_on(connection: &mut PgConnection, schema: &str, max_payload: Op
 
 /// Everything `migrate` would run on an empty database, as SQL for another tool.
 pub fn migration_script(schema: &str, max_payload: Option<u64>) -> String {
-    let mut script = format!("create schema if not exists {0};\nset search_path to {0}, pg_catalog, public;\n\n", quoted(schema));
+    let mut script = format!("create schema if not exists {};\nset search_path to {};\n\n", quoted(schema), search_path(schema));
     script.push_str(include_str!("sql/create_migrations.sql"));
     for migration in MIGRATIONS {
         let Migration { version, name, sql } = migration;
@@ -127,11 +130,6 @@ async fn create_schema(connection: &mut PgConnection, schema: &str) -> Result<()
         let statement = format!("create schema if not exists {}", quoted(schema));
         run_locked(connection, &statement).await.map_err(StoreError::query("create the schema"))?;
     }
-    sqlx::query(include_str!("sql/set_search_path.sql"))
-        .bind(search_path(schema))
-        .execute(&mut *connection)
-        .await
-        .map_err(StoreError::query("set the search path"))?;
     check_search_path(connection, schema).await?;
     // Looked for first: even where there is nothing to create, `if not exists` asks for the right to create, which the role
     // of a daemon need not have.

@@ -5,11 +5,13 @@ pub mod adoption;
 pub mod alerts;
 mod audit;
 mod bell;
+pub mod blind_spots;
 mod burials;
 mod connect;
 mod dead_letters;
 mod deliveries;
 mod destinations;
+pub mod erasure;
 pub mod events;
 pub mod facts;
 mod filter;
@@ -20,12 +22,14 @@ mod keys;
 mod ledger;
 mod migrate;
 mod moves;
+mod orphans;
 mod pooler;
 pub mod rebase;
 mod reloads;
 mod replays;
 mod retention;
 mod server;
+mod session;
 pub mod status;
 pub mod subscriptions;
 mod types;
@@ -56,6 +60,7 @@ pub use ledger::{
 };
 pub use migrate::{Migrated, check_schema, migrate, migration_script};
 pub use moves::{Move, MoveCounts, MoveKind, MoveTarget, find_move_target, move_handler, plan_move};
+pub use orphans::end_orphans;
 pub use reloads::{AskedRelay, ReloadAnswer, ReloadOutcome, ReloadReport, answer_reload, ask_reload, read_reload};
 pub use replays::{
     Changed, NewReplay, Released, Replay, cancel_replay, count_open_handlers, count_replayable, finish_replays, list_replayable,
@@ -63,6 +68,7 @@ pub use replays::{
 };
 pub use retention::{Removed, remove_finished, remove_inbox, remove_replay_items};
 pub use server::{Server, describe_server, has_function, read_now, read_server_start};
+pub use session::SessionSettings;
 pub use windows::{
     Moment, OpenedWindow, Page, Recorded, Room, Selection, WindowRead, nudge_flush, open_window, read_flush_lsn, read_page,
     read_window,

@@ -5,9 +5,9 @@ use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgExecutor, PgPool, Postgres, Row, Transaction};
 
-use super::audit::lift_statement_timeout;
+use super::audit::{allow_log_changes, lift_statement_timeout};
 use super::{AuditEntry, StoreError, begin, commit, read_identity, record_audit, store_incarnation};
-use crate::domain::{Numbering, ServerIdentity};
+use crate::domain::{Numbering, ServerIdentity, Standing};
 
 /// What a handler has not finished, by the snapshot of its position and by the highest number that this can have seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -143,8 +143,14 @@ pub async fn rebase<E: From<StoreError>>(
         .execute(&mut *transaction)
         .await
         .map_err(StoreError::query("lock the events; somebody writes, or has prepared a transaction"))?;
+    allow_log_changes(&mut transaction).await?;
     let plan = plan(&mut transaction).await?;
     refuse(&plan)?;
+    // Told by the positions as they are, so before anything moves.
+    let numbered_again = match plan.identity.standing() {
+        Standing::NumberedAgain { .. } => find_numbered_again(&mut transaction).await?,
+        _ => Vec::new(),
+    };
     // Before anything is written: a snapshot does not list the transaction that takes it.
     let snapshot: String = sqlx::query_scalar(include_str!("sql/read_snapshot.sql"))
         .fetch_one(&mut *transaction)
@@ -152,13 +158,36 @@ pub async fn rebase<E: From<StoreError>>(
         .map_err(StoreError::query("read the snapshot"))?;
     let last_seq = raise_sequences(&mut transaction).await?;
     let (subscriptions, renumbered) = match plan.identity.numbering() {
-        Numbering::Continues => (release(&mut transaction).await?, 0),
+        Numbering::Continues => {
+            number_anew(&mut transaction, &numbered_again).await?;
+            (release(&mut transaction).await?, numbered_again.len() as u64)
+        }
         Numbering::BeganAnew => move_positions(&mut transaction, &plan, &snapshot, last_seq).await?,
     };
     let rebased = Rebased { plan, subscriptions, renumbered };
     confirm(&mut transaction, actor, &rebased).await?;
     commit(transaction).await?;
     Ok(rebased)
+}
+
+/// Events with a number that was given out a second time, in order.
+async fn find_numbered_again(connection: &mut PgConnection) -> Result<Vec<i64>, StoreError> {
+    sqlx::query_scalar(include_str!("sql/find_numbered_again.sql"))
+        .fetch_all(connection)
+        .await
+        .map_err(StoreError::query("find the events whose numbers were used before"))
+}
+
+/// Gives events the next numbers of the sequence, one after the other.
+async fn number_anew(connection: &mut PgConnection, seqs: &[i64]) -> Result<(), StoreError> {
+    for seq in seqs {
+        sqlx::query(include_str!("sql/number_anew.sql"))
+            .bind(seq)
+            .execute(&mut *connection)
+            .await
+            .map_err(StoreError::query("give an event a new number"))?;
+    }
+    Ok(())
 }
 
 async fn plan(transaction: &mut Transaction<'_, Postgres>) -> Result<RebasePlan, StoreError> {

@@ -33,6 +33,8 @@ struct State {
     /// Since when the relay is refused.
     refused_since: Option<Instant>,
     stopping: bool,
+    /// What can hide committed events from the relay.
+    blind_spots: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -103,6 +105,14 @@ impl Health {
         (state.refused, state.refused_since) = (None, None);
     }
 
+    /// What can hide committed events from the relay, all of it; whether that is news.
+    pub fn blinded(&self, blind_spots: Vec<String>) -> bool {
+        let mut state = self.state();
+        let is_news = state.blind_spots != blind_spots;
+        state.blind_spots = blind_spots;
+        is_news
+    }
+
     /// The relay has begun to stop; there is no way back.
     pub fn stopping(&self) {
         self.state().stopping = true;
@@ -156,6 +166,7 @@ fn evaluate(state: &State, stall_after: Duration, now: Instant) -> HealthReport 
     }
     reasons.extend(state.refused.as_ref().map(|reason| format!("refused to relay: {reason}")));
     reasons.extend(database_trouble(&state.database));
+    reasons.extend(state.blind_spots.iter().map(|spot| format!("events may be passed over: {spot}")));
     reasons.extend(stalls(state, stall_after, now));
     HealthReport { ready: reasons.is_empty(), reasons }
 }

@@ -1,5 +1,6 @@
 //! `outboxd doctor`: every fault that it knows is made on a real server, found, and mended with the fix as it is printed.
 
+mod blind_spots;
 mod catalogue;
 mod configuration;
 mod server;

@@ -12,20 +12,25 @@ use tokio::process::{Child, Command};
 use crate::support::{Binary, DEADLINE, NewRow, TestDatabase, eventually, find_program, get};
 
 /// A PgBouncer of the test's own; ends with its value.
-struct PgBouncer {
-    url: String,
+pub struct PgBouncer {
+    pub url: String,
     _child: Child,
     _directory: tempfile::TempDir,
 }
 
-async fn pgbouncer() -> Option<PathBuf> {
+pub async fn pgbouncer() -> Option<PathBuf> {
     find_program(&["pgbouncer", "/usr/sbin/pgbouncer"], &["--version"]).await
 }
 
 impl PgBouncer {
     /// In front of a database, in this mode; `more` are further settings.
     async fn start(program: &std::path::Path, database: &TestDatabase, mode: &str, more: &str) -> Self {
-        let target: url::Url = database.url().parse().expect("an address");
+        Self::start_to(program, database.url(), mode, more).await
+    }
+
+    /// The same for an address, which names the role of its sessions at the server.
+    pub async fn start_to(program: &std::path::Path, url: &str, mode: &str, more: &str) -> Self {
+        let target: url::Url = url.parse().expect("an address");
         let directory = tempfile::tempdir().expect("a temporary directory");
         let name = target.path().trim_start_matches('/');
         // It cannot be given port 0, so another process may be faster to take the free one: then the next is tried.
@@ -166,9 +171,9 @@ async fn a_direct_connection_takes_its_settings_at_its_start_and_a_pooled_one_af
         let settings = "select setting || ' by ' || source from pg_settings where name in ('search_path', 'jit') order by name";
         sqlx::query_scalar::<_, String>(settings).fetch_all(&pool).await.expect("the settings can be read")
     };
-    assert_eq!(source(database.url()).await, ["off by client", "outbox,pg_catalog,public by client"]);
+    assert_eq!(source(database.url()).await, ["off by client", "\"outbox\", pg_catalog, public, pg_temp by client"]);
 
     let Some(program) = pgbouncer().await else { return };
     let pooler = PgBouncer::start(&program, &database, "session", "").await;
-    assert_eq!(source(&pooler.url).await, ["off by session", "outbox,pg_catalog,public by session"]);
+    assert_eq!(source(&pooler.url).await, ["off by session", "\"outbox\", pg_catalog, public, pg_temp by session"]);
 }

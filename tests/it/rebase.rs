@@ -400,7 +400,8 @@ async fn positions_that_know_more_than_the_server_has_begun_are_refused_and_reba
     // What a restore under the same identity looks like: the numbers of the positions are those of another life.
     place
         .execute(
-            "create function later(x xid8) returns text language sql as 'select (x::text::bigint + 800000)::text';
+            "select set_config('outboxd.changes_log', 'on', true);
+             create function later(x xid8) returns text language sql as 'select (x::text::bigint + 800000)::text';
              update subscriptions
                 set snapshot = (later(pg_snapshot_xmin(snapshot)) || ':' || later(pg_snapshot_xmax(snapshot)) || ':'
                                 || coalesce((select string_agg(later(x), ',') from pg_snapshot_xip(snapshot) x), ''))::pg_snapshot;

@@ -15,7 +15,7 @@ use crate::domain::{Notification, Timestamp, Verdict};
 use crate::handlers::{self, Built, SqlFunction};
 use crate::relay;
 use crate::settings::describe_duration;
-use crate::store::{self, FunctionCall};
+use crate::store::{self, FunctionCall, SessionSettings};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -98,7 +98,7 @@ async fn try_once(config: &HandlerConfig, built: Built, notification: &Notificat
 async fn try_function(function: &SqlFunction, notification: &Notification, global: &Global) -> Result<Trial, CliError> {
     let session = session::open(global).await?;
     let call = FunctionCall {
-        schema: &session.schema,
+        session: &SessionSettings::new(&session.schema),
         function: &function.function,
         statement_timeout: function.statement_timeout,
         lock_timeout: function.lock_timeout,

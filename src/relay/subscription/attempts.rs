@@ -122,7 +122,7 @@ impl Loop {
         };
         let arguments = self.batch.iter().map(argument).collect();
         let pools = (self.shared.pool.clone(), self.shared.pool.clone());
-        let setup = functions.setup(pools, &self.shared.schema, self.shared.answer_timeout, self.shared.options().lease);
+        let setup = functions.setup(pools, &self.shared.session, self.shared.answer_timeout, self.shared.options().lease);
         let began = Instant::now();
         self.turn = Some(Box::pin(async move {
             let called = functions::call(setup, arguments).await.map_err(Failed::at(DatabaseOperation::Flush))?;

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tracing::warn;
+
 use super::{
     DUE_INTERVAL, DUE_PAUSE, End, FULL_FLUSH, HELD_PAUSE, IDLE_FLUSH, LANES_INTERVAL, Loop, Performer, RELEASE_PAUSE, TurnEnd,
 };
@@ -160,7 +162,15 @@ impl Loop {
         if answer.lanes.is_some() {
             self.lanes_at = now + LANES_INTERVAL;
         }
-        if !is_clear {
+        if answer.orphans > 0 {
+            let handler = self.handler.config.name.as_str();
+            warn!(
+                handler,
+                deliveries = answer.orphans,
+                "events of deliveries that were owed are gone from the log; they are discarded"
+            );
+        }
+        if !is_clear || answer.orphans > 0 {
             self.lanes_at = now;
         }
         if let Some(released) = answer.released {

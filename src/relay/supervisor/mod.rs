@@ -25,11 +25,11 @@ use super::{AlertSetup, Figures, HandlerSetup, HandlerShared, Live, Order, Relay
 use crate::config::{self};
 use crate::failpoints::failpoint;
 use crate::store::subscriptions::{self};
-use crate::store::{self, Instance, Selection, ServerWatch, StoreError};
+use crate::store::{self, Instance, Selection, ServerWatch, SessionSettings, StoreError};
 use crate::telemetry::{DatabaseOperation, HandlerMetrics, Health, RelayMetrics, chain};
 
 use helpers::Helpers;
-use places::{Places, check_server, register};
+use places::{Places, check_server, register, report_blind_spots};
 use running::Running;
 
 /// What a relay needs beside its handlers.
@@ -37,6 +37,8 @@ pub struct RelayOptions {
     pub pool: PgPool,
     /// The watch that `pool` was opened with.
     pub server: Arc<ServerWatch>,
+    /// What the sessions of `pool` are set to.
+    pub session: SessionSettings,
     pub relay: config::Relay,
     pub outbox: config::Outbox,
     /// Longest that the server works at one statement; zero: no bound.
@@ -68,7 +70,7 @@ impl Relay {
             pool: options.pool,
             server: options.server,
             instance: this_instance(),
-            schema: options.outbox.schema.clone(),
+            session: Arc::new(options.session),
             answer_timeout: store::answer_timeout(options.statement_timeout),
             settings: Live::new(options.relay, count_loops(&handlers)),
             wake_up: wake_up::WakeUp::new(),
@@ -114,6 +116,7 @@ impl Relay {
         let begin = || {
             let beginning = async {
                 check_server(&self.shared, self.follow_new_timeline).await?;
+                report_blind_spots(&self.shared).await?;
                 register(&self.shared.pool, &self.handlers).await
             };
             answered(self.shared.answer_timeout, beginning, RelayError::from)
@@ -236,6 +239,7 @@ impl Supervisor {
     async fn try_lease_round(&mut self, asked_by_person: bool) -> Result<(), RelayError> {
         // A relay that lived through a failover follows it; one that starts into it asks.
         check_server(&self.shared, true).await?;
+        report_blind_spots(&self.shared).await?;
         let shared = Arc::clone(&self.shared);
         let (pool, instance, lease) = (&shared.pool, &shared.instance, shared.options().lease);
         let beat = store::beat(pool, instance, lease).await?;

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use sqlx::PgPool;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::Start;
 use crate::domain::Standing;
 use crate::failpoints::failpoint;
 use crate::relay::{HandlerShared, RelayError, Shared};
+use crate::store::blind_spots::find_blind_spots;
 use crate::store::subscriptions::Registration;
 use crate::store::{self, subscriptions};
 
@@ -27,8 +28,19 @@ pub(super) async fn check_server(shared: &Shared, follow_new_timeline: bool) -> 
         Standing::OtherCluster { stored, found } => return Err(RelayError::ForeignCluster { stored, found }),
         Standing::Copied { stored, found } => return Err(RelayError::Copied { stored, found }),
         Standing::Renumbered { next, known } => return Err(RelayError::Renumbered { next, known }),
+        Standing::NumberedAgain { last, known } => return Err(RelayError::NumberedAgain { last, known }),
     }
     Ok(store::store_incarnation(&shared.pool).await?)
+}
+
+/// Tells what can hide committed events from this relay. It goes on: what it does see is owed all the same.
+pub(super) async fn report_blind_spots(shared: &Shared) -> Result<(), RelayError> {
+    let found = find_blind_spots(&shared.pool, shared.session.schema()).await?;
+    let severe: Vec<String> = found.iter().filter(|spot| spot.is_severe()).map(ToString::to_string).collect();
+    if shared.health.blinded(severe.clone()) {
+        severe.iter().for_each(|spot| error!("events may be passed over: {spot}"));
+    }
+    Ok(())
 }
 
 /// Which loop a subscription belongs to.

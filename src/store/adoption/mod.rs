@@ -19,7 +19,7 @@ pub use install::{Installed, install, last_copy, remove_adoption};
 pub use table::{AdoptedTable, list_adopted_tables};
 
 /// Part of every body, so that a trigger that an earlier version has made is made anew. Rises when a helper function changes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Why a table cannot be adopted, for the person who configured it.
 #[derive(Debug, thiserror::Error)]

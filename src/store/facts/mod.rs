@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::adoption::InspectedAdoption;
+use super::blind_spots::BlindSpot;
 use super::rebase::LowSequence;
 use crate::domain::ServerIdentity;
 
@@ -25,6 +26,7 @@ pub struct Facts {
     pub sequence: Option<SequenceSettings>,
     pub low_sequences: Option<Vec<LowSequence>>,
     pub is_bell_right: Option<bool>,
+    pub blind_spots: Option<Vec<BlindSpot>>,
     pub transactions: Option<Vec<OpenTransaction>>,
     pub prepared: Option<Vec<PreparedTransaction>>,
     pub tables: Option<Vec<TableHealth>>,

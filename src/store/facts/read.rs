@@ -14,7 +14,7 @@ use crate::domain::Adoption;
 use crate::store::adoption::inspect_adoptions;
 use crate::store::instances::identity;
 use crate::store::rebase::LowSequence;
-use crate::store::{StoreError, connect, migrate};
+use crate::store::{StoreError, blind_spots, migrate, session};
 
 /// How long a notification may take. A healthy one takes milliseconds; nobody waits for a lost one longer than this.
 const NOTIFIED_WITHIN: Duration = Duration::from_secs(3);
@@ -44,6 +44,8 @@ async fn read_outbox(reader: &Reader<'_>, facts: &mut Facts, unread: &mut Vec<Un
     facts.sequence = keep(unread, "sequence", reader.one(include_str!("../sql/read_sequence_settings.sql"), sequence).await);
     facts.low_sequences = keep(unread, "sequence", reader.all(include_str!("../sql/find_low_sequences.sql"), low_sequence).await);
     facts.is_bell_right = keep(unread, "bell", reader.one(include_str!("../sql/check_bell.sql"), |row| row.try_get(0)).await);
+    let blind_spot = |row: &PgRow| blind_spots::decode(row, reader.schema);
+    facts.blind_spots = keep(unread, "blind_spots", reader.all(include_str!("../sql/find_blind_spots.sql"), blind_spot).await);
     facts.tables = keep(unread, "tables", reader.all(include_str!("../sql/read_table_health.sql"), table).await);
     facts.missing_grants = keep(unread, "grants", reader.all(include_str!("../sql/find_missing_grants.sql"), grant).await);
     facts.inbox = keep(unread, "inbox", reader.one(include_str!("../sql/read_inbox.sql"), inbox).await);
@@ -78,8 +80,11 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     async fn all<T>(&self, sql: &str, decode: impl Fn(&PgRow) -> Result<T, sqlx::Error>) -> Result<Vec<T>, StoreError> {
-        // The path that the connection asked for may have been dropped on the way. One message is one transaction, wherever it ends up.
-        let message = format!("set local search_path = {};\n{sql}", connect::search_path(self.schema));
+        // What the connection asked for may have been dropped on the way. One message is one transaction, wherever it ends up.
+        let message = format!(
+            "set local search_path = {}; set local quote_all_identifiers = off; set local row_security = off;\n{sql}",
+            session::search_path(self.schema)
+        );
         let error = || StoreError::query("read a fact");
         let rows = sqlx::raw_sql(AssertSqlSafe(message)).fetch_all(self.pool).await.map_err(error())?;
         rows.iter().map(decode).collect::<Result<_, _>>().map_err(error())

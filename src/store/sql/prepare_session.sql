@@ -1,2 +1,6 @@
--- prepare_session: settings of a session whose start did not take them. $1 names, $2 values. Caller: connect, for each new connection.
-select count(set_config(name, value, false)) from unnest($1::text[], $2::text[]) as setting (name, value)
+-- prepare_session: what a session is set to until it ends, as far as the server knows the setting and this role may change it.
+-- $1 names, $2 values. Caller: store::session, for each new connection and after each call of a function of the application.
+select count(set_config(name, value, false))
+  from unnest($1::text[], $2::text[]) as setting (name, value)
+ where current_setting(name, true) <> value
+   and (name <> 'session_replication_role' or current_setting('is_superuser') = 'on')

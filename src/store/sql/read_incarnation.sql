@@ -12,5 +12,8 @@ select case when not pg_is_in_recovery() then left(pg_walfile_name(pg_current_wa
        pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next_transaction,
        coalesce((select max(greatest(pg_snapshot_xmax(s.snapshot)::text::bigint,
                                      coalesce(pg_snapshot_xmax(s.window_snapshot)::text::bigint, 0)))
-                   from subscriptions s), 0) as highest_known
+                   from subscriptions s), 0) as highest_known,
+       -- Behind a position and not before it: the sequence is read as it stands, whenever in this statement.
+       last_seq() as last_seq,
+       coalesce((select max(greatest(s.high_seq, s.window_high_seq)) from subscriptions s), 0) as highest_seq
   from (select 1) one left join incarnation i on true

@@ -121,7 +121,8 @@ async fn a_number_drawn_before_the_transaction_has_its_own_is_found_and_mended()
     // As a tool makes it that builds the table from a list of its own.
     database
         .execute(
-            "drop view event_states; alter table events drop column tx;
+            "drop view event_states; drop trigger refuse_update on events; drop trigger refuse_foreign_tx on events;
+             alter table events drop column tx;
              alter table events add column tx xid8 not null default pg_current_xact_id();
              create index events_window on events (tx, seq)",
         )

@@ -1,9 +1,13 @@
-//! `outboxd events`: one event and everything that became of it, on one page; or the newest events.
+//! `outboxd events`: one event and everything that became of it, on one page; or the newest events; or erase some.
+
+mod erase;
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use uuid::Uuid;
+
+use erase::EraseArgs;
 
 use super::print::print;
 use super::text::{
@@ -46,6 +50,8 @@ A relay that runs begins the handler anew without the event; other events of its
 this event is the only one that it is judged by, the circuit is closed. The dead letter can be replayed. Who buried it and why is \
 kept in the audit.")]
     Bury(BuryArgs),
+    /// Erase events for good, with all that is known of them, such as data of a person
+    Erase(EraseArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -90,6 +96,7 @@ pub async fn run(args: EventsArgs, global: &Global) -> Result<ExitCode, CliError
         EventsCommand::List(args) => list(args, global).await?,
         EventsCommand::Show(args) => show(args, global).await?,
         EventsCommand::Bury(args) => bury(args, global).await?,
+        EventsCommand::Erase(args) => return erase::run(args, global).await,
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)

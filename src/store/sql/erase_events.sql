@@ -1,0 +1,13 @@
+-- erase_events: take events out of the log, with their deliveries and attempts; what a replay still held of them is dropped. Relies on the
+-- primary keys of events and deliveries, attempts_by_delivery and replay_items_open. Locks what it removes. $1 seqs. Returns how many went.
+with gone as (delete from events where seq = any ($1) returning seq),
+-- By arrays and not by joins, as in remove_finished.
+gone_deliveries as (
+    delete from deliveries where subscription = any (array(select id from subscriptions)) and seq = any (array(select seq from gone))),
+gone_attempts as (
+    delete from attempts where subscription = any (array(select id from subscriptions)) and seq = any (array(select seq from gone))),
+dropped as (
+    update replay_items
+       set state = 'dropped', ended_at = clock_timestamp()
+     where seq = any (array(select seq from gone)) and state in ('held', 'released'))
+select count(*) from gone
