@@ -12,7 +12,7 @@ use tracing::info;
 use super::HandlerShared;
 use super::reader::Segment;
 use super::turn::Answer;
-use crate::domain::{Circuit, CircuitState, Lanes, Origin, Position, Progress, Queued, Reason, SegmentId};
+use crate::domain::{Circuit, Lanes, Origin, Position, Progress, Queued, Reason, SegmentId};
 use crate::store::{Done, Entries, Reached, RecordedDelivery};
 
 /// How long what the owner before us had settled beyond the position must be written on.
@@ -233,7 +233,13 @@ impl Books {
     pub fn reopen_circuit(&mut self, wait: Duration) {
         let now = self.clock();
         self.circuit.reopen(None, wait, now);
-        self.handler.show(self.partition, |figure| figure.circuit = Some(CircuitState::Open));
+        self.show_circuit();
+    }
+
+    /// Tells the metrics what the circuit is. Every change goes through here: a figure that is told past it is told back by the next one.
+    pub fn show_circuit(&self) {
+        let state = self.circuit.state();
+        self.handler.show(self.partition, |figure| figure.circuit = Some(state));
     }
 
     /// A person knows that the receiver works again.
@@ -241,7 +247,7 @@ impl Books {
         if !self.circuit.is_closed() {
             self.circuit.close();
             self.circuit_news = true;
-            self.handler.metrics.circuit(CircuitState::Closed);
+            self.show_circuit();
             info!(handler = self.handler.config.name, "circuit closed by a person, deliveries go on");
         }
     }

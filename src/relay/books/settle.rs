@@ -199,7 +199,7 @@ impl Books {
             return;
         }
         self.circuit_news = true;
-        self.handler.show(self.partition, |figure| figure.circuit = Some(after));
+        self.show_circuit();
         let handler = self.handler.config.name.as_str();
         match after {
             CircuitState::Closed => info!(handler, "circuit closed, deliveries go on"),
