@@ -77,7 +77,6 @@ async fn commands_that_only_need_postgres_work_beside_a_file_that_is_broken_else
             &["keys", "list"],
             &["alerts", "list"],
             &["replays", "list"],
-            &["verify"],
         ] {
             let finished = binary.run(command).await;
             assert_eq!(finished.code, Some(0), "{what}: {command:?}: {finished:?}");
