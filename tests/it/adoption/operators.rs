@@ -221,7 +221,8 @@ async fn doctor_and_check_know_when_a_table_is_not_adopted_as_configured() {
     let config = |entries: &str| format!("[database]\nurl = \"{}\"\n[http]\nlisten = \"\"\n{entries}", shop.database.url());
     shop.binary.rewrite(&config(&format!("{DEBEZIUM_ENTRY}type = \"kind\"\n")));
     let outdated = findings(&shop).await;
-    assert_eq!(outdated[0].0, "the trigger of the adopted table public.outboxevent does not do what the configuration says");
+    // The entry is right now, the trigger is still the old one.
+    assert!(outdated[0].0.starts_with("every insert of the application into the adopted table"), "{outdated:?}");
     shop.succeed(&outdated[0].1.split(' ').skip(1).collect::<Vec<_>>()).await;
     assert_eq!(findings(&shop).await, []);
 
