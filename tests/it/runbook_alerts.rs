@@ -93,6 +93,7 @@ impl Scene {
     /// Starts the relay and waits for its metrics, on the port that Prometheus knows.
     async fn start(&self, address: &str) -> Running {
         let relay = self.binary.spawn(&["run"]);
+        relay.wait_for_output("relay started").await;
         eventually("the relay serves its metrics", || async { get(address, "/metrics").await.ok() }).await;
         relay
     }
