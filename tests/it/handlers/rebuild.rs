@@ -72,10 +72,8 @@ async fn a_renamed_handler_goes_on_where_it_was_and_the_check_says_how() {
     let mut want: Vec<String> = pending.iter().map(ToString::to_string).collect();
     (got.sort_unstable(), want.sort_unstable());
     assert_eq!(got, want, "what was pending, and nothing twice");
-    eventually("all are recorded", || async {
-        (database.count("deliveries where state = 'delivered'").await == 19).then_some(())
-    })
-    .await;
+    eventually("all are recorded", || async { (database.count("deliveries where state = 'delivered'").await == 19).then_some(()) })
+        .await;
     assert_eq!(database.count("dead_letter_notes where handler = 'billing'").await, 1);
     assert_eq!(database.count("audit where handler = 'billing' and action = 'rename' and reason = 'a better name'").await, 1);
 }
