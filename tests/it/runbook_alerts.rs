@@ -59,7 +59,7 @@ fn last_call(people: &Receiver, alert: &str, handler: &str) -> Option<String> {
     let alerts = received.iter().filter_map(|one| one.json()["alerts"].as_array().cloned()).flatten();
     let of_it =
         |one: &Value| one["labels"]["alertname"] == alert && one["labels"]["handler"].as_str().unwrap_or_default() == handler;
-    alerts.filter(of_it).last().and_then(|one| one["status"].as_str().map(str::to_owned))
+    alerts.rev().find(of_it).and_then(|one| one["status"].as_str().map(str::to_owned))
 }
 
 struct Scene {

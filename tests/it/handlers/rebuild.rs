@@ -70,7 +70,8 @@ async fn a_renamed_handler_goes_on_where_it_was_and_the_check_says_how() {
     let received = receiver.wait_for(19).await;
     let mut got: Vec<String> = received[10..].iter().map(|request| request.id.clone()).collect();
     let mut want: Vec<String> = pending.iter().map(ToString::to_string).collect();
-    (got.sort_unstable(), want.sort_unstable());
+    got.sort_unstable();
+    want.sort_unstable();
     assert_eq!(got, want, "what was pending, and nothing twice");
     eventually("all are recorded", || async { (database.count("deliveries where state = 'delivered'").await == 19).then_some(()) })
         .await;
