@@ -41,6 +41,10 @@ has_foreign_producers() {
 node_producer=target/producers/typescript
 has_node_producer() { [ -d "$node_producer/node_modules/pg" ] && [ -x "$node_producer/node_modules/.bin/tsc" ]; }
 
+# The official library that verifies webhooks: 12 MB.
+node_receiver=target/receivers/javascript
+has_node_receiver() { [ -d "$node_receiver/node_modules/standardwebhooks" ]; }
+
 has_mail_server() { python3 -c 'import aiosmtpd' 2>/dev/null || /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null; }
 
 has_alertmanager() { have prometheus-alertmanager || have alertmanager; }
@@ -57,7 +61,7 @@ has_brokers() {
 # The Kafka driver is built from source with the rest.
 has_kafka_build() { have make && have perl; }
 
-has_clients() { target/clients/bin/python3 -c 'import confluent_kafka, nats, paho.mqtt.client, pika, psycopg, redis' 2>/dev/null; }
+has_clients() { target/clients/bin/python3 -c 'import confluent_kafka, nats, paho.mqtt.client, pika, psycopg, redis, standardwebhooks' 2>/dev/null; }
 
 # Some minutes of compiling, so it is kept where the next clone finds it.
 tansu_version=0.6.0
@@ -152,6 +156,11 @@ install_node_producer() {
         npm install --prefix "$node_producer" --no-audit --no-fund --no-package-lock --silent
 }
 
+install_node_receiver() {
+    have npm || { have apt-get && apt_install nodejs npm; } || return 1
+    mkdir -p "$node_receiver" && npm install --prefix "$node_receiver" --no-audit --no-fund --no-package-lock --silent standardwebhooks@1.1.1
+}
+
 install_clients() {
     say "installing the clients of the tests into target/clients"
     python3 -m venv target/clients 2>/dev/null || { have apt-get && apt_install python3-venv && python3 -m venv target/clients; } || return 1
@@ -224,7 +233,13 @@ if ! has_node_producer && [ ! -e "$tried" ]; then
     mkdir -p target && : >"$tried"
     install_node_producer || say "going on without the driver of Node: the test that needs it says so"
 fi
-tried=target/.clients-2
+tried=target/.receivers
+if ! has_node_receiver && [ ! -e "$tried" ]; then
+    mkdir -p target && : >"$tried"
+    install_node_receiver || say "going on without the Standard Webhooks library of Node: the test that needs it says so"
+fi
+
+tried=target/.clients-3
 if ! has_clients && [ ! -e "$tried" ]; then
     mkdir -p target && : >"$tried"
     install_clients || say "going on without the Python clients: the tests that need them say so"

@@ -39,6 +39,8 @@ pub mod launcher;
 #[cfg(feature = "daemon")]
 pub mod rebase;
 #[cfg(feature = "daemon")]
+pub mod registration;
+#[cfg(feature = "daemon")]
 pub mod relay;
 #[cfg(feature = "daemon")]
 pub mod settings;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use crate::domain::Level;
+use crate::domain::circuit_command;
 use crate::store::ReloadOutcome;
+use crate::store::adoption::{AdoptionState, InspectedAdoption};
 use crate::store::status::{HandlerStats, RelayStats, Stats};
 
 /// Without a live lease for longer, a handler is not merely changing hands.
@@ -57,12 +59,40 @@ impl StatusVerdict {
         Self::of(vec![complaint])
     }
 
+    /// With further complaints.
+    #[must_use]
+    pub fn and(self, more: impl IntoIterator<Item = Complaint>) -> Self {
+        Self::of(self.reasons.into_iter().chain(more).collect())
+    }
+
     fn of(mut reasons: Vec<Complaint>) -> Self {
         // Stable: within a level the order of the handlers stays.
         reasons.sort_by_key(|complaint| std::cmp::Reverse(complaint.level));
         let level = reasons.first().map_or(Level::Ok, |worst| worst.level);
         Self { level, reasons }
     }
+}
+
+/// What is wrong with an adopted table; `None`: it is adopted as configured.
+pub fn judge_adoption(inspected: &InspectedAdoption) -> Option<Complaint> {
+    let InspectedAdoption { table, state } = inspected;
+    let adopt = format!("outboxd adopt {table}");
+    let (level, text, command) = match state {
+        AdoptionState::AsConfigured | AdoptionState::Unconfigured => return None,
+        AdoptionState::Missing => (Level::Critical, "has no trigger: its rows are no events".to_owned(), adopt),
+        AdoptionState::SwitchedOff { .. } => {
+            (Level::Critical, "has a trigger that is switched off: its rows are no events".to_owned(), "outboxd doctor".to_owned())
+        }
+        AdoptionState::Failing { error, .. } => {
+            (Level::Critical, format!("fails at every insert of the application: {error}"), "outboxd doctor".to_owned())
+        }
+        AdoptionState::Outdated => (Level::Warning, "has a trigger that does not do what the configuration says".to_owned(), adopt),
+        AdoptionState::Refused(reasons) => {
+            let text = format!("cannot be adopted as configured, and its rows are no events: {}", reasons.join("; "));
+            (Level::Critical, text, "outboxd doctor".to_owned())
+        }
+    };
+    Some(Complaint { level, handler: None, text: format!("the adopted table {table} {text}"), command })
 }
 
 /// Judges what was counted.
@@ -139,15 +169,16 @@ fn judge_handler(handler: &HandlerStats, has_relay: bool, reasons: &mut Vec<Comp
     if let Some(circuit) = &handler.circuit {
         let since = circuit.since.map(|since| format!(" since {since}")).unwrap_or_default();
         let reason = circuit.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        let text = format!("its circuit is open{since}{reason}");
+        let probe = circuit.probe_in.filter(|wait| !wait.is_zero()).map(|wait| format!("; next probe in {}", whole_seconds(wait)));
+        let text = format!("its circuit is open{since}{reason}{}", probe.unwrap_or_default());
         match circuit.only_witness {
             // Nothing else can show whether the fault is this event's or the handler's.
             Some(event) => complain(
                 Level::Warning,
                 format!("{text}; event {event} is the only one to judge by: the next event of another key decides, or you do"),
-                format!("outboxd events bury {event} --handler {name} --reason ..."),
+                format!("outboxd events bury {event} --handler {name} --because ..."),
             ),
-            None => complain(Level::Warning, text, "outboxd check --connect".to_owned()),
+            None => complain(Level::Warning, text, circuit_command(name, circuit.reason.as_deref())),
         }
     }
     if handler.destinations > 0 {
@@ -323,7 +354,7 @@ mod tests {
                 1,
                 State::CircuitOpen,
                 Warning,
-                vec!["its circuit is open: unauthorized -> outboxd check --connect"],
+                vec!["its circuit is open: unauthorized -> outboxd handlers test billing"],
             ),
             ("five minutes are no lag yet", handler(lag(300)), 1, State::Ok, Ok, vec![]),
             (

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sqlx::PgPool;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::domain::Adoption;
 use crate::store::adoption::{AdoptionState, InspectedAdoption, inspect_adoptions};
@@ -13,15 +13,44 @@ use crate::telemetry::chain;
 /// After which it is not worth waiting for: `outboxd doctor` tells the same.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Says of each configured table that is not adopted as configured what is wrong and which command mends it.
-pub(super) async fn warn_of_tables(pool: &PgPool, outbox: &str, adoptions: &[Adoption]) {
-    if adoptions.is_empty() {
-        return;
-    }
-    match tokio::time::timeout(PATIENCE, inspect_adoptions(pool, outbox, adoptions)).await {
-        Ok(Ok(inspected)) => inspected.iter().for_each(warn_of),
-        Ok(Err(failure)) => warn!(error = %chain(&failure), "could not look at the adopted tables"),
-        Err(_) => warn!("could not look at the adopted tables in time"),
+/// Looks at the adopted tables again and again, because nothing else would tell that one of them has lost its trigger.
+#[derive(Debug, Default)]
+pub(super) struct AdoptedTables {
+    /// What was found last, so that the log tells a change once.
+    last: Vec<InspectedAdoption>,
+}
+
+impl AdoptedTables {
+    /// Looks at each configured table. Says in the log of each that is not adopted as configured what is wrong and which command mends it:
+    /// always with `tells_all`, otherwise only what has changed. `None`: it could not be looked at.
+    pub async fn look(
+        &mut self,
+        pool: &PgPool,
+        outbox: &str,
+        adoptions: &[Adoption],
+        tells_all: bool,
+    ) -> Option<&[InspectedAdoption]> {
+        if adoptions.is_empty() {
+            self.last.clear();
+            return Some(&self.last);
+        }
+        match tokio::time::timeout(PATIENCE, inspect_adoptions(pool, outbox, adoptions)).await {
+            Ok(Ok(mut inspected)) => {
+                inspected.retain(|found| adoptions.iter().any(|adoption| adoption.table == found.table));
+                let is_news = |found: &&InspectedAdoption| tells_all || !self.last.contains(found);
+                inspected.iter().filter(is_news).for_each(warn_of);
+                self.last = inspected;
+                Some(&self.last)
+            }
+            Ok(Err(failure)) => {
+                warn!(error = %chain(&failure), "could not look at the adopted tables");
+                None
+            }
+            Err(_) => {
+                warn!("could not look at the adopted tables in time");
+                None
+            }
+        }
     }
 }
 
@@ -33,6 +62,9 @@ fn warn_of(inspected: &InspectedAdoption) {
         AdoptionState::Missing => warn!(%table, mend, "table is to be adopted and has no trigger: its rows are no events"),
         AdoptionState::SwitchedOff { trigger } => {
             warn!(%table, trigger, mend, "the trigger of an adopted table is switched off: its rows are no events");
+        }
+        AdoptionState::Failing { error, .. } => {
+            error!(%table, error, mend = "outboxd doctor", "every insert of the application into an adopted table fails");
         }
         AdoptionState::Outdated => warn!(%table, mend, "the trigger of an adopted table does not do what the configuration says"),
         AdoptionState::Refused(reasons) => {

@@ -12,7 +12,7 @@ mod serve;
 use std::path::Path;
 
 use crate::channels::channel_kind;
-use crate::config::{self, COMMON, Config, ConfigError, Draft, Environment, HandlerConfig, Kinds, handler_path};
+use crate::config::{self, COMMON, Config, ConfigError, Database, Draft, Environment, HandlerConfig, Kinds, Outbox, handler_path};
 use crate::handlers::{self, Built, KINDS, OPTIONAL_KINDS};
 use crate::settings::{Field, Mistake, Mistakes, Section, format_duration};
 
@@ -37,6 +37,11 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
 /// Reads a file as far as it goes.
 pub fn read(path: &Path) -> Result<Draft, ConfigError> {
     config::load(path, KIND_FIELDS)
+}
+
+/// Reads `[database]` and `[outbox]` of a file, whatever is wrong elsewhere in it; how many mistakes that are comes with it.
+pub fn load_database(path: &Path) -> Result<(Database, Outbox, usize), ConfigError> {
+    config::load_database(path, KIND_FIELDS)
 }
 
 /// [`load`] for a text and an environment of the caller's.

@@ -4,16 +4,21 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
-use super::{Loaded, adopted};
+use super::Loaded;
+use super::adopted::AdoptedTables;
 use crate::config::{Config, ConfigError, HandlerConfig, compare};
-use crate::domain::Adoption;
 use crate::handlers::Built;
+use crate::registration;
 use crate::relay::{AlertSignals, Change, HandlerSetup, RelayHandle};
+use crate::status::judge_adoption;
+use crate::store::adoption::InspectedAdoption;
 use crate::store::{self, ReloadOutcome, ReloadReport};
 use crate::telemetry::chain;
 
@@ -49,29 +54,40 @@ impl fmt::Debug for Reloads {
     }
 }
 
+/// A look reads the catalogue for each adopted table.
+const SHORTEST_LOOK: Duration = Duration::from_secs(1);
+
 /// Carries wishes out, one after the other.
 pub(super) struct Reloader {
     current: Loaded,
     reloads: Option<Reloads>,
     handle: RelayHandle,
     pool: PgPool,
-    /// A refused configuration is for a person to know of.
+    /// A refused configuration is for a person to know of, and so is an adopted table that is none any more.
     signals: AlertSignals,
+    tables: AdoptedTables,
 }
 
 impl Reloader {
     pub fn new(current: Loaded, reloads: Option<Reloads>, handle: RelayHandle, pool: PgPool, signals: AlertSignals) -> Self {
-        Self { current, reloads, handle, pool, signals }
+        Self { current, reloads, handle, pool, signals, tables: AdoptedTables::default() }
     }
 
     /// Until the relay ends.
     pub async fn serve(mut self) -> Infallible {
         // Beside the relay, which waits for nothing that has to do with other people's tables.
-        self.look_at_adopted(&self.current.config.adopt).await;
+        self.look_at_adopted(true).await;
+        let mut again = tokio::time::interval(self.current.config.alerts.interval.max(SHORTEST_LOOK));
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        again.tick().await; // the first is at once, and that look was just taken
         loop {
             let (wish, in_database) = tokio::select! {
                 wish = next_wish(&mut self.reloads) => (wish, None),
                 number = self.handle.asked() => (Wish::Read, Some(number)),
+                _ = again.tick(), if !self.current.config.adopt.is_empty() => {
+                    self.look_at_adopted(false).await;
+                    continue;
+                }
             };
             let (read, waits) = match wish {
                 Wish::Read => (self.load(), None),
@@ -111,13 +127,20 @@ impl Reloader {
         let adoptions = new.config.adopt.clone();
         let report = self.apply(new).await;
         if report.outcome != ReloadOutcome::Refused {
-            self.look_at_adopted(&adoptions).await;
+            // Nothing in the relay changes with them, so they are in effect even where nothing had to be applied.
+            self.current.config.adopt = adoptions;
+            self.look_at_adopted(true).await;
         }
         report
     }
 
-    async fn look_at_adopted(&self, adoptions: &[Adoption]) {
-        adopted::warn_of_tables(&self.pool, &self.current.config.outbox.schema, adoptions).await;
+    /// Tells log, metrics and alerts what the adopted tables are like.
+    async fn look_at_adopted(&mut self, tells_all: bool) {
+        let config = &self.current.config;
+        let Some(found) = self.tables.look(&self.pool, &config.outbox.schema, &config.adopt, tells_all).await else { return };
+        let broken = |found: &InspectedAdoption| Some((found.table.to_string(), judge_adoption(found)?.text));
+        self.handle.adopted(found.iter().map(|found| (found.table.to_string(), judge_adoption(found).is_some())));
+        self.signals.adoptions(found.iter().filter_map(broken).collect());
     }
 
     async fn apply(&mut self, new: Loaded) -> ReloadReport {
@@ -125,11 +148,30 @@ impl Reloader {
         if plan.report.outcome == ReloadOutcome::Unchanged {
             return plan.report;
         }
+        let notes = self.foresee(&plan).await;
         if let Err(failure) = self.handle.apply(plan.change).await {
-            return ReloadReport::refused(vec![chain(&failure)]);
+            return ReloadReport { notes, ..ReloadReport::refused(vec![chain(&failure)]) };
         }
         self.current = plan.becomes;
-        plan.report
+        ReloadReport { notes, ..plan.report }
+    }
+
+    /// What the change does to what is pending. Not knowing it keeps nothing from being applied.
+    async fn foresee(&self, plan: &Plan) -> Vec<String> {
+        let ReloadReport { added, changed, removed, .. } = &plan.report;
+        if added.is_empty() && changed.is_empty() && removed.is_empty() {
+            return Vec::new();
+        }
+        let configs: Vec<&HandlerConfig> = plan.becomes.handlers.iter().map(|(config, _)| config).collect();
+        let is_changed = |name: &String| added.contains(name) || changed.contains(name) || removed.contains(name);
+        match registration::foresee(&self.pool, &configs).await {
+            Ok(found) => found
+                .into_iter()
+                .filter(|found| is_changed(&found.handler) && !found.is_refused)
+                .map(|found| format!("{} {}", found.handler, found.text))
+                .collect(),
+            Err(failure) => vec![format!("what is pending could not be counted: {}", chain(&failure))],
+        }
     }
 }
 
@@ -169,6 +211,7 @@ impl Plan {
             settings: names(live),
             needs_restart: names(later),
             reasons: Vec::new(),
+            notes: Vec::new(),
         };
         let config = in_effect(&old.config, &new.config);
         let change = Change { put, removed, relay: config.relay.clone(), outbox: config.outbox.clone() };
@@ -208,7 +251,10 @@ async fn next_wish(reloads: &mut Option<Reloads>) -> Wish {
 }
 
 fn tell(report: &ReloadReport) {
-    let ReloadReport { added, changed, removed, settings, needs_restart, reasons, .. } = report;
+    let ReloadReport { added, changed, removed, settings, needs_restart, reasons, notes, .. } = report;
+    for note in notes {
+        warn!(note, "the new configuration changes what is delivered");
+    }
     match report.outcome {
         ReloadOutcome::Refused => error!(?reasons, "could not reload the configuration, the old one goes on"),
         ReloadOutcome::Unchanged => info!(?needs_restart, "configuration read again, nothing to apply"),

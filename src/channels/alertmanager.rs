@@ -32,7 +32,7 @@ pub const KIND: ChannelKind = ChannelKind {
 const REFRESH: Duration = Duration::from_secs(60);
 const BELIEVED: Duration = Duration::from_secs(240);
 
-const OWN_LABELS: &[&str] = &["alertname", "severity", "service", "relay", "handler", "channel"];
+const OWN_LABELS: &[&str] = &["alertname", "severity", "service", "relay", "handler", "channel", "table"];
 
 struct Alertmanager {
     client: HttpClient,
@@ -96,11 +96,40 @@ impl Channel for Alertmanager {
     fn refresh(&self) -> Option<Duration> {
         Some(REFRESH)
     }
+
+    fn report<'a>(&'a self, notices: &'a Notices) -> BoxFuture<'a, Result<Option<String>, SendFailure>> {
+        Box::pin(async move {
+            let Some(notice) = notices.notices.first() else { return Ok(None) };
+            let labels = labels_of(&notices.relay, &notice.alert, notice.alert.severity);
+            let reports = join_all(self.urls.iter().map(|url| self.ask(url, &labels))).await;
+            Ok(Some(reports.into_iter().collect::<Result<Vec<_>, _>>()?.join("; ")))
+        })
+    }
 }
 
 impl Alertmanager {
     async fn post(&self, url: &Url, body: &[u8]) -> Result<(), SendFailure> {
         self.client.post(url, reqwest::header::HeaderMap::new(), body.to_vec()).await?.check()
+    }
+
+    /// What one Alertmanager has of an alert, and whom it is to tell.
+    async fn ask(&self, url: &Url, labels: &Map<String, Value>) -> Result<String, SendFailure> {
+        let mut url = url.clone();
+        for name in ["alertname", "relay", "handler"] {
+            let value = labels.get(name).and_then(Value::as_str).unwrap_or_default();
+            url.query_pairs_mut().append_pair("filter", &format!("{name}={}", json!(value)));
+        }
+        let host = format!("{}{}", url.host_str().unwrap_or("it"), url.port().map(|port| format!(":{port}")).unwrap_or_default());
+        let answer = self.client.get(&url).await?;
+        let found: Option<Vec<Value>> = serde_json::from_str(&answer.excerpt).ok();
+        answer.check()?;
+        Ok(match found.as_deref() {
+            None => format!("Alertmanager {host} took it; what it has could not be read"),
+            Some([]) => {
+                format!("Alertmanager {host} took it and does not have it: its end has passed, or its clock differs from ours")
+            }
+            Some([alert, ..]) => format!("Alertmanager {host} has it: {}", describe(alert)),
+        })
     }
 
     fn body(&self, notices: &Notices) -> Value {
@@ -159,10 +188,29 @@ pub(super) fn labels_of(relay: &str, alert: &Alert, severity: Severity) -> Map<S
     labels.insert("relay".to_owned(), json!(relay));
     if let Some(handler) = alert.handler() {
         labels.insert("handler".to_owned(), json!(handler));
+    } else if alert.kind == AlertKind::AdoptionBroken {
+        labels.insert("table".to_owned(), json!(alert.subject));
     } else if !alert.subject.is_empty() {
         labels.insert("channel".to_owned(), json!(alert.subject));
     }
     labels
+}
+
+/// An alert as the API gives it: its state, and who is told of it.
+fn describe(alert: &Value) -> String {
+    let names = |list: &Value, name: &str| -> Vec<String> {
+        let text = |one: &Value| one.get(name).unwrap_or(one).as_str().map(str::to_owned);
+        list.as_array().into_iter().flatten().filter_map(text).collect()
+    };
+    let status = &alert["status"];
+    let (silences, inhibitors) = (names(&status["silencedBy"], "id"), names(&status["inhibitedBy"], "id"));
+    let receivers = names(&alert["receivers"], "name").join(", ");
+    let state = status["state"].as_str().unwrap_or("in an unknown state");
+    match (silences.as_slice(), inhibitors.as_slice()) {
+        ([], []) => format!("{state}, for the receiver {receivers}"),
+        ([], _) => format!("{state}: nobody is told, because other alerts inhibit it"),
+        (silences, _) => format!("{state}: nobody is told, because it is silenced by {}", silences.join(", ")),
+    }
 }
 
 /// `OutboxDeadLetters`.

@@ -34,6 +34,11 @@ pub trait Channel: Send + Sync + 'static {
         None
     }
 
+    /// What the receiver has of these alerts now, for the person who tries the channel. `None`: it cannot be asked.
+    fn report<'a>(&'a self, _: &'a Notices) -> BoxFuture<'a, Result<Option<String>, SendFailure>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// The receiver wants to know that a person knows.
     fn wants_acknowledgements(&self) -> bool {
         false

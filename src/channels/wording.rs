@@ -22,6 +22,7 @@ pub fn summary(alert: &Alert) -> String {
         AlertKind::RelayNotPolling => format!("no relay reads for the handler{detail}{waiting}"),
         AlertKind::Database => format!("the database cannot be used{detail}"),
         AlertKind::ChannelFailed => format!("the alert channel failed {} in a row{detail}", times(alert.count)),
+        AlertKind::AdoptionBroken => alert.detail.clone().unwrap_or_else(|| "the adopted table is broken".to_owned()),
         AlertKind::ConfigReloadFailed => format!("a new configuration was refused, the old one is in force{detail}"),
     }
 }
@@ -132,6 +133,7 @@ mod tests {
                 alert(K::ConfigReloadFailed, 1, Some("relay: unknown key")),
                 "a new configuration was refused, the old one is in force: relay: unknown key",
             ),
+            (alert(K::AdoptionBroken, 1, Some("its rows are no events")), "its rows are no events"),
         ];
         assert_eq!(table.len(), AlertKind::ALL.len() + 1);
         for (alert, want) in table {

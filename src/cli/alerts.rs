@@ -40,8 +40,12 @@ enum AlertsCommand {
                             When the time is over, what is true then is told: that it still is, or that it is over.")]
     Snooze(SnoozeArgs),
     /// Send a test alert through a channel of the configuration, from here
-    #[command(after_help = "Example:\n  outboxd alerts test slack\n\nThe alert says that it is a test, and is told to be over \
-                            at once. Nothing is stored. Exit code 1: it was not sent, and why.")]
+    #[command(
+        after_help = "Examples:\n  outboxd alerts test slack\n  outboxd alerts test alertmanager --for 90s\n\nThe alert says that it is a test. \
+                            Alertmanager waits (group_wait, 30s by default) before it notifies: there the test alert fires for a minute, and \
+                            is over then or with Ctrl-C. Other channels are told at once that it is over. Nothing is stored. Exit code 1: it \
+                            was not sent, and why."
+    )]
     Test(TestArgs),
 }
 
@@ -77,6 +81,9 @@ struct SnoozeArgs {
 struct TestArgs {
     /// The channel, as the configuration names it
     channel: String,
+    /// How long the alert fires before it is over [default: 1m for Alertmanager, else 0s]
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
+    time: Option<Duration>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -153,7 +160,10 @@ fn tell(global: &Global, changed: bool, alert: &Alert, text: &str) -> Result<Exi
     Ok(ExitCode::from(if changed || alert.status == AlertStatus::Acknowledged { EXIT_OK } else { EXIT_FAILED }))
 }
 
-/// Tells a channel of an example, and at once that it is over.
+/// Longer than Alertmanager's own default of `group_wait`, with the time that its next look takes.
+const FIRING: Duration = Duration::from_secs(60);
+
+/// Tells a channel of an example, and then that it is over: at once, or when a receiver that groups by itself has had the time to tell of it.
 async fn test(args: &TestArgs, global: &Global) -> Result<ExitCode, CliError> {
     let loaded = app::load(&global.config).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
     // What the channel `log` says has to appear somewhere.
@@ -163,21 +173,40 @@ async fn test(args: &TestArgs, global: &Global) -> Result<ExitCode, CliError> {
         let hint = if names.is_empty() { "; it has none".to_owned() } else { format!("; it has {}", names.join(", ")) };
         return Err(CliError::new(EXIT_CONFIG, AlertsError::UnknownChannel { name: args.channel.clone(), hint }));
     };
-    let mut thread = None;
-    for change in [Change::Fired, Change::Resolved] {
-        let notices = example(&loaded.config, change, thread.take());
-        let sent = tokio::time::timeout(config.timeout, channel.send(&notices)).await;
-        let late = |_| Err(SendFailure::transient(format!("no answer within {}", describe_duration(config.timeout))));
-        if let Err(cause) = sent.unwrap_or_else(late) {
-            return Err(CliError::failed(AlertsError::Send { name: config.name.clone(), cause }));
-        }
-        thread = Some(notices.id);
+    let failed = |cause| CliError::failed(AlertsError::Send { name: config.name.clone(), cause });
+    let fired = example(&loaded.config, Change::Fired, None);
+    in_time(config.timeout, channel.send(&fired)).await.map_err(failed)?;
+    let report = in_time(config.timeout, channel.report(&fired)).await.map_err(failed)?;
+    let time = args.time.unwrap_or(if channel.refresh().is_some() { FIRING } else { Duration::ZERO });
+    if let Some(report) = &report {
+        eprintln!("{report}");
     }
-    eprintln!("sent a test alert through {}, and that it is over", config.name);
+    if !time.is_zero() {
+        eprintln!(
+            "the test alert fires for {}, so that whoever it is for is notified (with Alertmanager: after group_wait); Ctrl-C ends it",
+            describe_duration(time)
+        );
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    }
+    let resolved = example(&loaded.config, Change::Resolved, Some(fired.id));
+    in_time(config.timeout, channel.send(&resolved)).await.map_err(failed)?;
+    let person = if channel.refresh().is_some() { "; look whether a person was notified" } else { "" };
+    eprintln!("sent a test alert through {}, and that it is over{person}", config.name);
     if global.json {
-        print(&format!("{:#}\n", json!({ "channel": config.name, "kind": config.kind, "sent": true })))?;
+        let document = json!({
+            "channel": config.name, "kind": config.kind, "sent": true, "fired_seconds": time.as_secs_f64(), "receiver_says": report,
+        });
+        print(&format!("{document:#}\n"))?;
     }
     Ok(ExitCode::from(EXIT_OK))
+}
+
+async fn in_time<T>(bound: Duration, trial: impl Future<Output = Result<T, SendFailure>>) -> Result<T, SendFailure> {
+    let late = |_| Err(SendFailure::transient(format!("no answer within {}", describe_duration(bound))));
+    tokio::time::timeout(bound, trial).await.unwrap_or_else(late)
 }
 
 fn example(config: &crate::config::Config, change: Change, thread: Option<String>) -> Notices {

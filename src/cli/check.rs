@@ -14,8 +14,9 @@ use crate::app::{self, Loaded};
 use crate::config::{Config, ConfigError, HandlerConfig, adoption_path};
 use crate::domain::Ordering;
 use crate::handlers::Built;
+use crate::registration::{self, Consequence};
 use crate::settings::describe_duration;
-use crate::store::adoption::{AdoptionState, plan_adoption};
+use crate::store::adoption::{AdoptionState, InspectedAdoption, inspect_adoption};
 use crate::store::blind_spots::find_blind_spots;
 use crate::store::{self, Server, StoreError};
 
@@ -35,6 +36,8 @@ struct Probe {
     /// `database`, `handlers.<name>` or `adopt.<table>`.
     what: String,
     ok: bool,
+    /// Nothing is wrong, but something to know before a relay runs with this configuration.
+    note: bool,
     text: String,
 }
 
@@ -127,7 +130,14 @@ fn describe_summaries(path: &str, summaries: &[HandlerSummary]) -> String {
 }
 
 fn describe_probes(probes: &[Probe]) -> String {
-    let line = |probe: &Probe| format!("{}  {}: {}\n", if probe.ok { "ok    " } else { "FAILED" }, probe.what, probe.text);
+    let line = |probe: &Probe| {
+        let verdict = match probe {
+            Probe { ok: false, .. } => "FAILED",
+            Probe { note: true, .. } => "note  ",
+            Probe { .. } => "ok    ",
+        };
+        format!("{verdict}  {}: {}\n", probe.what, probe.text)
+    };
     let gap = if probes.is_empty() { "" } else { "\n" };
     gap.to_owned() + &probes.iter().map(line).collect::<String>()
 }
@@ -137,15 +147,33 @@ async fn probe_all(loaded: &Loaded) -> Vec<Probe> {
     let database = probe_database(&pool, &loaded.config.outbox.schema).await;
     let handlers = join_all(loaded.handlers.iter().map(|(config, built)| probe_handler(config, built, &pool))).await;
     let adopted = probe_adoptions(&loaded.config, &pool).await;
-    [database].into_iter().chain(handlers).chain(adopted).collect()
+    let registered = probe_registration(loaded, &pool).await;
+    [database].into_iter().chain(handlers).chain(registered).chain(adopted).collect()
+}
+
+/// What a relay with this configuration would do to what is pending. Nothing before there is an outbox: `probe_database` tells that.
+async fn probe_registration(loaded: &Loaded, pool: &Result<PgPool, StoreError>) -> Vec<Probe> {
+    let Ok(pool) = pool else { return Vec::new() };
+    if store::check_schema(pool, &loaded.config.outbox.schema).await.is_err() {
+        return Vec::new();
+    }
+    let configs: Vec<&HandlerConfig> = loaded.handlers.iter().map(|(config, _)| config).collect();
+    match registration::foresee(pool, &configs).await {
+        Ok(found) => found.into_iter().map(Probe::consequence).collect(),
+        Err(error) => vec![Probe::new("registration".to_owned(), Err(chain(&error)))],
+    }
 }
 
 async fn probe_adoptions(config: &Config, pool: &Result<PgPool, StoreError>) -> Vec<Probe> {
     let mut probes = Vec::new();
     for adoption in &config.adopt {
         let result = match pool {
-            Ok(pool) => match plan_adoption(pool, &config.outbox.schema, adoption).await {
-                Ok(plan) if plan.state == AdoptionState::AsConfigured => Ok("rows inserted into it become events".to_owned()),
+            Ok(pool) => match inspect_adoption(pool, &config.outbox.schema, adoption).await {
+                Ok(found) if found.state == AdoptionState::AsConfigured => Ok("rows inserted into it become events".to_owned()),
+                Ok(InspectedAdoption { state: AdoptionState::Failing { error, .. }, .. }) => {
+                    Err(format!("every insert of the application fails: {error}; `outboxd doctor` says what to do"))
+                }
+                Ok(InspectedAdoption { state: AdoptionState::Refused(reasons), .. }) => Err(reasons.join("; ")),
                 Ok(_) => Err(format!("is not adopted, or not as configured; `outboxd adopt {}` does it", adoption.table)),
                 Err(error) => Err(chain(&error)),
             },
@@ -232,7 +260,11 @@ async fn probe_function(name: &str, pool: &Result<PgPool, StoreError>) -> Result
 impl Probe {
     fn new(what: String, result: Result<String, String>) -> Self {
         let ok = result.is_ok();
-        Self { what, ok, text: result.unwrap_or_else(|error| error) }
+        Self { what, ok, note: false, text: result.unwrap_or_else(|error| error) }
+    }
+
+    fn consequence(found: Consequence) -> Self {
+        Self { what: format!("handlers.{}", found.handler), ok: !found.is_refused, note: !found.is_refused, text: found.text }
     }
 }
 

@@ -8,7 +8,6 @@ use super::print::print;
 use super::session::{self, Session};
 use super::{CliError, EXIT_CONFIG, EXIT_CRITICAL, EXIT_OK, EXIT_WARNING, Global, chain};
 use crate::app;
-use crate::config::ConfigError;
 use crate::doctor::{Finding, Fix, Report, Standards, judge};
 use crate::domain::Level;
 use crate::handlers::Built;
@@ -60,13 +59,22 @@ pub async fn run(args: DoctorArgs, global: &Global) -> Result<ExitCode, CliError
 }
 
 async fn examine(args: &DoctorArgs, global: &Global) -> Result<Report, CliError> {
+    let mut broken = None;
     let loaded = match global.database_url.as_ref().is_some_and(|url| !url.expose().is_empty()) {
         true => None,
-        false => Some(app::load(&global.config).map_err(|error: ConfigError| CliError::new(EXIT_CONFIG, error))?),
+        // A broken file is a finding, and not the only one that may be.
+        false => match app::load(&global.config) {
+            Ok(loaded) => Some(loaded),
+            Err(error) => {
+                broken = Some(error);
+                None
+            }
+        },
     };
     let Session { pool, schema } = match session::open_thoroughly(global).await {
         Ok(session) => session,
-        Err(error) if error.code == EXIT_CONFIG => return Err(error),
+        // Nothing can be looked at: then all mistakes of the file are told, not only those of the address.
+        Err(error) if error.code == EXIT_CONFIG => return Err(broken.map_or(error, |broken| CliError::new(EXIT_CONFIG, broken))),
         Err(error) => {
             let why = chain(&*error.error);
             let is_shared = matches!(error.error.downcast_ref(), Some(StoreError::SharedSessions { .. }));
@@ -84,7 +92,8 @@ async fn examine(args: &DoctorArgs, global: &Global) -> Result<Report, CliError>
     if let Some(config) = config {
         read_adoptions(&mut facts, &pool, &config.adopt).await;
     }
-    Ok(judge(&facts, &Standards { config, functions: &functions, older_than: args.older_than }))
+    let report = judge(&facts, &Standards { config, functions: &functions, older_than: args.older_than });
+    Ok(report.and(broken.map(|error| Finding::broken_configuration(&chain(&error)))))
 }
 
 fn describe(report: &Report) -> String {

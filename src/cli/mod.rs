@@ -24,6 +24,7 @@ mod rebase;
 mod reload;
 mod replay;
 mod run;
+mod secret;
 mod session;
 mod status;
 mod text;
@@ -106,6 +107,8 @@ pub enum Command {
     Replays(replay::ReplaysArgs),
     /// Run the relay in the foreground
     Run(run::RunArgs),
+    /// Make a secret that webhooks are signed with
+    Secret(secret::SecretArgs),
     /// Show how every handler is doing; the exit code says whether all is well
     Status(status::StatusArgs),
     /// Count what is pending by two witnesses, and say whether they agree
@@ -135,6 +138,7 @@ pub async fn execute(cli: Cli) -> ExitCode {
         Command::Replay(args) => replay::run(args, &global).await,
         Command::Replays(args) => replay::run_replays(args, &global).await,
         Command::Run(args) => run::run(args, &global).await,
+        Command::Secret(args) => secret::run(&args, &global),
         Command::Status(args) => status::run(args, &global).await,
         Command::Verify(args) => verify::run(args, &global).await,
     };

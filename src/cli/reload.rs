@@ -41,6 +41,10 @@ pub struct ReloadArgs {
 }
 
 pub async fn run(args: ReloadArgs, global: &Global) -> Result<ExitCode, CliError> {
+    // Beside a file with a mistake no relay needs to be asked. With an address alone there is no file here to look at.
+    if global.database_url.as_ref().is_none_or(|url| url.expose().is_empty()) {
+        crate::app::load(&global.config).map_err(|error| CliError::new(super::EXIT_CONFIG, error))?;
+    }
     let session = session::open(global).await?;
     let asked = store::ask_reload(&session.pool, args.instance.as_deref(), SILENCE, &ask::actor()).await?;
     if asked.is_empty() {
@@ -105,7 +109,8 @@ fn describe_report(report: &ReloadReport) -> String {
     ];
     let named =
         lists.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| format!("  {what}: {}\n", names.join(", ")));
-    named.chain(report.reasons.iter().map(|reason| format!("  {reason}\n"))).collect()
+    let told = report.reasons.iter().map(|reason| format!("  {reason}\n"));
+    named.chain(told).chain(report.notes.iter().map(|note| format!("  note: {note}\n"))).collect()
 }
 
 fn as_json(asked: &[AskedRelay], answers: &[ReloadAnswer]) -> String {

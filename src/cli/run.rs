@@ -65,7 +65,7 @@ async fn serve(loaded: Loaded, options: ServeOptions, wishes: mpsc::Sender<Wish>
 fn exit_code(failure: &ServeError) -> u8 {
     match failure {
         ServeError::Store(_) | ServeError::Relay(RelayError::Store(_)) => EXIT_DATABASE,
-        ServeError::Relay(RelayError::NoHandlers | RelayError::Partitions { .. }) => EXIT_CONFIG,
+        ServeError::Relay(RelayError::NoHandlers | RelayError::Partitions { .. } | RelayError::OrderingKey { .. }) => EXIT_CONFIG,
         ServeError::Relay(_) | ServeError::Bind(_) => EXIT_FAILED,
     }
 }

@@ -81,13 +81,17 @@ fn address(global: &Global) -> Result<Address, CliError> {
 }
 
 fn from_file(global: &Global) -> Result<Address, CliError> {
-    let config = app::load(&global.config).map_err(|error| CliError::new(EXIT_CONFIG, error))?.config;
+    let (database, outbox, others) = app::load_database(&global.config).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
+    if others > 0 {
+        let mistakes = if others == 1 { "a mistake".to_owned() } else { format!("{others} mistakes") };
+        eprintln!("note: {} has {mistakes} outside [database]; `outboxd check` names what is wrong", global.config.display());
+    }
     Ok(Address {
-        url: config.database.url,
-        schema: config.outbox.schema,
-        connect_timeout: config.database.connect_timeout,
-        statement_timeout: config.database.statement_timeout,
-        lock_timeout: config.database.lock_timeout,
+        url: database.url,
+        schema: outbox.schema,
+        connect_timeout: database.connect_timeout,
+        statement_timeout: database.statement_timeout,
+        lock_timeout: database.lock_timeout,
     })
 }
 

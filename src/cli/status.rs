@@ -12,7 +12,9 @@ use super::print::print;
 use super::session::{self, Session};
 use super::text::{as_json, describe_age, describe_moment, plain_table};
 use super::{CliError, EXIT_CONFIG, EXIT_CRITICAL, EXIT_OK, EXIT_WARNING, Global, chain};
-use crate::status::{HandlerState, Level, StatusVerdict, handler_state, is_alive, judge};
+use crate::app;
+use crate::status::{Complaint, HandlerState, Level, StatusVerdict, handler_state, is_alive, judge, judge_adoption};
+use crate::store::adoption::inspect_adoptions;
 use crate::store::status::{HandlerStats, LastFailure, RelayStats, Stats, read_stats};
 
 /// Often enough to watch a backlog shrink, seldom enough not to be part of it.
@@ -41,7 +43,7 @@ pub struct StatusArgs {
 #[derive(Debug, Serialize)]
 struct Status {
     level: Level,
-    reasons: Vec<crate::status::Complaint>,
+    reasons: Vec<Complaint>,
     handlers: Vec<HandlerStatus>,
     relays: Vec<RelayStatus>,
 }
@@ -112,7 +114,7 @@ async fn look(session: &mut Option<Session>, global: &Global) -> Result<Status, 
     }
     let pool: &PgPool = &session.as_ref().expect("a session was opened above").pool;
     Ok(match read_stats(pool).await {
-        Ok(stats) => Status::of(stats),
+        Ok(stats) => Status::of(stats, adopted_tables(global, session.as_ref().expect("it is there")).await),
         Err(error) => {
             *session = None;
             Status::unreachable(chain(&error))
@@ -120,9 +122,26 @@ async fn look(session: &mut Option<Session>, global: &Global) -> Result<Status, 
     })
 }
 
+/// What is wrong with the adopted tables, if a configuration is at hand that names them: the database alone does not know which there should be.
+async fn adopted_tables(global: &Global, session: &Session) -> Vec<Complaint> {
+    let Ok(draft) = app::read(&global.config) else { return Vec::new() };
+    if draft.adoptions().is_empty() {
+        return Vec::new();
+    }
+    match inspect_adoptions(&session.pool, &session.schema, draft.adoptions()).await {
+        Ok(found) => found.iter().filter_map(judge_adoption).collect(),
+        Err(error) => vec![Complaint {
+            level: Level::Warning,
+            handler: None,
+            text: format!("the adopted tables could not be looked at: {}", chain(&error)),
+            command: "outboxd doctor".to_owned(),
+        }],
+    }
+}
+
 impl Status {
-    fn of(stats: Stats) -> Self {
-        let StatusVerdict { level, reasons } = judge(&stats);
+    fn of(stats: Stats, adopted: Vec<Complaint>) -> Self {
+        let StatusVerdict { level, reasons } = judge(&stats).and(adopted);
         let handlers = stats.handlers.into_iter().map(|stats| HandlerStatus { state: handler_state(&stats), stats });
         let relays = stats.relays.into_iter().map(|stats| RelayStatus { is_alive: is_alive(stats.silent), stats });
         Self { level, reasons, handlers: handlers.collect(), relays: relays.collect() }
@@ -201,7 +220,7 @@ fn describe_relays(relays: &[RelayStatus]) -> String {
 
 /// What is wrong, and under each the command to run.
 fn describe_reasons(status: &Status) -> String {
-    let line = |reason: &crate::status::Complaint| {
+    let line = |reason: &Complaint| {
         let handler = reason.handler.as_ref().map(|handler| format!("{handler}: ")).unwrap_or_default();
         format!("{}: {handler}{}\n  -> {}\n", reason.level, reason.text, reason.command)
     };

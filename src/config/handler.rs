@@ -96,7 +96,7 @@ fn read_filter(section: &Section<'_>) -> EventFilter {
 
 fn read_ordering(section: &Section<'_>) -> Ordering {
     let key = section.text("key");
-    let ordering = parse_key(&key).unwrap_or_else(|| {
+    let ordering = parse_ordering_key(&key).unwrap_or_else(|| {
         section.mistake("key", &format!("got {key:?}, expected \"aggregate\", \"header:<name>\" or \"payload:<a.b.c>\""));
         Ordering::Aggregate
     });
@@ -120,7 +120,8 @@ fn read_backfill(section: &Section<'_>) -> Option<u32> {
     rate
 }
 
-fn parse_key(text: &str) -> Option<Ordering> {
+/// The `key` of a handler. `None`: it is none.
+pub fn parse_ordering_key(text: &str) -> Option<Ordering> {
     if text == "aggregate" {
         return Some(Ordering::Aggregate);
     }

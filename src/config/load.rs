@@ -11,7 +11,7 @@ use super::check::read_config;
 use super::environment::{Environment, ProcessEnvironment};
 use super::fields::{Kinds, SECTIONS};
 use super::resolve::resolve;
-use super::{ChannelConfig, Config, HandlerConfig, Outbox, fields, handler_path};
+use super::{ChannelConfig, Config, Database, HandlerConfig, Outbox, fields, handler_path};
 use crate::domain::Adoption;
 use crate::settings::{Mistake, Mistakes};
 
@@ -72,6 +72,40 @@ pub fn parse(text: &str, environment: &dyn Environment, kinds: Kinds) -> Result<
     draft.finish(Vec::new())
 }
 
+/// Reads `[database]` and `[outbox]` of a file, for a command that only talks to Postgres. What is wrong elsewhere does not keep it from its
+/// work, not even a text that is no TOML: then only these two sections are read.
+pub fn load_database(path: &Path, kinds: Kinds) -> Result<(Database, Outbox, usize), ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
+    let environment = ProcessEnvironment::of_file(path);
+    let draft = match read(&text, &environment, kinds) {
+        Ok(draft) => draft,
+        Err(error) => {
+            let salvaged = read(&only_database(&text), &environment, kinds);
+            let draft = salvaged.map_err(|_| ConfigError::Syntax { path: path.to_owned(), error })?;
+            return draft
+                .database()
+                .map(|(database, outbox, others)| (database, outbox, others + 1))
+                .map_err(|mistakes| ConfigError::Mistakes { path: path.to_owned(), mistakes });
+        }
+    };
+    draft.database().map_err(|mistakes| ConfigError::Mistakes { path: path.to_owned(), mistakes })
+}
+
+/// The lines of these two sections; the lines of the others are empty, so that every line keeps its number.
+fn only_database(text: &str) -> String {
+    let mut is_kept = false;
+    let mut kept = String::with_capacity(text.len());
+    for line in text.lines() {
+        let bare = line.split('#').next().unwrap_or_default().trim();
+        if bare.starts_with('[') {
+            is_kept = matches!(bare, "[database]" | "[outbox]");
+        }
+        kept.push_str(if is_kept { line } else { "" });
+        kept.push('\n');
+    }
+    kept
+}
+
 /// Reads a text as far as it goes; the mistakes are in the draft.
 pub fn read(text: &str, environment: &dyn Environment, kinds: Kinds) -> Result<Draft, SyntaxError> {
     let document = text.parse::<Table>().map_err(|error| SyntaxError::locate(text, &error))?;
@@ -111,6 +145,16 @@ impl Draft {
     /// The document with environment and files filled in. Holds secrets.
     pub fn resolved(&self) -> &Table {
         &self.resolved
+    }
+
+    /// What a command needs that only talks to Postgres: `[database]` and `[outbox]`, with the mistakes in what it reads of them. How many
+    /// mistakes there are elsewhere, a missing secret for example, comes with it: they are not that command's to report.
+    pub fn database(self) -> Result<(Database, Outbox, usize), Vec<Mistake>> {
+        let (database, outbox) = (self.config.database.clone(), self.config.outbox.clone());
+        let Err(mistakes) = self.finish(Vec::new()) else { return Ok((database, outbox, 0)) };
+        let is_ours = |path: &str| path == "database" || path.starts_with("database.") || path == "outbox.schema";
+        let (ours, others): (Vec<_>, Vec<_>) = mistakes.into_iter().partition(|mistake| is_ours(&mistake.path));
+        if ours.is_empty() { Ok((database, outbox, others.len())) } else { Err(ours) }
     }
 
     /// The configuration, if nothing is wrong; `further` are mistakes that only the kinds could find.
@@ -236,6 +280,27 @@ mod tests {
             let error = read(text, &FakeEnvironment::default(), NO_KINDS).expect_err(text);
             assert!(error.to_string().lines().count() == 3, "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_elsewhere_keeps_nobody_from_the_database() {
+        let good = "[database]\nurl = \"postgres://db/x\"\n[outbox]\nschema = \"mine\"\n";
+        for broken in
+            ["[[handlers]]\nname = \"a\"\nkind = \"k\"\ntimeout = \"${NOPE}\"\n", "[relay]\nlease = \"never\"\n", "nonsense = 1\n"]
+        {
+            let text = if broken.starts_with("nonsense") { format!("{broken}{good}") } else { format!("{good}{broken}") };
+            let draft = read(&text, &FakeEnvironment::default(), NO_KINDS).expect("it is TOML");
+            let (database, outbox, others) = draft.database().unwrap_or_else(|mistakes| panic!("{broken}: {mistakes:?}"));
+            assert_eq!((database.url.expose(), outbox.schema.as_str(), others), ("postgres://db/x", "mine", 1), "{broken}");
+        }
+        let text = format!("# [relay]\n[[handlers]]\nname = \"a\n{good}[relay]\nlease = 15s\n");
+        assert!(read(&text, &FakeEnvironment::default(), NO_KINDS).is_err());
+        let draft = read(&only_database(&text), &FakeEnvironment::default(), NO_KINDS).expect("the rest is left out");
+        assert_eq!(draft.database().expect("it is well").0.url.expose(), "postgres://db/x");
+        let own = "[database]\nurl = \"mysql://x\"\n[relay]\nlease = \"never\"\n";
+        let mistakes = read(own, &FakeEnvironment::default(), NO_KINDS).expect("it is TOML").database().expect_err("no Postgres");
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert!(mistakes[0].to_string().starts_with("database.url: "), "{mistakes:?}");
     }
 
     #[test]

@@ -33,8 +33,10 @@ pub use compare::{Difference, compare};
 pub(crate) use environment::FakeEnvironment;
 pub use environment::{Environment, ProcessEnvironment};
 pub use fields::{CHANNEL_COMMON, COMMON, KindFields, Kinds};
-pub use load::{ConfigError, Draft, load, parse, read};
+pub use handler::parse_ordering_key;
+pub use load::{ConfigError, Draft, load, load_database, parse, read};
 pub use reference::{REFERENCE, describe_fields};
+pub use rules::check_name as check_handler_name;
 pub use schema::schema;
 pub use show::{masked_url, show};
 

@@ -12,6 +12,11 @@ pub(super) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.chars().all(allowed)
 }
 
+/// The rule for a name, for a command line.
+pub fn check_name(name: &str) -> Result<String, String> {
+    if is_name(name) { Ok(name.to_owned()) } else { Err(EXPECTED_NAME.to_owned()) }
+}
+
 /// Reports a `name` that cannot be one.
 pub(super) fn report_name(section: &Section<'_>) {
     let name = section.text("name");

@@ -26,9 +26,21 @@ fn judge_table(inspected: &InspectedAdoption) -> Option<Finding> {
         }
         AdoptionState::Outdated => {
             let what = format!("the trigger of the adopted table {table} does not do what the configuration says");
-            let why = "its events are what an earlier configuration, table or version made of the rows; if a column that it reads is gone, \
-                       every insert into the table fails";
+            let why = "its events are what an earlier configuration, table or version made of the rows";
             Some(Finding::critical("adoption", what, why).shell(command))
+        }
+        AdoptionState::Failing { trigger, error, reasons } => {
+            let what = format!("every insert of the application into the adopted table {table} fails: {error}");
+            let why = "the trigger reads the table as it was when it was adopted, and a trigger that fails makes the insert fail: the \
+                       application cannot record anything";
+            let entry = match reasons.is_empty() {
+                true => String::new(),
+                false => format!("[[adopt]]\ntable = \"{table}\"\n# mend: {}\n# then: {command}", reasons.join("\n# mend: ")),
+            };
+            let at_once = format!("alter table {} disable trigger {};", name(table), identifier(trigger));
+            let finding = Finding::critical("adoption", what, why);
+            let finding = if entry.is_empty() { finding.shell(command) } else { finding.config(entry) };
+            Some(finding.sql(format!("-- until then inserts work again, and their rows are no events\n{at_once}")))
         }
         AdoptionState::Refused(reasons) => {
             let entry = format!("[[adopt]]\ntable = \"{table}\"\n# mend: {}", reasons.join("\n# mend: "));

@@ -103,6 +103,12 @@ impl Report {
         Self::of(vec![finding], Vec::new())
     }
 
+    /// With one more finding, if there is one.
+    #[must_use]
+    pub fn and(self, more: Option<Finding>) -> Self {
+        Self::of(self.findings.into_iter().chain(more).collect(), self.left_out)
+    }
+
     fn of(mut findings: Vec<Finding>, left_out: Vec<Unread>) -> Self {
         // Stable: within a level the order of the checks stays.
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
@@ -112,6 +118,12 @@ impl Report {
 }
 
 impl Finding {
+    /// The configuration file cannot be used; what was found beside it comes from the database alone.
+    pub fn broken_configuration(why: &str) -> Self {
+        let matters = "a relay does not start with this file, and a reload keeps the old one";
+        Self::critical("configuration", why, matters).shell("outboxd check")
+    }
+
     fn warning(check: &'static str, what: impl Into<String>, why: impl Into<String>) -> Self {
         Self { check, level: Level::Warning, what: what.into(), why: why.into(), fixes: Vec::new() }
     }

@@ -4,6 +4,8 @@
 #[cfg(feature = "daemon")]
 mod adoption;
 #[cfg(feature = "daemon")]
+mod advice;
+#[cfg(feature = "daemon")]
 pub mod alerts;
 #[cfg(feature = "daemon")]
 mod backoff;
@@ -46,6 +48,7 @@ pub use event::{InvalidEvent, NewEvent};
 #[cfg(feature = "daemon")]
 pub use {
     adoption::{Adoption, CopyAt, InvalidTableName, Shape, Source, TableName},
+    advice::circuit_command,
     backoff::{Backoff, InvalidBackoff},
     circuit::{Admission, Circuit, CircuitPolicy, CircuitState},
     delivery::DeliveryState,

@@ -30,7 +30,7 @@ use crate::telemetry::{Backlog, HandlerMetrics, Health, RelayMetrics};
 
 pub use alerts::{AlertSetup, AlertSignals};
 pub use reload::{Change, RelayHandle};
-pub use supervisor::{Relay, RelayOptions};
+pub use supervisor::{Relay, RelayOptions, check_registration};
 pub use worker::attempt;
 
 /// Why the relay cannot work.
@@ -41,10 +41,18 @@ pub enum RelayError {
     #[error("no handler is configured; add a [[handlers]] entry")]
     NoHandlers,
     #[error(
-        "handler {handler} has {stored} partitions in the database and {configured} in the configuration; \
-         set partitions = {stored}, or give the handler a new name"
+        "handler {handler} has {stored} partitions in the database and {configured} in the configuration; set partitions = {stored}, \
+         or change the database: take {handler} out of the configuration, run \"outboxd reload\" and \
+         \"outboxd handlers repartition {handler} {configured}\", and put it back"
     )]
     Partitions { handler: String, stored: u16, configured: u16 },
+    #[error(
+        "handler {handler} is split into {partitions} partitions by the ordering key {stored}, and the configuration says {configured}: \
+         events that one partition still has to deliver would belong to another that has passed them. Set the key back, or change the \
+         database: take {handler} out of the configuration, run \"outboxd reload\" and \
+         \"outboxd handlers repartition {handler} {partitions} --ordering-key {configured}\", and put it back"
+    )]
+    OrderingKey { handler: String, partitions: u16, stored: String, configured: String },
     #[error(
         "the positions in this database belong to cluster {}, but this server is cluster {}: it was restored from a dump, copied \
          logically or upgraded; nothing is dispatched. If this is the server to relay from, run \"outboxd rebase\"",

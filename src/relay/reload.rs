@@ -70,6 +70,11 @@ impl RelayHandle {
         self.metrics.reloaded(outcome);
     }
 
+    /// Tells of each adopted table whether it is broken.
+    pub fn adopted(&self, tables: impl Iterator<Item = (String, bool)>) {
+        self.metrics.adopted(tables);
+    }
+
     /// Waits until a person asks, by the database, that the configuration be read again, and gives the number of the wish.
     pub async fn asked(&mut self) -> i32 {
         if self.asked.changed().await.is_err() {

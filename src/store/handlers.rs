@@ -183,7 +183,7 @@ pub async fn close_circuit(pool: &PgPool, name: &str, actor: &str, reason: Optio
 }
 
 /// Removes a handler that no live relay owns, with its deliveries. Its events stay; retention no longer waits for it.
-pub async fn forget_handler(pool: &PgPool, name: &str, actor: &str) -> Result<Forgotten, StoreError> {
+pub async fn forget_handler(pool: &PgPool, name: &str, actor: &str, because: Option<&str>) -> Result<Forgotten, StoreError> {
     let mut transaction = begin(pool).await?;
     lift_statement_timeout(&mut transaction).await?;
     let rows: Vec<(i32, Option<String>)> = sqlx::query_as(include_str!("sql/lock_handler.sql"))
@@ -206,7 +206,7 @@ pub async fn forget_handler(pool: &PgPool, name: &str, actor: &str) -> Result<Fo
         .await
         .map_err(StoreError::query("forget the handler"))?;
     let (subscriptions, deliveries) = (ids.len() as u64, deliveries.unsigned_abs());
-    note(&mut transaction, "forget", name, actor, deliveries, None).await?;
+    note(&mut transaction, "forget", name, actor, deliveries, because).await?;
     commit(transaction).await?;
     Ok(Forgotten::Gone { subscriptions, deliveries })
 }

@@ -23,9 +23,11 @@ mod ledger;
 mod migrate;
 mod moves;
 mod orphans;
+mod pending;
 mod pooler;
 pub mod rebase;
 mod reloads;
+mod repartition;
 mod replays;
 mod retention;
 mod server;
@@ -61,7 +63,9 @@ pub use ledger::{
 pub use migrate::{Migrated, check_schema, migrate, migration_script};
 pub use moves::{Move, MoveCounts, MoveKind, MoveTarget, find_move_target, move_handler, plan_move};
 pub use orphans::end_orphans;
+pub use pending::{PendingType, Unfinished, read_unfinished};
 pub use reloads::{AskedRelay, ReloadAnswer, ReloadOutcome, ReloadReport, answer_reload, ask_reload, read_reload};
+pub use repartition::{Moved, Rebuilt, Repartition, rename_handler, repartition};
 pub use replays::{
     Changed, NewReplay, Released, Replay, cancel_replay, count_open_handlers, count_replayable, finish_replays, list_replayable,
     list_replays, read_replay, release_replays, resume_replay, start_replay,

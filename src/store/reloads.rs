@@ -52,6 +52,9 @@ pub struct ReloadReport {
     /// Why it was refused.
     #[serde(default)]
     pub reasons: Vec<String>,
+    /// What the change does to what is pending, or would have done.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 impl ReloadReport {
@@ -59,7 +62,8 @@ impl ReloadReport {
     pub fn refused(reasons: Vec<String>) -> Self {
         let none = Vec::new;
         let outcome = ReloadOutcome::Refused;
-        Self { outcome, added: none(), changed: none(), removed: none(), settings: none(), needs_restart: none(), reasons }
+        let (settings, needs_restart, notes) = (none(), none(), Vec::new());
+        Self { outcome, added: none(), changed: none(), removed: none(), settings, needs_restart, reasons, notes }
     }
 }
 

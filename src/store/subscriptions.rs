@@ -16,6 +16,51 @@ pub struct Subscription {
     pub handler: String,
     pub partition: u16,
     pub partitions: u16,
+    pub kind: String,
+    /// What it wants and in which order, as it was last registered.
+    pub wants: Wanted,
+}
+
+/// The filter and the ordering key of a subscription, as the columns have them.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Wanted {
+    pub type_patterns: Option<Vec<String>>,
+    pub aggregate_types: Option<Vec<String>>,
+    pub required_headers: Option<serde_json::Value>,
+    pub key_source: String,
+    pub key_path: Vec<String>,
+}
+
+impl Wanted {
+    pub fn of(selection: &Selection) -> Self {
+        Self {
+            type_patterns: selection.type_patterns().clone(),
+            aggregate_types: selection.aggregate_types().clone(),
+            required_headers: selection.headers().clone(),
+            key_source: selection.key_source().to_owned(),
+            key_path: selection.key_path().to_vec(),
+        }
+    }
+
+    /// Whether both want the same events, in whichever order.
+    pub fn selects_as(&self, other: &Self) -> bool {
+        let filter =
+            |wanted: &Self| (wanted.type_patterns.clone(), wanted.aggregate_types.clone(), wanted.required_headers.clone());
+        filter(self) == filter(other)
+    }
+
+    /// Whether both take the ordering key from the same place.
+    pub fn orders_as(&self, other: &Self) -> bool {
+        (&self.key_source, &self.key_path) == (&other.key_source, &other.key_path)
+    }
+
+    /// The ordering key as `key` and `ordering` of a handler say it.
+    pub fn describe_key(&self) -> String {
+        match self.key_source.as_str() {
+            "header" | "payload" => format!("{}:{}", self.key_source, self.key_path.join(".")),
+            other => other.to_owned(),
+        }
+    }
 }
 
 /// Every subscription, those of handlers that are no longer configured included.
@@ -26,7 +71,20 @@ pub async fn list(executor: impl PgExecutor<'_>) -> Result<Vec<Subscription>, St
         .map_err(StoreError::query("list the subscriptions"))?;
     let subscription = |row: &PgRow| {
         let number = |column: usize| Ok::<_, sqlx::Error>(u16::try_from(row.try_get::<i32, _>(column)?).unwrap_or(u16::MAX));
-        Ok(Subscription { id: row.try_get(0)?, handler: row.try_get(1)?, partition: number(2)?, partitions: number(3)? })
+        Ok(Subscription {
+            id: row.try_get(0)?,
+            handler: row.try_get(1)?,
+            partition: number(2)?,
+            partitions: number(3)?,
+            kind: row.try_get(4)?,
+            wants: Wanted {
+                type_patterns: row.try_get(5)?,
+                aggregate_types: row.try_get(6)?,
+                required_headers: row.try_get(7)?,
+                key_source: row.try_get(8)?,
+                key_path: row.try_get(9)?,
+            },
+        })
     };
     rows.iter().map(subscription).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand the subscriptions"))
 }
@@ -93,19 +151,29 @@ pub struct Acquired {
     pub was_abandoned: bool,
 }
 
-/// Takes free subscriptions out of `candidates`, at most `limit`.
+/// A subscription that an instance can serve, under the name and the number of partitions that it knows.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    pub id: i32,
+    pub handler: String,
+    pub partitions: u16,
+}
+
+/// Takes free subscriptions out of `candidates`, at most `limit`. One that a person has renamed or repartitioned meanwhile is not taken.
 pub async fn acquire(
     pool: &PgPool,
     instance: &str,
     lease: Duration,
-    candidates: &[i32],
+    candidates: &[Candidate],
     limit: usize,
 ) -> Result<Vec<Acquired>, StoreError> {
     let rows = sqlx::query(include_str!("sql/acquire_leases.sql"))
         .bind(instance)
         .bind(micros(lease))
-        .bind(candidates)
+        .bind(candidates.iter().map(|candidate| candidate.id).collect::<Vec<_>>())
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(candidates.iter().map(|candidate| candidate.handler.as_str()).collect::<Vec<_>>())
+        .bind(candidates.iter().map(|candidate| i32::from(candidate.partitions)).collect::<Vec<_>>())
         .fetch_all(pool)
         .await
         .map_err(StoreError::query("acquire leases"))?;

@@ -97,6 +97,8 @@ metrics! {
         "Readings of the configuration while the relay ran: applied, unchanged, or refused.";
     RELOAD_REFUSED = "outboxd_reload_refused", G, Count, [],
         "1 while the relay goes on with its old configuration because the new one was refused.";
+    ADOPTION_BROKEN = "outboxd_adoption_broken", G, Count, ["table"],
+        "1 while an adopted table has lost its trigger, or the trigger fails or does something else than configured.";
     MEMORY = "outboxd_memory_bytes", G, Bytes, [], "Bytes of events held in memory, queued and in flight, over all handlers.";
 }
 

@@ -108,7 +108,7 @@ pub(crate) mod tests {
     fn every_declared_metric_is_rendered_with_its_help_and_type() {
         let text = rendered(|| {
             HandlerMetrics::new("billing", "webhook");
-            RelayMetrics::new();
+            RelayMetrics::new().adopted([("public.outbox".to_owned(), false)].into_iter());
             AlertMetrics::new();
             ChannelMetrics::new("log");
         });

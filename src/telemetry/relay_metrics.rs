@@ -104,6 +104,13 @@ impl RelayMetrics {
         self.ready.set(if is_ready { 1.0 } else { 0.0 });
     }
 
+    /// What each adopted table is like; `true`: it is broken.
+    pub fn adopted(&self, tables: impl Iterator<Item = (String, bool)>) {
+        for (table, is_broken) in tables {
+            list::ADOPTION_BROKEN.gauge(&[&table]).set(if is_broken { 1.0 } else { 0.0 });
+        }
+    }
+
     pub fn leases_held(&self, subscriptions: usize) {
         self.leases_held.set(subscriptions as f64);
     }

@@ -280,7 +280,7 @@ async fn promtool_has_nothing_to_say_about_the_metrics_of_a_relay() {
 }
 
 /// A Prometheus of the test's own; ends with its value.
-struct Prometheus {
+pub struct Prometheus {
     address: String,
     _child: Child,
     _directory: tempfile::TempDir,
@@ -288,11 +288,19 @@ struct Prometheus {
 
 impl Prometheus {
     async fn start(program: &Path, target: &str) -> Self {
+        Self::start_with(program, &path(RULES), &[target], None).await
+    }
+
+    /// With these rules, which are evaluated every second, and an Alertmanager to tell.
+    pub async fn start_with(program: &Path, rules: &Path, targets: &[&str], alertmanager: Option<&str>) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
+        let alerting = alertmanager
+            .map(|address| format!("alerting:\n  alertmanagers:\n  - static_configs: [{{ targets: ['{address}'] }}]\n"))
+            .unwrap_or_default();
         let config = format!(
-            "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: ['{}']\n\
-             scrape_configs:\n  - job_name: outboxd\n    static_configs: [{{ targets: ['{target}'] }}]\n",
-            path(RULES).display()
+            "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: ['{}']\n{alerting}\
+             scrape_configs:\n  - job_name: outboxd\n    static_configs: [{{ targets: {targets:?} }}]\n",
+            rules.display()
         );
         std::fs::write(directory.path().join("prometheus.yml"), config).expect("the directory is ours");
         // It cannot be given port 0, so another process may be faster to take the free one: then the next is tried.

@@ -119,7 +119,10 @@ async fn execute(line: &str) -> Option<String> {
         }
         _ => {}
     }
-    if ["rebase", "handlers forget"].iter().any(|start| arguments.join(" ").starts_with(start)) {
+    if ["rebase", "handlers forget", "handlers rename", "handlers repartition"]
+        .iter()
+        .any(|start| arguments.join(" ").starts_with(start))
+    {
         scene.stop_relay().await;
     }
     if arguments == ["run"] {

@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("uow", 3),
     ("api", 4),
     ("doctor", 4),
+    ("registration", 4),
     ("app", 5),
     ("cli", 5),
 ];

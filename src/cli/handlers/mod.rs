@@ -1,7 +1,9 @@
-//! `outboxd handlers`: how each handler is doing, and holding, letting go, moving, trying and forgetting one.
+//! `outboxd handlers`: how each handler is doing, and holding, letting go, moving, trying, renaming and forgetting one.
 //! Works while the relay is down; one that runs follows at once.
 
+mod forget;
 mod moves;
+mod rebuild;
 mod trial;
 
 use std::process::ExitCode;
@@ -10,12 +12,12 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{CliError, EXIT_OK, Global, ask, print::print, session, text::plain_table};
-use crate::store::{self, Forgotten, HandlerRow, HandlerState};
+use crate::store::{self, HandlerRow, HandlerState};
 
 /// The lag is counted up to here.
 const MOST_LAG: u64 = 10_000;
 
-/// List, pause, resume, move, test and forget handlers
+/// List, pause, resume, move, test, rename and forget handlers
 #[derive(Debug, Args)]
 pub struct HandlersArgs {
     #[command(subcommand)]
@@ -41,11 +43,12 @@ enum HandlersCommand {
     StartFrom(moves::StartFromArgs),
     /// Try the configured handler with one made-up event, outside the log
     Test(trial::TestArgs),
+    /// Give a handler another name; its position and everything recorded of it move along
+    Rename(rebuild::RenameArgs),
+    /// Give a handler another number of partitions, or another ordering key; nothing is skipped or delivered again
+    Repartition(rebuild::RepartitionArgs),
     /// Remove the subscriptions and deliveries of a handler that no relay serves any more
-    #[command(after_help = "Example:\n  outboxd handlers forget billing --yes\n\nTake the handler out of the configuration \
-                            and run `outboxd reload` first. Its dead letters and their history go with it. Should it come back \
-                            under the same name, it begins as a new one.")]
-    Forget(ForgetArgs),
+    Forget(forget::ForgetArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -80,15 +83,6 @@ struct PauseArgs {
     reason: String,
 }
 
-#[derive(Debug, Args)]
-struct ForgetArgs {
-    /// The handler
-    name: String,
-    /// Do not ask
-    #[arg(long, short)]
-    yes: bool,
-}
-
 #[derive(Debug, thiserror::Error)]
 #[error("handler \"{name}\" is served by {owners}; take it out of the configuration and run `outboxd reload` first")]
 struct StillOwned {
@@ -105,7 +99,9 @@ pub async fn run(args: HandlersArgs, global: &Global) -> Result<ExitCode, CliErr
         HandlersCommand::Rewind(args) => moves::rewind(args, global).await,
         HandlersCommand::StartFrom(args) => moves::start_from(args, global).await,
         HandlersCommand::Test(args) => trial::run(args, global).await,
-        HandlersCommand::Forget(args) => forget(args, global).await,
+        HandlersCommand::Rename(args) => rebuild::rename(args, global).await,
+        HandlersCommand::Repartition(args) => rebuild::repartition(args, global).await,
+        HandlersCommand::Forget(args) => forget::run(args, global).await,
     }
 }
 
@@ -154,34 +150,6 @@ async fn close_circuit(args: CloseArgs, global: &Global) -> Result<ExitCode, Cli
         format!("no circuit of {name} is open")
     };
     tell(global, changed, handler.as_ref(), &text)
-}
-
-async fn forget(args: ForgetArgs, global: &Global) -> Result<ExitCode, CliError> {
-    let ForgetArgs { name, yes } = args;
-    let session = session::open(global).await?;
-    ask::check_handler(&session.pool, &name).await?;
-    let Some(handler) = store::read_handlers(&session.pool, Some(&name)).await?.pop() else {
-        return Err(gone(&name));
-    };
-    if !handler.owners.is_empty() {
-        return Err(still_owned(name, &handler.owners));
-    }
-    let HandlerRow { retrying, waiting, dead, .. } = &handler;
-    eprintln!("{name} has {retrying} retrying, {waiting} waiting and {dead} dead deliveries; they and its position would be gone");
-    ask::confirm(&format!("Forget {name} for good?"), yes)?;
-    match store::forget_handler(&session.pool, &name, &ask::actor()).await? {
-        // A relay may have taken it up while we asked.
-        Forgotten::Owned(owners) => Err(still_owned(name, &owners)),
-        Forgotten::Unknown => Err(gone(&name)),
-        Forgotten::Gone { subscriptions, deliveries } => {
-            eprintln!("forgot {name}: {subscriptions} subscription(s) and {deliveries} recorded deliveries");
-            if global.json {
-                let document = json!({ "forgotten": name, "subscriptions": subscriptions, "deliveries": deliveries });
-                print(&format!("{document:#}\n"))?;
-            }
-            Ok(ExitCode::from(EXIT_OK))
-        }
-    }
 }
 
 fn still_owned(name: String, owners: &[String]) -> CliError {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::Timestamp;
+use super::advice::circuit_command;
 
 pub use notices::{Change, Due, Listener, Told, batch, next_notice};
 pub use rules::{AlertPolicy, Measure, Observation, step};
@@ -72,6 +73,8 @@ closed_set! {
         ChannelFailed = "channel_failed",
         /// A new configuration was refused; the old one is in force.
         ConfigReloadFailed = "config_reload_failed",
+        /// An adopted table records no events, or not those that the configuration says.
+        AdoptionBroken = "adoption_broken",
     }
 }
 
@@ -187,7 +190,10 @@ impl Alert {
 
     /// The handler it is about.
     pub fn handler(&self) -> Option<&str> {
-        let is_of_relay = matches!(self.kind, AlertKind::Database | AlertKind::ChannelFailed | AlertKind::ConfigReloadFailed);
+        let is_of_relay = matches!(
+            self.kind,
+            AlertKind::Database | AlertKind::ChannelFailed | AlertKind::ConfigReloadFailed | AlertKind::AdoptionBroken
+        );
         (!is_of_relay && !self.subject.is_empty()).then_some(self.subject.as_str())
     }
 
@@ -197,11 +203,13 @@ impl Alert {
         match self.kind {
             AlertKind::DeadLetters => format!("outboxd dead-letters list --handler {name}"),
             AlertKind::BacklogAge => "outboxd status".to_owned(),
-            AlertKind::CircuitOpen | AlertKind::Database => "outboxd check --connect".to_owned(),
+            AlertKind::CircuitOpen => circuit_command(name, self.detail.as_deref()),
+            AlertKind::Database => "outboxd check --connect".to_owned(),
             AlertKind::HandlerPaused => format!("outboxd handlers resume {name}"),
             AlertKind::RelayNotPolling => "outboxd status".to_owned(),
             AlertKind::ChannelFailed => format!("outboxd alerts test {name}"),
             AlertKind::ConfigReloadFailed => "outboxd check".to_owned(),
+            AlertKind::AdoptionBroken => "outboxd doctor".to_owned(),
         }
     }
 }

@@ -46,6 +46,7 @@ pub enum Measure {
     Database(Option<Duration>),
     ChannelFailed,
     ConfigReloadFailed,
+    AdoptionBroken,
 }
 
 /// One look at one condition.
@@ -79,6 +80,11 @@ impl Observation {
         Self::new("", Measure::ConfigReloadFailed, u64::from(refused.is_some())).detail(refused)
     }
 
+    /// An adopted table that is broken, and what is wrong with it.
+    pub fn broken_adoption(table: String, why: String) -> Self {
+        Self::new(table, Measure::AdoptionBroken, 1).detail(Some(why))
+    }
+
     /// What an alert was about is gone: a handler was forgotten, a channel is no longer configured.
     pub fn gone(alert: &Alert) -> Self {
         let measure = match alert.kind {
@@ -90,6 +96,7 @@ impl Observation {
             AlertKind::Database => Measure::Database(None),
             AlertKind::ChannelFailed => Measure::ChannelFailed,
             AlertKind::ConfigReloadFailed => Measure::ConfigReloadFailed,
+            AlertKind::AdoptionBroken => Measure::AdoptionBroken,
         };
         Self::new(&alert.subject, measure, 0)
     }
@@ -104,6 +111,7 @@ impl Observation {
             Measure::Database(_) => AlertKind::Database,
             Measure::ChannelFailed => AlertKind::ChannelFailed,
             Measure::ConfigReloadFailed => AlertKind::ConfigReloadFailed,
+            Measure::AdoptionBroken => AlertKind::AdoptionBroken,
         }
     }
 
@@ -178,7 +186,12 @@ fn judge(seen: &Observation, policy: &AlertPolicy) -> Judgement {
         Measure::ChannelFailed if seen.count >= policy.channel_failures => Holds(Severity::Warning),
         Measure::ChannelFailed if seen.count > 0 => Between,
         Measure::ConfigReloadFailed if seen.count > 0 => Holds(Severity::Warning),
-        Measure::DeadLetters | Measure::BacklogAge(_) | Measure::ChannelFailed | Measure::ConfigReloadFailed => Clear,
+        Measure::AdoptionBroken if seen.count > 0 => Holds(Severity::Critical),
+        Measure::DeadLetters
+        | Measure::BacklogAge(_)
+        | Measure::ChannelFailed
+        | Measure::ConfigReloadFailed
+        | Measure::AdoptionBroken => Clear,
     }
 }
 

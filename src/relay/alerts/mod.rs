@@ -6,7 +6,7 @@ mod looking;
 mod telling;
 mod watch;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -27,21 +27,41 @@ pub struct AlertSetup {
 
 /// What the store cannot tell: other parts of the process report it here.
 #[derive(Debug, Clone, Default)]
-pub struct AlertSignals(Arc<Mutex<Option<String>>>);
+pub struct AlertSignals(Arc<Mutex<Signals>>);
+
+#[derive(Debug, Default)]
+struct Signals {
+    refused_reload: Option<String>,
+    /// Adopted tables that are broken, and what is wrong with each.
+    adoptions: Vec<(String, String)>,
+}
 
 impl AlertSignals {
     /// A new configuration was refused, and why; free of secrets.
     pub fn reload_failed(&self, why: impl Into<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.into());
+        self.signals().refused_reload = Some(why.into());
     }
 
     /// A new configuration was taken.
     pub fn reload_succeeded(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.signals().refused_reload = None;
+    }
+
+    /// Adopted tables that are broken: their names, and what is wrong. Those that are not named are well.
+    pub fn adoptions(&self, broken: Vec<(String, String)>) {
+        self.signals().adoptions = broken;
     }
 
     fn refused_reload(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.signals().refused_reload.clone()
+    }
+
+    fn broken_adoptions(&self) -> Vec<(String, String)> {
+        self.signals().adoptions.clone()
+    }
+
+    fn signals(&self) -> MutexGuard<'_, Signals> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -188,6 +188,8 @@ impl Watch {
         seen.extend(look_at_channels(&self.lines.iter().map(|line| line.row.clone()).collect::<Vec<_>>()));
         seen.push(look_at_database(&self.context.health, None));
         seen.extend(self.setup.signals.refused_reload().map(|why| Observation::config_reload(Some(why))));
+        let broken = self.setup.signals.broken_adoptions();
+        seen.extend(broken.into_iter().map(|(table, why)| Observation::broken_adoption(table, why)));
         let Some(own) = &self.own else { return Ok(()) };
         let (epoch, has_tidied, began) = (own.epoch, own.has_tidied, Instant::now());
         let mut transaction = begin(&pool).await?;

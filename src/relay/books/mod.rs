@@ -18,7 +18,7 @@ use super::attempt::Finished;
 use super::reader::Segment;
 use super::turn::{Answer, CircuitNews};
 use crate::domain::{
-    Circuit, CircuitState, DestinationPolicy, Destinations, Lanes, Origin, Position, Progress, Queued, Reason, SegmentId, Suspects,
+    Circuit, DestinationPolicy, Destinations, Lanes, Origin, Position, Progress, Queued, Reason, SegmentId, Suspects,
 };
 use crate::store::{Done, Entries, Reached, RecordedDelivery};
 
@@ -265,7 +265,13 @@ impl Books {
     pub fn reopen_circuit(&mut self, wait: Duration) {
         let now = self.clock();
         self.circuit.reopen(None, wait, now);
-        self.handler.show(self.partition, |figure| figure.circuit = Some(CircuitState::Open));
+        self.show_circuit();
+    }
+
+    /// Tells the metrics what the circuit is. Every change goes through here: a figure that is told past it is told back by the next one.
+    pub fn show_circuit(&self) {
+        let state = self.circuit.state();
+        self.handler.show(self.partition, |figure| figure.circuit = Some(state));
     }
 
     /// A person knows that the receiver works again.
@@ -275,7 +281,7 @@ impl Books {
             self.suspects.start_over();
             self.only_witness = None;
             self.circuit_news = true;
-            self.handler.metrics.circuit(CircuitState::Closed);
+            self.show_circuit();
             info!(handler = self.handler.config.name, "circuit closed by a person, deliveries go on");
         }
     }

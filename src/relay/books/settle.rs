@@ -230,7 +230,7 @@ impl Books {
             return;
         }
         self.circuit_news = true;
-        self.handler.show(self.partition, |figure| figure.circuit = Some(after));
+        self.show_circuit();
         let handler = self.handler.config.name.as_str();
         match after {
             CircuitState::Closed => self.tell_closed(),

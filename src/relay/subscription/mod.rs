@@ -138,6 +138,8 @@ struct Loop {
     backlog_at: Instant,
     /// Bytes that the metrics count for this loop.
     shown_bytes: usize,
+    /// What the metrics say of a pause: a person who resumes the handler must not be called because of it.
+    shows_paused: bool,
 }
 
 /// The first windows after a take-over, in which somebody else may have settled events beyond the position.
@@ -231,6 +233,7 @@ impl Loop {
             lanes_at: now + LANES_INTERVAL,
             backlog_at: now,
             shown_bytes: 0,
+            shows_paused: false,
         }))
     }
 
@@ -245,6 +248,10 @@ impl Loop {
             if control.circuit_closings != self.circuit_closings {
                 self.circuit_closings = control.circuit_closings;
                 self.books.close_circuit();
+            }
+            if self.shows_paused != control.is_paused {
+                self.shows_paused = control.is_paused;
+                self.handler.show(self.partition, |figure| figure.is_paused = control.is_paused);
             }
             let works = control.order == Order::Work;
             if works && !control.is_paused {

@@ -204,6 +204,8 @@ impl Loop {
             figure.backlog = backlog;
             figure.is_paused = self.control.borrow().is_paused;
             figure.concurrency = self.books.concurrency();
+            // After a reload the loops of the old settings end one by one, and the last to end takes back what the new ones told.
+            figure.circuit = Some(self.books.circuit.state());
         });
     }
 }

@@ -24,12 +24,14 @@ use super::subscription::{self, Assignment, End};
 use super::{AlertSetup, Figures, HandlerSetup, HandlerShared, Live, Order, RelayError, Shared, Trust, subscription_name, wake_up};
 use crate::config::{self};
 use crate::failpoints::failpoint;
-use crate::store::subscriptions::{self};
+use crate::store::subscriptions::{self, Candidate};
 use crate::store::{self, Instance, Selection, ServerWatch, SessionSettings, StoreError};
 use crate::telemetry::{DatabaseOperation, HandlerMetrics, Health, RelayMetrics, chain};
 
+pub use places::check_registration;
+
 use helpers::Helpers;
-use places::{Places, check_server, register, report_blind_spots};
+use places::{Places, candidate, check_server, register, report_blind_spots};
 use running::Running;
 
 /// What a relay needs beside its handlers.
@@ -247,9 +249,10 @@ impl Supervisor {
         let served: Vec<i32> = self.places.keys().chain(self.running.keys()).copied().collect();
         let renewed = subscriptions::renew(pool, &instance.id, lease, &served).await?;
         failpoint!("lease-renewed", !renewed.is_empty());
-        let lost: Vec<i32> =
-            self.running.keys().filter(|id| !renewed.iter().any(|renewed| renewed.subscription == **id)).copied().collect();
-        for id in lost {
+        let is_renewed = |id: &i32| renewed.iter().any(|renewed| renewed.subscription == *id);
+        // One that drains gives its lease back by itself, perhaps a moment ago: its loop tells which of the two it was.
+        let lost = self.running.iter().filter(|(id, running)| !is_renewed(id) && !running.is_giving_back());
+        for id in lost.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.lose(id);
         }
         for renewed in &renewed {
@@ -265,7 +268,8 @@ impl Supervisor {
         if working > fair_share {
             self.give_back(working - fair_share);
         } else if self.running.len() < fair_share {
-            let candidates: Vec<i32> = self.places.keys().copied().filter(|id| !self.running.contains_key(id)).collect();
+            let free = self.places.iter().filter(|(id, _)| !self.running.contains_key(id));
+            let candidates: Vec<Candidate> = free.map(|(id, (handler, _))| candidate(*id, &handler.config)).collect();
             let wanted = fair_share - self.running.len();
             for acquired in subscriptions::acquire(pool, &instance.id, lease, &candidates, wanted).await? {
                 failpoint!("lease-acquired");
@@ -335,7 +339,7 @@ impl Supervisor {
                 }
             }
             Err(failure) => {
-                let handler = self.places.get(&id).map_or("", |(handler, _)| handler.config.name.as_str());
+                let handler = self.handler_of(id);
                 warn!(handler, error = %chain(&failure), "could not go on, starting over from what is stored");
                 self.restart_later(id);
                 if let Some(running) = self.running.get_mut(&id) {
@@ -360,13 +364,20 @@ impl Supervisor {
     }
 
     fn lose(&mut self, id: i32) {
+        let handler = self.handler_of(id);
         if let Some(running) = self.running.remove(&id) {
             self.shared.metrics.lease_lost();
             self.shared.metrics.leases_held(self.running.len());
             running.order(Order::Abandon);
-            let handler = self.places.get(&id).map_or("", |(handler, _)| handler.config.name.as_str());
             warn!(handler, subscription = id, "lease lost");
         }
+    }
+
+    /// The name for the log; that of a handler which is not configured any more, too.
+    fn handler_of(&self, id: i32) -> String {
+        let serves = self.running.get(&id).and_then(|running| running.serves.as_ref());
+        let handler = serves.or_else(|| self.places.get(&id).map(|(handler, _)| handler));
+        handler.map_or_else(|| format!("subscription {id}"), |handler| handler.config.name.clone())
     }
 
     fn abandon_all(&mut self) {

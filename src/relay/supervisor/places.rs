@@ -7,13 +7,13 @@ use std::sync::Arc;
 use sqlx::PgPool;
 use tracing::{error, info, warn};
 
-use crate::config::Start;
+use crate::config::{HandlerConfig, Start};
 use crate::domain::Standing;
 use crate::failpoints::failpoint;
 use crate::relay::{HandlerShared, RelayError, Shared};
 use crate::store::blind_spots::find_blind_spots;
-use crate::store::subscriptions::Registration;
-use crate::store::{self, subscriptions};
+use crate::store::subscriptions::{Candidate, Registration, Wanted};
+use crate::store::{self, Selection, subscriptions};
 
 /// Refuses a server whose transaction numbers mean something else than the stored positions say.
 pub(super) async fn check_server(shared: &Shared, follow_new_timeline: bool) -> Result<(), RelayError> {
@@ -46,6 +46,11 @@ pub(super) async fn report_blind_spots(shared: &Shared) -> Result<(), RelayError
 /// Which loop a subscription belongs to.
 pub(super) type Places = HashMap<i32, (Arc<HandlerShared>, u16)>;
 
+/// A subscription as this relay knows it.
+pub(super) fn candidate(id: i32, config: &HandlerConfig) -> Candidate {
+    Candidate { id, handler: config.name.clone(), partitions: config.partitions }
+}
+
 /// Makes sure that every handler has its subscriptions, and finds them.
 pub(super) async fn register(pool: &PgPool, handlers: &[Arc<HandlerShared>]) -> Result<Places, RelayError> {
     // All new ones in one transaction under one lock: a relay that starts beside us, or after we died half-way, would take the
@@ -53,7 +58,7 @@ pub(super) async fn register(pool: &PgPool, handlers: &[Arc<HandlerShared>]) -> 
     let mut transaction = store::begin(pool).await?;
     subscriptions::lock_registration(&mut transaction).await?;
     let known = subscriptions::list(&mut *transaction).await?;
-    check_partitions(handlers, &known)?;
+    check_registration(handlers.iter().map(|handler| &handler.config), &known)?;
     let is_known = |r: &Registration<'_>| known.iter().any(|s| s.handler == r.handler && s.partition == r.partition);
     let (old, new): (Vec<_>, Vec<_>) = registrations(handlers, known.is_empty()).partition(is_known);
     for registration in &new {
@@ -77,8 +82,9 @@ pub(super) async fn register(pool: &PgPool, handlers: &[Arc<HandlerShared>]) -> 
             Some(handler) => drop(places.insert(subscription.id, (Arc::clone(handler), subscription.partition))),
             None => warn!(
                 handler = subscription.handler,
-                "this handler is in the database and not in the configuration: retention keeps its events; \
-                 if it is gone for good, run \"outboxd handlers forget {}\"",
+                "this handler is in the database and not in the configuration: nothing of it is delivered, and retention keeps its \
+                 events; if it has another name now, run \"outboxd handlers rename {0} NEW\", and if it is gone for good, \
+                 \"outboxd handlers forget {0}\"",
                 subscription.handler
             ),
         }
@@ -86,14 +92,21 @@ pub(super) async fn register(pool: &PgPool, handlers: &[Arc<HandlerShared>]) -> 
     Ok(places)
 }
 
-fn check_partitions(handlers: &[Arc<HandlerShared>], known: &[subscriptions::Subscription]) -> Result<(), RelayError> {
-    for config in handlers.iter().map(|handler| &handler.config) {
-        if let Some(other) = known.iter().find(|s| s.handler == config.name && s.partitions != config.partitions) {
-            return Err(RelayError::Partitions {
-                handler: config.name.clone(),
-                stored: other.partitions,
-                configured: config.partitions,
-            });
+/// Refuses what would lose events: another number of partitions than the database has, or partitions by another key.
+pub fn check_registration<'a>(
+    handlers: impl Iterator<Item = &'a HandlerConfig>,
+    known: &[subscriptions::Subscription],
+) -> Result<(), RelayError> {
+    for config in handlers {
+        let Some(stored) = known.iter().find(|known| known.handler == config.name) else { continue };
+        let (handler, partitions) = (config.name.clone(), config.partitions);
+        if stored.partitions != partitions {
+            return Err(RelayError::Partitions { handler, stored: stored.partitions, configured: partitions });
+        }
+        let wants = Wanted::of(&Selection::new(&config.filter, &config.ordering, partitions, 0));
+        if partitions > 1 && !wants.orders_as(&stored.wants) {
+            let (stored, configured) = (stored.wants.describe_key(), wants.describe_key());
+            return Err(RelayError::OrderingKey { handler, partitions, stored, configured });
         }
     }
     Ok(())

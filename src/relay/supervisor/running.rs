@@ -95,6 +95,11 @@ impl Running {
         });
     }
 
+    /// Its loop was told to finish, and has not ended as far as we know: the lease may be given back already.
+    pub fn is_giving_back(&self) -> bool {
+        self.task.is_some() && !self.works()
+    }
+
     /// Not draining already.
     pub fn works(&self) -> bool {
         self.control.borrow().order == Order::Work

@@ -3,6 +3,7 @@
 //! Changes nothing in the table; what became of an event is kept in our own tables only.
 
 mod expressions;
+mod failing;
 mod install;
 mod table;
 mod text;
@@ -43,6 +44,13 @@ pub enum AdoptionState {
     },
     /// The table is not what the configuration says.
     Refused(Vec<String>),
+    /// The trigger is on and cannot do its work: every insert of the application into the table fails with this error.
+    Failing {
+        trigger: String,
+        error: String,
+        /// Why the configuration does not fit the table either; empty if it does.
+        reasons: Vec<String>,
+    },
     /// No entry of the configuration names it.
     Unconfigured,
 }
@@ -127,20 +135,27 @@ pub async fn plan_adoption(pool: &PgPool, outbox: &str, adoption: &Adoption) -> 
     })
 }
 
+/// What is on one configured table. Changes nothing.
+pub async fn inspect_adoption(pool: &PgPool, outbox: &str, adoption: &Adoption) -> Result<InspectedAdoption, StoreError> {
+    let state = match plan_adoption(pool, outbox, adoption).await {
+        Ok(plan) => plan.state,
+        Err(AdoptionError::Refused(reasons)) => AdoptionState::Refused(reasons),
+        Err(AdoptionError::Store(error)) => return Err(error),
+    };
+    let state = failing::doubt(pool, outbox, &adoption.table, state).await?;
+    Ok(InspectedAdoption { table: adoption.table.clone(), state })
+}
+
 /// What is on the configured tables, and which others are adopted. Changes nothing.
 pub async fn inspect_adoptions(pool: &PgPool, outbox: &str, adoptions: &[Adoption]) -> Result<Vec<InspectedAdoption>, StoreError> {
     let mut inspected = Vec::new();
     for adoption in adoptions {
-        let state = match plan_adoption(pool, outbox, adoption).await {
-            Ok(plan) => plan.state,
-            Err(AdoptionError::Refused(reasons)) => AdoptionState::Refused(reasons),
-            Err(AdoptionError::Store(error)) => return Err(error),
-        };
-        inspected.push(InspectedAdoption { table: adoption.table.clone(), state });
+        inspected.push(inspect_adoption(pool, outbox, adoption).await?);
     }
     for AdoptedTable { table, .. } in list_adopted_tables(pool, outbox).await? {
         if !inspected.iter().any(|known| known.table == table) {
-            inspected.push(InspectedAdoption { table, state: AdoptionState::Unconfigured });
+            let state = failing::doubt(pool, outbox, &table, AdoptionState::Unconfigured).await?;
+            inspected.push(InspectedAdoption { table, state });
         }
     }
     Ok(inspected)

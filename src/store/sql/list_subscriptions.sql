@@ -1,2 +1,3 @@
--- list_subscriptions: every subscription with its partition count. A small table.
-select id, handler, partition, partitions from subscriptions order by handler, partition
+-- list_subscriptions: every subscription with its partition count and what it wants. A small table.
+select id, handler, partition, partitions, kind, type_patterns, aggregate_types, required_headers, key_source, key_path
+  from subscriptions order by handler, partition

@@ -21,10 +21,15 @@ struct Alertmanager {
 impl Alertmanager {
     /// One that calls this receiver. `None`: it is not installed, and that was said.
     async fn calling(receiver: &Receiver) -> Option<Self> {
+        Self::calling_after(receiver, "0s").await
+    }
+
+    /// The same, with this `group_wait`.
+    async fn calling_after(receiver: &Receiver, group_wait: &str) -> Option<Self> {
         let program = find_program(&["prometheus-alertmanager", "alertmanager"], &["--version"]).await?;
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = format!(
-            "route:\n  receiver: test\n  group_by: [relay]\n  group_wait: 0s\n  group_interval: 1s\n  repeat_interval: 1h\n\
+            "route:\n  receiver: test\n  group_by: [relay]\n  group_wait: {group_wait}\n  group_interval: 1s\n  repeat_interval: 1h\n\
              receivers:\n- name: test\n  webhook_configs:\n  - url: {}\n    send_resolved: true\n",
             receiver.url()
         );
@@ -136,4 +141,32 @@ async fn alertmanager_keeps_an_alert_while_the_relay_is_replaced() {
     let received = people.wait_until("it is over", |all| all.iter().any(|one| one.json()["status"] == "resolved")).await;
     let statuses: Vec<Value> = received.iter().map(|one| one.json()["status"].clone()).collect();
     assert_eq!(statuses, ["firing", "resolved"]);
+}
+
+// Seen: fired and resolved at once, it was gone before `group_wait` had passed: "sent", and nobody was notified.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_alert_fires_until_people_are_notified_and_the_command_says_what_alertmanager_has() {
+    let people = Receiver::start().await;
+    let Some(server) = Alertmanager::calling_after(&people, "2s").await else { return };
+    let channel = format!("[[alerts.channels]]\nname = \"am\"\nkind = \"alertmanager\"\nurls = [\"{}\"]\n", server.url);
+    let config = format!("[database]\nurl = \"postgres://nobody@127.0.0.1:1/x\"\n{channel}");
+    let trial = crate::support::Binary::with_config(&config).spawn(&["alerts", "test", "am", "--json"]);
+    let told = trial.wait_for_output("has it: ").await;
+    assert!(told.contains("active") && told.contains("for the receiver test"), "{told}");
+    let received = people.wait_for(1).await;
+    assert_eq!(received[0].json()["alerts"][0]["labels"]["handler"], "this-is-a-test");
+    trial.interrupt();
+    let finished = trial.finish().await;
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(finished.stdout.contains("\"receiver_says\"") && finished.stderr.contains("fires for 1m"), "{finished:?}");
+    people.wait_until("it is over", |all| all.iter().any(|one| one.json()["status"] == "resolved")).await;
+
+    let silence = serde_json::json!({
+        "matchers": [{ "name": "service", "value": "outboxd", "isRegex": false }], "createdBy": "ada", "comment": "moving",
+        "startsAt": "2020-01-01T00:00:00Z", "endsAt": "2099-01-01T00:00:00Z",
+    });
+    let post = server.client.post(format!("{}/api/v2/silences", server.url)).header("content-type", "application/json");
+    assert!(post.body(silence.to_string()).send().await.expect("it answers").status().is_success());
+    let silenced = crate::support::Binary::with_config(&config).run(&["alerts", "test", "am", "--for", "3s"]).await;
+    assert!(silenced.stderr.contains("nobody is told, because it is silenced by"), "{silenced:?}");
 }

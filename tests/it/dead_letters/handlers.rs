@@ -68,7 +68,7 @@ async fn a_handler_with_a_live_owner_is_not_forgotten() {
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("served by r1"), "{}", refused.stderr);
     // The same without the look that the command takes first: a relay may have come in between.
-    let outcome = store::forget_handler(outbox.database.pool(), "billing", "ada").await.expect("it is looked at");
+    let outcome = store::forget_handler(outbox.database.pool(), "billing", "ada", None).await.expect("it is looked at");
     assert_eq!(outcome, Forgotten::Owned(vec!["r1".to_owned()]));
     assert_eq!(outbox.database.count("deliveries").await, 1);
 }

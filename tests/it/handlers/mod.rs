@@ -4,6 +4,7 @@ mod backfill;
 mod hold;
 mod model;
 mod moves;
+mod rebuild;
 mod reload;
 mod trial;
 

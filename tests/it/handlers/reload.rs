@@ -349,3 +349,44 @@ async fn a_retry_goes_to_the_new_address() {
     assert_eq!(received.id, id.to_string());
     assert!(received.request.header("webhook-attempt").is_some_and(|attempt| attempt != "1"), "the count goes on");
 }
+
+// Seen: four reloads of ten handlers were forty warnings "lease lost", and the alert for lost leases; a removed handler had no name there.
+#[tokio::test]
+async fn a_reload_loses_no_lease_and_the_log_names_a_handler_that_is_removed() {
+    let (database, receiver) = (migrated().await, Receiver::start().await);
+    let address = free_address().await;
+    let config = |concurrency: usize, names: std::ops::Range<usize>| {
+        let handlers: String =
+            names.map(|number| webhook(&format!("h{number}"), &receiver, &format!("concurrency = {concurrency}"))).collect();
+        Binary::relay_config(database.url(), &handlers).replace("listen = \"\"", &format!("listen = \"{address}\""))
+    };
+    let binary = Binary::with_config(&config(2, 0..10));
+    let relay = started(&database, &binary, 10).await;
+    for round in 3..7 {
+        binary.rewrite(&config(round, 0..10));
+        assert_eq!(reload(&binary).await.0, Some(0));
+        eventually("the relay owns all again", || async {
+            (metrics(&address).await.contains("outboxd_leases_held 10")
+                && database.count("subscriptions where lease_until > clock_timestamp()").await == 10)
+                .then_some(())
+        })
+        .await;
+    }
+    binary.rewrite(&config(6, 0..3));
+    assert_eq!(reload(&binary).await.0, Some(0));
+    eventually("seven are not served any more", || async {
+        metrics(&address).await.contains("outboxd_leases_held 3").then_some(())
+    })
+    .await;
+    // Two rounds later, so that a lease which was taken for lost would have been told.
+    let beats = || async { database.count("instances where seen_at > clock_timestamp() - interval '100 ms'").await };
+    for _ in 0..2 {
+        eventually("a round of leases", || async { (beats().await == 1).then_some(()) }).await;
+        eventually("it is over", || async { (beats().await == 0).then_some(()) }).await;
+    }
+
+    let log = relay.stderr();
+    assert!(!log.contains("lease lost") && !log.contains("handler=\"\""), "{log}");
+    assert!(metrics(&address).await.contains("outboxd_leases_lost_total 0"), "{log}");
+    assert!(log.contains("handler is not served any more"), "{log}");
+}

@@ -1,0 +1,192 @@
+//! `outboxd handlers rename` and `repartition`: what is recorded of a handler under another name, or in another number of partitions.
+//! Refused while a relay serves the handler, with what to do.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::super::{CliError, EXIT_CONFIG, EXIT_OK, Global, ask, print::print, session};
+use super::{gone, still_owned};
+use crate::config::{check_handler_name, parse_ordering_key};
+use crate::domain::{EventFilter, Ordering};
+use crate::registration::describe_unfinished;
+use crate::store::subscriptions::{Wanted, list};
+use crate::store::{self, Moved, Rebuilt, Repartition, Selection, Unfinished};
+
+/// Rows that are looked at per subscription; beyond that the count is a lower bound.
+const MOST_LOOKED_AT: i64 = 1_000_000;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  outboxd handlers rename invoicing billing --dry-run
+  outboxd handlers rename invoicing billing --yes --because 'named after the team now'
+
+Positions, deliveries, attempts, replays, dead letters, notes and audit move along: billing goes on where invoicing stopped. No relay \
+may serve the handler meanwhile. While relays run:
+  1. take the entry out of the configuration and run `outboxd reload`; its events wait in the log
+  2. outboxd handlers rename invoicing billing
+  3. put the entry back under its new name and run `outboxd reload`")]
+pub(super) struct RenameArgs {
+    /// The name in the database
+    old: String,
+    /// The new name; no handler may have it
+    #[arg(value_parser = check_handler_name)]
+    new: String,
+    #[command(flatten)]
+    choice: ChoiceArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  outboxd handlers repartition billing 4 --dry-run
+  outboxd handlers repartition billing 4 --yes --because 'one relay cannot keep up'
+  outboxd handlers repartition billing 4 --ordering-key header:tenant
+
+Every event keeps its place: what was delivered is not delivered again, what is pending, retrying or waiting goes on in the partition \
+that its key has now, in the order of the key. No relay may serve the handler meanwhile. While relays run:
+  1. take the entry out of the configuration and run `outboxd reload`; its events wait in the log
+  2. outboxd handlers repartition billing 4
+  3. put the entry back with partitions = 4 and run `outboxd reload`")]
+pub(super) struct RepartitionArgs {
+    /// The handler
+    name: String,
+    /// The new number of partitions, from 1 to 64
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
+    partitions: u16,
+    /// Another ordering key, as `key` of the handler has it: aggregate, header:NAME or payload:A.B; or none
+    #[arg(long, value_name = "KEY", value_parser = parse_key)]
+    ordering_key: Option<Ordering>,
+    #[command(flatten)]
+    choice: ChoiceArgs,
+}
+
+#[derive(Debug, Args)]
+struct ChoiceArgs {
+    /// Why; kept in the audit
+    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
+    because: Option<String>,
+    /// Only show what would be changed
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RebuildError {
+    #[error(
+        "there is a handler \"{new}\" already; it has {what}. A rename gives what is recorded of one handler to a name that has nothing. \
+         If a relay made \"{new}\" because it was put into the configuration before the rename: take it out, run `outboxd reload` and \
+         `outboxd handlers forget {new}`, then rename; what \"{new}\" has delivered meanwhile is then delivered again"
+    )]
+    Taken { new: String, what: String },
+    #[error(
+        "the partitions of {0} are too far apart, with {1} pending events: what was delivered between them would be too much to remember. \
+         Let the handler catch up first (PENDING in `outboxd status`), then repartition it"
+    )]
+    Apart(String, u64),
+}
+
+pub(super) async fn rename(args: RenameArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let RenameArgs { old, new, choice } = args;
+    let session = session::open(global).await?;
+    ask::check_handler(&session.pool, &old).await?;
+    let unfinished = store::read_unfinished(&session.pool, &old, None, MOST_LOOKED_AT).await?;
+    refuse_owned(&session.pool, &old).await?;
+    if list(&session.pool).await?.iter().any(|known| known.handler == new) {
+        return Err(taken(&session.pool, new).await?);
+    }
+    let what = describe_unfinished(&unfinished);
+    let document = |changed: bool| json!({ "changed": changed, "from": old, "to": new, "unfinished": unfinished });
+    if choice.dry_run {
+        eprintln!("dry run: {old} would be named {new}, with {what}");
+        return tell(global, &document(false));
+    }
+    eprintln!("{old} becomes {new}, with {what}");
+    ask::confirm("Go ahead?", choice.yes)?;
+    match store::rename_handler(&session.pool, (&old, &new), &ask::actor(), choice.because.as_deref()).await? {
+        Rebuilt::Done(_) => {
+            eprintln!("{old} is {new} now; a relay whose configuration has {new} goes on with it");
+            tell(global, &document(true))
+        }
+        Rebuilt::Owned(owners) => Err(still_owned(old, &owners)),
+        Rebuilt::Taken => Err(taken(&session.pool, new).await?),
+        Rebuilt::Unknown | Rebuilt::Apart(_) => Err(gone(&old)),
+    }
+}
+
+pub(super) async fn repartition(args: RepartitionArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let RepartitionArgs { name, partitions, ordering_key, choice } = args;
+    let session = session::open(global).await?;
+    ask::check_handler(&session.pool, &name).await?;
+    refuse_owned(&session.pool, &name).await?;
+    let actor = ask::actor();
+    let key = ordering_key.map(|ordering| Wanted::of(&Selection::new(&EventFilter::default(), &ordering, 1, 0)));
+    let key = key.as_ref().map(|wanted| (wanted.key_source.as_str(), wanted.key_path.as_slice()));
+    let because = choice.because.as_deref();
+    let wish = Repartition { handler: &name, partitions, key, is_dry: true, actor: &actor, because };
+    let planned = finish(&name, store::repartition(&session.pool, &wish).await?)?;
+    let document = |changed: bool, moved: &Moved| json!({ "changed": changed, "handler": name, "from": moved.from, "to": partitions, "pending": moved.pending, "deliveries": moved.deliveries });
+    let what = format!(
+        "{name} goes from {} to {partitions}: {} pending event(s) and {} recorded deliveries move to other partitions or stay",
+        describe_partitions(planned.from),
+        planned.pending,
+        planned.deliveries
+    );
+    if choice.dry_run {
+        eprintln!("dry run: {what}");
+        return tell(global, &document(false, &planned));
+    }
+    eprintln!("{what}");
+    ask::confirm("Go ahead?", choice.yes)?;
+    let moved = finish(&name, store::repartition(&session.pool, &Repartition { is_dry: false, ..wish }).await?)?;
+    eprintln!(
+        "{name} has {} now; a relay whose configuration says partitions = {partitions} goes on with it",
+        describe_partitions(partitions)
+    );
+    tell(global, &document(true, &moved))
+}
+
+fn finish(name: &str, rebuilt: Rebuilt<Moved>) -> Result<Moved, CliError> {
+    match rebuilt {
+        Rebuilt::Done(moved) => Ok(moved),
+        Rebuilt::Owned(owners) => Err(still_owned(name.to_owned(), &owners)),
+        Rebuilt::Apart(pending) => Err(CliError::failed(RebuildError::Apart(name.to_owned(), pending))),
+        Rebuilt::Unknown | Rebuilt::Taken => Err(gone(name)),
+    }
+}
+
+async fn refuse_owned(pool: &sqlx::PgPool, name: &str) -> Result<(), CliError> {
+    match store::read_handlers(pool, Some(name)).await?.pop() {
+        Some(handler) if !handler.owners.is_empty() => Err(still_owned(name.to_owned(), &handler.owners)),
+        Some(_) => Ok(()),
+        None => Err(gone(name)),
+    }
+}
+
+async fn taken(pool: &sqlx::PgPool, new: String) -> Result<CliError, CliError> {
+    let unfinished: Unfinished = store::read_unfinished(pool, &new, None, MOST_LOOKED_AT).await?;
+    Ok(CliError::new(EXIT_CONFIG, RebuildError::Taken { what: describe_unfinished(&unfinished), new }))
+}
+
+fn tell(global: &Global, document: &serde_json::Value) -> Result<ExitCode, CliError> {
+    if global.json {
+        print(&format!("{document:#}\n"))?;
+    }
+    Ok(ExitCode::from(EXIT_OK))
+}
+
+fn describe_partitions(count: u16) -> String {
+    if count == 1 { "1 partition".to_owned() } else { format!("{count} partitions") }
+}
+
+fn parse_key(text: &str) -> Result<Ordering, String> {
+    if text == "none" {
+        return Ok(Ordering::None);
+    }
+    parse_ordering_key(text).ok_or_else(|| "expected aggregate, header:NAME, payload:A.B or none".to_owned())
+}

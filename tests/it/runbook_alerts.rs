@@ -1,0 +1,175 @@
+//! The alerts of deploy/prometheus with a real Prometheus and a real Alertmanager: each is raised by real trouble, its runbook in
+//! docs/operations.md is followed, and the person who was called is told that it is over.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::prometheus::Prometheus;
+use crate::support::{Answer, Binary, Finished, NewRow, Receiver, Running, TestDatabase, eventually, find_program, free_port, get};
+
+/// The rules with seconds for minutes, so that a person is called and left in peace within a test. The expressions stay.
+fn quick_rules(directory: &TempDir) -> std::path::PathBuf {
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/prometheus/outboxd.rules.yml")).expect("it is there");
+    let quick: String = text
+        .lines()
+        .map(|line| match line.trim_start().split_once(": ") {
+            Some(("for", _)) => "        for: 1s\n".to_owned(),
+            Some(("keep_firing_for", _)) => "        keep_firing_for: 1s\n".to_owned(),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let quick = quick.replace("[15m]", "[10s]").replace("[5m]", "[10s]").replace("age_seconds:max > 300", "age_seconds:max > 2");
+    let path = directory.path().join("rules.yml");
+    std::fs::write(&path, quick).expect("the directory is ours");
+    path
+}
+
+/// An Alertmanager that calls this receiver of each change.
+async fn alertmanager(directory: &TempDir, people: &Receiver) -> Option<(String, Child)> {
+    let program = find_program(&["prometheus-alertmanager", "alertmanager"], &["--version"]).await?;
+    let config = format!(
+        "route:\n  receiver: test\n  group_by: [alertname, relay, handler]\n  group_wait: 0s\n  group_interval: 1s\n  repeat_interval: 1h\n\
+         receivers:\n- name: test\n  webhook_configs:\n  - url: {}\n    send_resolved: true\n",
+        people.url()
+    );
+    std::fs::write(directory.path().join("alertmanager.yml"), config).expect("the directory is ours");
+    let address = format!("127.0.0.1:{}", free_port());
+    let process = Command::new(program)
+        .current_dir(directory.path())
+        .args(["--config.file=alertmanager.yml", "--storage.path=am", "--cluster.listen-address="])
+        .arg(format!("--web.listen-address={address}"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("it was just found");
+    eventually("Alertmanager is ready", || async { get(&address, "/-/ready").await.ok().filter(|(status, _)| *status == 200) })
+        .await;
+    Some((address, process))
+}
+
+/// What a person was called for last: `firing` or `resolved`.
+fn last_call(people: &Receiver, alert: &str, handler: &str) -> Option<String> {
+    let received = people.received();
+    let alerts = received.iter().filter_map(|one| one.json()["alerts"].as_array().cloned()).flatten();
+    let of_it =
+        |one: &Value| one["labels"]["alertname"] == alert && one["labels"]["handler"].as_str().unwrap_or_default() == handler;
+    alerts.rev().find(of_it).and_then(|one| one["status"].as_str().map(str::to_owned))
+}
+
+struct Scene {
+    database: TestDatabase,
+    binary: Binary,
+    people: Receiver,
+}
+
+impl Scene {
+    async fn is_called(&self, alert: &str, handler: &str) {
+        eventually(&format!("{alert} of {handler:?} calls a person"), || async {
+            (last_call(&self.people, alert, handler).as_deref() == Some("firing")).then_some(())
+        })
+        .await;
+    }
+
+    async fn is_left_in_peace(&self, alert: &str, handler: &str) {
+        eventually(&format!("{alert} of {handler:?} is over"), || async {
+            (last_call(&self.people, alert, handler).as_deref() == Some("resolved")).then_some(())
+        })
+        .await;
+    }
+
+    async fn outboxd(&self, command: &str) -> Finished {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let finished = self.binary.run(&arguments).await;
+        assert_eq!(finished.code, Some(0), "{command}: {finished:?}");
+        finished
+    }
+
+    /// Starts the relay and waits for its metrics, on the port that Prometheus knows.
+    async fn start(&self, address: &str) -> Running {
+        let relay = self.binary.spawn(&["run"]);
+        relay.wait_for_output("relay started").await;
+        eventually("the relay serves its metrics", || async { get(address, "/metrics").await.ok() }).await;
+        relay
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_follows_the_runbook_of_an_alert_is_told_that_it_is_over() {
+    let Some(program) = find_program(&["prometheus"], &["--version"]).await else { return };
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let people = Receiver::start().await;
+    let Some((alerts_to, _alertmanager)) = alertmanager(&directory, &people).await else { return };
+    let (refused, unauthorized, behind) = (
+        Receiver::answering(|_| Answer::status(422)).await,
+        Receiver::answering(|_| Answer::status(401)).await,
+        Receiver::answering(|_| Answer::status(500)).await,
+    );
+    let fine = Receiver::start().await;
+    let handler = |name: &str, receiver: &Receiver, more: &str| {
+        format!("[[handlers]]\nname = \"{name}\"\nkind = \"webhook\"\nurl = \"{}\"\negress = \"any\"\n{more}\n", receiver.url())
+    };
+    let retry = "retry = { base = \"100ms\", factor = 1.0, max_delay = \"100ms\", max_attempts = 1000 }\ncircuit = { failure_rate = 1.0, minimum = 1000 }";
+    let handlers = [
+        handler("refused", &refused, ""),
+        // No probe goes out by itself while the test runs.
+        handler("unauthorized", &unauthorized, "circuit = { first_probe = \"1h\", max_probe = \"1h\" }"),
+        handler("behind", &behind, retry),
+        handler("held", &fine, ""),
+    ]
+    .concat();
+    let database = TestDatabase::create().await;
+    let address = format!("127.0.0.1:{}", free_port());
+    let config = Binary::relay_config(database.url(), &handlers).replace("listen = \"\"", &format!("listen = \"{address}\""));
+    let scene = Scene { database, binary: Binary::with_config(&config), people };
+    let relay = scene.start(&address).await;
+    let _prometheus = Prometheus::start_with(&program, &quick_rules(&directory), &[&address], Some(&alerts_to)).await;
+
+    scene.database.insert_events((0..8).map(|number| NewRow::new("order.placed").of("order", number))).await;
+    scene.outboxd("handlers pause held --reason moving").await;
+    scene.is_called("OutboxdDeadLetters", "refused").await;
+    scene.is_called("OutboxdCircuitOpen", "unauthorized").await;
+    scene.is_called("OutboxdHandlerPausedTooLong", "held").await;
+    scene.is_called("OutboxdBacklogOld", "behind").await;
+    // What a refused reload and a handler that fails have in common: nothing is stored of them, only the metric tells.
+    scene.binary.rewrite(&config.replace("[relay]", "[relay]\nno_such_key = 1"));
+    relay.hang_up();
+    scene.is_called("OutboxdReloadRefused", "").await;
+
+    refused.answer_with(|_| Answer::ok());
+    scene.outboxd("replay --handler refused --yes").await;
+    unauthorized.answer_with(|_| Answer::ok());
+    scene.binary.rewrite(&config);
+    scene.outboxd("handlers circuit close unauthorized").await;
+    scene.outboxd("handlers resume held").await;
+    behind.answer_with(|_| Answer::ok());
+    scene.outboxd("reload").await;
+    scene.is_left_in_peace("OutboxdDeadLetters", "refused").await;
+    scene.is_left_in_peace("OutboxdCircuitOpen", "unauthorized").await;
+    scene.is_left_in_peace("OutboxdHandlerPausedTooLong", "held").await;
+    scene.is_left_in_peace("OutboxdBacklogOld", "behind").await;
+    scene.is_left_in_peace("OutboxdReloadRefused", "").await;
+
+    relay.terminate();
+    relay.finish().await;
+    scene.is_called("OutboxdDown", "").await;
+    let relay = scene.start(&address).await;
+    scene.is_left_in_peace("OutboxdDown", "").await;
+
+    // Over is over: the figures did not come back with the next look of the relay, and nobody was called a second time.
+    let calls = scene.people.received();
+    for (alert, handler) in
+        [("OutboxdCircuitOpen", "unauthorized"), ("OutboxdHandlerPausedTooLong", "held"), ("OutboxdDeadLetters", "refused")]
+    {
+        assert_eq!(last_call(&scene.people, alert, handler).as_deref(), Some("resolved"), "{alert}");
+    }
+    let lost = |one: &crate::support::Received| one.json()["groupLabels"]["alertname"] == "OutboxdLeasesLost";
+    assert!(!calls.iter().any(lost), "a reload is no loss of leases");
+    relay.terminate();
+    relay.finish().await;
+}
