@@ -85,3 +85,93 @@ begin
              perform set_config(''outboxd.changes_log'', ''off'', true);
          end $body$', current_schema());
 end $$;
+
+-- Data is not an outage: ordering keys are taken from what producers wrote, and one row must not be able to stop every read.
+
+-- The ordering key of an event for a handler: its aggregate, a header, or a value in the payload. Null: in no order with anything.
+-- Fails where the payload has an escape for a character that no text can hold (NUL, half of a surrogate pair), wherever in the
+-- payload that is. The relay reads the log with it first, because it costs nothing, and with ordering_key where it fails.
+create function quick_key(aggregate_type text, aggregate_id text, headers jsonb, payload json, source text, path text[])
+    returns text language sql immutable parallel safe as $$
+    select case source
+           when 'aggregate' then coalesce(aggregate_type, '') || '/' || aggregate_id
+           when 'header' then headers ->> path[1]
+           when 'payload' then payload #>> path
+           end
+$$;
+
+-- The value at a path of a payload as text; never fails. Null: there is no value, or, if `is_unreadable`, one that no text can hold.
+-- Not parallel safe, because a block with an exception is a subtransaction.
+create function readable_key(payload json, path text[], out key text, out is_unreadable boolean)
+    language plpgsql immutable parallel unsafe as $$
+declare
+    -- Escape strings throughout: what a plain literal means depends on standard_conforming_strings.
+    no_character constant text := E'\\\\u(0000|[dD][89a-fA-F][0-9a-fA-F]{2})';
+    a_pair constant text := E'\\\\u([dD][89abAB][0-9a-fA-F]{2})\\\\u([dD][c-fC-F][0-9a-fA-F]{2})';
+    -- Stands for each such escape; another one shows whether it is part of the value.
+    substitute constant text := E'\\ue000';
+    escaped text;
+begin
+    is_unreadable := false;
+    begin
+        key := payload #>> path;
+        return;
+    exception when data_exception or program_limit_exceeded then
+        null;
+    end;
+    -- An escaped backslash is written as another escape for it, so that whatever begins with a backslash now is one escape. The
+    -- substitute itself, where a producer has written it, as the character: it is not replaced below.
+    escaped := replace(replace(payload::text, E'\\\\', E'\\u005c'), substitute, chr(57344));
+    if strpos(escaped, E'\\ud') = 0 and strpos(escaped, E'\\uD') = 0 then
+        escaped := replace(escaped, E'\\u0000', substitute);
+    else
+        -- Whole pairs are set aside while the rest is replaced: JSON knows no escape \v.
+        escaped := regexp_replace(escaped, a_pair, E'\\v\\1\\2', 'g');
+        escaped := regexp_replace(escaped, no_character, E'\\\\ue000', 'g');
+        escaped := regexp_replace(escaped, E'\\\\v(.{4})(.{4})', E'\\\\u\\1\\\\u\\2', 'g');
+    end if;
+    key := escaped::json #>> path;
+    if (strpos(key, chr(57344)) > 0 or strpos(key, substitute) > 0) and key is distinct from replace(escaped, substitute, E'\\ue001')::json #>> path then
+        key := null;
+        is_unreadable := true;
+    end if;
+exception when data_exception or program_limit_exceeded then
+    key := null;
+    is_unreadable := true;
+end $$;
+
+create or replace function ordering_key(aggregate_type text, aggregate_id text, headers jsonb, payload json, source text, path text[])
+    returns text language sql immutable as $$
+    select case source
+           when 'aggregate' then coalesce(aggregate_type, '') || '/' || aggregate_id
+           when 'header' then headers ->> path[1]
+           when 'payload' then case when strpos(payload::text, E'\\u') = 0 then payload #>> path else (readable_key(payload, path)).key end
+           end
+$$;
+
+-- A key as it is stored, listed and compared: an index entry has room for some 2,700 bytes. A longer one is its beginning and a hash of
+-- all of it, so that two different keys stay different.
+create function shortened_key(key text) returns text
+    language plpgsql immutable parallel safe strict as $$
+begin
+    return left(key, 128) || '...' || encode(sha256(convert_to(key, 'UTF8')), 'hex');
+end $$;
+
+-- The schema is written into it, because receivers call it with a search_path of their own.
+do $$
+begin
+    execute format('create function bounded_key(key text) returns text language sql immutable parallel safe as '
+                   '$key$ select case when octet_length(key) > 800 then %I.shortened_key(key) else key end $key$', current_schema());
+end $$;
+
+-- Keys that were short enough when compressed. What is finished is never looked for by its key alone.
+update deliveries set key = bounded_key(key) where state in ('retrying', 'waiting', 'dead') and octet_length(key) > 800;
+
+-- Receivers' marks: what others call their events may be longer than an index entry, too.
+do $$
+begin
+    execute format('create or replace function once(receiver text, source text, id text) returns boolean language plpgsql as '
+                   '$once$ begin insert into %1$I.inbox (receiver, source, id) '
+                   'values (%1$I.bounded_key($1), %1$I.bounded_key($2), %1$I.bounded_key($3)) on conflict do nothing; return found; end $once$',
+                   current_schema());
+end $$;

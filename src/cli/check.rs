@@ -223,12 +223,15 @@ async fn find_severe(pool: &PgPool, schema: &str) -> Result<(), String> {
 }
 
 fn judge(server: &Server, schema: &str) -> Result<String, String> {
-    let Server { major, version, is_in_recovery, has_outbox } = server;
+    let Server { major, version, is_in_recovery, database, encoding, has_outbox } = server;
     if *major < OLDEST_MAJOR {
         return Err(format!("PostgreSQL {version} is too old; outboxd needs {OLDEST_MAJOR} or newer"));
     }
     if *is_in_recovery {
         return Err("the server is a standby; outboxd reads from the primary only, so let database.url name that".to_owned());
+    }
+    if let Some(refusal) = store::encoding_refusal(database, encoding) {
+        return Err(refusal);
     }
     if !has_outbox {
         return Err(format!("there is no outbox in schema \"{schema}\"; `outboxd migrate` creates it"));
@@ -302,12 +305,20 @@ mod tests {
 
     #[test]
     fn a_server_that_cannot_be_used_says_what_to_do() {
-        let good = Server { major: 16, version: "16.2".into(), is_in_recovery: false, has_outbox: true };
+        let good = Server {
+            major: 16,
+            version: "16.2".into(),
+            is_in_recovery: false,
+            database: "shop".into(),
+            encoding: "UTF8".into(),
+            has_outbox: true,
+        };
         assert_eq!(judge(&good, "outbox"), Ok("PostgreSQL 16.2, outbox in schema \"outbox\"".to_owned()));
         for (server, want) in [
             (Server { major: 13, ..good.clone() }, "needs 14"),
             (Server { is_in_recovery: true, ..good.clone() }, "standby"),
             (Server { has_outbox: false, ..good.clone() }, "outboxd migrate"),
+            (Server { encoding: "LATIN1".into(), ..good.clone() }, "has the encoding LATIN1; outboxd needs UTF8"),
         ] {
             let error = judge(&server, "outbox").expect_err(want);
             assert!(error.contains(want), "{error}");

@@ -81,11 +81,20 @@ fn read_handler(index: usize, entry: &Table, mistakes: &Mistakes) -> HandlerConf
     }
 }
 
+/// Every read with it would fail.
+const NUL: &str = "got a NUL character, which Postgres cannot store, so no event has it";
+
 fn read_filter(section: &Section<'_>) -> EventFilter {
     for name in ["events", "aggregate_types"] {
         if section.texts(name).iter().any(String::is_empty) {
             section.mistake(name, "got \"\", which no event has; leave the key out to want every one");
         }
+        if section.texts(name).iter().any(|text| text.contains('\0')) {
+            section.mistake(name, NUL);
+        }
+    }
+    if section.text_map("where_headers").iter().any(|(name, value)| name.contains('\0') || value.contains('\0')) {
+        section.mistake("where_headers", NUL);
     }
     EventFilter {
         types: section.texts("events"),
@@ -124,6 +133,9 @@ fn read_backfill(section: &Section<'_>) -> Option<u32> {
 pub fn parse_ordering_key(text: &str) -> Option<Ordering> {
     if text == "aggregate" {
         return Some(Ordering::Aggregate);
+    }
+    if text.contains('\0') {
+        return None;
     }
     if let Some(path) = text.strip_prefix("payload:") {
         let parts: Vec<String> = path.split('.').map(str::to_owned).collect();
@@ -263,6 +275,9 @@ mod tests {
             ("timeout = \"0s\"", "handlers.x.timeout: got \"0s\", expected at least \"1ms\""),
             ("backfill = \"500\"", "handlers.x.backfill: got \"500\", expected events per second such as \"500/s\""),
             ("backfill = \"0/s\"", "handlers.x.backfill: got \"0/s\", expected events per second"),
+            ("events = [\"a\\u0000\"]", "handlers.x.events: got a NUL character"),
+            ("where_headers = { tenant = \"a\\u0000\" }", "handlers.x.where_headers: got a NUL character"),
+            ("key = \"header:a\\u0000\"", "handlers.x.key: got"),
             ("events = [\"\"]", "handlers.x.events: got \"\", which no event has"),
             ("ordering = \"none\"\non_dead_letter = \"hold_key\"", "handlers.x.on_dead_letter: got \"hold_key\", which needs"),
         ] {

@@ -15,6 +15,7 @@ const QUEUE_CRITICAL: f64 = 0.25;
 pub(super) fn judge(facts: &Facts, standards: &Standards<'_>, findings: &mut Vec<Finding>) {
     if let Some(server) = &facts.server {
         judge_standby(server, findings);
+        judge_encoding(server, findings);
         judge_durability(server, findings);
         judge_autovacuum(server, findings);
         judge_queue(server, findings);
@@ -34,6 +35,18 @@ fn judge_standby(server: &ServerSettings, findings: &mut Vec<Finding>) {
                 .config("[database]\nurl = \"postgres://<the primary>:5432/<database>?target_session_attrs=read-write\"")
                 .sql("select pg_promote();"),
         );
+    }
+}
+
+fn judge_encoding(server: &ServerSettings, findings: &mut Vec<Finding>) {
+    if server.encoding != "UTF8" {
+        let database = &server.database;
+        let what = format!("the database \"{database}\" has the encoding {}; outboxd needs UTF8", server.encoding);
+        let why = "events, keys and answers of receivers may hold any character, and this database cannot store, compare or convert all of \
+                   them; `outboxd migrate` and `outboxd run` refuse it";
+        findings.push(Finding::critical("encoding", what, why).shell(format!(
+            "createdb --encoding=UTF8 --template=template0 {database}_utf8\npg_dump --format=custom {database} | pg_restore --dbname={database}_utf8"
+        )));
     }
 }
 

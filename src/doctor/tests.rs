@@ -10,6 +10,7 @@ fn facts(change: impl FnOnce(&mut Facts)) -> Facts {
         database: "shop".to_owned(),
         current_schema: "outbox".to_owned(),
         has_schema: true,
+        encoding: "UTF8".into(),
         is_standby: false,
         fsync: true,
         full_page_writes: true,

@@ -106,6 +106,8 @@ reasons! {
     Full = "full", "The queue, the stream or the broker is full or short of memory or disk.";
     Nacked = "nacked", "The broker did not take responsibility for the event.";
     Unaddressable = "unaddressable", "The event has no value, or none that the receiver takes, for its address or a header.";
+    Unreadable = "unreadable", "The event, or its ordering key, cannot be read from the database; nothing was sent.";
+    Unstorable = "unstorable", "Postgres refused to store what came of this delivery.";
     Failed = "failed", "The handler reported a failure of no known kind.";
 }
 

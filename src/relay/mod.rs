@@ -7,6 +7,7 @@ mod batch_size;
 mod books;
 mod dispatch;
 mod functions;
+mod narrowing;
 mod patience;
 mod reader;
 mod reload;
@@ -17,6 +18,7 @@ mod turn;
 mod wake_up;
 mod worker;
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -89,6 +91,11 @@ pub enum RelayError {
     Stopping,
     #[error("the database did not take the handlers in time")]
     SlowRegistration,
+    #[error(
+        "handler {handler} cannot read {MOST_UNREADABLE} events in a row, so the events are not what is wrong: {cause}; it stops here, \
+         and no more of them become dead letters"
+    )]
+    Unreadable { handler: String, cause: String },
     #[error("another server answers than before; starting over from what is stored")]
     ServerChanged,
     /// The functions of a turn have run, and what they did could not be recorded with them, although the server is there: one of them
@@ -180,6 +187,10 @@ impl Trust {
     }
 }
 
+/// Events that a handler may fail to read one after the other before it stops: many rows that are unreadable point to the server, the
+/// schema or outboxd, and an outage must not make dead letters of a backlog.
+const MOST_UNREADABLE: usize = 200;
+
 /// What the loops of one handler share.
 struct HandlerShared {
     config: HandlerConfig,
@@ -187,9 +198,25 @@ struct HandlerShared {
     metrics: HandlerMetrics,
     selections: Vec<Arc<Selection>>,
     figures: Figures,
+    /// Since the last event that could be read.
+    unreadable_in_a_row: AtomicUsize,
 }
 
 impl HandlerShared {
+    /// Counts what a read could and could not read out. Fails when too much could not.
+    fn count_unreadable(&self, segment: &reader::Segment) -> Result<(), RelayError> {
+        if !segment.notifications.is_empty() {
+            self.unreadable_in_a_row.store(0, Relaxed);
+        }
+        let Some(last) = segment.unreadable.iter().rev().find(|unreadable| !unreadable.is_certain) else { return Ok(()) };
+        let before = self.unreadable_in_a_row.fetch_add(segment.unreadable.len(), Relaxed);
+        if before < MOST_UNREADABLE {
+            return Ok(());
+        }
+        let cause = format!("event {}: {}", last.notification.id, last.cause);
+        Err(RelayError::Unreadable { handler: self.config.name.clone(), cause })
+    }
+
     /// Changes what the metrics show of one partition.
     fn show(&self, partition: u16, change: impl FnOnce(&mut Figure)) {
         self.figures.change(&self.metrics, partition, change);

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 
+use super::narrowing;
 use crate::domain::{Notification, OpenWindow, Position, Timestamp};
 use crate::failpoints::failpoint;
-use crate::store::{self, Moment, Recorded, Room, Selection, StoreError};
+use crate::store::{self, Moment, OpenedPage, PAGE_SPAN, Recorded, Room, Selection, StoreError, Unreadable};
 
 /// How to read.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Segment {
     pub notifications: Vec<Box<Notification>>,
+    /// Events of it that cannot be given to a handler.
+    pub unreadable: Vec<Unreadable>,
     /// Where the log goes on; equal to the head if nothing may be concluded.
     pub end: Position,
     /// The window goes on behind this segment.
@@ -44,17 +47,25 @@ pub async fn read_segment(pool: PgPool, selection: std::sync::Arc<Selection>, pl
     // after a crash, would tell of a log that has grown past the moment of the read again, without what was read.
     let mut connection = pool.acquire().await.map_err(StoreError::query("read the log"))?;
     if !plan.expects_large && plan.recorded.is_none() {
-        let read = store::read_window(&mut *connection, &plan.head.snapshot, plan.room, &selection).await?;
+        let read = match store::read_window(&mut connection, &plan.head.snapshot, plan.room, &selection).await {
+            // One of its events cannot be read. Pages can be made as small as it takes to find out which.
+            Err(error) if error.is_about_data() => None,
+            read => Some(read?),
+        };
         failpoint!("window-read");
-        check_numbers(&plan, &read.moment)?;
-        if !read.is_larger {
+        if let Some(read) = &read {
+            check_numbers(&plan, &read.moment)?;
+        }
+        let read = read.filter(|read| !read.is_larger);
+        if let Some(read) = read {
             let moment = read.moment;
             let is_durable = !plan.durability_gate || moment.flush_lsn >= moment.insert_lsn;
-            if read.notifications.is_empty() && !is_durable {
+            if read.notifications.is_empty() && read.unreadable.is_empty() && !is_durable {
                 // Nothing to dispatch and nothing to gain by waiting. The head stays, because a snapshot that a crash of the
                 // server can take back must not become a position.
                 return Ok(Segment {
                     notifications: Vec::new(),
+                    unreadable: Vec::new(),
                     end: plan.head,
                     has_more: false,
                     opened_now: false,
@@ -65,6 +76,7 @@ pub async fn read_segment(pool: PgPool, selection: std::sync::Arc<Selection>, pl
             let end = plan.head.after(moment.snapshot, moment.high_seq);
             return Ok(Segment {
                 notifications: read.notifications,
+                unreadable: read.unreadable,
                 end,
                 has_more: false,
                 opened_now: false,
@@ -91,7 +103,11 @@ async fn read_page(
     now: Option<Timestamp>,
 ) -> Result<Segment, StoreError> {
     let window = head.window.as_ref().expect("a page is read of an open window");
-    let page = store::read_page(pool, &head.snapshot, window, plan.room, selection, plan.recorded.as_ref()).await?;
+    let opened = OpenedPage { begin: &head.snapshot, window, room: plan.room, selection, recorded: plan.recorded.as_ref() };
+    let page = match store::read_page(pool, &opened, PAGE_SPAN).await {
+        Err(error) if error.is_about_data() => narrowing::read_around(pool, &opened, error).await?,
+        page => page?,
+    };
     failpoint!("page-read");
     let has_more = page.read_to < window.high_seq;
     let end = if has_more {
@@ -99,7 +115,7 @@ async fn read_page(
     } else {
         head.after(window.snapshot.clone(), window.high_seq)
     };
-    Ok(Segment { notifications: page.notifications, end, has_more, opened_now, now })
+    Ok(Segment { notifications: page.notifications, unreadable: page.unreadable, end, has_more, opened_now, now })
 }
 
 /// The sequence never stands lower than it did: an event with a number that was used before would count as one that has an outcome.

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use crate::failpoints::failpoint;
 use crate::store::{
-    self, Entries, Fence, Fenced, Reached, RecordedDelivery, RecordedLane, Released, Room, StoreError, subscriptions::Backlog,
+    self, Entries, Fence, Fenced, Reached, RecordedDelivery, RecordedLane, Released, Room, StoreError, UnreadableDelivery,
+    Unstorable, subscriptions::Backlog,
 };
 use crate::telemetry::DatabaseOperation::{self, Flush, Read};
 
@@ -60,6 +61,10 @@ pub struct Answer {
     pub lanes: Option<Vec<RecordedLane>>,
     pub backlog: Option<Backlog>,
     pub released: Option<Released>,
+    /// Recorded deliveries whose events cannot be read.
+    pub unreadable: Vec<UnreadableDelivery>,
+    /// Outcomes of the flush that Postgres refused to store as they were.
+    pub unstorable: Vec<Unstorable>,
 }
 
 /// Waiting deliveries read per key at once.
@@ -87,7 +92,9 @@ pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Res
     if let Some((reached, entries)) = &ask.flush {
         answer.flushed = true;
         failpoint!("flush-begun");
-        if store::record(&pool, fence, &instance, reached, entries).await.map_err(&flushing)? == Fenced::LeaseLost {
+        let flushed = store::record(&pool, fence, &instance, reached, entries).await.map_err(&flushing)?;
+        answer.unstorable = flushed.unstorable;
+        if flushed.fenced == Fenced::LeaseLost {
             return Ok(Answer { lease_is_lost: true, ..answer });
         }
         failpoint!("flush-committed");
@@ -109,16 +116,18 @@ pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Res
     }
     if !ask.refills.is_empty() {
         let waiting = store::read_waiting(&pool, fence.subscription, &ask.refills, REFILL, ask.room.bytes);
-        let found = waiting.await.map_err(&reading)?;
-        answer.waiting = found.deliveries;
-        orphans.extend(found.orphans);
+        let read = waiting.await.map_err(&reading)?;
+        answer.waiting = read.rows;
+        answer.unreadable = read.unreadable;
+        orphans.extend(read.orphans);
         failpoint!("waiting-read", !answer.waiting.is_empty());
         answer.refills = ask.refills;
     }
     if ask.due {
-        let found = store::read_due(&pool, fence.subscription, ask.room).await.map_err(&reading)?;
-        answer.due = Some(found.deliveries);
-        orphans.extend(found.orphans);
+        let read = store::read_due(&pool, fence.subscription, ask.room).await.map_err(&reading)?;
+        answer.due = Some(read.rows);
+        answer.unreadable.extend(read.unreadable);
+        orphans.extend(read.orphans);
         failpoint!("due-read", answer.due.as_ref().is_some_and(|due| !due.is_empty()));
     }
     if !orphans.is_empty() {
@@ -154,11 +163,12 @@ pub async fn commit_functions(
     reached: Reached,
     entries: Entries,
 ) -> Result<Answer, StoreError> {
-    let lease_is_lost = store::record_within(&mut transaction, fence, &instance, &reached, &entries).await? == Fenced::LeaseLost;
+    let flushed = store::record_within(&mut transaction, fence, &instance, &reached, &entries).await?;
+    let lease_is_lost = flushed.fenced == Fenced::LeaseLost;
     if !lease_is_lost {
         failpoint!("function-recorded");
         store::commit(transaction).await?;
         failpoint!("function-committed");
     }
-    Ok(Answer { lease_is_lost, flushed: true, ..Answer::default() })
+    Ok(Answer { lease_is_lost, flushed: true, unstorable: flushed.unstorable, ..Answer::default() })
 }

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, PgExecutor, PgPool, Row};
+use sqlx::{Connection, PgConnection, PgExecutor, PgPool, Postgres, Row, Transaction};
 use uuid::Uuid;
 
+use super::text::{storable, storable_json, storable_or_none};
 use super::{AuditEntry, StoreError, begin, commit, record_audit};
 use crate::domain::Timestamp;
 use crate::domain::alerts::{Alert, Sample, Told};
@@ -95,11 +96,11 @@ pub async fn lock(connection: &mut PgConnection) -> Result<(), StoreError> {
     locked.map(drop).map_err(StoreError::query("wait for people who change alerts"))
 }
 
-/// Every alert that is remembered, the newest change first.
+/// Every alert that is remembered and that this version understands, the newest change first. A newer one may know other kinds.
 pub async fn read(executor: impl PgExecutor<'_>) -> Result<Vec<Alert>, StoreError> {
     let rows =
         sqlx::query(include_str!("sql/read_alerts.sql")).fetch_all(executor).await.map_err(StoreError::query("read the alerts"))?;
-    rows.iter().map(alert).collect::<Result<_, _>>().map_err(StoreError::query("understand the alerts"))
+    Ok(rows.iter().filter_map(|row| alert(row).ok()).collect())
 }
 
 fn alert(row: &PgRow) -> Result<Alert, sqlx::Error> {
@@ -131,13 +132,42 @@ fn word<T: std::str::FromStr<Err = ()>>(row: &PgRow, column: &str) -> Result<T, 
     text.parse().map_err(|()| sqlx::Error::Decode(format!("{text:?} is no {column} of an alert").into()))
 }
 
-/// Writes one alert as a whole.
+/// Writes one alert as a whole. One whose texts Postgres refuses is written without them: it must not keep the others from people.
 pub async fn save(connection: &mut PgConnection, alert: &Alert) -> Result<(), StoreError> {
+    let mut savepoint = savepoint(connection).await?;
+    match try_save(&mut savepoint, alert).await {
+        Err(error) if error.is_about_data() => undo(savepoint).await?,
+        saved => return keep(savepoint, saved).await,
+    }
+    let why = "its detail could not be stored".to_owned();
+    let plain = Alert {
+        detail: Some(why),
+        sample: None,
+        acknowledged_by: alert.acknowledged_by.as_ref().map(|_| String::new()),
+        ..alert.clone()
+    };
+    try_save(connection, &plain).await
+}
+
+async fn savepoint(connection: &mut PgConnection) -> Result<Transaction<'_, Postgres>, StoreError> {
+    connection.begin().await.map_err(StoreError::query("store what alerts are about"))
+}
+
+async fn undo(savepoint: Transaction<'_, Postgres>) -> Result<(), StoreError> {
+    savepoint.rollback().await.map_err(StoreError::query("store what alerts are about"))
+}
+
+async fn keep(savepoint: Transaction<'_, Postgres>, saved: Result<(), StoreError>) -> Result<(), StoreError> {
+    saved?;
+    savepoint.commit().await.map_err(StoreError::query("store what alerts are about"))
+}
+
+async fn try_save(connection: &mut PgConnection, alert: &Alert) -> Result<(), StoreError> {
     let sample = alert.sample.as_ref().map(|sample| serde_json::to_string(sample).expect("a sample is JSON"));
     sqlx::query(include_str!("sql/save_alert.sql"))
         .bind(alert.key())
         .bind(alert.kind.as_str())
-        .bind(&alert.subject)
+        .bind(storable(&alert.subject))
         .bind(alert.severity.as_str())
         .bind(alert.status.as_str())
         .bind(alert.started_at)
@@ -146,14 +176,13 @@ pub async fn save(connection: &mut PgConnection, alert: &Alert) -> Result<(), St
         .bind(alert.revision.cast_signed())
         .bind(alert.count.cast_signed())
         .bind(alert.age_seconds.map(u64::cast_signed))
-        .bind(&alert.detail)
-        // A text in a jsonb column cannot hold this one character.
-        .bind(sample.map(|sample| sample.replace("\\u0000", "")))
+        .bind(storable_or_none(alert.detail.as_deref()))
+        .bind(sample.as_deref().map(storable_json))
         .bind(alert.told_count.cast_signed())
         .bind(alert.told_at)
         .bind(alert.clear_since)
         .bind(alert.snoozed_until)
-        .bind(&alert.acknowledged_by)
+        .bind(storable_or_none(alert.acknowledged_by.as_deref()))
         .execute(connection)
         .await
         .map(drop)
@@ -184,15 +213,25 @@ pub async fn read_notices(executor: impl PgExecutor<'_>) -> Result<Vec<NoticeRow
     rows.iter().map(notice).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand what channels were told"))
 }
 
-/// Remembers what a channel was told.
+/// Remembers what a channel was told, if need be without the thread that it named.
 pub async fn save_notice(connection: &mut PgConnection, notice: &NoticeRow) -> Result<(), StoreError> {
+    let mut savepoint = savepoint(connection).await?;
+    match try_save_notice(&mut savepoint, notice).await {
+        Err(error) if error.is_about_data() => undo(savepoint).await?,
+        saved => return keep(savepoint, saved).await,
+    }
+    let plain = NoticeRow { told: Told { thread: None, ..notice.told.clone() }, ..notice.clone() };
+    try_save_notice(connection, &plain).await
+}
+
+async fn try_save_notice(connection: &mut PgConnection, notice: &NoticeRow) -> Result<(), StoreError> {
     sqlx::query(include_str!("sql/save_alert_notice.sql"))
         .bind(&notice.alert)
         .bind(&notice.channel)
         .bind(notice.told.revision.cast_signed())
         .bind(notice.told.is_firing)
         .bind(notice.told.sent_at)
-        .bind(&notice.told.thread)
+        .bind(storable_or_none(notice.told.thread.as_deref()))
         .execute(connection)
         .await
         .map(drop)
@@ -219,14 +258,24 @@ pub async fn read_channels(executor: impl PgExecutor<'_>) -> Result<Vec<ChannelR
     rows.iter().map(channel).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand how the channels are doing"))
 }
 
-/// Remembers how a channel is doing.
+/// Remembers how a channel is doing, if need be without its error.
 pub async fn save_channel(connection: &mut PgConnection, channel: &ChannelRow) -> Result<(), StoreError> {
+    let mut savepoint = savepoint(connection).await?;
+    match try_save_channel(&mut savepoint, channel).await {
+        Err(error) if error.is_about_data() => undo(savepoint).await?,
+        saved => return keep(savepoint, saved).await,
+    }
+    let why = channel.last_error.as_ref().map(|_| "its error could not be stored".to_owned());
+    try_save_channel(connection, &ChannelRow { last_error: why, ..channel.clone() }).await
+}
+
+async fn try_save_channel(connection: &mut PgConnection, channel: &ChannelRow) -> Result<(), StoreError> {
     sqlx::query(include_str!("sql/save_alert_channel.sql"))
         .bind(&channel.name)
         .bind(&channel.kind)
         .bind(channel.last_sent_at)
         .bind(i32::try_from(channel.failures).unwrap_or(i32::MAX))
-        .bind(&channel.last_error)
+        .bind(storable_or_none(channel.last_error.as_deref()))
         .bind(channel.failed_at)
         .bind(channel.retry_at)
         .execute(connection)
@@ -246,7 +295,7 @@ pub async fn acknowledge(pool: &PgPool, key: &str, actor: &str, reason: Option<&
     let mut transaction = begin(pool).await?;
     let changed = sqlx::query(include_str!("sql/acknowledge_alert.sql"))
         .bind(key)
-        .bind(actor)
+        .bind(storable(actor))
         .execute(&mut *transaction)
         .await
         .map_err(StoreError::query("acknowledge the alert"))?

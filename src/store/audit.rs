@@ -4,6 +4,7 @@
 use sqlx::PgConnection;
 
 use super::StoreError;
+use super::text::{storable, storable_json, storable_or_none};
 
 /// One act of a person.
 #[derive(Debug, Clone)]
@@ -22,12 +23,12 @@ pub struct AuditEntry<'a> {
 /// Notes one act.
 pub async fn record_audit(connection: &mut PgConnection, entry: &AuditEntry<'_>) -> Result<(), StoreError> {
     sqlx::query(include_str!("sql/insert_audit.sql"))
-        .bind(entry.actor)
+        .bind(storable(entry.actor))
         .bind(entry.action)
-        .bind(entry.handler)
-        .bind(entry.filter)
+        .bind(storable_or_none(entry.handler))
+        .bind(storable_json(entry.filter))
         .bind(entry.affected.cast_signed())
-        .bind(entry.reason)
+        .bind(storable_or_none(entry.reason))
         .execute(connection)
         .await
         .map_err(StoreError::query("record the audit"))?;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::audit::lift_statement_timeout;
 use super::filter::{DeliveryFilter, Fingerprint, Scope};
+use super::text::storable;
 use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 use crate::domain::Timestamp;
 
@@ -248,8 +249,8 @@ pub async fn note_group(
     let noted = sqlx::query(include_str!("sql/insert_group_note.sql"))
         .bind(handler)
         .bind(group.0)
-        .bind(actor)
-        .bind(text)
+        .bind(storable(actor))
+        .bind(storable(text))
         .execute(&mut *transaction)
         .await
         .map_err(StoreError::query("note it"))?
@@ -270,7 +271,7 @@ pub async fn discard_dead_letters(pool: &PgPool, filter: &DeliveryFilter, actor:
     lift_statement_timeout(&mut transaction).await?;
     let discarded = filter
         .query(include_str!("sql/discard_dead_letters.sql"), Scope::All)
-        .bind(reason)
+        .bind(storable(reason).into_owned())
         .execute(&mut *transaction)
         .await
         .map_err(StoreError::query("discard the dead letters"))?

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
-use super::{Room, StoreError, types};
+use super::{Room, StoreError, Unreadable, types};
 use crate::domain::{Notification, Reason};
 
 /// A delivery that was recorded before.
@@ -24,28 +24,40 @@ pub struct RecordedDelivery {
     pub waiting: u64,
 }
 
-/// Deliveries with their events, and those whose event is gone from the log.
+/// What was read of recorded deliveries.
 #[derive(Debug, Default)]
-pub struct Found {
-    pub deliveries: Vec<RecordedDelivery>,
+pub struct RecordedRead {
+    pub rows: Vec<RecordedDelivery>,
+    /// Deliveries whose events cannot be read.
+    pub unreadable: Vec<UnreadableDelivery>,
+    /// Deliveries whose event is gone from the log.
     pub orphans: Vec<i64>,
 }
 
-impl Found {
-    fn of(rows: &[PgRow], is_due: bool) -> Result<Self, sqlx::Error> {
-        let mut found = Self::default();
-        for row in rows {
-            match row.try_get::<Option<uuid::Uuid>, _>("id")? {
-                Some(_) => found.deliveries.push(recorded(row, is_due)?),
-                None => found.orphans.push(row.try_get("seq")?),
+/// A recorded delivery whose event cannot be read.
+#[derive(Debug)]
+pub struct UnreadableDelivery {
+    pub unreadable: Unreadable,
+    /// Attempts spent.
+    pub attempts: u32,
+}
+
+/// Deliveries whose next attempt is due, the longest due first. Where one of them cannot be read there are fewer, until it is the first.
+pub async fn read_due(pool: &PgPool, subscription: i32, room: Room) -> Result<RecordedRead, StoreError> {
+    let mut rows = room.rows;
+    loop {
+        match try_due(pool, subscription, Room { rows, ..room }).await {
+            Err(error) if error.is_about_data() && rows > 1 => rows /= 2,
+            Err(error) if error.is_about_data() => {
+                let found = sqlx::query(include_str!("sql/find_unread_due.sql")).bind(subscription).fetch_optional(pool).await;
+                return unread(found, error);
             }
+            read => return read,
         }
-        Ok(found)
     }
 }
 
-/// Deliveries whose next attempt is due, the longest due first.
-pub async fn read_due(pool: &PgPool, subscription: i32, room: Room) -> Result<Found, StoreError> {
+async fn try_due(pool: &PgPool, subscription: i32, room: Room) -> Result<RecordedRead, StoreError> {
     let rows = sqlx::query(include_str!("sql/read_due.sql"))
         .bind(subscription)
         .bind(room.rows)
@@ -53,17 +65,58 @@ pub async fn read_due(pool: &PgPool, subscription: i32, room: Room) -> Result<Fo
         .fetch_all(pool)
         .await
         .map_err(StoreError::query("read the retries that are due"))?;
-    Found::of(&rows, true).map_err(StoreError::query("understand the retries"))
+    recorded_all(&rows, true).map_err(StoreError::query("understand the retries"))
 }
 
-/// The first waiting deliveries of each key, in order of `seq`.
+/// The first waiting deliveries of each key, in order of `seq`. Where one of them cannot be read, what comes before it.
 pub async fn read_waiting(
     pool: &PgPool,
     subscription: i32,
     keys: &[String],
     per_key: i64,
     bytes: i64,
-) -> Result<Found, StoreError> {
+) -> Result<RecordedRead, StoreError> {
+    match try_waiting(pool, subscription, keys, per_key, bytes).await {
+        Err(error) if error.is_about_data() => {}
+        read => return read,
+    }
+    let mut all = RecordedRead::default();
+    for key in keys {
+        let read = read_waiting_of(pool, subscription, key, per_key, bytes).await?;
+        all.rows.extend(read.rows);
+        all.unreadable.extend(read.unreadable);
+        all.orphans.extend(read.orphans);
+    }
+    Ok(all)
+}
+
+async fn read_waiting_of(
+    pool: &PgPool,
+    subscription: i32,
+    key: &String,
+    most: i64,
+    bytes: i64,
+) -> Result<RecordedRead, StoreError> {
+    let mut rows = most;
+    loop {
+        match try_waiting(pool, subscription, std::slice::from_ref(key), rows, bytes).await {
+            Err(error) if error.is_about_data() && rows > 1 => rows /= 2,
+            Err(error) if error.is_about_data() => {
+                let find = sqlx::query(include_str!("sql/find_unread_waiting.sql")).bind(subscription).bind(key);
+                return unread(find.fetch_optional(pool).await, error);
+            }
+            read => return read,
+        }
+    }
+}
+
+async fn try_waiting(
+    pool: &PgPool,
+    subscription: i32,
+    keys: &[String],
+    per_key: i64,
+    bytes: i64,
+) -> Result<RecordedRead, StoreError> {
     let rows = sqlx::query(include_str!("sql/read_waiting.sql"))
         .bind(subscription)
         .bind(keys)
@@ -72,7 +125,45 @@ pub async fn read_waiting(
         .fetch_all(pool)
         .await
         .map_err(StoreError::query("read the waiting deliveries"))?;
-    Found::of(&rows, false).map_err(StoreError::query("understand the waiting deliveries"))
+    recorded_all(&rows, false).map_err(StoreError::query("understand the waiting deliveries"))
+}
+
+/// The delivery that a read of one row failed on.
+fn unread(found: Result<Option<PgRow>, sqlx::Error>, error: StoreError) -> Result<RecordedRead, StoreError> {
+    let found = found.map_err(StoreError::query("find the delivery that cannot be read"))?;
+    // It has gone meanwhile: a person has decided about it.
+    let Some(row) = found else { return Ok(RecordedRead::default()) };
+    let delivery = |row: &PgRow| {
+        let mut notification = Notification::unread(row.try_get(0)?, row.try_get(1)?);
+        notification.key = row.try_get(2)?;
+        notification.is_replay = row.try_get(4)?;
+        let cause = format!("it could not be read: {}", error.innermost());
+        let unreadable = Unreadable { notification: Box::new(notification), cause, is_certain: false };
+        Ok::<_, sqlx::Error>(UnreadableDelivery { unreadable, attempts: row.try_get::<i32, _>(3)?.unsigned_abs() })
+    };
+    let delivery = delivery(&row).map_err(StoreError::query("understand the delivery that cannot be read"))?;
+    Ok(RecordedRead { unreadable: vec![delivery], ..RecordedRead::default() })
+}
+
+fn recorded_all(rows: &[PgRow], is_due: bool) -> Result<RecordedRead, sqlx::Error> {
+    let mut read = RecordedRead::default();
+    for row in rows {
+        if row.try_get::<Option<uuid::Uuid>, _>("id")?.is_none() {
+            read.orphans.push(row.try_get("seq")?);
+            continue;
+        }
+        match recorded(row, is_due) {
+            Ok(delivery) => read.rows.push(delivery),
+            Err(error) => {
+                let mut unreadable = Unreadable::undecoded(row, 0, &error)?;
+                unreadable.notification.key = row.try_get(types::EVENT_COLUMNS - 1)?;
+                unreadable.notification.is_replay = row.try_get(types::EVENT_COLUMNS + 1)?;
+                let attempts = row.try_get::<i32, _>(types::EVENT_COLUMNS)?.unsigned_abs();
+                read.unreadable.push(UnreadableDelivery { unreadable, attempts });
+            }
+        }
+    }
+    Ok(read)
 }
 
 fn recorded(row: &PgRow, is_due: bool) -> Result<RecordedDelivery, sqlx::Error> {

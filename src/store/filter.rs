@@ -105,7 +105,7 @@ impl DeliveryFilter {
         const REPLAYABLE: &str = include_str!("sql/filter_replayable.sql");
         // A success at the first attempt is recorded without its key; the aggregate is the nearest that the database knows.
         const DELIVERED_KEY: &str =
-            "coalesce(d.key, (select ordering_key(e.aggregate_type, e.aggregate_id, null, null, 'aggregate', null)
+            "coalesce(d.key, (select bounded_key(ordering_key(e.aggregate_type, e.aggregate_id, null, null, 'aggregate', null))
                                                         from events e where e.seq = d.seq))";
         let (state, key) = if self.delivered { ("'delivered'", DELIVERED_KEY) } else { ("'dead'", "d.key") };
         let condition = match scope {

@@ -5,6 +5,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row};
 
 use super::audit::lift_statement_timeout;
+use super::text::storable;
 use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 use crate::domain::Timestamp;
 
@@ -134,8 +135,8 @@ pub async fn pause_handler(pool: &PgPool, name: &str, actor: &str, reason: &str)
     let mut transaction = begin(pool).await?;
     let paused = sqlx::query(include_str!("sql/pause_handler.sql"))
         .bind(name)
-        .bind(actor)
-        .bind(reason)
+        .bind(storable(actor))
+        .bind(storable(reason))
         .execute(&mut *transaction)
         .await
         .map_err(StoreError::query("pause the handler"))?

@@ -6,6 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, PgPool, Row};
 
 use super::StoreError;
+use super::text::storable;
 use crate::domain::{Incarnation, ServerIdentity};
 
 /// One relay process.
@@ -31,7 +32,7 @@ pub struct Beat {
 pub async fn beat(pool: &PgPool, instance: &Instance, lease: Duration) -> Result<Beat, StoreError> {
     let reload_asked: i32 = sqlx::query_scalar(include_str!("sql/beat_instance.sql"))
         .bind(&instance.id)
-        .bind(&instance.host)
+        .bind(storable(&instance.host))
         .bind(instance.pid.cast_signed())
         .bind(instance.version)
         .fetch_one(pool)

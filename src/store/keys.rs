@@ -5,6 +5,7 @@ use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
 use super::replays::settle_replay_items;
+use super::text::storable;
 use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 use crate::domain::{ErrorGroup, Reason, Timestamp};
 
@@ -95,8 +96,8 @@ pub async fn skip_key(pool: &PgPool, handler: &str, key: &str, actor: &str, reas
     let row = sqlx::query(include_str!("sql/skip_key.sql"))
         .bind(handler)
         .bind(key)
-        .bind(reason)
-        .bind(group.text)
+        .bind(storable(reason))
+        .bind(storable(&group.text))
         .bind(group.fingerprint)
         .fetch_optional(&mut *transaction)
         .await

@@ -1,10 +1,13 @@
 //! The ledger: everything an owner learned since the last flush, written in one transaction behind one fence.
 //! A lost lease writes nothing.
 
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
+use uuid::Uuid;
 
 use super::StoreError;
+use super::refused::{Unstorable, record_in_parts};
 use super::replays::settle_replay_items;
+use super::text::storable;
 use crate::domain::{DeliveryState, ErrorGroup, Outcome, Position, Reason};
 use crate::failpoints::failpoint;
 
@@ -24,10 +27,27 @@ pub enum Fenced {
     LeaseLost,
 }
 
+/// What came of a flush.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct Flushed {
+    pub fenced: Fenced,
+    /// Outcomes that Postgres refused to store as they were.
+    pub unstorable: Vec<Unstorable>,
+}
+
+impl From<Fenced> for Flushed {
+    fn from(fenced: Fenced) -> Self {
+        Self { fenced, unstorable: Vec::new() }
+    }
+}
+
 /// An outcome other than a first-try success.
 #[derive(Debug, Clone)]
 pub struct RecordedOutcome {
     pub seq: i64,
+    /// The id of the event; for people, not stored.
+    pub event: Uuid,
     pub key: Option<String>,
     pub state: DeliveryState,
     pub attempts: u32,
@@ -46,6 +66,28 @@ pub struct RecordedOutcome {
     pub is_replay: bool,
     /// Retrying because its destination is in trouble.
     pub destination: Option<String>,
+}
+
+impl RecordedOutcome {
+    /// A success at the first attempt, of which only the number of the event is known.
+    pub(super) fn delivered(seq: i64) -> Self {
+        Self {
+            seq,
+            event: Uuid::nil(),
+            key: None,
+            state: DeliveryState::Delivered,
+            attempts: 1,
+            due_in_micros: None,
+            status: None,
+            reason: None,
+            detail: String::new(),
+            age_micros: None,
+            group: None,
+            holds_key: false,
+            is_replay: false,
+            destination: None,
+        }
+    }
 }
 
 /// A try that did not succeed at once.
@@ -96,8 +138,29 @@ pub enum Done {
 /// History rows per delivery above which the middle is removed.
 const ATTEMPTS_KEPT: u32 = 25;
 
-/// Writes one flush: position, markers, failures, history.
+/// Writes one flush: position, markers, failures, history. If Postgres refuses a value in it, the flush is written in parts, so that one
+/// row costs itself only.
 pub async fn record(
+    pool: &PgPool,
+    fence: Fence,
+    instance: &str,
+    reached: &Reached,
+    entries: &Entries,
+) -> Result<Flushed, StoreError> {
+    match record_whole(pool, fence, instance, reached, entries).await {
+        Err(error) if error.is_about_data() => {}
+        recorded => return recorded.map(Flushed::from),
+    }
+    let mut transaction = begin(pool).await?;
+    if record_position(&mut transaction, fence, reached).await? == Fenced::LeaseLost {
+        return Ok(Fenced::LeaseLost.into()); // the transaction rolls back as it is dropped
+    }
+    let unstorable = record_in_parts(&mut transaction, fence, instance, entries).await?;
+    commit(transaction).await?;
+    Ok(Flushed { fenced: Fenced::Written, unstorable })
+}
+
+async fn record_whole(
     pool: &PgPool,
     fence: Fence,
     instance: &str,
@@ -108,41 +171,77 @@ pub async fn record(
         return record_successes(pool, fence, reached, &entries.delivered).await;
     }
     let mut transaction = begin(pool).await?;
-    if record_within(&mut transaction, fence, instance, reached, entries).await? == Fenced::LeaseLost {
+    if record_position(&mut transaction, fence, reached).await? == Fenced::LeaseLost {
         return Ok(Fenced::LeaseLost); // the transaction rolls back as it is dropped
     }
+    record_entries(&mut transaction, fence, instance, entries).await?;
     failpoint!("flush-written");
     commit(transaction).await?;
     Ok(Fenced::Written)
 }
 
-/// Writes one flush in a transaction of the caller.
+/// Writes one flush in a transaction of the caller, which must go on: what Postgres refuses is written in parts here, too. Where there is
+/// text that could be refused, that costs a savepoint.
 pub async fn record_within(
     connection: &mut PgConnection,
     fence: Fence,
     instance: &str,
     reached: &Reached,
     entries: &Entries,
-) -> Result<Fenced, StoreError> {
+) -> Result<Flushed, StoreError> {
+    if record_position(connection, fence, reached).await? == Fenced::LeaseLost {
+        return Ok(Fenced::LeaseLost.into());
+    }
+    if entries.outcomes.is_empty() && entries.attempts.is_empty() {
+        insert_delivered(connection, fence, &entries.delivered).await?;
+        return Ok(Fenced::Written.into());
+    }
+    let error = || StoreError::query("record what was called");
+    let mut savepoint = connection.begin().await.map_err(error())?;
+    match record_entries(&mut savepoint, fence, instance, entries).await {
+        Ok(()) => {
+            savepoint.commit().await.map_err(error())?;
+            Ok(Fenced::Written.into())
+        }
+        Err(refusal) if refusal.is_about_data() => {
+            savepoint.rollback().await.map_err(error())?;
+            let unstorable = record_in_parts(connection, fence, instance, entries).await?;
+            Ok(Flushed { fenced: Fenced::Written, unstorable })
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+async fn record_position(connection: &mut PgConnection, fence: Fence, reached: &Reached) -> Result<Fenced, StoreError> {
     let moved = bind_reached(sqlx::query(include_str!("sql/record_position.sql")), fence, reached)
-        .execute(&mut *connection)
+        .execute(connection)
         .await
         .map_err(StoreError::query("record the position"))?;
     if moved.rows_affected() == 0 {
         return Ok(Fenced::LeaseLost);
     }
     failpoint!("position-advanced");
-    if !entries.delivered.is_empty() {
-        sqlx::query(include_str!("sql/insert_delivered.sql"))
-            .bind(fence.subscription)
-            .bind(&entries.delivered)
-            .execute(&mut *connection)
-            .await
-            .map_err(StoreError::query("record what was delivered"))?;
-    }
-    record_outcomes(connection, fence, &entries.outcomes).await?;
-    record_attempts(connection, fence, instance, &entries.attempts).await?;
     Ok(Fenced::Written)
+}
+
+async fn record_entries(connection: &mut PgConnection, fence: Fence, instance: &str, entries: &Entries) -> Result<(), StoreError> {
+    insert_delivered(connection, fence, &entries.delivered).await?;
+    record_outcomes(connection, fence, &entries.outcomes).await?;
+    record_attempts(connection, fence, instance, &entries.attempts).await
+}
+
+/// Markers of first-try successes.
+pub(super) async fn insert_delivered(connection: &mut PgConnection, fence: Fence, delivered: &[i64]) -> Result<(), StoreError> {
+    if delivered.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(include_str!("sql/insert_delivered.sql"))
+        .bind(fence.subscription)
+        .bind(delivered)
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(StoreError::query("record what was delivered"))
 }
 
 pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, StoreError> {
@@ -184,7 +283,12 @@ fn bind_reached<'q>(query: Query<'q>, fence: Fence, reached: &'q Reached) -> Que
         .bind(is_news)
 }
 
-async fn record_outcomes(connection: &mut PgConnection, fence: Fence, outcomes: &[RecordedOutcome]) -> Result<(), StoreError> {
+/// Outcomes other than those; nothing if there are none.
+pub(super) async fn record_outcomes(
+    connection: &mut PgConnection,
+    fence: Fence,
+    outcomes: &[RecordedOutcome],
+) -> Result<(), StoreError> {
     if outcomes.is_empty() {
         return Ok(());
     }
@@ -194,12 +298,12 @@ async fn record_outcomes(connection: &mut PgConnection, fence: Fence, outcomes: 
         .bind(column(outcomes, |o| o.state.as_str()))
         .bind(column(outcomes, |o| o.attempts.cast_signed()))
         .bind(column(outcomes, |o| o.due_in_micros))
-        .bind(column(outcomes, |o| o.key.clone()))
+        .bind(column(outcomes, |o| o.key.as_deref()))
         .bind(column(outcomes, |o| o.status.map(i32::from)))
         .bind(column(outcomes, |o| o.reason.map(Reason::as_str)))
-        .bind(column(outcomes, |o| Some(o.detail.clone()).filter(|detail| !detail.is_empty())))
+        .bind(column(outcomes, |o| Some(storable(&o.detail)).filter(|detail| !detail.is_empty())))
         .bind(column(outcomes, |o| o.age_micros))
-        .bind(column(outcomes, |o| o.group.as_ref().map(|group| group.text.clone())))
+        .bind(column(outcomes, |o| o.group.as_ref().map(|group| storable(&group.text))))
         .bind(column(outcomes, |o| o.group.as_ref().map(|group| group.fingerprint)))
         .bind(column(outcomes, |o| o.holds_key.then_some(true)))
         .bind(column(outcomes, |o| o.destination.clone()))
@@ -217,7 +321,8 @@ async fn record_outcomes(connection: &mut PgConnection, fence: Fence, outcomes: 
     Ok(())
 }
 
-async fn record_attempts(
+/// The history of tries; nothing if there are none.
+pub(super) async fn record_attempts(
     connection: &mut PgConnection,
     fence: Fence,
     instance: &str,
@@ -236,7 +341,7 @@ async fn record_attempts(
         .bind(column(attempts, |a| a.ambiguous))
         .bind(column(attempts, |a| a.outcome.as_str()))
         .bind(column(attempts, |a| a.reason.as_str()))
-        .bind(column(attempts, |a| Some(a.detail.clone()).filter(|detail| !detail.is_empty())))
+        .bind(column(attempts, |a| Some(storable(&a.detail)).filter(|detail| !detail.is_empty())))
         .execute(&mut *connection)
         .await
         .map_err(StoreError::query("record attempts"))?;
@@ -252,7 +357,7 @@ async fn record_attempts(
     Ok(())
 }
 
-fn column<R, T>(rows: &[R], value: impl Fn(&R) -> T) -> Vec<T> {
+fn column<'r, R, T>(rows: &'r [R], value: impl Fn(&'r R) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
 }
 

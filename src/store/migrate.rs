@@ -115,13 +115,29 @@ async fn check_server(connection: &mut PgConnection) -> Result<(), StoreError> {
         .await
         .map_err(StoreError::query("ask the server for its version"))?;
     let (major, is_standby): (i32, bool) = (row.get(0), row.get(1));
+    let (database, encoding): (String, String) = (row.get(2), row.get(3));
     if major < OLDEST_SERVER {
         return Err(StoreError::Refused(format!("this is PostgreSQL {major}; outboxd needs {OLDEST_SERVER} or newer")));
     }
     if is_standby {
         return Err(StoreError::Refused("the server is a standby; outboxd needs the primary".to_owned()));
     }
+    if let Some(refusal) = encoding_refusal(&database, &encoding) {
+        return Err(StoreError::Refused(refusal));
+    }
     Ok(())
+}
+
+/// Why outboxd cannot work in a database of this encoding; `None`: it can. In others a payload can hold characters that the database cannot
+/// compare or convert, and SQL_ASCII has bytes that are no characters at all.
+pub fn encoding_refusal(database: &str, encoding: &str) -> Option<String> {
+    (encoding != "UTF8").then(|| {
+        format!(
+            "the database \"{database}\" has the encoding {encoding}; outboxd needs UTF8, because events, keys and answers may hold any \
+             character. The encoding of a database cannot be changed: make another one with `createdb --encoding=UTF8 \
+             --template=template0`, move the data there with pg_dump and pg_restore, and let database.url name it"
+        )
+    })
 }
 
 async fn create_schema(connection: &mut PgConnection, schema: &str) -> Result<(), StoreError> {

@@ -26,6 +26,7 @@ mod orphans;
 mod pending;
 mod pooler;
 pub mod rebase;
+mod refused;
 mod reloads;
 mod repartition;
 mod replays;
@@ -34,7 +35,9 @@ mod server;
 mod session;
 pub mod status;
 pub mod subscriptions;
+mod text;
 mod types;
+mod unreadable;
 mod windows;
 
 pub use audit::{AuditEntry, record_audit};
@@ -45,7 +48,10 @@ pub use dead_letters::{
     DeadLetter, DeadLetterGroup, DeliveryCount, ExportedLetter, GroupNote, count_dead_letters, discard_dead_letters,
     export_dead_letters, group_dead_letters, list_dead_letters, note_group,
 };
-pub use deliveries::{RecordedDelivery, RecordedLane, count_unfinished, find_next_due, read_due, read_lanes, read_waiting};
+pub use deliveries::{
+    RecordedDelivery, RecordedLane, RecordedRead, UnreadableDelivery, count_unfinished, find_next_due, read_due, read_lanes,
+    read_waiting,
+};
 pub use destinations::{
     DestinationNews, ListedDestination, StoredDestination, list_destinations, read_destinations, record_destinations,
 };
@@ -58,12 +64,14 @@ pub use handlers::{
 pub use instances::{Beat, Instance, beat, leave, read_identity, store_incarnation};
 pub use keys::{BlockedKey, OnlyWitness, Skipped, list_blocked_keys, list_only_witnesses, skip_key};
 pub use ledger::{
-    Done, Entries, Fence, Fenced, Reached, RecordedAttempt, RecordedOutcome, begin, commit, count_attempt, record, record_within,
+    Done, Entries, Fence, Fenced, Flushed, Reached, RecordedAttempt, RecordedOutcome, begin, commit, count_attempt, record,
+    record_within,
 };
-pub use migrate::{Migrated, check_schema, migrate, migration_script};
+pub use migrate::{Migrated, check_schema, encoding_refusal, migrate, migration_script};
 pub use moves::{Move, MoveCounts, MoveKind, MoveTarget, find_move_target, move_handler, plan_move};
 pub use orphans::end_orphans;
 pub use pending::{PendingType, Unfinished, read_unfinished};
+pub use refused::Unstorable;
 pub use reloads::{AskedRelay, ReloadAnswer, ReloadOutcome, ReloadReport, answer_reload, ask_reload, read_reload};
 pub use repartition::{Moved, Rebuilt, Repartition, rename_handler, repartition};
 pub use replays::{
@@ -73,9 +81,10 @@ pub use replays::{
 pub use retention::{Removed, remove_finished, remove_inbox, remove_replay_items};
 pub use server::{Server, describe_server, has_function, read_now, read_server_start};
 pub use session::SessionSettings;
+pub use unreadable::{Unreadable, read_unreadable};
 pub use windows::{
-    Moment, OpenedWindow, Page, Recorded, Room, Selection, WindowRead, nudge_flush, open_window, read_flush_lsn, read_page,
-    read_window,
+    Moment, OpenedPage, OpenedWindow, PAGE_SPAN, Page, Recorded, Room, Selection, WindowRead, nudge_flush, open_window,
+    read_flush_lsn, read_page, read_window,
 };
 
 /// Why the store could not do its work. The cause is in the chain.
@@ -102,6 +111,13 @@ pub enum StoreError {
          or an entry of the pooler with pool_mode = session"
     )]
     SharedSessions { server: String },
+    /// About one event, whose number is all that is known of it.
+    #[error("could not read the event with the sequence number {seq}")]
+    Event {
+        seq: i64,
+        #[source]
+        cause: sqlx::Error,
+    },
     #[error("{0}")]
     Refused(String),
 }
@@ -109,10 +125,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether waiting may mend it: the server is away, starting, or full; not a wrong password.
     pub fn is_transient(&self) -> bool {
-        let cause = match self {
-            Self::Connect { cause, .. } | Self::Query { cause, .. } => cause,
-            Self::Address(_) | Self::SharedSessions { .. } | Self::Refused(_) => return false,
-        };
+        let Some(cause) = self.cause() else { return false };
         match cause {
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
             sqlx::Error::Database(error) => error
@@ -135,12 +148,62 @@ impl StoreError {
 
     /// What it began with, in the words of the server where it said something.
     pub fn root(&self) -> String {
+        match self.cause() {
+            Some(sqlx::Error::Database(error)) => error.message().to_owned(),
+            Some(other) => other.to_string(),
+            None => self.to_string(),
+        }
+    }
+
+    /// Whether a value is to blame, and neither the server nor the statement: one row that cannot be read, stored or understood. The
+    /// SQLSTATE classes 22 (data exception), 23 (integrity constraint violation), 54 (program limit exceeded), and data that is corrupted.
+    pub fn is_about_data(&self) -> bool {
+        match self.cause() {
+            Some(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)) || code == "XX001")
+            }
+            Some(sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }) => true,
+            _ => false,
+        }
+    }
+
+    /// The SQLSTATE, where the server has answered with one.
+    pub fn sqlstate(&self) -> Option<String> {
+        match self.cause()? {
+            sqlx::Error::Database(error) => error.code().map(std::borrow::Cow::into_owned),
+            _ => None,
+        }
+    }
+
+    /// The number of the event that it is about, where that is known.
+    pub fn seq(&self) -> Option<i64> {
         match self {
-            Self::Connect { cause, .. } | Self::Query { cause, .. } | Self::Address(cause) => match cause {
-                sqlx::Error::Database(error) => error.message().to_owned(),
-                other => other.to_string(),
-            },
-            Self::SharedSessions { .. } | Self::Refused(_) => self.to_string(),
+            Self::Event { seq, .. } => Some(*seq),
+            _ => None,
+        }
+    }
+
+    /// What happened at the bottom of it, in the words of the server and with its SQLSTATE.
+    pub fn innermost(&self) -> String {
+        match self.sqlstate() {
+            Some(code) => format!("{} (SQLSTATE {code})", self.root()),
+            None => self.root(),
+        }
+    }
+
+    fn at_seq(self, seq: i64) -> Self {
+        match self {
+            Self::Query { cause, .. } => Self::Event { seq, cause },
+            other => other,
+        }
+    }
+
+    fn cause(&self) -> Option<&sqlx::Error> {
+        match self {
+            Self::Connect { cause, .. } | Self::Query { cause, .. } | Self::Event { cause, .. } | Self::Address(cause) => {
+                Some(cause)
+            }
+            Self::SharedSessions { .. } | Self::Refused(_) => None,
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
+use super::text::cleaned;
 use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 
 /// What came of reading a configuration again.
@@ -116,7 +117,7 @@ pub async fn answer_reload(pool: &PgPool, instance: &str, wish: Option<i32>, rep
     sqlx::query(include_str!("sql/answer_reload.sql"))
         .bind(instance)
         .bind(wish)
-        .bind(serde_json::json!(report))
+        .bind(cleaned(serde_json::json!(report)))
         .execute(pool)
         .await
         .map_err(StoreError::query("note what came of the reload"))?;

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::audit::lift_statement_timeout;
 use super::dead_letters::{count_deliveries, list_deliveries};
 use super::filter::{DeliveryFilter, Scope};
+use super::text::{storable, storable_json, storable_or_none};
 use super::{AuditEntry, DeadLetter, DeliveryCount, Fence, Selection, StoreError, begin, commit, record_audit, ring_control};
 use crate::domain::Timestamp;
 use crate::failpoints::failpoint;
@@ -106,10 +107,10 @@ pub async fn start_replay(pool: &PgPool, replay: &NewReplay, actor: &str) -> Res
     lock_replays(&mut transaction).await?;
     sqlx::query(include_str!("sql/insert_replay.sql"))
         .bind(id)
-        .bind(actor)
+        .bind(storable(actor))
         .bind(handler)
-        .bind(&asked)
-        .bind(note)
+        .bind(storable_json(&asked))
+        .bind(storable_or_none(note.as_deref()))
         .bind(rate)
         .execute(&mut *transaction)
         .await
@@ -189,7 +190,7 @@ pub async fn cancel_replay(pool: &PgPool, id: Uuid, actor: &str, reason: Option<
     lift_statement_timeout(&mut transaction).await?;
     let row = sqlx::query(include_str!("sql/cancel_replay.sql"))
         .bind(id)
-        .bind(actor)
+        .bind(storable(actor))
         .fetch_optional(&mut *transaction)
         .await
         .map_err(StoreError::query("cancel the replay"))?;

@@ -13,6 +13,8 @@ pub struct Server {
     pub version: String,
     /// A standby: its snapshots do not name the transactions in progress, so it cannot be read from.
     pub is_in_recovery: bool,
+    pub database: String,
+    pub encoding: String,
     /// Whether the schema holds an outbox.
     pub has_outbox: bool,
 }
@@ -21,8 +23,9 @@ pub struct Server {
 pub async fn describe_server(pool: &PgPool, schema: &str) -> Result<Server, StoreError> {
     let query = sqlx::query_as(include_str!("sql/describe_server.sql")).bind(schema);
     let row = query.fetch_one(pool).await;
-    let (major, version, is_in_recovery, has_outbox) = row.map_err(StoreError::query("read what the server is"))?;
-    Ok(Server { major, version, is_in_recovery, has_outbox })
+    let (major, version, is_in_recovery, database, encoding, has_outbox) =
+        row.map_err(StoreError::query("read what the server is"))?;
+    Ok(Server { major, version, is_in_recovery, database, encoding, has_outbox })
 }
 
 /// Whether a function of the `sql` kind exists with the arguments it is called with.

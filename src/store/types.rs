@@ -32,7 +32,7 @@ impl Encode<'_, Postgres> for Timestamp {
 }
 
 /// Columns of an event, in the order in which every reading statement returns them.
-const EVENT_COLUMNS: usize = 10;
+pub(super) const EVENT_COLUMNS: usize = 10;
 
 /// The notification in a row whose event columns begin at `at`; gives the index of the first column behind them.
 pub(super) fn notification(row: &PgRow, at: usize) -> Result<(Box<Notification>, usize), sqlx::Error> {

@@ -1,10 +1,12 @@
 //! Reading the log: windows between snapshots, whole or page by page.
 //! Reads only; what a window means for the position is decided by the reader.
 
+use std::sync::LazyLock;
+
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgExecutor, PgPool, Row};
 
-use super::{StoreError, types};
+use super::{StoreError, Unreadable, types};
 use crate::domain::{EventFilter, Notification, OpenWindow, Ordering, Position, Snapshot, Timestamp};
 
 /// What a subscription wants from the log, as the statements take it.
@@ -65,6 +67,65 @@ impl Selection {
     pub(super) fn partition(&self) -> i32 {
         self.partition
     }
+
+    /// Where the key comes from, as the configuration writes it.
+    pub(super) fn describe_key(&self) -> String {
+        match self.key_path.is_empty() {
+            true => self.key_source.to_owned(),
+            false => format!("{}:{}", self.key_source, self.key_path.join(".")),
+        }
+    }
+
+    /// The same without looking at keys: the partition is that of events which have none.
+    pub(super) fn without_key(&self) -> Self {
+        Self { key_source: "none", key_path: Vec::new(), ..self.clone() }
+    }
+
+    /// The same partition, with nothing that looks into an event.
+    pub(super) fn of_everything(&self) -> Self {
+        Self { type_patterns: None, aggregate_types: None, headers: None, ..self.without_key() }
+    }
+}
+
+/// How the key of an event is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    /// For nothing; the statement fails on a payload with an escape for no character.
+    Quick,
+    /// Of every event that has a key that can be taken, and the others are told.
+    Certain,
+}
+
+/// A reading statement for either way.
+struct Statement {
+    quick: &'static str,
+    certain: LazyLock<String>,
+}
+
+impl Statement {
+    fn text(&'static self, keys: Keys) -> &'static str {
+        match keys {
+            Keys::Quick => self.quick,
+            Keys::Certain => &self.certain,
+        }
+    }
+}
+
+static READ_WINDOW: Statement = Statement {
+    quick: include_str!("sql/read_window.sql"),
+    certain: LazyLock::new(|| certain(include_str!("sql/read_window.sql"), "$7", "$8")),
+};
+static READ_PAGE: Statement = Statement {
+    quick: include_str!("sql/read_page.sql"),
+    certain: LazyLock::new(|| certain(include_str!("sql/read_page.sql"), "$11", "$12")),
+};
+
+/// The statement with the key that never fails. Of what has none it asks whether there is one that no text can hold.
+fn certain(quick: &str, source: &str, path: &str) -> String {
+    let told = format!(
+        "case when e.key is null and {source} = 'payload' then (readable_key(e.payload, {path})).is_unreadable else false end as is_unreadable"
+    );
+    quick.replace("quick_key(", "ordering_key(").replace("false as is_unreadable", &told)
 }
 
 /// The moment of a read.
@@ -91,18 +152,33 @@ pub struct Room {
 pub struct WindowRead {
     pub moment: Moment,
     pub notifications: Vec<Box<Notification>>,
+    /// Of the same window, in order.
+    pub unreadable: Vec<Unreadable>,
     /// There is more than the room allowed: page it, and drop what came.
     pub is_larger: bool,
 }
 
 /// Reads everything between `position` and now, in one statement.
 pub async fn read_window(
-    executor: impl PgExecutor<'_>,
+    connection: &mut PgConnection,
     snapshot: &Snapshot,
     room: Room,
     selection: &Selection,
 ) -> Result<WindowRead, StoreError> {
-    let rows = sqlx::query(include_str!("sql/read_window.sql"))
+    match try_window(connection, snapshot, room, selection, Keys::Quick).await {
+        Err(error) if error.is_about_data() => try_window(connection, snapshot, room, selection, Keys::Certain).await,
+        read => read,
+    }
+}
+
+async fn try_window(
+    connection: &mut PgConnection,
+    snapshot: &Snapshot,
+    room: Room,
+    selection: &Selection,
+    keys: Keys,
+) -> Result<WindowRead, StoreError> {
+    let rows = sqlx::query(READ_WINDOW.text(keys))
         .bind(snapshot.as_str())
         .bind(room.rows)
         .bind(room.bytes)
@@ -113,26 +189,43 @@ pub async fn read_window(
         .bind(&selection.key_path)
         .bind(selection.partitions)
         .bind(selection.partition)
-        .fetch_all(executor)
+        .fetch_all(connection)
         .await
         .map_err(StoreError::query("read the log"))?;
-    decode_window(&rows, room).map_err(StoreError::query("understand the log"))
+    decode_window(&rows, room, selection).map_err(StoreError::query("understand the log"))
 }
 
-fn decode_window(rows: &[PgRow], room: Room) -> Result<WindowRead, sqlx::Error> {
+fn decode_window(rows: &[PgRow], room: Room, selection: &Selection) -> Result<WindowRead, sqlx::Error> {
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let (moment, events_at) = moment(first)?;
-    let mut notifications = Vec::with_capacity(rows.len());
-    let mut bytes: i64 = 0;
+    let is_empty = first.try_get::<Option<i64>, _>(events_at)?.is_none();
+    let decoded = decode_events(if is_empty { &[] } else { rows }, events_at, selection)?;
+    let is_larger = decoded.rows > room.rows || decoded.bytes >= room.bytes;
+    Ok(WindowRead { moment, notifications: decoded.notifications, unreadable: decoded.unreadable, is_larger })
+}
+
+/// Events as a reading statement returns them.
+struct Decoded {
+    notifications: Vec<Box<Notification>>,
+    unreadable: Vec<Unreadable>,
+    rows: i64,
+    bytes: i64,
+    last_seq: Option<i64>,
+}
+
+fn decode_events(rows: &[PgRow], at: usize, selection: &Selection) -> Result<Decoded, sqlx::Error> {
+    let (mut notifications, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
     for row in rows {
-        if row.try_get::<Option<i64>, _>(events_at)?.is_some() {
-            let (notification, next) = types::notification(row, events_at)?;
-            bytes = row.try_get(next)?;
-            notifications.push(notification);
+        match types::notification(row, at) {
+            Ok((notification, next)) if row.try_get(next + 1)? => unreadable.push(Unreadable::without_key(notification, selection)),
+            Ok((notification, _)) => notifications.push(notification),
+            Err(error) => unreadable.push(Unreadable::undecoded(row, at, &error)?),
         }
     }
-    let is_larger = notifications.len() as i64 > room.rows || bytes >= room.bytes;
-    Ok(WindowRead { moment, notifications, is_larger })
+    let last = rows.last();
+    let bytes = last.map(|row| row.try_get(at + types::EVENT_COLUMNS)).transpose()?.unwrap_or(0);
+    let last_seq = last.map(|row| row.try_get(at)).transpose()?;
+    Ok(Decoded { notifications, unreadable, rows: rows.len() as i64, bytes, last_seq })
 }
 
 /// A frozen end of a window, and where its first row may be.
@@ -192,30 +285,44 @@ pub struct Recorded {
 #[derive(Debug)]
 pub struct Page {
     pub notifications: Vec<Box<Notification>>,
+    /// Of the same page, in order.
+    pub unreadable: Vec<Unreadable>,
     /// Everything of the window up to and including this `seq` is in this or an earlier page.
     pub read_to: i64,
 }
 
 /// How many numbers one page looks at, at most: bounds the time of a page whatever the filter leaves.
-const PAGE_SPAN: i64 = 50_000;
+pub const PAGE_SPAN: i64 = 50_000;
 
-/// Reads the next page of an open window.
-pub async fn read_page(
-    pool: &PgPool,
-    begin: &Snapshot,
-    window: &OpenWindow,
-    room: Room,
-    selection: &Selection,
-    recorded: Option<&Recorded>,
-) -> Result<Page, StoreError> {
+/// What a page is read of.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenedPage<'a> {
+    /// What is visible in it was read before the window.
+    pub begin: &'a Snapshot,
+    pub window: &'a OpenWindow,
+    pub room: Room,
+    pub selection: &'a Selection,
+    pub recorded: Option<&'a Recorded>,
+}
+
+/// Reads the next page of an open window, of the next `span` numbers at most.
+pub async fn read_page(pool: &PgPool, page: &OpenedPage<'_>, span: i64) -> Result<Page, StoreError> {
+    match try_page(pool, page, span, Keys::Quick).await {
+        Err(error) if error.is_about_data() => try_page(pool, page, span, Keys::Certain).await,
+        read => read,
+    }
+}
+
+async fn try_page(pool: &PgPool, page: &OpenedPage<'_>, span: i64, keys: Keys) -> Result<Page, StoreError> {
+    let OpenedPage { begin, window, room, selection, recorded } = page;
     // A backlog is one large window, and most of it lies beyond whatever the last owner can have reached.
     let recorded = recorded.filter(|recorded| window.seq < recorded.up_to);
-    let rows = sqlx::query(include_str!("sql/read_page.sql"))
+    let rows = sqlx::query(READ_PAGE.text(keys))
         .bind(begin.as_str())
         .bind(window.snapshot.as_str())
         .bind(window.seq)
         .bind(window.high_seq)
-        .bind(PAGE_SPAN)
+        .bind(span)
         .bind(room.rows)
         .bind(room.bytes)
         .bind(&selection.type_patterns)
@@ -230,22 +337,17 @@ pub async fn read_page(
         .fetch_all(pool)
         .await
         .map_err(StoreError::query("read a page of the log"))?;
-    let mut page = Page { notifications: Vec::with_capacity(rows.len()), read_to: window.high_seq.min(window.seq + PAGE_SPAN) };
-    let mut bytes: i64 = 0;
-    for row in &rows {
-        let (notification, next) = types::notification(row, 0).map_err(StoreError::query("understand the log"))?;
-        bytes = row.try_get(next).map_err(StoreError::query("understand the log"))?;
-        page.notifications.push(notification);
-    }
+    let decoded = decode_events(&rows, 0, selection).map_err(StoreError::query("understand the log"))?;
+    let mut read_to = window.high_seq.min(window.seq + span);
     // What exactly fills the room may have been all there was: the next page will tell.
-    let is_cut = rows.len() as i64 >= room.rows || bytes >= room.bytes;
-    match page.notifications.last() {
-        Some(last) if is_cut => page.read_to = last.seq,
+    let is_cut = decoded.rows >= room.rows || decoded.bytes >= room.bytes;
+    match decoded.last_seq {
+        Some(last) if is_cut => read_to = last,
         // A stretch without rows may be a jump of the sequence: one probe instead of a thousand empty pages.
-        None if page.read_to < window.high_seq => page.read_to = skip_gap(pool, page.read_to, window.high_seq).await?,
+        None if read_to < window.high_seq => read_to = skip_gap(pool, read_to, window.high_seq).await?,
         _ => {}
     }
-    Ok(page)
+    Ok(Page { notifications: decoded.notifications, unreadable: decoded.unreadable, read_to })
 }
 
 async fn skip_gap(pool: &PgPool, after: i64, up_to: i64) -> Result<i64, StoreError> {

@@ -5,6 +5,9 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::Error;
 
+/// Bytes that an index takes of each part of a mark.
+const LONGEST: usize = 800;
+
 /// Marks an event as handled by `receiver`, in the transaction of `connection`. `false`: it had been handled before, so do nothing and
 /// commit, or roll back. `source` is where ids come from, for example the name of the service; `id` is the event's id as it was received.
 ///
@@ -25,7 +28,13 @@ pub async fn once(connection: &mut PgConnection, receiver: &str, source: &str, i
 
 /// [`once`] for an inbox that lives in another schema.
 pub async fn once_in(connection: &mut PgConnection, schema: &str, receiver: &str, source: &str, id: &str) -> Result<bool, Error> {
-    let statement = include_str!("../store/sql/mark_handled.sql").replace("outbox.inbox", &super::qualified(schema, "inbox"));
+    let mut statement = include_str!("../store/sql/mark_handled.sql").replace("outbox.inbox", &super::qualified(schema, "inbox"));
+    if [receiver, source, id].iter().any(|part| part.len() > LONGEST) {
+        // The function of the schema makes them short enough for an index, as it does for receivers in other languages. Only then, because
+        // an application may be newer than its schema.
+        let bounded = super::qualified(schema, "bounded_key");
+        statement = statement.replace("($1, $2, $3)", &format!("({bounded}($1), {bounded}($2), {bounded}($3))"));
+    }
     let marked = sqlx::query(AssertSqlSafe(statement)).bind(receiver).bind(source).bind(id).execute(connection).await?;
     Ok(marked.rows_affected() == 1)
 }

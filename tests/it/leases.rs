@@ -127,7 +127,7 @@ async fn an_owner_whose_epoch_is_over_writes_nothing() {
 
     for entries in [Entries::default(), delivered(), failed()] {
         let written = store::record(pool, stale.fence, "we", &reached, &entries).await.expect("it answers");
-        assert_eq!(written, Fenced::LeaseLost, "{entries:?}");
+        assert_eq!(written.fenced, Fenced::LeaseLost, "{entries:?}");
     }
     let counted = store::count_attempt(pool, stale.fence, 1, None).await.expect("it answers");
     assert_eq!(counted, None);
@@ -136,7 +136,8 @@ async fn an_owner_whose_epoch_is_over_writes_nothing() {
 
     assert_eq!(database.count("subscriptions where high_seq = 0 and circuit = 'closed'").await, 1);
     assert_eq!(database.count("deliveries").await + database.count("attempts").await, 0);
-    assert_eq!(store::record(pool, current.fence, "we", &reached, &failed()).await.expect("it answers"), Fenced::Written);
+    let written = store::record(pool, current.fence, "we", &reached, &failed()).await.expect("it answers");
+    assert_eq!((written.fenced, written.unstorable), (Fenced::Written, Vec::new()));
 }
 
 fn an_attempt() -> RecordedAttempt {

@@ -10,7 +10,7 @@ use outboxd::Notification;
 use outboxd::config::{HandlerConfig, Start};
 use outboxd::domain::{EventFilter, Ordering, Position};
 use outboxd::launcher::Postgres;
-use outboxd::store::{Room, Selection};
+use outboxd::store::{OpenedPage, PAGE_SPAN, Room, Selection};
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
@@ -167,7 +167,8 @@ async fn a_writer_that_nobody_overtook_is_found_by_the_next_window() {
 
     let selection = Selection::new(&EventFilter::default(), &Ordering::Aggregate, 1, 0);
     let room = Room { rows: 10, bytes: 1 << 20 };
-    let page = outboxd::store::read_page(&pool, &read.snapshot, &second.window, room, &selection, None).await.expect("a page");
+    let opened = OpenedPage { begin: &read.snapshot, window: &second.window, room, selection: &selection, recorded: None };
+    let page = outboxd::store::read_page(&pool, &opened, PAGE_SPAN).await.expect("a page");
     assert_eq!(page.notifications.len(), 1);
 }
 
@@ -468,11 +469,11 @@ async fn a_window_is_in_the_order_of_its_numbers_and_not_of_its_transactions() {
 
     let selection = Selection::new(&EventFilter::default(), &Ordering::Aggregate, 1, 0);
     let (room, begin) = (Room { rows: 10, bytes: 1 << 20 }, Position::beginning());
-    let whole = outboxd::store::read_window(database.pool(), &begin.snapshot, room, &selection).await.expect("a window");
-    let opened =
-        outboxd::store::open_window(&mut database.pool().acquire().await.expect("a connection"), &begin).await.expect("a window");
-    let page =
-        outboxd::store::read_page(database.pool(), &begin.snapshot, &opened.window, room, &selection, None).await.expect("a page");
+    let mut connection = database.pool().acquire().await.expect("a connection");
+    let whole = outboxd::store::read_window(&mut connection, &begin.snapshot, room, &selection).await.expect("a window");
+    let opened = outboxd::store::open_window(&mut connection, &begin).await.expect("a window");
+    let opened = OpenedPage { begin: &begin.snapshot, window: &opened.window, room, selection: &selection, recorded: None };
+    let page = outboxd::store::read_page(database.pool(), &opened, PAGE_SPAN).await.expect("a page");
 
     for notifications in [whole.notifications, page.notifications] {
         assert_eq!(notifications.iter().map(|notification| number(notification)).collect::<Vec<_>>(), [1, 2]);

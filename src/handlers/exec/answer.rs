@@ -30,8 +30,17 @@ pub enum Answer {
 }
 
 /// Reasons that only the relay can have.
-const OURS: &[Reason] =
-    &[Reason::Ok, Reason::Duplicate, Reason::Panicked, Reason::Crashed, Reason::Exhausted, Reason::Expired, Reason::Operator];
+const OURS: &[Reason] = &[
+    Reason::Ok,
+    Reason::Duplicate,
+    Reason::Panicked,
+    Reason::Crashed,
+    Reason::Exhausted,
+    Reason::Expired,
+    Reason::Operator,
+    Reason::Unreadable,
+    Reason::Unstorable,
+];
 
 /// Reads a line as an answer about the event of this id.
 pub fn read(line: &[u8], id: &str, redaction: &Redaction) -> Answer {

@@ -20,7 +20,7 @@ use super::turn::{Answer, CircuitNews};
 use crate::domain::{
     Circuit, DestinationPolicy, Destinations, Lanes, Origin, Position, Progress, Queued, Reason, SegmentId, Suspects,
 };
-use crate::store::{Done, Entries, Reached, RecordedDelivery};
+use crate::store::{Done, Entries, Reached, RecordedDelivery, UnreadableDelivery};
 
 /// How long what the owner before us had settled beyond the position must be written on.
 enum CarriedUntil {
@@ -157,17 +157,21 @@ impl Books {
         if let Some(now) = segment.now {
             self.clock_offset = now.as_micros() - local_micros();
         }
-        self.handler.metrics.fetched(segment.notifications.len() as u64);
-        let id = self.progress.push(segment.end, segment.notifications.len());
+        let count = segment.notifications.len() + segment.unreadable.len();
+        self.handler.metrics.fetched(count as u64);
+        let id = self.progress.push(segment.end, count);
         if matches!(self.carried_until, CarriedUntil::NextSegment) {
             self.carried_until = CarriedUntil::Passed(id);
         }
-        self.has_moved |= !segment.notifications.is_empty();
+        self.has_moved |= count > 0;
         for notification in segment.notifications {
             let queued = Queued { notification, origin: Origin::Log(id), attempts: 0, age_micros: 0 };
             if let Some(parked) = self.lanes.offer(queued) {
                 self.park(parked);
             }
+        }
+        for unreadable in segment.unreadable {
+            self.bury_unreadable(unreadable, Origin::Log(id), 0);
         }
         self.advance();
     }
@@ -203,6 +207,15 @@ impl Books {
             self.lanes.refill(&key, rows.into_iter().map(recorded).collect(), left + unwritten);
         }
         all_had_rows
+    }
+
+    /// Gives up recorded deliveries whose events cannot be read. Their lanes learn of it with the next look at the rows.
+    pub fn take_unreadable(&mut self, deliveries: Vec<UnreadableDelivery>) {
+        for UnreadableDelivery { unreadable, attempts } in deliveries {
+            if !self.unrecorded.contains(&unreadable.notification.seq) {
+                self.bury_unreadable(unreadable, Origin::Recorded, attempts);
+            }
+        }
     }
 
     /// Enters what else a turn has brought.

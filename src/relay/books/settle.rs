@@ -13,7 +13,7 @@ use crate::domain::{
 };
 use crate::failpoints::failpoint;
 use crate::relay::attempt::Finished;
-use crate::store::{RecordedAttempt, RecordedOutcome};
+use crate::store::{RecordedAttempt, RecordedOutcome, Unreadable, Unstorable};
 use crate::telemetry::{ReplayOutcome, TraceContext};
 
 impl Books {
@@ -62,6 +62,33 @@ impl Books {
         self.bury(&queued, &verdict, Reason::Crashed, queued.attempts, 0);
     }
 
+    /// Gives up an event that could not be read out, and that no lane holds. Nothing was attempted.
+    pub(super) fn bury_unreadable(&mut self, unreadable: Unreadable, origin: Origin, attempts: u32) {
+        let Unreadable { notification, cause, .. } = unreadable;
+        let verdict = Verdict::permanent(Reason::Unreadable, cause);
+        self.handler.metrics.failed(verdict.reason);
+        let queued = Queued { notification, origin, attempts, age_micros: 0 };
+        self.tell_dead(&queued, &verdict, Reason::Unreadable, attempts);
+        self.write(&queued, DeliveryState::Dead, attempts, None, Some(&verdict), None);
+    }
+
+    /// What Postgres refused to store as it was. A key that it should have moved or held is looked up with the other lanes.
+    pub fn enter_unstorable(&mut self, unstorable: &[Unstorable]) {
+        for one in unstorable {
+            let handler = self.handler.config.name.as_str();
+            let event_id = one.event.map(tracing::field::display);
+            error!(event_id, seq = one.seq, handler, state = %one.state, cause = one.cause, "an outcome could not be stored");
+            // One that was to be a dead letter anyway is counted already.
+            if one.is_dead && one.state != DeliveryState::Dead {
+                self.dead += 1;
+                self.handler.metrics.buried(Reason::Unstorable);
+            }
+            if matches!(one.state, DeliveryState::Retrying | DeliveryState::Waiting) {
+                self.unfinished = self.unfinished.saturating_sub(1);
+            }
+        }
+    }
+
     /// The verdict's consequence. Gives the event back if nothing was spent on it.
     fn settle_one(&mut self, finished: Finished) -> Option<Queued> {
         self.handler.metrics.delivered(finished.verdict.outcome, finished.took);
@@ -108,7 +135,8 @@ impl Books {
         let notification = &*queued.notification;
         let (bound, limit) = (self.handler.config.concurrency as f64, self.limit);
         self.limit = (limit + 1.0 / limit.max(1.0)).min(bound);
-        let age_micros = (local_micros() + self.clock_offset - notification.occurred_at.as_micros()).max(0);
+        // Saturating: an application may say that it happened at `-infinity`.
+        let age_micros = (local_micros() + self.clock_offset).saturating_sub(notification.occurred_at.as_micros()).max(0);
         self.handler.metrics.end_to_end(age_micros as f64 / 1e6);
         match queued.origin {
             Origin::Log(segment) => {
@@ -121,7 +149,7 @@ impl Books {
                 self.has_moved = true;
             }
             Origin::Recorded | Origin::Counted(_) => {
-                self.write(queued, DeliveryState::Delivered, attempt, None, Some(verdict), took);
+                self.write(queued, DeliveryState::Delivered, attempt, None, Some(verdict), Some(took));
                 self.unfinished = self.unfinished.saturating_sub(1);
             }
         }
@@ -140,12 +168,13 @@ impl Books {
         );
         self.remember(queued, verdict, attempt, millis(took));
         let due_in = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
-        self.write(queued, DeliveryState::Retrying, attempt, Some(due_in), Some(verdict), took);
+        self.write(queued, DeliveryState::Retrying, attempt, Some(due_in), Some(verdict), Some(took));
         self.unfinished += u64::from(queued.origin.segment().is_some());
         self.block(notification);
     }
 
-    pub(super) fn bury(&mut self, queued: &Queued, verdict: &Verdict, reason: Reason, attempt: u32, took_ms: i32) {
+    /// Counts and logs a dead letter.
+    fn tell_dead(&mut self, queued: &Queued, verdict: &Verdict, reason: Reason, attempt: u32) {
         let notification = &*queued.notification;
         let handler = self.handler.config.name.as_str();
         self.handler.metrics.buried(reason);
@@ -162,6 +191,14 @@ impl Books {
         if notification.is_replay {
             self.handler.metrics.replayed(ReplayOutcome::DeadAgain);
         }
+        if queued.origin == Origin::Recorded {
+            self.unfinished = self.unfinished.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn bury(&mut self, queued: &Queued, verdict: &Verdict, reason: Reason, attempt: u32, took_ms: i32) {
+        let notification = &*queued.notification;
+        self.tell_dead(queued, verdict, reason, attempt);
         self.remember(queued, verdict, attempt, took_ms);
         let verdict = Verdict { reason, detail: explain(reason, verdict), ..verdict.clone() };
         self.write(
@@ -170,11 +207,8 @@ impl Books {
             attempt,
             None,
             Some(&verdict),
-            Duration::from_millis(took_ms.unsigned_abs().into()),
+            Some(Duration::from_millis(took_ms.unsigned_abs().into())),
         );
-        if queued.origin == Origin::Recorded {
-            self.unfinished = self.unfinished.saturating_sub(1);
-        }
         match self.handler.config.on_dead_letter {
             OnDeadLetter::HoldKey if notification.key.is_some() => self.block(notification),
             OnDeadLetter::HoldKey | OnDeadLetter::Continue => self.lanes.finished(notification),
@@ -193,7 +227,7 @@ impl Books {
             *self.unrecorded_waiting.entry(key.clone()).or_default() += 1;
         }
         self.unfinished += 1;
-        self.write(&queued, DeliveryState::Waiting, queued.attempts, None, None, Duration::ZERO);
+        self.write(&queued, DeliveryState::Waiting, queued.attempts, None, None, None);
     }
 
     fn slow_down(&mut self, after: Option<Duration>, verdict: &Verdict) {
@@ -263,7 +297,7 @@ impl Books {
         why: Option<&Verdict>,
         destination: String,
     ) {
-        self.write(queued, state, queued.attempts, Some(due_in), why, Duration::ZERO);
+        self.write(queued, state, queued.attempts, Some(due_in), why, why.map(|_| Duration::ZERO));
         if let Some(outcome) = self.entries.outcomes.last_mut() {
             // There was no attempt that counts.
             outcome.age_micros = None;
@@ -278,7 +312,7 @@ impl Books {
         attempts: u32,
         due_in: Option<i64>,
         verdict: Option<&Verdict>,
-        took: Duration,
+        took: Option<Duration>,
     ) {
         let notification = &*queued.notification;
         if let Some(segment) = queued.origin.segment() {
@@ -288,6 +322,7 @@ impl Books {
         self.unrecorded_keys.extend(notification.key.clone());
         self.entries.outcomes.push(RecordedOutcome {
             seq: notification.seq,
+            event: notification.id,
             key: notification.key.clone(),
             state,
             attempts,
@@ -295,7 +330,7 @@ impl Books {
             status: verdict.and_then(|verdict| verdict.status),
             reason: verdict.map(|verdict| verdict.reason),
             detail: verdict.map(|verdict| verdict.detail.clone()).unwrap_or_default(),
-            age_micros: verdict.map(|_| i64::try_from(took.as_micros()).unwrap_or(i64::MAX)),
+            age_micros: took.map(|took| i64::try_from(took.as_micros()).unwrap_or(i64::MAX)),
             group: verdict
                 .filter(|_| state == DeliveryState::Dead)
                 .map(|verdict| ErrorGroup::of(verdict.reason, verdict.status, &verdict.detail)),

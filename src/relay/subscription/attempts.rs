@@ -80,7 +80,12 @@ impl Loop {
         }
         let notification = &queued.notification;
         let counting = store::count_attempt(&self.shared.pool, self.fence, notification.seq, notification.key.as_deref());
-        let counted = self.shared.metrics.counted(DatabaseOperation::Flush, self.shared.answered(counting).await)?;
+        let counted = self.shared.answered(counting).await;
+        if matches!(&counted, Err(error) if error.is_about_data()) {
+            // No row can be made of it, so none can count. What comes of it meets the same refusal, and is recorded as such.
+            return Ok(Some(queued));
+        }
+        let counted = self.shared.metrics.counted(DatabaseOperation::Flush, counted)?;
         let Some(attempts) = counted else { return Err(StoreError::Refused("the lease is lost".to_owned()).into()) };
         failpoint!("attempt-counted");
         if let Origin::Log(segment) = queued.origin {

@@ -67,8 +67,9 @@ impl Loop {
         }
         self.shared.health.read_ok(&self.name);
         self.shared.metrics.read_at(unix_time());
+        self.handler.count_unreadable(&segment)?;
         let now = Instant::now();
-        let (has_events, has_more) = (!segment.notifications.is_empty(), segment.has_more);
+        let (has_events, has_more) = (!segment.notifications.is_empty() || !segment.unreadable.is_empty(), segment.has_more);
         self.pass_recovery(&segment);
         if let Some(pace) = self.pace.as_mut().filter(|_| self.head.is_in_history()) {
             pace.spend(segment.notifications.len());

@@ -150,6 +150,7 @@ impl Loop {
     pub(super) fn enter_answer(&mut self, mut answer: Answer) {
         let now = Instant::now();
         self.books.flushed(&std::mem::take(&mut self.writing));
+        self.books.enter_unstorable(&answer.unstorable);
         let is_clear = self.books.take_waiting(std::mem::take(&mut answer.refills), std::mem::take(&mut answer.waiting));
         let has_due = answer.due.as_ref().is_some_and(|rows| !rows.is_empty());
         if let Some(rows) = answer.due.take() {
@@ -170,8 +171,12 @@ impl Loop {
                 "events of deliveries that were owed are gone from the log; they are discarded"
             );
         }
-        if !is_clear || answer.orphans > 0 {
+        if !is_clear || answer.orphans > 0 || !answer.unstorable.is_empty() {
             self.lanes_at = now;
+        }
+        if !answer.unreadable.is_empty() {
+            self.lanes_at = now;
+            self.books.take_unreadable(std::mem::take(&mut answer.unreadable));
         }
         if let Some(released) = answer.released {
             self.release_at = now + next_release(released);

@@ -9,6 +9,7 @@ mod running;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable};
@@ -158,6 +159,7 @@ fn share(handler: HandlerSetup) -> HandlerShared {
         metrics: HandlerMetrics::new(&config.name, &config.kind),
         selections: (0..config.partitions).map(selection).collect(),
         figures: Figures::new(config.partitions),
+        unreadable_in_a_row: AtomicUsize::new(0),
         built,
         config,
     }

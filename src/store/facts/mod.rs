@@ -56,6 +56,8 @@ pub struct ServerSettings {
     pub major: i32,
     pub role: String,
     pub database: String,
+    /// Of the database, not of the session.
+    pub encoding: String,
     /// The first schema of ours in the search path that exists and that this role may use.
     pub current_schema: String,
     /// The schema exists, whether or not it may be used.

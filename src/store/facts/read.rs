@@ -142,6 +142,7 @@ fn server(row: &PgRow) -> Result<ServerSettings, sqlx::Error> {
     Ok(ServerSettings {
         major: row.try_get("major")?,
         role: row.try_get("role")?,
+        encoding: row.try_get("encoding")?,
         database: row.try_get("database")?,
         current_schema: row.try_get("current_schema")?,
         has_schema: row.try_get("has_schema")?,

@@ -6,7 +6,7 @@
        d.state = {state}
    and ($1::text is null or s.handler = $1)
    and ($2::text is null or exists (select 1 from events e where e.seq = d.seq and e.type like $2))
-   and ($3::text is null or {key} = $3)
+   and ($3::text is null or {key} = bounded_key($3))
    and ($4::text is null or d.reason = $4 or starts_with(d.detail, $4 || ':'))
    and ($5::uuid[] is null or d.seq = any (array(select e.seq from events e where e.id = any ($5))))
    and ($6::timestamptz is null or d.handled_at >= $6)

@@ -1,7 +1,7 @@
 -- read_server_settings: what the server and this role are set to, as far as it decides whether events survive. Touches no table of ours.
 -- Caller of this and the following, all without parameters so that they pass any pooler: store::facts.
 select current_setting('server_version_num')::integer / 10000 as major, current_user::text as role,
-       current_database()::text as database, coalesce(current_schema()::text, '') as current_schema,
+       current_database()::text as database, current_setting('server_encoding') as encoding, coalesce(current_schema()::text, '') as current_schema,
        exists (select 1 from pg_namespace where nspname = (parse_ident(current_setting('search_path'), false))[1]) as has_schema,
        pg_is_in_recovery() as is_standby,
        current_setting('fsync')::boolean as fsync, current_setting('full_page_writes')::boolean as full_page_writes,

@@ -1,2 +1,2 @@
--- read_server_version: the major version, and whether this is a standby.
-select current_setting('server_version_num')::integer / 10000, pg_is_in_recovery()
+-- read_server_version: the major version, whether this is a standby, and which database in which encoding.
+select current_setting('server_version_num')::integer / 10000, pg_is_in_recovery(), current_database()::text, current_setting('server_encoding')

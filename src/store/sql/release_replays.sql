@@ -38,7 +38,7 @@ affordable as (
            select n.seq, n.is_there, n.key
              from (select h.seq, h.round, coalesce(d.state = h.was, false) and e.seq is not null as is_there,
                           case when h.was = 'dead' then d.key
-                               else coalesce(d.key, ordering_key(e.aggregate_type, e.aggregate_id, e.headers, e.payload, $5, $6))
+                               else coalesce(d.key, bounded_key(ordering_key(e.aggregate_type, e.aggregate_id, e.headers, e.payload, $5, $6)))
                           end as key
                      from (select seq, round, was from replay_items
                             where subscription = $1 and replay = b.id and state = 'held'

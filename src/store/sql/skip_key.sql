@@ -4,10 +4,10 @@ with head as (
     select d.subscription, d.seq, d.state
       from subscriptions s
       join deliveries d on d.subscription = s.id
-     where s.handler = $1 and d.key = $2
+     where s.handler = $1 and d.key = bounded_key($2)
        and (d.state = 'retrying' or (d.state = 'dead' and d.holds_key
                                      and exists (select 1 from deliveries f
-                                                  where f.subscription = s.id and f.key = $2 and f.seq > d.seq and f.state = 'waiting')))
+                                                  where f.subscription = s.id and f.key = bounded_key($2) and f.seq > d.seq and f.state = 'waiting')))
      order by d.seq
      limit 1
        for update of d)

@@ -52,6 +52,13 @@ impl TestDatabase {
         Self::on(server_url(&name), name)
     }
 
+    /// An empty database in an encoding.
+    pub async fn in_encoding(encoding: &str) -> Self {
+        let name = format!("test_{}", Uuid::new_v4().simple());
+        administer(&format!("create database {name} template template0 encoding '{encoding}' locale 'C'")).await;
+        Self::on(server_url(&name), name)
+    }
+
     /// A database with the outbox in it.
     pub async fn create() -> Self {
         let database = Self::empty().await;
