@@ -182,7 +182,12 @@ pub const IDENTITY: &[Field] = &[
 pub const COMMON: &[Field] = &[
     Field::new("events", T::TextList, "", "Event types it wants; \"*\" stands for any characters. Absent: every type."),
     Field::new("aggregate_types", T::TextList, "", "Aggregate types it wants. Absent: every one, and events without an aggregate."),
-    Field::new("where_headers", T::TextMap, "", "Event headers that must be there with exactly this text."),
+    Field::new(
+        "where_headers",
+        T::ScalarMap,
+        "",
+        "Event headers that must be there with exactly this text, number or boolean: \"2\" is not 2.",
+    ),
     Field::new("ordering", T::Choice(&["key", "none"]), "key", "One event after the other per key, or in no order."),
     Field::new("key", T::Text, "aggregate", "What keeps the order: \"aggregate\", \"header:<name>\" or \"payload:<a.b.c>\"."),
     Field::new("partitions", T::Integer(1, 64), "1", "Parts that instances can share between them, by a hash of the key."),

@@ -99,7 +99,7 @@ fn read_filter(section: &Section<'_>) -> EventFilter {
     EventFilter {
         types: section.texts("events"),
         aggregate_types: section.texts("aggregate_types"),
-        headers: section.text_map("where_headers"),
+        headers: section.scalar_map("where_headers"),
     }
 }
 

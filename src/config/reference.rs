@@ -28,7 +28,7 @@ pub fn describe_fields(fields: &[Field], prefix: &str) -> String {
 fn placeholder(field: &Field) -> String {
     let shape = match field.field_type {
         FieldType::TextList | FieldType::SecretList | FieldType::DurationList => "[]",
-        FieldType::TextMap | FieldType::SecretMap => "{}",
+        FieldType::TextMap | FieldType::SecretMap | FieldType::ScalarMap => "{}",
         _ => "\"\"",
     };
     let required = if field.default.is_none() { "  # required" } else { "" };

@@ -113,6 +113,9 @@ fn shape(field_type: FieldType) -> Value {
         FieldType::TextList | FieldType::SecretList => json!({ "type": "array", "items": { "type": "string" } }),
         FieldType::DurationList => json!({ "type": "array", "items": { "type": "string", "pattern": duration } }),
         FieldType::TextMap | FieldType::SecretMap => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        FieldType::ScalarMap => {
+            json!({ "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] } })
+        }
         FieldType::Table(fields) => object(fields),
     }
 }

@@ -9,8 +9,8 @@ pub struct EventFilter {
     pub types: Vec<String>,
     /// Aggregate types, exactly. Empty: every one, and events without an aggregate.
     pub aggregate_types: Vec<String>,
-    /// Headers that must be there with exactly this text.
-    pub headers: BTreeMap<String, String>,
+    /// Headers that must be there with exactly this text, number or boolean.
+    pub headers: BTreeMap<String, serde_json::Value>,
 }
 
 impl EventFilter {

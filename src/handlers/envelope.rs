@@ -4,10 +4,14 @@
 
 use std::borrow::Cow;
 
-use super::template::Template;
+use super::cloud_event::{ATTRIBUTES, CloudEvents, Name, trace_attributes};
+use super::extra_headers::ExtraHeaders;
 use crate::domain::{Notification, Reason, Timestamp, Verdict};
 use crate::settings::{Field, FieldType, Section, format_bytes};
 use crate::telemetry::TraceContext;
+
+pub use super::cloud_event::{SOURCE, SUBJECT};
+pub use super::extra_headers::{FORWARD_HEADERS, HEADERS};
 
 /// The settings of every kind that sends an [`Envelope`].
 pub const FORMAT: Field = Field::new(
@@ -16,15 +20,12 @@ pub const FORMAT: Field = Field::new(
     "plain",
     "How the event is laid out: the payload alone, or a CloudEvent in headers (binary) or in the body (structured).",
 );
-pub const SOURCE: Field = Field::new("source", FieldType::Text, "outboxd", "Source of the CloudEvents, a URI reference.");
-pub const HEADERS: Field = Field::new(
-    "headers",
-    FieldType::TextMap,
-    "",
-    "Headers to send besides those of outboxd; their values are templates such as \"{header:tenant}\".",
-);
 pub const MAX_PAYLOAD: Field =
     Field::new("max_payload", FieldType::Bytes, "1MiB", "Largest payload to send; a larger one becomes a dead letter at once.");
+
+/// The settings of a [`Layout`], all of them.
+#[cfg(test)]
+pub const LAYOUT: &[Field] = &[FORMAT, SOURCE, SUBJECT, HEADERS, FORWARD_HEADERS, MAX_PAYLOAD];
 
 /// The formats, as the configuration spells them.
 pub const CHOICES: &[&str] = &["plain", "cloudevents-binary", "cloudevents-structured"];
@@ -59,97 +60,6 @@ impl Format {
     }
 }
 
-/// The name of a CloudEvents attribute, as the bindings write it beside the body.
-#[derive(Debug)]
-pub struct Name {
-    /// MQTT, and inside a body.
-    pub bare: &'static str,
-    /// HTTP and NATS.
-    pub dashed: &'static str,
-    /// Kafka.
-    pub underscored: &'static str,
-    /// AMQP.
-    pub coloned: &'static str,
-}
-
-macro_rules! name {
-    ($bare:literal) => {
-        &Name {
-            bare: $bare,
-            dashed: concat!("ce-", $bare),
-            underscored: concat!("ce_", $bare),
-            coloned: concat!("cloudEvents:", $bare),
-        }
-    };
-}
-
-/// Every attribute that an event may have.
-const ATTRIBUTES: &[&Name] = &[name!("specversion"), name!("id"), name!("source"), name!("type"), name!("time"), name!("subject")];
-
-/// The context attributes of an event. `id` is its id, as a text.
-pub fn attributes<'n>(notification: &'n Notification, id: &'n str, source: &'n str) -> Vec<(&'static Name, Cow<'n, str>)> {
-    let mut attributes = vec![
-        (name!("specversion"), Cow::Borrowed("1.0")),
-        (name!("id"), Cow::Borrowed(id)),
-        (name!("source"), Cow::Borrowed(source)),
-        (name!("type"), Cow::Borrowed(notification.event_type.as_str())),
-    ];
-    if let Some(time) = rfc_3339(notification.occurred_at) {
-        attributes.push((name!("time"), Cow::Owned(time)));
-    }
-    // The specification forbids an empty subject.
-    if let Some(subject) = notification.aggregate_id.as_deref().filter(|subject| !subject.is_empty()) {
-        attributes.push((name!("subject"), Cow::Borrowed(subject)));
-    }
-    attributes
-}
-
-/// The trace context as attributes of the distributed tracing extension.
-pub fn trace_attributes(trace: &TraceContext) -> impl Iterator<Item = (&'static Name, &str)> {
-    let named = [(name!("traceparent"), trace.parent()), (name!("tracestate"), trace.state())];
-    named.into_iter().filter_map(|(name, value)| Some((name, value?)))
-}
-
-/// The whole CloudEvent as JSON. The payload is spliced in as text: parsing it would round large numbers.
-pub fn structured(notification: &Notification, id: &str, source: &str, trace: &TraceContext) -> Vec<u8> {
-    let mut json = Vec::with_capacity(notification.payload.len() + 512);
-    let mut put = |name: &str, value: &str| {
-        json.push(if json.is_empty() { b'{' } else { b',' });
-        serde_json::to_writer(&mut json, name).expect("a text is JSON");
-        json.push(b':');
-        serde_json::to_writer(&mut json, value).expect("a text is JSON");
-    };
-    for (name, value) in attributes(notification, id, source) {
-        put(name.bare, &value);
-    }
-    put("datacontenttype", JSON);
-    for (name, value) in trace_attributes(trace) {
-        put(name.bare, value);
-    }
-    json.extend_from_slice(b",\"data\":");
-    json.extend_from_slice(notification.payload.as_bytes());
-    json.push(b'}');
-    json
-}
-
-/// Percent-encoded as CloudEvents says for headers of HTTP and NATS: space, double quote, percent and everything that is not printable
-/// ASCII.
-pub fn percent_encoded(text: &str) -> Cow<'_, str> {
-    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'%';
-    if text.bytes().all(is_plain) {
-        return Cow::Borrowed(text);
-    }
-    let mut encoded = String::with_capacity(text.len() + 16);
-    for byte in text.bytes() {
-        if is_plain(byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    Cow::Owned(encoded)
-}
-
 /// RFC 3339 in UTC. `None`: Postgres knows infinity and years that it does not.
 pub fn rfc_3339(moment: Timestamp) -> Option<String> {
     const YEARS_1_TO_9999: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_207_200_000_000;
@@ -172,24 +82,20 @@ pub type Naming = fn(&'static Name) -> &'static str;
 #[derive(Debug)]
 pub struct Layout {
     format: Format,
-    source: String,
+    cloud_events: CloudEvents,
     naming: Naming,
-    headers: Vec<(String, Template)>,
+    headers: ExtraHeaders,
     max_payload: u64,
 }
 
-/// Headers that outboxd or the protocol writes.
-const RESERVED: &[&str] = &["content-type", "traceparent", "tracestate"];
-const RESERVED_PREFIXES: &[&str] = &["event-", "aggregate-", "ce-", "ce_", "cloudevents", "nats-"];
-
 impl Layout {
-    /// Reads [`FORMAT`], [`SOURCE`], [`HEADERS`] and [`MAX_PAYLOAD`]. `None`: a mistake was reported.
+    /// Reads format, source, subject, headers and the bound on payloads. `None`: a mistake was reported.
     pub fn read(section: &Section<'_>, naming: Naming) -> Option<Self> {
         let format = Format::from_choice(&section.text("format"));
         let attributes = if format == Format::CloudEventsBinary { ATTRIBUTES } else { &[] };
         let taken: Vec<&str> = attributes.iter().map(|name| naming(name)).collect();
-        let (source, headers) = (read_source(section), read_headers(section, &taken));
-        Some(Self { format, source: source?, naming, headers: headers?, max_payload: section.bytes("max_payload") })
+        let (cloud_events, headers) = (CloudEvents::read(section), ExtraHeaders::read(section, &taken));
+        Some(Self { format, cloud_events: cloud_events?, naming, headers: headers?, max_payload: section.bytes("max_payload") })
     }
 
     /// What goes out. The verdict says why nothing can.
@@ -209,19 +115,16 @@ impl Layout {
                 Cow::Borrowed(notification.payload.as_bytes())
             }
             Format::CloudEventsBinary => {
-                let attributes = attributes(notification, &id, &self.source);
+                let attributes = self.cloud_events.attributes(notification, &id);
                 headers.extend(attributes.into_iter().map(|(name, value)| ((self.naming)(name), Cow::Owned(value.into_owned()))));
                 let trace = trace_attributes(&trace).filter(|(name, _)| (self.naming)(name) != name.bare);
                 headers.extend(trace.map(|(name, value)| ((self.naming)(name), Cow::Owned(value.to_owned()))));
                 Cow::Borrowed(notification.payload.as_bytes())
             }
-            Format::CloudEventsStructured => Cow::Owned(structured(notification, &id, &self.source, &trace)),
+            Format::CloudEventsStructured => Cow::Owned(self.cloud_events.structured(notification, &id, &trace)),
         };
         headers.extend(trace_attributes(&trace).map(|(name, value)| (name.bare, Cow::Owned(value.to_owned()))));
-        for (name, template) in &self.headers {
-            let value = template.render(notification).map_err(|missing| missing.verdict(&format!("headers.{name}")))?;
-            headers.push((name, value));
-        }
+        self.headers.add(notification, &mut headers)?;
         for (name, is_so) in [("event-replay", notification.is_replay), ("event-test", notification.is_test)] {
             headers.extend(is_so.then_some((name, Cow::Borrowed("true"))));
         }
@@ -253,48 +156,6 @@ pub fn facts<'n>(notification: &'n Notification, id: String) -> impl Iterator<It
     facts.into_iter().filter_map(|(name, value)| Some((name, value?)))
 }
 
-/// The source of CloudEvents. `None`: a mistake was reported.
-pub fn read_source(section: &Section<'_>) -> Option<String> {
-    let source = section.text("source");
-    if source.is_empty() || !source.bytes().all(|byte| byte.is_ascii_graphic()) {
-        section.mistake(
-            "source",
-            &format!("got {source:?}, expected a URI reference such as \"https://example.org/shop\" or \"shop\""),
-        );
-        return None;
-    }
-    Some(source)
-}
-
-fn read_headers(section: &Section<'_>, taken: &[&str]) -> Option<Vec<(String, Template)>> {
-    let mut headers = Vec::new();
-    let mut is_valid = true;
-    for (name, text) in section.text_map("headers") {
-        match header(&name, &text, taken) {
-            Ok(template) => headers.push((name, template)),
-            Err(problem) => {
-                section.mistake(&format!("headers.{name}"), &problem);
-                is_valid = false;
-            }
-        }
-    }
-    is_valid.then_some(headers)
-}
-
-fn header(name: &str, text: &str, taken: &[&str]) -> Result<Template, String> {
-    let lower = name.to_ascii_lowercase();
-    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
-        return Err("is not the name of a header, expected letters, digits, \"-\", \"_\" and \".\"".to_owned());
-    }
-    if RESERVED.contains(&lower.as_str())
-        || taken.contains(&lower.as_str())
-        || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
-    {
-        return Err("is written by outboxd itself and cannot be set".to_owned());
-    }
-    Template::parse(text).map_err(|invalid| invalid.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
@@ -308,13 +169,13 @@ mod tests {
 
     fn layout(settings: &str) -> Result<Layout, Vec<String>> {
         let (table, mistakes) = (settings.parse::<Table>().expect("valid TOML"), Mistakes::default());
-        let section = Section::open("handlers.x", &table, &[FORMAT, SOURCE, HEADERS, MAX_PAYLOAD], &[], &mistakes);
+        let section = Section::open("handlers.x", &table, LAYOUT, &[], &mistakes);
         Layout::read(&section, |name| name.underscored).ok_or_else(|| mistakes.into_vec().iter().map(ToString::to_string).collect())
     }
 
     fn event() -> Notification {
         Notification {
-            headers: format!(r#"{{"traceparent":"{PARENT}","tracestate":"a=b","tenant":"acme"}}"#),
+            headers: format!(r#"{{"traceparent":"{PARENT}","tracestate":"a=b","tenant":"acme","version":2,"correlation":"r-1"}}"#),
             aggregate_version: Some(3),
             is_replay: true,
             ..Notification::sample("order.placed", PAYLOAD)
@@ -330,14 +191,14 @@ mod tests {
 
     #[test]
     fn a_plain_event_is_its_payload_and_says_what_it_is() {
-        let (headers, body) = told("headers = { tenant = \"{header:tenant}\" }");
+        let (headers, body) = told("headers = { tenant = \"{header:tenant}\" }\nforward_headers = [\"version\", \"missing\"]");
         assert_eq!(body, PAYLOAD);
         assert_eq!(
             headers,
             format!(
                 "event-id=018f0000-0000-7000-8000-000000000001 event-type=order.placed event-time=2023-11-14T22:13:20.000000Z \
                  event-key=order/42 aggregate-type=order aggregate-id=42 aggregate-version=3 traceparent={PARENT} tracestate=a=b \
-                 tenant=acme event-replay=true"
+                 tenant=acme version=2 event-replay=true"
             )
         );
     }
@@ -350,7 +211,7 @@ mod tests {
             headers,
             format!(
                 "ce_specversion=1.0 ce_id=018f0000-0000-7000-8000-000000000001 ce_source=shop ce_type=order.placed \
-                 ce_time=2023-11-14T22:13:20.000000Z ce_subject=42 ce_traceparent={PARENT} ce_tracestate=a=b \
+                 ce_time=2023-11-14T22:13:20.000000Z ce_subject=42 ce_aggregatetype=order ce_aggregateversion=3 ce_correlationid=r-1 ce_traceparent={PARENT} ce_tracestate=a=b \
                  traceparent={PARENT} tracestate=a=b event-replay=true"
             )
         );
@@ -383,6 +244,8 @@ mod tests {
             ("headers = { event-id = \"x\" }", "handlers.x.headers.event-id: is written by outboxd itself"),
             ("headers = { Ce_Id = \"x\" }", "handlers.x.headers.Ce_Id: is written by outboxd itself"),
             ("headers = { x = \"{typ}\" }", "handlers.x.headers.x: {typ} names no value"),
+            ("format = \"cloudevents-binary\"\nforward_headers = [\"ce_id\"]", "handlers.x.forward_headers: \"ce_id\" is written"),
+            ("forward_headers = [\"event-id\"]", "handlers.x.forward_headers: \"event-id\" is written by outboxd itself"),
             ("source = \"a b\"", "handlers.x.source: got \"a b\", expected a URI reference"),
         ] {
             let mistakes = layout(settings).expect_err(settings);

@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp as Moment;
 use serde_json::Value;
 
-use super::envelope::{facts, percent_encoded, rfc_3339, structured};
+use super::cloud_event::{CloudEvents, percent_encoded};
+use super::envelope::{facts, rfc_3339};
 use super::template::Template;
 use super::webhook::{Answer, Rules, answered, parse_retry_after};
 use super::{Signer, verify};
@@ -84,7 +85,7 @@ pub fn envelope(data: &[u8]) {
         let decoded = percent_encoding::percent_decode_str(&encoded).decode_utf8_lossy();
         assert_eq!(decoded, value, "{name} comes back as it was");
     }
-    let body = structured(&notification, "id", "source", &trace);
+    let body = CloudEvents::new("source", "{aggregate_id}").structured(&notification, "id", &trace);
     if let Ok(payload) = serde_json::from_str::<Value>(&payload) {
         let event: Value = serde_json::from_slice(&body).expect("a CloudEvent is JSON if the payload is");
         assert_eq!((event["data"].clone(), event["type"].as_str()), (payload, Some(event_type.as_str())));

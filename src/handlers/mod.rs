@@ -1,12 +1,17 @@
 //! Handlers: the code that takes a notification to a receiver, one file or folder per kind.
 //! A handler returns a verdict and never an error; it never sees the relay's database connection and never retries on its own.
 
+mod cautions;
 mod closure;
+#[cfg_attr(not(feature = "brokers"), allow(dead_code))]
+mod cloud_event;
 mod dial;
 mod discard;
 #[cfg_attr(not(feature = "brokers"), allow(dead_code))] // what a binary without some broker does not use
 mod envelope;
 mod exec;
+#[cfg_attr(not(feature = "brokers"), allow(dead_code))]
+mod extra_headers;
 mod failure;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -41,10 +46,11 @@ use futures_util::future::{BoxFuture, join_all};
 use crate::domain::{Notification, Verdict};
 use crate::settings::{Field, Section};
 
+pub use cautions::cautions;
 pub use closure::handler_fn;
 pub use exec::all_ended;
 pub(crate) use failure::root_text;
-pub(crate) use redaction::Redaction;
+pub(crate) use redaction::{Redaction, hidden_parts};
 pub use sql::SqlFunction;
 pub(crate) use tls::{TlsSettings, client_config as tls_config};
 pub(crate) use webhook::parse_retry_after;

@@ -3,11 +3,30 @@
 
 use std::fmt;
 
+use percent_encoding::percent_decode_str;
+use url::Url;
+
 use crate::settings::Secret;
 
 /// Shorter texts are too common to be a secret, and hiding them would only garble the answer.
 const SHORTEST_HIDDEN: usize = 4;
 const MASK: &str = "***";
+
+/// A part of a path that is longer, or that has anything but small letters in it, may be a credential.
+const LONGEST_WORD: usize = 9;
+
+/// What of an address must not be shown, as it is written there and decoded: user, password, path and query as a whole, each value of the
+/// query, and each part of the path that may be a credential. A short word such as `orders` is none, and answers that contain it shall stay
+/// readable.
+pub fn hidden_parts(url: &Url) -> Vec<Secret> {
+    let is_word = |part: &str| part.len() <= LONGEST_WORD && part.bytes().all(|byte| byte.is_ascii_lowercase());
+    let parts_of_path = url.path().split('/').filter(|part| !is_word(part));
+    let whole = [url.password(), Some(url.username()), url.query(), Some(url.path()), url.fragment()];
+    let of_query = url.query().into_iter().flat_map(|query| query.split('&')).filter_map(|pair| Some(pair.split_once('=')?.1));
+    let written = whole.into_iter().flatten().chain(parts_of_path).chain(of_query);
+    let decoded = |text: &str| [text.to_owned(), percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()];
+    written.filter(|text| *text != "/").flat_map(decoded).map(Secret::new).collect()
+}
 
 /// Knows what must not be shown.
 #[derive(Clone, Default)]
@@ -80,6 +99,27 @@ mod tests {
         ] {
             assert_eq!(redaction().excerpt(body.as_bytes(), false), want);
         }
+    }
+
+    #[test]
+    fn the_secret_parts_of_an_address_are_hidden_however_they_come_back() {
+        let url =
+            "https://u%40x:p%26ss@example.org/hooks/orders/S3CR3T-token/opensesame99?sig=a%2Fb%2Bcd&k=v1v2".parse().expect("a URL");
+        let redaction = Redaction::new(&hidden_parts(&url));
+        for (body, want) in [
+            ("Cannot POST /hooks/orders/S3CR3T-token/opensesame99", "Cannot POST ***"),
+            ("no hook S3CR3T-token", "no hook ***"),
+            (r#"{"path":"\/hooks\/orders\/S3CR3T-token"}"#, r#"{"path":"\/hooks\/orders\/***"}"#),
+            ("signature a/b+cd is wrong", "signature *** is wrong"),
+            ("?sig=a%2Fb%2Bcd&k=v1v2", "?***"),
+            ("k was v1v2", "k was ***"),
+            ("user u@x, password p&ss", "user u@x, password ***"),
+            ("no such orders, hooks are off", "no such orders, hooks are off"),
+        ] {
+            assert_eq!(redaction.excerpt(body.as_bytes(), false), want);
+        }
+        let plain = Redaction::new(&hidden_parts(&"https://example.org/".parse().expect("a URL")));
+        assert_eq!(plain.excerpt(b"a / b", false), "a / b");
     }
 
     #[test]

@@ -127,6 +127,20 @@ impl Template {
     }
 }
 
+impl Template {
+    /// [`Template::render`] with `encode` over each value of the event; the configured text stays as it is.
+    pub fn render_encoded(&self, notification: &Notification, encode: fn(&str) -> Cow<'_, str>) -> Result<String, MissingValue> {
+        let mut text = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(literal) => text.push_str(literal),
+                Part::Value(_) => text.push_str(&encode(&part.render(notification)?)),
+            }
+        }
+        Ok(text)
+    }
+}
+
 impl MissingValue {
     /// What it means for the event: no attempt will ever have the value. `setting` is where the template stands.
     pub fn verdict(&self, setting: &str) -> Verdict {
@@ -187,17 +201,36 @@ impl Source {
     }
 }
 
-/// The scalar at this path of a JSON object, as it is written there: a number keeps its digits. Nothing beside the path is parsed.
+/// A JSON object whose values are still text.
+pub type RawObject<'j> = HashMap<Cow<'j, str>, &'j RawValue>;
+
+/// The members of a JSON object, their values unparsed.
+pub fn object(json: &str) -> Option<RawObject<'_>> {
+    serde_json::from_str(json).ok()
+}
+
+/// The text of a JSON scalar, as it is written there: a number keeps its digits. `None` for null, a list or an object.
+pub fn scalar(json: &str) -> Option<String> {
+    match serde_json::from_str(json).ok()? {
+        Value::String(text) => Some(text),
+        Value::Number(_) | Value::Bool(_) => Some(json.trim().to_owned()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// For each list of spellings the first that the JSON object has with a scalar. The object is parsed once.
+pub fn scalars<const N: usize>(json: &str, wanted: [&[&str]; N]) -> [Option<String>; N] {
+    // Most events have no headers at all: `{}`.
+    let object = if json.len() > 2 { object(json) } else { None };
+    wanted.map(|spellings| spellings.iter().find_map(|name| scalar(object.as_ref()?.get(*name)?.get())))
+}
+
+/// The scalar at this path of a JSON object. Nothing beside the path is parsed.
 fn scalar_at(json: &str, path: &[String]) -> Option<String> {
-    let [name, deeper @ ..] = path else {
-        return match serde_json::from_str(json).ok()? {
-            Value::String(text) => Some(text),
-            Value::Number(_) | Value::Bool(_) => Some(json.trim().to_owned()),
-            Value::Null | Value::Array(_) | Value::Object(_) => None,
-        };
-    };
-    let object: HashMap<Cow<'_, str>, &RawValue> = serde_json::from_str(json).ok()?;
-    scalar_at(object.get(name.as_str())?.get(), deeper)
+    match path {
+        [] => scalar(json),
+        [name, deeper @ ..] => scalar_at(object(json)?.get(name.as_str())?.get(), deeper),
+    }
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 //! The declarations check the values, print the reference and make the JSON Schema; all mistakes of a table are collected,
 //! none ends the reading. Reads no file and no environment: that has happened before.
 
+mod address;
 mod mistake;
 mod secret;
 mod section;
 mod units;
 
+pub use address::{address_hint, parse_address};
 pub use mistake::{Mistake, Mistakes};
 pub use secret::Secret;
 pub use section::Section;
@@ -32,6 +34,8 @@ pub enum FieldType {
     DurationList,
     /// A table of texts.
     TextMap,
+    /// A table of texts, numbers and booleans.
+    ScalarMap,
     /// A table of texts that are never printed, for example HTTP headers.
     SecretMap,
     /// A nested table with declared fields.

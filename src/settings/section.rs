@@ -101,6 +101,12 @@ impl<'a> Section<'a> {
         table.iter().filter_map(|(key, value)| Some((key.clone(), as_text(value)?))).collect()
     }
 
+    /// The values as JSON has them: a whole number stays one, and a text is not a number.
+    pub fn scalar_map(&self, name: &str) -> BTreeMap<String, serde_json::Value> {
+        let table = self.value(name).and_then(Value::as_table).unwrap_or(&EMPTY);
+        table.iter().filter_map(|(key, value)| Some((key.clone(), as_scalar(value)?))).collect()
+    }
+
     pub fn secret_map(&self, name: &str) -> BTreeMap<String, Secret> {
         self.text_map(name).into_iter().map(|(key, text)| (key, Secret::new(text))).collect()
     }
@@ -205,6 +211,7 @@ fn fits(field_type: FieldType, value: &Value) -> bool {
             all_texts(value) && value.as_array().into_iter().flatten().all(|item| item.as_str().and_then(parse_duration).is_some())
         }
         FieldType::TextMap | FieldType::SecretMap => value.as_table().is_some_and(|table| table.values().all(Value::is_str)),
+        FieldType::ScalarMap => value.as_table().is_some_and(|table| table.values().all(|value| as_scalar(value).is_some())),
         FieldType::Table(_) => value.is_table(),
     }
 }
@@ -222,6 +229,7 @@ fn expected(field_type: FieldType) -> String {
         FieldType::TextList | FieldType::SecretList => "a list of texts such as [\"a\", \"b\"]".to_owned(),
         FieldType::DurationList => "a list of durations such as [\"5s\", \"5m\"]".to_owned(),
         FieldType::TextMap | FieldType::SecretMap => "a table of texts such as { name = \"value\" }".to_owned(),
+        FieldType::ScalarMap => "a table of texts, numbers and booleans such as { tenant = \"acme\", version = 2 }".to_owned(),
         FieldType::Table(_) => "a table".to_owned(),
     }
 }
@@ -232,6 +240,17 @@ fn shorten(text: &str) -> String {
 
 fn as_text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
+}
+
+// JSON has neither dates nor infinity.
+fn as_scalar(value: &Value) -> Option<serde_json::Value> {
+    match value {
+        Value::String(text) => Some(text.as_str().into()),
+        Value::Integer(number) => Some((*number).into()),
+        Value::Float(number) => serde_json::Number::from_f64(*number).map(Into::into),
+        Value::Boolean(is_so) => Some((*is_so).into()),
+        Value::Datetime(_) | Value::Array(_) | Value::Table(_) => None,
+    }
 }
 
 // A default arrives as text, a given value as what TOML made of it.

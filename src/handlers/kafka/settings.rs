@@ -11,7 +11,7 @@ use super::super::tls;
 use super::super::waits::{self, Waits};
 use super::properties;
 use super::topic;
-use crate::settings::{Field, FieldType, Section};
+use crate::settings::{Field, FieldType, Section, address_hint};
 
 pub const FIELDS: &[Field] = &[
     Field::required(
@@ -28,7 +28,9 @@ pub const FIELDS: &[Field] = &[
     ),
     envelope::FORMAT,
     envelope::SOURCE,
+    envelope::SUBJECT,
     envelope::HEADERS,
+    envelope::FORWARD_HEADERS,
     envelope::MAX_PAYLOAD,
     Field::new("tls", FieldType::Boolean, "false", "Encrypt the connections."),
     tls::CA,
@@ -114,7 +116,12 @@ fn read_brokers(section: &Section<'_>) -> Option<Vec<String>> {
     }
     let wrong: Vec<&String> = brokers.iter().filter(|broker| !is_address(broker)).collect();
     for broker in &wrong {
-        section.mistake("brokers", &format!("got {broker:?}, expected host and port such as \"kafka-1.example.org:9092\""));
+        let hint = match address_hint(broker) {
+            Some(_) if broker.contains(',') => "; write each broker as an entry of its own".to_owned(),
+            Some(hint) => format!("; {hint}"),
+            None => String::new(),
+        };
+        section.mistake("brokers", &format!("got {broker:?}, expected host and port such as \"kafka-1.example.org:9092\"{hint}"));
     }
     wrong.is_empty().then_some(brokers)
 }
@@ -179,10 +186,6 @@ fn check_security(section: &Section<'_>) -> bool {
             (false, true) => mistake(name, "has no effect without sasl_mechanism"),
             _ => {}
         }
-    }
-    if section.text("sasl_mechanism") == "PLAIN" && !is_encrypted {
-        let handler = section.path().trim_start_matches("handlers.");
-        tracing::warn!(handler, "the password is sent as it is: PLAIN without tls = true");
     }
     is_readable && fits
 }

@@ -136,7 +136,7 @@ mod tests {
     use proptest::prelude::*;
     use toml::Table;
 
-    use super::super::super::envelope::{FORMAT, HEADERS, MAX_PAYLOAD, SOURCE};
+    use super::super::super::envelope::LAYOUT;
     use super::*;
     use crate::domain::Outcome;
     use crate::settings::{Mistakes, Section};
@@ -145,7 +145,7 @@ mod tests {
 
     fn composer(topic: &str, settings: &str) -> Composer {
         let (table, mistakes) = (settings.parse::<Table>().expect("valid TOML"), Mistakes::default());
-        let section = Section::open("handlers.x", &table, &[FORMAT, SOURCE, HEADERS, MAX_PAYLOAD], &[], &mistakes);
+        let section = Section::open("handlers.x", &table, LAYOUT, &[], &mistakes);
         let layout = Layout::read(&section, |name| name.bare).expect("valid");
         Composer::new(Template::parse(topic).expect("valid"), layout, QoS::AtLeastOnce, false, Some(60))
     }

@@ -11,7 +11,7 @@ use super::super::template::Template;
 use super::super::tls;
 use super::super::waits::{self, Waits};
 use super::message::{Composer, flaw_of_literal, flaw_of_text, flaw_of_topic};
-use crate::settings::{Field, FieldType, Secret, Section, format_duration};
+use crate::settings::{Field, FieldType, Secret, Section, format_duration, parse_address};
 
 pub const FIELDS: &[Field] = &[
     Field::required("url", FieldType::Text, "The broker: mqtt://host:port, or mqtts://host:port for TLS."),
@@ -40,7 +40,9 @@ pub const FIELDS: &[Field] = &[
     ),
     envelope::FORMAT,
     envelope::SOURCE,
+    envelope::SUBJECT,
     envelope::HEADERS,
+    envelope::FORWARD_HEADERS,
     envelope::MAX_PAYLOAD,
     Field::new("keep_alive", FieldType::Duration, "30s", "Silence after which a sign of life is asked for."),
     waits::CONNECT_TIMEOUT,
@@ -115,12 +117,12 @@ fn read_address(section: &Section<'_>) -> Option<Address> {
     if !section.is_set("url") {
         return None; // reported when the section was opened
     }
-    let problem = match Url::parse(section.text("url").trim()) {
+    let problem = match parse_address(section.text("url").trim()) {
         Ok(url) => match address(&url) {
             Ok(address) => return Some(address),
             Err(problem) => problem,
         },
-        Err(error) => format!("got no URL ({error})"),
+        Err(problem) => problem,
     };
     section.mistake("url", &format!("{problem}, expected a URL such as \"mqtts://broker.example.org:8883\""));
     None

@@ -7,7 +7,7 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::{HeaderMap, Subject};
 use hyper::body::Bytes;
 
-use super::super::envelope::percent_encoded;
+use super::super::cloud_event::percent_encoded;
 use super::Nats;
 use crate::domain::{Notification, Verdict};
 

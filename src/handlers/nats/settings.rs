@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, ServerAddr};
-use url::{Host, Url};
+use url::Host;
 
 use super::super::envelope::{self, Layout};
 use super::super::tls;
 use super::super::waits::{self, Waits};
 use super::credentials;
 use super::subject::{self, Subjects};
-use crate::settings::{Field, FieldType, Secret, Section};
+use crate::settings::{Field, FieldType, Secret, Section, parse_address};
 
 const JETSTREAM: &str = "jetstream";
 const CORE: &str = "core";
@@ -40,7 +40,9 @@ pub const FIELDS: &[Field] = &[
     Field::new("credentials", FieldType::Secret, "", "Text of a credentials file (.creds) with a user's JWT and seed."),
     envelope::FORMAT,
     envelope::SOURCE,
+    envelope::SUBJECT,
     envelope::HEADERS,
+    envelope::FORWARD_HEADERS,
     envelope::MAX_PAYLOAD,
     waits::CONNECT_TIMEOUT,
     waits::CONFIRM_TIMEOUT,
@@ -131,7 +133,7 @@ fn read_servers(section: &Section<'_>) -> Option<Vec<Server>> {
 // The text itself is repeated only where it holds no credentials.
 fn server(text: &str) -> Result<Server, String> {
     const EXPECTED: &str = "expected an address such as \"nats://nats.example.org:4222\" or \"tls://nats.example.org\"";
-    let url = Url::parse(text).map_err(|error| format!("got no address ({error}), {EXPECTED}"))?;
+    let url = parse_address(text).map_err(|problem| format!("{problem}, {EXPECTED}"))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("got credentials in an address; write them as username and password, or as token".to_owned());
     }

@@ -80,7 +80,7 @@ pub fn is_entry_id(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::envelope::{FORMAT, HEADERS, Layout, MAX_PAYLOAD, SOURCE};
+    use super::super::super::envelope::{LAYOUT, Layout};
     use super::*;
     use crate::settings::{Mistakes, Section};
 
@@ -88,7 +88,7 @@ mod tests {
 
     fn packed(form: &Form, settings: &str, repeats: Repeats) -> String {
         let (table, mistakes) = (settings.parse().expect("valid TOML"), Mistakes::default());
-        let section = Section::open("handlers.x", &table, &[FORMAT, SOURCE, HEADERS, MAX_PAYLOAD], &[], &mistakes);
+        let section = Section::open("handlers.x", &table, LAYOUT, &[], &mistakes);
         let layout = Layout::read(&section, |name| name.dashed).expect("valid");
         let notification = Notification { key: None, ..Notification::sample("order.placed", "{\"n\": 1}") };
         let envelope = layout.envelope(&notification).expect("it can be sent");

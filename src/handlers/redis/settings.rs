@@ -15,7 +15,7 @@ use super::super::waits::{self, Waits};
 use super::barrier::{Safety, Waiting};
 use super::connection::{Credentials, Server};
 use super::entry::{self, Form};
-use crate::settings::{Field, FieldType, Secret, Section, format_bytes, format_duration};
+use crate::settings::{Field, FieldType, Secret, Section, format_bytes, format_duration, parse_address};
 
 pub const FIELDS: &[Field] = &[
     Field::required(
@@ -26,7 +26,9 @@ pub const FIELDS: &[Field] = &[
     Field::required("stream", FieldType::Text, "Key of the stream, a template such as \"orders\" or \"events.{aggregate_type}\"."),
     envelope::FORMAT,
     envelope::SOURCE,
+    envelope::SUBJECT,
     envelope::HEADERS,
+    envelope::FORWARD_HEADERS,
     envelope::MAX_PAYLOAD,
     Field::new("create_stream", FieldType::Boolean, "true", "Whether the first event creates a stream that does not exist."),
     Field::new(
@@ -113,7 +115,7 @@ fn read_address(section: &Section<'_>) -> Option<Address> {
     if !section.is_set("url") {
         return None; // reported when the section was opened
     }
-    match Url::parse(section.text("url").trim()).map_err(|error| format!("got no URL ({error})")).and_then(|url| address(&url)) {
+    match parse_address(section.text("url").trim()).and_then(|url| address(&url)) {
         Ok(address) => Some(address),
         Err(problem) => {
             section.mistake("url", &format!("{problem}, {EXPECTED}"));

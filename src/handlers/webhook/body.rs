@@ -2,12 +2,13 @@
 
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
-use super::super::envelope::{self, Format, attributes, percent_encoded, trace_attributes};
+use super::super::cloud_event::{CloudEvents, percent_encoded, trace_attributes};
+use super::super::envelope::Format;
 use crate::domain::Notification;
 use crate::telemetry::TraceContext;
 
-/// The body, and the headers that describe it, added to `headers`. `source` is the CloudEvents source.
-pub fn encode(format: Format, notification: &Notification, id: &str, source: &str, headers: &mut HeaderMap) -> Vec<u8> {
+/// The body, and the headers that describe it, added to `headers`.
+pub fn encode(format: Format, notification: &Notification, id: &str, events: &CloudEvents, headers: &mut HeaderMap) -> Vec<u8> {
     let trace = TraceContext::of(&notification.headers);
     for (name, value) in trace_attributes(&trace) {
         put(headers, name.bare, value);
@@ -16,7 +17,7 @@ pub fn encode(format: Format, notification: &Notification, id: &str, source: &st
     match format {
         Format::Plain => notification.payload.clone().into_bytes(),
         Format::CloudEventsBinary => {
-            for (name, value) in attributes(notification, id, source) {
+            for (name, value) in events.attributes(notification, id) {
                 headers.insert(HeaderName::from_static(name.dashed), header_value(&value));
             }
             for (name, value) in trace_attributes(&trace) {
@@ -24,7 +25,7 @@ pub fn encode(format: Format, notification: &Notification, id: &str, source: &st
             }
             notification.payload.clone().into_bytes()
         }
-        Format::CloudEventsStructured => envelope::structured(notification, id, source, &trace),
+        Format::CloudEventsStructured => events.structured(notification, id, &trace),
     }
 }
 
@@ -47,12 +48,14 @@ mod tests {
     use super::*;
     use crate::domain::Timestamp;
 
+    const SUBJECT: &str = "{aggregate_id}";
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     const PAYLOAD: &str = "{\"n\": 9007199254740993,\n \"z\":1.10, \"a\":\"é\"}";
 
     fn encode(format: Format, notification: &Notification) -> (HeaderMap, String) {
         let mut headers = HeaderMap::new();
-        let body = super::encode(format, notification, &notification.id.to_string(), "shop", &mut headers);
+        let body =
+            super::encode(format, notification, &notification.id.to_string(), &CloudEvents::new("shop", SUBJECT), &mut headers);
         (headers, String::from_utf8(body).expect("UTF-8"))
     }
 

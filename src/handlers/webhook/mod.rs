@@ -7,6 +7,7 @@ mod body;
 mod classify;
 mod connect;
 mod egress;
+mod headers;
 mod pool;
 mod probe;
 mod retry_after;
@@ -32,8 +33,10 @@ use url::{Position, Url};
 use self::classify::Rules;
 use self::connect::Connector;
 use self::egress::{Egress, FilteringResolver};
+use self::headers::OfEvent;
 use self::pool::Pool;
 use self::settings::Settings;
+use super::cloud_event::CloudEvents;
 use super::envelope::Format;
 use super::redaction::Redaction;
 use super::{Built, Handler, Kind};
@@ -75,9 +78,10 @@ struct Webhook {
     path: Uri,
     /// What every request carries.
     headers: HeaderMap,
+    of_event: OfEvent,
     signer: Signer,
     format: Format,
-    source: String,
+    cloud_events: CloudEvents,
     rules: Rules,
     redaction: Redaction,
     egress: Egress,
@@ -94,11 +98,12 @@ impl Webhook {
             connector: Connector::new(&url, tls, egress, resolver, connect_timeout)?,
             pool: Pool::default(),
             path: url[Position::BeforePath..Position::AfterQuery].parse().ok()?,
-            headers: every_request(&url, settings.headers)?,
+            headers: every_request(&url, settings.headers.constant)?,
+            of_event: settings.headers.of_event,
             url,
             signer: settings.signer,
             format: settings.format,
-            source: settings.source,
+            cloud_events: settings.cloud_events,
             rules: settings.rules,
             redaction: Redaction::new(&settings.hidden),
             egress,

@@ -3,7 +3,7 @@
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::{Method, Request, Response};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -19,6 +19,9 @@ const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const EVENT_TYPE: HeaderName = HeaderName::from_static("webhook-event-type");
+const AGGREGATE_TYPE: HeaderName = HeaderName::from_static("webhook-aggregate-type");
+const AGGREGATE_ID: HeaderName = HeaderName::from_static("webhook-aggregate-id");
+const AGGREGATE_VERSION: HeaderName = HeaderName::from_static("webhook-aggregate-version");
 const ATTEMPT: HeaderName = HeaderName::from_static("webhook-attempt");
 const REPLAY: HeaderName = HeaderName::from_static("webhook-replay");
 const TEST: HeaderName = HeaderName::from_static("webhook-test");
@@ -39,7 +42,10 @@ impl Webhook {
             return refusal;
         }
         let now = jiff::Timestamp::now();
-        let request = self.request(notification, now.as_second());
+        let request = match self.request(notification, now.as_second()) {
+            Ok(request) => request,
+            Err(refusal) => return refusal,
+        };
         let deadline = Instant::now() + self.request_timeout;
         match timeout_at(deadline, self.pool.send(&self.connector, request)).await {
             Ok(Ok((response, sender))) => self.answer(response, sender, deadline).await,
@@ -58,15 +64,17 @@ impl Webhook {
         })
     }
 
-    fn request(&self, notification: &Notification, timestamp: i64) -> Request<Full<Bytes>> {
+    fn request(&self, notification: &Notification, timestamp: i64) -> Result<Request<Full<Bytes>>, Verdict> {
         let mut buffer = Uuid::encode_buffer();
         let id: &str = notification.id.hyphenated().encode_lower(&mut buffer);
         let mut headers = self.headers.clone();
-        let body = body::encode(self.format, notification, id, &self.source, &mut headers);
+        self.of_event.add(notification, &mut headers)?;
+        let body = body::encode(self.format, notification, id, &self.cloud_events, &mut headers);
         headers.insert(ID, body::header_value(id));
         headers.insert(TIMESTAMP, HeaderValue::from(timestamp));
         headers.insert(EVENT_TYPE, body::header_value(&notification.event_type));
         headers.insert(ATTEMPT, HeaderValue::from(notification.attempt));
+        put_aggregate(notification, &mut headers);
         if notification.is_replay {
             headers.insert(REPLAY, HeaderValue::from_static("true"));
         }
@@ -81,7 +89,7 @@ impl Webhook {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.path.clone();
         *request.headers_mut() = headers;
-        request
+        Ok(request)
     }
 
     async fn answer(&self, response: Response<Incoming>, sender: Sender, deadline: Instant) -> Verdict {
@@ -124,6 +132,18 @@ impl Webhook {
 
     fn too_late(&self, what: &str) -> Verdict {
         failed(Failure::Timeout, format!("{what} from {} within {:?}", self.connector.target(), self.request_timeout))
+    }
+}
+
+/// What the event is about, in every format: a body alone does not say it.
+fn put_aggregate(notification: &Notification, headers: &mut HeaderMap) {
+    for (name, value) in [(AGGREGATE_TYPE, &notification.aggregate_type), (AGGREGATE_ID, &notification.aggregate_id)] {
+        if let Some(value) = value {
+            headers.insert(name, body::header_value(value));
+        }
+    }
+    if let Some(version) = notification.aggregate_version {
+        headers.insert(AGGREGATE_VERSION, HeaderValue::from(version));
     }
 }
 

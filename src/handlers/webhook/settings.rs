@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-use super::super::envelope::{self, Format, read_source};
+use super::super::cloud_event::CloudEvents;
+use super::super::envelope::{self, Format};
+use super::super::redaction::hidden_parts;
+use super::super::template::Template;
 use super::super::tls;
 use super::answers::Answers;
 use super::classify::Rules;
 use super::egress::{self, Egress};
+use super::headers::{self, Headers};
 use super::signature::Signer;
 use crate::domain::Outcome;
-use crate::settings::{Field, FieldType, Secret, Section};
+use crate::settings::{Field, FieldType, Secret, Section, parse_address};
 
 pub const FIELDS: &[Field] = &[
     // A secret, because the path and the query of a webhook often are the credentials.
@@ -25,7 +28,9 @@ pub const FIELDS: &[Field] = &[
     ),
     envelope::FORMAT,
     envelope::SOURCE,
-    Field::new("headers", FieldType::SecretMap, "", "Headers to send besides those of outboxd, for example authorization."),
+    envelope::SUBJECT,
+    headers::HEADERS,
+    headers::FORWARD,
     Field::new("connect_timeout", FieldType::Duration, "5s", "Longest wait for a connection, name look-up and TLS included."),
     Field::new("request_timeout", FieldType::Duration, "15s", "Longest that one request and its answer may take."),
     envelope::MAX_PAYLOAD,
@@ -60,18 +65,13 @@ pub const FIELDS: &[Field] = &[
     tls::SKIP_VERIFY,
 ];
 
-/// Headers that the handler or HTTP itself writes.
-const RESERVED: &[&str] = &["content-length", "content-type", "host", "connection", "transfer-encoding", "user-agent"];
-const RESERVED_PREFIXES: &[&str] = &["webhook-", "ce-"];
-
 /// Settings that work.
 pub struct Settings {
     pub url: Url,
     pub signer: Signer,
     pub format: Format,
-    pub source: String,
-    /// Marked as sensitive, so that no `Debug` prints a value.
-    pub headers: HeaderMap,
+    pub cloud_events: CloudEvents,
+    pub headers: Headers,
     /// What must not appear in any text for people.
     pub hidden: Vec<Secret>,
     pub connect_timeout: Duration,
@@ -87,8 +87,8 @@ pub struct Settings {
 pub fn read(section: &Section<'_>) -> Option<Settings> {
     let url = read_url(section);
     let signer = read_signer(section);
-    let headers = read_headers(section);
-    let source = read_source(section);
+    let headers = headers::read(section);
+    let cloud_events = CloudEvents::read(section);
     let request_timeout = read_request_timeout(section);
     let rules = read_rules(section);
     let tls = tls::read(section, b"http/1.1", url.as_ref().is_some_and(|url| url.scheme() == "https"));
@@ -97,7 +97,7 @@ pub fn read(section: &Section<'_>) -> Option<Settings> {
         hidden: hidden(section, &url),
         signer: signer?,
         format: Format::from_choice(&section.text("format")),
-        source: source?,
+        cloud_events: cloud_events?,
         headers: headers?,
         connect_timeout: within(section.duration("connect_timeout"), request_timeout),
         request_timeout,
@@ -134,10 +134,10 @@ fn read_url(section: &Section<'_>) -> Option<Url> {
     if !section.is_set("url") {
         return None; // reported when the section was opened
     }
-    let problem = match Url::parse(section.text("url").trim()) {
+    let problem = match parse_address(section.text("url").trim()) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => return Some(url),
         Ok(url) => format!("got the scheme \"{}\"", url.scheme()),
-        Err(error) => format!("got no URL ({error})"),
+        Err(problem) => problem,
     };
     section.mistake("url", &format!("{problem}, {EXPECTED}"));
     None
@@ -157,32 +157,6 @@ fn read_signer(section: &Section<'_>) -> Option<Signer> {
     }
 }
 
-fn read_headers(section: &Section<'_>) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::new();
-    let mut is_valid = true;
-    for (name, value) in section.secret_map("headers") {
-        match header(&name, &value) {
-            Ok((name, value)) => _ = headers.insert(name, value),
-            Err(text) => {
-                section.mistake(&format!("headers.{name}"), text);
-                is_valid = false;
-            }
-        }
-    }
-    is_valid.then_some(headers)
-}
-
-fn header(name: &str, value: &Secret) -> Result<(HeaderName, HeaderValue), &'static str> {
-    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "is not the name of a header")?;
-    if RESERVED.contains(&name.as_str()) || RESERVED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix)) {
-        return Err("is written by outboxd itself and cannot be set");
-    }
-    let mut value =
-        HeaderValue::from_str(value.expose()).map_err(|_| "got a value that no header can have, expected one line of text")?;
-    value.set_sensitive(true);
-    Ok((name, value))
-}
-
 fn read_request_timeout(section: &Section<'_>) -> Option<Duration> {
     let timeout = section.duration("request_timeout");
     if timeout.is_zero() {
@@ -199,10 +173,12 @@ fn within(connect: Duration, request: Duration) -> Duration {
 }
 
 fn hidden(section: &Section<'_>, url: &Url) -> Vec<Secret> {
-    let of_url = [url.query(), url.password(), Some(url.username())];
-    let of_query = url.query_pairs().map(|(_, value)| value.into_owned());
     let mut hidden: Vec<_> = section.secret_map("headers").into_values().collect();
-    hidden.extend(of_url.into_iter().flatten().map(str::to_owned).chain(of_query).map(Secret::new));
+    // Of a template a receiver sees, and may echo, what stands around the values of the event.
+    let templates = hidden.iter().filter_map(|value| Template::parse(value.expose()).ok());
+    let around: Vec<_> = templates.flat_map(|template| template.literals().map(Secret::new).collect::<Vec<_>>()).collect();
+    hidden.extend(around);
+    hidden.extend(hidden_parts(url));
     hidden.extend(section.secrets("secrets"));
     hidden
 }

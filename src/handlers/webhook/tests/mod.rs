@@ -3,6 +3,7 @@
 mod hostile;
 mod receiver;
 mod secure;
+mod told;
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
