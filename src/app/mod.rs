@@ -12,7 +12,7 @@ mod serve;
 use std::path::Path;
 
 use crate::channels::channel_kind;
-use crate::config::{self, COMMON, Config, ConfigError, Database, Draft, Environment, HandlerConfig, Kinds, Outbox, handler_path};
+use crate::config::{self, COMMON, Config, ConfigError, Database, Draft, Environment, HandlerConfig, Kinds, Outbox, Overrides, handler_path};
 use crate::handlers::{self, Built, KINDS, OPTIONAL_KINDS};
 use crate::settings::{Field, Mistake, Mistakes, Section, format_duration};
 
@@ -30,13 +30,18 @@ pub struct Loaded {
 
 /// Reads a file; every mistake in it, of whichever layer, comes out of the one run.
 pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
-    let draft = read(path)?;
+    load_with(path, &Overrides::default())
+}
+
+/// [`load`] with some values of the caller's in place of those of the file.
+pub fn load_with(path: &Path, overrides: &Overrides) -> Result<Loaded, ConfigError> {
+    let draft = read(path, overrides)?;
     finish(draft).map_err(|mistakes| ConfigError::Mistakes { path: path.to_owned(), mistakes })
 }
 
 /// Reads a file as far as it goes.
-pub fn read(path: &Path) -> Result<Draft, ConfigError> {
-    config::load(path, KIND_FIELDS)
+pub fn read(path: &Path, overrides: &Overrides) -> Result<Draft, ConfigError> {
+    config::load(path, overrides, KIND_FIELDS)
 }
 
 /// Reads `[database]` and `[outbox]` of a file, whatever is wrong elsewhere in it; how many mistakes that are comes with it.
@@ -49,6 +54,15 @@ pub fn parse(text: &str, environment: &dyn Environment) -> Result<Loaded, Vec<Mi
     let draft = config::read(text, environment, KIND_FIELDS)
         .map_err(|error| vec![Mistake { path: String::new(), text: error.to_string() }])?;
     finish(draft)
+}
+
+/// What works in a configuration and should be known all the same: path of the setting, and words.
+pub fn cautions(config: &Config) -> Vec<(String, String)> {
+    let of_handler = |(index, handler): (usize, &HandlerConfig)| {
+        let path = handler_path(index, &handler.name);
+        handlers::cautions(&handler.kind, &handler.settings).into_iter().map(move |text| (path.clone(), text)).collect::<Vec<_>>()
+    };
+    config.handlers.iter().enumerate().flat_map(of_handler).collect()
 }
 
 /// Checks what belongs to the kinds, and builds every handler. The pairs are in the order of the configuration.

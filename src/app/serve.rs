@@ -58,6 +58,9 @@ pub async fn serve(loaded: Loaded, options: ServeOptions, stop: CancellationToke
 async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, stop: CancellationToken) -> Result<(), ServeError> {
     let server = Arc::new(ServerWatch::default());
     let config = &loaded.config;
+    for (setting, caution) in super::cautions(config) {
+        warn!(setting, caution, "a setting works, but should be known");
+    }
     let Some(pool) = wait_for_database(config, &options, &server, &health, &stop).await? else { return Ok(()) };
     let setup = |(config, built): &(HandlerConfig, Built)| HandlerSetup { config: config.clone(), built: built.clone() };
     let signals = AlertSignals::default();

@@ -9,7 +9,6 @@ use super::print::print;
 use super::session::{self, Session};
 use super::text::{as_json, plural};
 use super::{CliError, EXIT_CONFIG, Global, ask};
-use crate::app;
 use crate::config::ConfigError;
 use crate::domain::{Adoption, TableName};
 use crate::store::adoption::{AdoptionError, AdoptionPlan, AdoptionState, install, last_copy, plan_adoption, remove_adoption};
@@ -134,7 +133,7 @@ async fn check_copies(session: &Session, plans: &[AdoptionPlan], again: bool) ->
 
 /// `[[adopt]]` of the file, also where the database is given otherwise. Mistakes elsewhere are not ours to report.
 fn read_adoptions(global: &Global) -> Result<Vec<Adoption>, CliError> {
-    let draft = app::read(&global.config).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
+    let draft = global.read()?;
     let adoptions = draft.adoptions().to_vec();
     let is_ours = |path: &str| path.starts_with("adopt") || path.starts_with("outbox");
     let mistakes: Vec<_> = draft.finish(Vec::new()).err().unwrap_or_default();

@@ -10,7 +10,6 @@ use sqlx::PgPool;
 use super::print::print;
 use super::text::plain_table;
 use super::{CliError, EXIT_CONFIG, EXIT_FAILED, EXIT_OK, Global, ask, session};
-use crate::app;
 use crate::channels::{self, SendFailure};
 use crate::domain::Timestamp;
 use crate::domain::alerts::{Alert, AlertStatus, Change, Notice, Notices};
@@ -32,7 +31,7 @@ enum AlertsCommand {
                             outboxd alerts list --json | jq '.alerts[] | select(.severity == \"critical\")'")]
     List(ListArgs),
     /// Say that you know: nothing is repeated until it grows worse or is over
-    #[command(after_help = "Example:\n  outboxd alerts ack dead_letters/billing --reason 'billing is rolling back, ann'")]
+    #[command(after_help = "Example:\n  outboxd alerts ack dead_letters/billing --because 'billing is rolling back, ann'")]
     Ack(AckArgs),
     /// Be told nothing of an alert for a while
     #[command(after_help = "Examples:\n  outboxd alerts snooze backlog_age/billing --for 2h\n  \
@@ -61,8 +60,8 @@ struct AckArgs {
     /// The alert, as `alerts list` names it
     alert: String,
     /// What you know or do; kept in the audit
-    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
-    reason: Option<String>,
+    #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text)]
+    because: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -73,8 +72,8 @@ struct SnoozeArgs {
     #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
     time: Duration,
     /// Why; kept in the audit
-    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
-    reason: Option<String>,
+    #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text)]
+    because: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -122,7 +121,7 @@ async fn list(args: &ListArgs, global: &Global) -> Result<ExitCode, CliError> {
 
 async fn acknowledge(args: &AckArgs, global: &Global) -> Result<ExitCode, CliError> {
     let session = session::open(global).await?;
-    let changed = alerts::acknowledge(&session.pool, &args.alert, &ask::actor(), args.reason.as_deref()).await?;
+    let changed = alerts::acknowledge(&session.pool, &args.alert, &ask::actor(), args.because.as_deref()).await?;
     let alert = find(&session.pool, &args.alert).await?;
     let text = match (&alert, changed) {
         (_, true) => format!("{} is acknowledged: nothing is repeated until it grows worse or is over", args.alert),
@@ -137,7 +136,7 @@ async fn acknowledge(args: &AckArgs, global: &Global) -> Result<ExitCode, CliErr
 
 async fn snooze(args: &SnoozeArgs, global: &Global) -> Result<ExitCode, CliError> {
     let session = session::open(global).await?;
-    let changed = alerts::snooze(&session.pool, &args.alert, args.time, &ask::actor(), args.reason.as_deref()).await?;
+    let changed = alerts::snooze(&session.pool, &args.alert, args.time, &ask::actor(), args.because.as_deref()).await?;
     let alert = find(&session.pool, &args.alert).await?;
     let text = match (changed, alert.snoozed_until) {
         (true, Some(until)) => format!("{} is silent until {}", args.alert, describe_moment(until)),
@@ -165,7 +164,7 @@ const FIRING: Duration = Duration::from_secs(60);
 
 /// Tells a channel of an example, and then that it is over: at once, or when a receiver that groups by itself has had the time to tell of it.
 async fn test(args: &TestArgs, global: &Global) -> Result<ExitCode, CliError> {
-    let loaded = app::load(&global.config).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
+    let loaded = global.load()?;
     // What the channel `log` says has to appear somewhere.
     logging::install(loaded.config.log.format, &loaded.config.log.filter).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
     let Some((config, channel)) = loaded.channels.iter().find(|(config, _)| config.name == args.channel) else {

@@ -51,7 +51,7 @@ struct HandlerSummary {
 }
 
 pub async fn run(args: CheckArgs, global: &Global) -> Result<ExitCode, CliError> {
-    let loaded = match app::load(&global.config) {
+    let loaded = match app::load_with(&global.config, &global.overrides()) {
         Ok(loaded) => loaded,
         Err(error) if global.json => {
             print(&error_as_json(&error))?;
@@ -66,10 +66,11 @@ pub async fn run(args: CheckArgs, global: &Global) -> Result<ExitCode, CliError>
     }
     loaded.handlers.iter().flat_map(|(config, _)| older_settings(config)).for_each(|note| eprintln!("note: {note}"));
     let probes = if args.connect { probe_all(&loaded).await } else { Vec::new() };
+    let notes = notes(&loaded, args.connect).await;
     let ok = probes.iter().all(|probe| probe.ok);
     print(&match global.json {
-        true => format!("{:#}\n", serde_json::json!({ "ok": ok, "handlers": summaries, "probes": probes })),
-        false => describe_probes(&probes),
+        true => format!("{:#}\n", serde_json::json!({ "ok": ok, "handlers": summaries, "probes": probes, "notes": notes })),
+        false => describe_probes(&probes) + &describe_notes(&notes),
     })?;
     Ok(ExitCode::from(if ok { EXIT_OK } else { EXIT_DATABASE }))
 }
@@ -81,6 +82,28 @@ fn older_settings(config: &HandlerConfig) -> Vec<String> {
     let is_set = |name: &str| config.kind == "webhook" && config.settings.contains_key(name);
     let note = |(name, newer): &(&str, &str)| format!("handlers.{}.{name} still works; the newer way is {newer}", config.name);
     newer.iter().filter(|(name, _)| is_set(name)).map(note).collect()
+}
+
+/// What works, and should be known all the same. Changes no exit code.
+#[derive(Debug, Serialize)]
+struct Note {
+    what: String,
+    text: String,
+}
+
+async fn notes(loaded: &Loaded, connects: bool) -> Vec<Note> {
+    let mut notes: Vec<Note> = app::cautions(&loaded.config).into_iter().map(|(what, text)| Note { what, text }).collect();
+    if connects {
+        // An address that is none was told by the probe.
+        let told = store::unencrypted(&options(&loaded.config)).await.ok().flatten();
+        notes.extend(told.map(|text| Note { what: "database".to_owned(), text }));
+    }
+    notes
+}
+
+fn describe_notes(notes: &[Note]) -> String {
+    let gap = if notes.is_empty() { "" } else { "\n" };
+    gap.to_owned() + &notes.iter().map(|note| format!("note    {}: {}\n", note.what, note.text)).collect::<String>()
 }
 
 fn error_as_json(error: &ConfigError) -> String {
@@ -185,8 +208,12 @@ async fn probe_adoptions(config: &Config, pool: &Result<PgPool, StoreError>) -> 
 }
 
 async fn connect(config: &Config) -> Result<PgPool, StoreError> {
+    store::connect_thoroughly(&options(config)).await
+}
+
+fn options(config: &Config) -> store::Options<'_> {
     let database = &config.database;
-    store::connect_thoroughly(&store::Options {
+    store::Options {
         url: database.url.expose(),
         schema: &config.outbox.schema,
         application_name: "outboxd check",
@@ -194,8 +221,7 @@ async fn connect(config: &Config) -> Result<PgPool, StoreError> {
         connect_timeout: database.connect_timeout,
         statement_timeout: database.statement_timeout,
         lock_timeout: database.lock_timeout,
-    })
-    .await
+    }
 }
 
 async fn probe_database(pool: &Result<PgPool, StoreError>, schema: &str) -> Probe {

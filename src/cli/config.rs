@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::print::print;
-use super::{CliError, EXIT_CONFIG, Global};
+use super::{CliError, Global};
 use crate::app;
 use crate::channels::CHANNELS;
 use crate::config::{self, REFERENCE, describe_fields};
@@ -67,8 +67,8 @@ fn schema() -> Value {
 
 fn show(global: &Global) -> Result<String, CliError> {
     // Checked first: a document that is wrong would be shown as if it were understood.
-    app::load(&global.config).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
-    let draft = app::read(&global.config).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
+    global.load()?;
+    let draft = global.read()?;
     Ok(config::show(draft.resolved(), app::KIND_FIELDS))
 }
 

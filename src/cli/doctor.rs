@@ -60,10 +60,10 @@ pub async fn run(args: DoctorArgs, global: &Global) -> Result<ExitCode, CliError
 
 async fn examine(args: &DoctorArgs, global: &Global) -> Result<Report, CliError> {
     let mut broken = None;
-    let loaded = match global.database_url.as_ref().is_some_and(|url| !url.expose().is_empty()) {
+    let loaded = match global.address().is_some() {
         true => None,
         // A broken file is a finding, and not the only one that may be.
-        false => match app::load(&global.config) {
+        false => match app::load_with(&global.config, &global.overrides()) {
             Ok(loaded) => Some(loaded),
             Err(error) => {
                 broken = Some(error);
@@ -92,8 +92,15 @@ async fn examine(args: &DoctorArgs, global: &Global) -> Result<Report, CliError>
     if let Some(config) = config {
         read_adoptions(&mut facts, &pool, &config.adopt).await;
     }
-    let report = judge(&facts, &Standards { config, functions: &functions, older_than: args.older_than });
-    Ok(report.and(broken.map(|error| Finding::broken_configuration(&chain(&error)))))
+    let (unencrypted, cautions) = (session::unencrypted(global).await, config.map(app::cautions).unwrap_or_default());
+    let standards = Standards {
+        config,
+        functions: &functions,
+        older_than: args.older_than,
+        unencrypted: unencrypted.as_deref(),
+        cautions: &cautions,
+    };
+    Ok(judge(&facts, &standards).and(broken.map(|error| Finding::broken_configuration(&chain(&error)))))
 }
 
 fn describe(report: &Report) -> String {

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use comfy_table::Table;
 use serde::Serialize;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::text::{describe_moment, describe_reason, plain_table, plural, printable, shorten};
+use super::text::{PlainTable, describe_moment, describe_reason, plain_table, plural, printable, shorten};
 use super::{CliError, ask};
 use crate::domain::{Reason, Timestamp};
 use crate::settings::parse_duration;
@@ -27,6 +26,9 @@ pub(super) struct FilterArgs {
     /// Only of this ordering key, for example order/42
     #[arg(long)]
     pub key: Option<String>,
+    /// Only those that failed for this reason, for example timeout or client_error
+    #[arg(long, visible_alias = "failed-with", value_parser = reasons(), hide_possible_values = true)]
+    pub reason: Option<String>,
     /// Only what was given up (or delivered) at this moment or later: RFC 3339, or so long ago, for example 2h
     #[arg(long, value_name = "MOMENT", value_parser = parse_moment)]
     pub since: Option<Moment>,
@@ -66,8 +68,8 @@ impl Moment {
 
 impl FilterArgs {
     /// The filter, by the clock of the database; a handler that it does not know is refused.
-    pub async fn resolve(self, pool: &PgPool, reason: Option<String>, ids: Vec<Uuid>) -> Result<DeliveryFilter, CliError> {
-        let Self { handler, event_type, key, since, until, text, group } = self;
+    pub async fn resolve(self, pool: &PgPool, ids: Vec<Uuid>) -> Result<DeliveryFilter, CliError> {
+        let Self { handler, event_type, key, reason, since, until, text, group } = self;
         if let Some(handler) = &handler {
             ask::check_handler(pool, handler).await?;
         }
@@ -79,7 +81,7 @@ impl FilterArgs {
 }
 
 /// The closed set of reasons; a word that is not in it would match nothing.
-pub(super) fn reasons() -> PossibleValuesParser {
+fn reasons() -> PossibleValuesParser {
     PossibleValuesParser::new(Reason::ALL.iter().map(|reason| reason.as_str()))
 }
 
@@ -123,7 +125,7 @@ impl Preview {
     }
 }
 
-pub(super) fn describe_letters(letters: &[DeadLetter]) -> Table {
+pub(super) fn describe_letters(letters: &[DeadLetter]) -> PlainTable {
     let mut table = plain_table(&["EVENT", "TYPE", "HANDLER", "KEY", "REASON", "ATTEMPTS", "SINCE", "DETAIL"]);
     for letter in letters {
         let held = letter.replay.map(|_| "in a replay: ").unwrap_or_default();

@@ -2,21 +2,31 @@
 //! Speaks HTTP/1.0 by hand: one request, one bounded answer, no client to set up.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{CliError, EXIT_FAILED, EXIT_OK, Global};
+use super::{CliError, EXIT_FAILED, EXIT_OK, Global, print::print};
 
 /// Ask a running relay whether it is ready: exit code 0 if so, 1 and the reasons if not
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Ready means that the relay does its work; a balancer or a rollout asks that. Alive (--live) means that the process runs and answers; only what \
+restarts a process should ask that, because a relay that waits for its database is not mended by a restart.")]
 pub struct Args {
-    /// Where the relay serves HTTP (its http.listen)
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9187")]
-    pub address: String,
+    /// Where the relay serves HTTP [default: http.listen of the configuration, else 127.0.0.1:9187]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub address: Option<String>,
+    /// Ask only whether the process lives and answers
+    #[arg(long)]
+    pub live: bool,
 }
+
+/// Where a relay listens unless its configuration says otherwise.
+const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9187);
 
 /// A relay that takes longer to say that it is well is not.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,7 +53,15 @@ struct Readiness {
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, CliError> {
-    let readiness = ask(args.address).await.map_err(CliError::failed)?;
+    let Some(address) = args.address.or_else(|| listens_at(global)) else {
+        // Nobody can be asked, and whoever runs this command beside the relay knows that its process is there.
+        eprintln!("the relay serves no HTTP: http.listen is empty; `outboxd status` asks the database");
+        return Ok(ExitCode::from(if args.live { EXIT_OK } else { EXIT_FAILED }));
+    };
+    if args.live {
+        return live(address, global).await;
+    }
+    let readiness = ask(address).await.map_err(CliError::failed)?;
     if global.json {
         println!("{}", serde_json::to_string(&readiness).expect("booleans and strings have a JSON form"));
     } else if readiness.ready {
@@ -54,17 +72,48 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, CliError> {
     Ok(ExitCode::from(if readiness.ready { EXIT_OK } else { EXIT_FAILED }))
 }
 
+/// The address at which this machine reaches a relay with this configuration; `None`: it serves no HTTP. A file that cannot be read, or has mistakes
+/// elsewhere, is no reason to call a relay dead that runs with what was there when it started.
+fn listens_at(global: &Global) -> Option<String> {
+    let Ok(draft) = global.read() else { return Some(DEFAULT.to_string()) };
+    draft.http().listen.map(|address| reachable(address).to_string())
+}
+
+/// What listens everywhere is reached at home.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+async fn live(address: String, global: &Global) -> Result<ExitCode, CliError> {
+    let answer = asked(&address, "/healthz")
+        .await
+        .map_err(|cause| CliError::failed(HealthError::Ask { address: address.clone(), cause }))?;
+    if !answer.starts_with(b"HTTP/1.") || !answer.windows(5).any(|part| part == b" 200 ") {
+        return Err(CliError::failed(HealthError::Answer { address }));
+    }
+    print(if global.json { "{\"live\":true}\n" } else { "alive\n" })?;
+    Ok(ExitCode::from(EXIT_OK))
+}
+
+async fn asked(address: &str, path: &str) -> io::Result<Vec<u8>> {
+    tokio::time::timeout(TIMEOUT, exchange(address, path)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
 async fn ask(address: String) -> Result<Readiness, HealthError> {
-    let answer = tokio::time::timeout(TIMEOUT, exchange(&address)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    match answer {
+    match asked(&address, "/readyz").await {
         Ok(answer) => understand(&answer).ok_or(HealthError::Answer { address }),
         Err(cause) => Err(HealthError::Ask { address, cause }),
     }
 }
 
-async fn exchange(address: &str) -> io::Result<Vec<u8>> {
+async fn exchange(address: &str, path: &str) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(format!("GET /readyz HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
     Ok(answer)
@@ -115,6 +164,13 @@ mod tests {
         assert!(!ask(address.clone()).await.unwrap().ready);
         health.owns(["billing/0"]);
         assert!(ask(address).await.unwrap().ready);
+    }
+
+    #[test]
+    fn what_listens_everywhere_is_asked_at_home() {
+        for (listens, asked) in [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:2", "[::1]:2"), ("10.1.2.3:4", "10.1.2.3:4")] {
+            assert_eq!(reachable(listens.parse().expect("an address")).to_string(), asked);
+        }
     }
 
     #[tokio::test]

@@ -31,7 +31,7 @@ The most followers first. A head that is `retrying` moves by itself; one that is
     List(ListArgs),
     /// Make a dead letter of what a key waits for, and let its followers go on
     #[command(after_help = "Example:
-  outboxd keys skip billing order/42 --reason 'their record is broken, sent by hand (OPS-311)'
+  outboxd keys skip billing order/42 --because 'their record is broken, sent by hand (OPS-311)'
 
 The event stays as a dead letter and can be replayed; it then comes after what went on without it. Who skipped it and why is kept \
 in the audit.")]
@@ -55,8 +55,8 @@ struct SkipArgs {
     /// The key, as `keys list` shows it, for example order/42
     key: String,
     /// Why its followers need not wait; kept in the audit
-    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
-    reason: String,
+    #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text)]
+    because: String,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -87,12 +87,12 @@ async fn list(args: ListArgs, global: &Global) -> Result<ExitCode, CliError> {
 }
 
 async fn skip(args: SkipArgs, global: &Global) -> Result<ExitCode, CliError> {
-    let SkipArgs { handler, key, reason, yes } = args;
+    let SkipArgs { handler, key, because, yes } = args;
     let session = session::open(global).await?;
     ask::check_handler(&session.pool, &handler).await?;
     let question = format!("Make a dead letter of what {} waits for at {}?", printable(&key), printable(&handler));
     ask::confirm(&question, yes)?;
-    let Some(skipped) = store::skip_key(&session.pool, &handler, &key, &ask::actor(), &reason).await? else {
+    let Some(skipped) = store::skip_key(&session.pool, &handler, &key, &ask::actor(), &because).await? else {
         let text = format!("key {} of {handler} waits for nothing; `outboxd keys list` shows those that do", printable(&key));
         return Err(CliError::failed(text));
     };
@@ -112,7 +112,7 @@ fn describe_witnesses(witnesses: &[OnlyWitness]) -> String {
         let key = key.as_deref().map_or_else(dash, printable);
         format!(
             "the circuit of {} is open because of event {event} alone (key {key}, {}); there is no other to judge by: the next event of \
-             another key decides, or you do\n  outboxd events bury {event} --handler {} --reason ...\n",
+             another key decides, or you do\n  outboxd events bury {event} --handler {} --because ...\n",
             printable(handler),
             describe_reason(reason.as_deref(), None),
             shell_word(handler)

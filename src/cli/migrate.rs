@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::print::print;
 use super::{CliError, EXIT_CONFIG, Global, session};
-use crate::app;
 use crate::config::{ConfigError, Outbox};
 use crate::store::{self, Migrated};
 
@@ -62,12 +61,12 @@ fn script(global: &Global) -> Result<String, CliError> {
 
 /// As in `session`: an empty address is none.
 fn has_address(global: &Global) -> bool {
-    global.database_url.as_ref().is_some_and(|url| !url.expose().is_empty())
+    global.address().is_some()
 }
 
 /// `[outbox]` of the file. Mistakes elsewhere, such as a database address that is not set here, are not ours to report.
 fn read_outbox(global: &Global) -> Result<Outbox, CliError> {
-    let draft = app::read(&global.config).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
+    let draft = global.read()?;
     let outbox = draft.outbox().clone();
     let is_ours = |path: &str| path == "outbox" || path.starts_with("outbox.");
     let mistakes: Vec<_> = draft.finish(Vec::new()).err().unwrap_or_default();

@@ -28,6 +28,7 @@ mod secret;
 mod session;
 mod status;
 mod text;
+mod usage;
 mod verify;
 mod version;
 
@@ -36,9 +37,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::app::{self, Loaded};
+use crate::config::{Draft, Overrides};
 use crate::settings::Secret;
 
 pub use exit::{CliError, EXIT_CONFIG, EXIT_CRITICAL, EXIT_DATABASE, EXIT_FAILED, EXIT_OK, EXIT_WARNING, chain};
+pub use usage::parse;
 
 /// A transactional outbox relay for Postgres.
 #[derive(Debug, Parser)]
@@ -65,6 +69,27 @@ pub struct Global {
     /// Print JSON for scripts
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+impl Global {
+    /// The configuration, with what the command line says about database and schema in place of what the file says.
+    fn load(&self) -> Result<Loaded, CliError> {
+        app::load_with(&self.config, &self.overrides()).map_err(|error| CliError::new(EXIT_CONFIG, error))
+    }
+
+    /// [`Global::load`] as far as it goes, mistakes and all.
+    fn read(&self) -> Result<Draft, CliError> {
+        app::read(&self.config, &self.overrides()).map_err(|error| CliError::new(EXIT_CONFIG, error))
+    }
+
+    fn overrides(&self) -> Overrides {
+        Overrides { database_url: self.address().cloned(), schema: self.schema.clone() }
+    }
+
+    /// The address that was given. An empty variable is how compose files say "not set".
+    fn address(&self) -> Option<&Secret> {
+        self.database_url.as_ref().filter(|url| !url.expose().is_empty())
+    }
 }
 
 #[derive(Debug, Subcommand)]

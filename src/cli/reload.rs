@@ -42,8 +42,8 @@ pub struct ReloadArgs {
 
 pub async fn run(args: ReloadArgs, global: &Global) -> Result<ExitCode, CliError> {
     // Beside a file with a mistake no relay needs to be asked. With an address alone there is no file here to look at.
-    if global.database_url.as_ref().is_none_or(|url| url.expose().is_empty()) {
-        crate::app::load(&global.config).map_err(|error| CliError::new(super::EXIT_CONFIG, error))?;
+    if global.address().is_none() {
+        global.load()?;
     }
     let session = session::open(global).await?;
     let asked = store::ask_reload(&session.pool, args.instance.as_deref(), SILENCE, &ask::actor()).await?;

@@ -28,13 +28,13 @@ pub struct RunArgs {
 }
 
 pub async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, CliError> {
-    let loaded = app::load(&global.config).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
+    let loaded = global.load()?;
     logging::install(loaded.config.log.format, &loaded.config.log.filter).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
     if loaded.handlers.is_empty() {
         return Err(CliError::new(EXIT_CONFIG, RelayError::NoHandlers));
     }
-    let path = global.config.clone();
-    let (wishes, reloads) = Reloads::new(Some(Arc::new(move || app::load(&path))));
+    let (path, overrides) = (global.config.clone(), global.overrides());
+    let (wishes, reloads) = Reloads::new(Some(Arc::new(move || app::load_with(&path, &overrides))));
     let telemetry = Telemetry::install(&loaded.config.relay.name).map_err(CliError::failed)?;
     let options = ServeOptions {
         without_migrations: args.no_migrate,

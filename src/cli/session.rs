@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 
-use super::{CliError, EXIT_CONFIG, Global};
+use super::{CliError, EXIT_CONFIG, Global, chain};
 use crate::app;
 use crate::settings::Secret;
 use crate::store;
@@ -62,12 +62,17 @@ pub async fn open_thoroughly(global: &Global) -> Result<Session, CliError> {
     Ok(Session { pool, schema: address.schema })
 }
 
+/// What a person should know of the way to the server; see [`store::unencrypted`].
+pub async fn unencrypted(global: &Global) -> Option<String> {
+    let address = address(global).ok()?;
+    store::unencrypted(&address.options()).await.ok().flatten()
+}
+
 fn address(global: &Global) -> Result<Address, CliError> {
-    let mut address = match &global.database_url {
-        // An empty variable is how compose files say "not set".
-        Some(url) if !url.expose().is_empty() => Address {
+    let mut address = match global.address() {
+        Some(url) => Address {
             url: url.clone(),
-            schema: "outbox".to_owned(),
+            schema: configured_schema(global),
             connect_timeout: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(30),
             lock_timeout: Duration::from_secs(5),
@@ -78,6 +83,22 @@ fn address(global: &Global) -> Result<Address, CliError> {
         address.schema = schema.clone();
     }
     Ok(address)
+}
+
+/// `outbox.schema` of the file, as `run` takes it. No file is needed beside an address; one that cannot be read is told, because the outbox
+/// may lie elsewhere.
+fn configured_schema(global: &Global) -> String {
+    const DEFAULT: &str = "outbox";
+    if global.schema.is_some() || !global.config.exists() {
+        return DEFAULT.to_owned(); // `--schema` takes its place in a moment
+    }
+    match global.read() {
+        Ok(draft) => draft.outbox().schema.clone(),
+        Err(error) => {
+            eprintln!("outboxd: {}; going on with schema \"{DEFAULT}\", --schema names another", chain(&*error.error));
+            DEFAULT.to_owned()
+        }
+    }
 }
 
 fn from_file(global: &Global) -> Result<Address, CliError> {
@@ -104,6 +125,9 @@ pub(super) fn parse_url(text: &str) -> Result<Secret, Infallible> {
 pub(super) fn parse_schema(name: &str) -> Result<String, String> {
     let is_first = |first: char| first.is_ascii_lowercase() || first == '_';
     let is_plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if name.starts_with("pg_") || name == "information_schema" {
+        return Err("Postgres keeps this name for itself".to_owned());
+    }
     if name.len() <= 63 && is_plain && name.starts_with(is_first) {
         return Ok(name.to_owned());
     }

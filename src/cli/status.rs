@@ -124,7 +124,7 @@ async fn look(session: &mut Option<Session>, global: &Global) -> Result<Status, 
 
 /// What is wrong with the adopted tables, if a configuration is at hand that names them: the database alone does not know which there should be.
 async fn adopted_tables(global: &Global, session: &Session) -> Vec<Complaint> {
-    let Ok(draft) = app::read(&global.config) else { return Vec::new() };
+    let Ok(draft) = global.read() else { return Vec::new() };
     if draft.adoptions().is_empty() {
         return Vec::new();
     }

@@ -20,17 +20,54 @@ pub(super) fn as_json(document: &impl Serialize) -> String {
     serde_json::to_string_pretty(document).expect("texts and numbers have a JSON form") + "\n"
 }
 
+/// Characters of one cell of a table: what others wrote may be of any length, and one row must not fill the terminal.
+const CELL: usize = 200;
+
+/// Bytes of a key or an aggregate where one event has the page for itself.
+pub(super) const SHOWN_KEY_BYTES: usize = 1024;
+
+/// Rows below a header, each cell bounded and on one line. JSON is for whoever wants all of it.
+pub(super) struct PlainTable(Table);
+
+impl PlainTable {
+    pub fn add_row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
+        self.0.add_row(cells.into_iter().map(|cell| cut(&cell.as_ref().replace('\n', " "), CELL)));
+    }
+
+    pub fn trim_fmt(&self) -> String {
+        self.0.trim_fmt()
+    }
+}
+
 /// As wide as the terminal; as wide as its text where there is none.
-pub(super) fn plain_table(header: &[&str]) -> Table {
+pub(super) fn plain_table(header: &[&str]) -> PlainTable {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(header.iter().copied());
-    table
+    PlainTable(table)
+}
+
+/// At most so many characters, and whether there were more.
+fn cut(text: &str, room: usize) -> String {
+    match text.char_indices().nth(room) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// The beginning of a text that has no bound of its own, and how much is left out.
+pub(super) fn bounded(text: &str, bytes: usize) -> String {
+    if text.len() <= bytes {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(bytes);
+    format!("{}... {} more bytes; --json has all", &text[..end], text.len() - end)
 }
 
 /// Event, type, aggregate, headers and payload; of a large payload the first bytes.
 pub(super) fn describe_event(event: &Event, shown_bytes: usize) -> String {
     let aggregate = describe_aggregate(event.aggregate_type.as_deref(), event.aggregate_id.as_deref(), event.aggregate_version);
+    let aggregate = bounded(&aggregate, SHOWN_KEY_BYTES);
     format!(
         "event      {}\ntype       {}\naggregate  {aggregate}\noccurred   {}\nheaders    {}\npayload    {}\n",
         event.id,
@@ -87,11 +124,7 @@ pub(super) fn describe_age(age: Duration) -> String {
 /// The first line of what a receiver said, as far as a table has room for it.
 pub(super) fn shorten(text: &str) -> String {
     const ROOM: usize = 80;
-    let line = printable(text.trim().lines().next().unwrap_or_default());
-    match line.char_indices().nth(ROOM) {
-        Some((end, _)) => format!("{}...", &line[..end]),
-        None => line,
-    }
+    cut(&printable(text.trim().lines().next().unwrap_or_default()), ROOM)
 }
 
 /// What a producer, a receiver or another operator wrote, without what a terminal would obey: control characters, and those that
@@ -151,6 +184,16 @@ mod tests {
         assert_eq!(shorten(" no such\x1b[31m order\nat line 1"), "no such\u{fffd}[31m order");
         assert_eq!(shorten(&"ä".repeat(90)), format!("{}...", "ä".repeat(80)));
         assert_eq!(shorten(""), "");
+    }
+
+    #[test]
+    fn no_cell_fills_the_terminal() {
+        let mut table = plain_table(&["KEY", "DETAIL"]);
+        table.add_row(["x".repeat(200_000), "a\nb".to_owned()]);
+        let shown = table.trim_fmt();
+        assert!(shown.len() < 1_000 && shown.contains("xxx...") && shown.contains("a b"), "{} bytes", shown.len());
+        assert_eq!(bounded("äää", 3), "ä... 4 more bytes; --json has all");
+        assert_eq!(bounded("ab", 2), "ab");
     }
 
     #[test]

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 use tracing_subscriber::EnvFilter;
-use url::Url;
 
 use super::adopt::read_adoptions;
 use super::alerts::read_alerts;
 use super::handler::read_handlers;
 use super::rules::{at_least, count, report_name};
 use super::{Config, Database, Http, Log, LogFormat, Outbox, Relay, WakeUp, adoption_path, fields};
-use crate::settings::{Field, FieldType, Mistakes, Secret, Section, format_bytes, format_duration};
+use crate::settings::{Field, FieldType, Mistakes, Secret, Section, address_hint, format_bytes, format_duration, parse_address};
 
 /// Knows the lists as well, so that `[[handler]]` is told what it means.
 const ROOT_ONLY: &[Field] = &[
@@ -74,7 +73,7 @@ fn postgres_url(text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Err(format!("is not set, and neither is the environment variable \"DATABASE_URL\"; {EXPECTED}"));
     }
-    let url = Url::parse(text).map_err(|error| format!("is not an address ({error}); {EXPECTED}"))?;
+    let url = parse_address(text).map_err(|problem| format!("is not an address: {problem}, {EXPECTED}"))?;
     match url.scheme() {
         "postgres" | "postgresql" => Ok(()),
         other => Err(format!("got an address that begins with \"{other}:\", {EXPECTED}")),
@@ -83,7 +82,9 @@ fn postgres_url(text: &str) -> Result<(), String> {
 
 fn read_outbox(section: &Section<'_>) -> Outbox {
     let schema = section.text("schema");
-    if !is_schema(&schema) {
+    if schema.starts_with("pg_") || schema == "information_schema" {
+        section.mistake("schema", &format!("got {schema:?}, which Postgres keeps for itself; expected a name such as \"outbox\""));
+    } else if !is_schema(&schema) {
         let text = format!("got {schema:?}, expected at most 63 lower-case letters, digits and underscores, with no digit first");
         section.mistake("schema", &text);
     }
@@ -135,7 +136,9 @@ fn read_http(section: &Section<'_>) -> Http {
     let listen = section.optional_text("listen").and_then(|text| {
         let address = text.parse::<SocketAddr>().ok();
         if address.is_none() {
-            section.mistake("listen", &format!("got {text:?}, expected an address such as \"127.0.0.1:9187\", or \"\" for none"));
+            let hint = address_hint(&text).map(|hint| format!("; {hint}")).unwrap_or_default();
+            let expected = "expected an address such as \"127.0.0.1:9187\" or \"[::1]:9187\", or \"\" for none";
+            section.mistake("listen", &format!("got {text:?}, {expected}{hint}"));
         }
         address
     });

@@ -10,8 +10,9 @@ use toml::Table;
 use super::check::read_config;
 use super::environment::{Environment, ProcessEnvironment};
 use super::fields::{Kinds, SECTIONS};
+use super::overrides::Overrides;
 use super::resolve::resolve;
-use super::{ChannelConfig, Config, Database, HandlerConfig, Outbox, fields, handler_path};
+use super::{ChannelConfig, Config, Database, HandlerConfig, Http, Outbox, fields, handler_path};
 use crate::domain::Adoption;
 use crate::settings::{Mistake, Mistakes};
 
@@ -61,9 +62,10 @@ pub struct Draft {
 }
 
 /// Reads a file with the environment of this process; relative paths in it are relative to its directory.
-pub fn load(path: &Path, kinds: Kinds) -> Result<Draft, ConfigError> {
+pub fn load(path: &Path, overrides: &Overrides, kinds: Kinds) -> Result<Draft, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
-    read(&text, &ProcessEnvironment::of_file(path), kinds).map_err(|error| ConfigError::Syntax { path: path.to_owned(), error })
+    read_with(&text, overrides, &ProcessEnvironment::of_file(path), kinds)
+        .map_err(|error| ConfigError::Syntax { path: path.to_owned(), error })
 }
 
 /// Reads and checks a text, the settings of the handler kinds aside. A syntax error is the only mistake then.
@@ -108,9 +110,16 @@ fn only_database(text: &str) -> String {
 
 /// Reads a text as far as it goes; the mistakes are in the draft.
 pub fn read(text: &str, environment: &dyn Environment, kinds: Kinds) -> Result<Draft, SyntaxError> {
-    let document = text.parse::<Table>().map_err(|error| SyntaxError::locate(text, &error))?;
+    read_with(text, &Overrides::default(), environment, kinds)
+}
+
+/// [`read`] with some values of the caller's in place of those of the text.
+pub fn read_with(text: &str, overrides: &Overrides, environment: &dyn Environment, kinds: Kinds) -> Result<Draft, SyntaxError> {
+    let mut document = text.parse::<Table>().map_err(|error| SyntaxError::locate(text, &error))?;
     let (unresolved, checked) = (Mistakes::default(), Mistakes::default());
-    let resolved = resolve(document, environment, kinds, &unresolved);
+    overrides.remove_from(&mut document);
+    let mut resolved = resolve(document, environment, kinds, &unresolved);
+    overrides.put_into(&mut resolved.table);
     let config = read_config(&resolved.table, &checked);
     Ok(Draft {
         config,
@@ -135,6 +144,11 @@ impl Draft {
     /// `[outbox]` as far as it could be read, for what needs no database.
     pub fn outbox(&self) -> &Outbox {
         &self.config.outbox
+    }
+
+    /// `[http]` as far as it could be read, for a command that only asks the relay how it is.
+    pub fn http(&self) -> &Http {
+        &self.config.http
     }
 
     /// `[[adopt]]` as far as it could be read, for a command that gets its database elsewhere.
@@ -305,7 +319,7 @@ mod tests {
 
     #[test]
     fn an_unreadable_file_says_what_to_do() {
-        let error = load(Path::new("/nonexistent/outboxd.toml"), NO_KINDS).expect_err("there is none");
+        let error = load(Path::new("/nonexistent/outboxd.toml"), &Overrides::default(), NO_KINDS).expect_err("there is none");
         assert!(error.to_string().contains("outboxd config reference"), "{error}");
     }
 }

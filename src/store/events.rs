@@ -102,6 +102,8 @@ pub struct EventQuery {
     /// LIKE pattern; see `EventFilter::type_patterns`.
     pub type_pattern: Option<String>,
     pub aggregate_id: Option<String>,
+    /// Type and id of an aggregate, as [`crate::domain::Ordering::Aggregate`] makes a key of them.
+    pub key: Option<String>,
     pub limit: u32,
 }
 
@@ -144,6 +146,7 @@ pub async fn list_events(pool: &PgPool, query: &EventQuery) -> Result<EventList,
         .bind(i64::from(query.limit))
         .bind(SEARCHED)
         .bind(newest)
+        .bind(&query.key)
         .fetch_all(pool)
         .await
         .map_err(StoreError::query("list the events"))?;

@@ -103,10 +103,11 @@ impl DeliveryFilter {
     fn with_condition(&self, statement: &str, scope: Scope) -> String {
         const ALL: &str = include_str!("sql/filter_deliveries.sql");
         const REPLAYABLE: &str = include_str!("sql/filter_replayable.sql");
-        // A success at the first attempt is recorded without its key; the aggregate is the nearest that the database knows.
-        const DELIVERED_KEY: &str =
-            "coalesce(d.key, (select bounded_key(ordering_key(e.aggregate_type, e.aggregate_id, null, null, 'aggregate', null))
-                                                        from events e where e.seq = d.seq))";
+        // A success at the first attempt is recorded without its key, so the key of the handler is taken of the event again. A handler
+        // without an order has no keys; there the aggregate is what a person can mean.
+        const DELIVERED_KEY: &str = "coalesce(d.key, (select bounded_key(ordering_key(e.aggregate_type, e.aggregate_id, e.headers, e.payload, case \
+                                     when s.key_source in ('header', 'payload') then s.key_source else 'aggregate' end, s.key_path)) \
+                                     from events e where e.seq = d.seq))";
         let (state, key) = if self.delivered { ("'delivered'", DELIVERED_KEY) } else { ("'dead'", "d.key") };
         let condition = match scope {
             Scope::All => body(ALL),

@@ -143,7 +143,7 @@ async fn a_relay_whose_handlers_are_all_paused_still_tells_that_it_looks() {
     let (running, address) = binary.serve().await;
     wait_for(&address, "outboxd_leases_held", |count| count == 1.0).await;
 
-    let paused = binary.run(&["handlers", "pause", "one", "--reason", "a test"]).await;
+    let paused = binary.run(&["handlers", "pause", "one", "--because", "a test"]).await;
     assert_eq!(paused.code, Some(0), "{}", paused.stderr);
     wait_for(&address, "outboxd_handler_paused{handler=\"one\"}", |paused| paused == 1.0).await;
     wait_for_rise(&address, "outboxd_last_read_timestamp_seconds").await;

@@ -387,7 +387,7 @@ async fn a_real_prometheus_fires_for_real_dead_letters_and_sees_none_once_a_pers
     assert!(prometheus.alert("OutboxdDeadLetters", "fine", "firing").await.is_none());
 
     let discarded = Binary::relay(database.url(), "")
-        .run(&["dead-letters", "discard", "--handler", "refused", "--reason", "a test", "--yes"])
+        .run(&["dead-letters", "discard", "--handler", "refused", "--because", "a test", "--yes"])
         .await;
     assert_eq!(discarded.code, Some(0), "{}", discarded.stderr);
     eventually("the relay has none any more", || async {

@@ -131,7 +131,7 @@ async fn whoever_follows_the_runbook_of_an_alert_is_told_that_it_is_over() {
     let _prometheus = Prometheus::start_with(&program, &quick_rules(&directory), &[&address], Some(&alerts_to)).await;
 
     scene.database.insert_events((0..8).map(|number| NewRow::new("order.placed").of("order", number))).await;
-    scene.outboxd("handlers pause held --reason moving").await;
+    scene.outboxd("handlers pause held --because moving").await;
     scene.is_called("OutboxdDeadLetters", "refused").await;
     scene.is_called("OutboxdCircuitOpen", "unauthorized").await;
     scene.is_called("OutboxdHandlerPausedTooLong", "held").await;

@@ -196,14 +196,14 @@ async fn no_statement_reads_the_whole_log() {
         ("read_last_failure", include_str!("../../src/store/sql/read_last_failure.sql"), "'billing'".to_owned()),
         ("read_event", include_str!("../../src/store/sql/read_event.sql"), format!("'{id}'")),
         ("read_event_states", include_str!("../../src/store/sql/read_event_states.sql"), format!("'{id}', null")),
-        ("list_events", include_str!("../../src/store/sql/list_events.sql"), "'none', null, 20, 100000, 60000".to_owned()),
+        ("list_events", include_str!("../../src/store/sql/list_events.sql"), "'none', null, 20, 100000, 60000, null".to_owned()),
         ("list_attempts", include_str!("../../src/store/sql/list_attempts.sql"), "777, 100, null".to_owned()),
     ] {
         let mut connection = database.pool().acquire().await.expect("a connection");
         let types = match name {
             "read_handler_backlog" => "(text, bigint)",
             "read_last_failure" => "(text)",
-            "list_events" => "(text, text, bigint, bigint, bigint)",
+            "list_events" => "(text, text, bigint, bigint, bigint, text)",
             "list_attempts" => "(bigint, bigint, text)",
             "read_event_states" => "(uuid, text)",
             _ => "(uuid)",
@@ -332,7 +332,9 @@ async fn events_are_listed_newest_first() {
     for (arguments, want) in [
         (vec![], vec!["invoice.sent", "order.paid", "order.placed"]),
         (vec!["--type", "order.*"], vec!["order.paid", "order.placed"]),
-        (vec!["--key", "1"], vec!["invoice.sent", "order.placed"]),
+        (vec!["--key", "order/1"], vec!["invoice.sent", "order.placed"]),
+        (vec!["--key", "invoice/1"], vec![]),
+        (vec!["--aggregate-id", "1"], vec!["invoice.sent", "order.placed"]),
         (vec!["--limit", "1"], vec!["invoice.sent"]),
         (vec!["--type", "order_placed"], vec![]),
     ] {
@@ -342,6 +344,8 @@ async fn events_are_listed_newest_first() {
         assert_eq!(types, want, "{arguments:?}");
     }
     assert!(outboxd(&database, &["events", "list"]).await.stdout.contains("order/1"));
+    let refused = outboxd(&database, &["events", "list", "--key", "1"]).await;
+    assert!(refused.code == Some(64) && refused.stderr.contains("--aggregate-id 1"), "{refused:?}");
 }
 
 #[tokio::test]
@@ -376,7 +380,7 @@ async fn an_outbox_of_a_newer_version_is_refused() {
     database.execute("insert into migrations (version, name, checksum) values (99, '0099_later', 'x')").await;
     let refused = outboxd(&database, &["migrate"]).await;
     assert_eq!((refused.code, refused.stdout.as_str()), (Some(75), ""), "{refused:?}");
-    assert!(refused.stderr.contains("at version 99, this outboxd knows 2; upgrade outboxd"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("at version 99, this outboxd knows 3; upgrade outboxd"), "{}", refused.stderr);
     assert_eq!(outboxd(&database, &["status"]).await.code, Some(2));
 }
 

@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::super::filter::{FilterArgs, Preview, SAMPLE, reasons};
+use super::super::filter::{FilterArgs, Preview, SAMPLE};
 use super::super::text::{as_json, plural};
 use super::super::{CliError, EXIT_OK, Global, ask, print::print, session};
 use crate::store;
@@ -15,12 +15,12 @@ use crate::store;
 #[derive(Debug, Args)]
 #[command(
     group = ArgGroup::new("which")
-        .args(["handler", "event_type", "key", "since", "until", "text", "group", "failed_with", "id", "all"])
+        .args(["handler", "event_type", "key", "since", "until", "text", "group", "reason", "id", "all"])
         .required(true).multiple(true),
     after_help = "Examples:
-  outboxd dead-letters discard --key order/42 --reason 'order was cancelled by hand, see OPS-311'
-  outboxd dead-letters discard --handler billing --failed-with gone --reason 'receiver retired' --yes
-  outboxd dead-letters discard --group 3f9a1c20b7d4e655 --reason 'test orders' --dry-run
+  outboxd dead-letters discard --key order/42 --because 'order was cancelled by hand, see OPS-311'
+  outboxd dead-letters discard --handler billing --reason gone --because 'receiver retired' --yes
+  outboxd dead-letters discard --group 3f9a1c20b7d4e655 --because 'test orders' --dry-run
 
 What is discarded is not delivered again, and retention may remove its event. A key that it held goes on. Who discarded it and why \
 is kept in the audit."
@@ -28,14 +28,11 @@ is kept in the audit."
 pub(super) struct DiscardArgs {
     #[command(flatten)]
     filter: FilterArgs,
-    /// Only those that failed for this reason, for example timeout or client_error
-    #[arg(long, value_name = "REASON", value_parser = reasons(), hide_possible_values = true)]
-    failed_with: Option<String>,
     /// Only this event; may be given several times
     #[arg(long, value_name = "UUID", num_args = 1..)]
     id: Vec<Uuid>,
     /// Every dead letter of every handler
-    #[arg(long, conflicts_with_all = ["handler", "event_type", "key", "since", "until", "text", "group", "failed_with", "id"])]
+    #[arg(long, conflicts_with_all = ["handler", "event_type", "key", "since", "until", "text", "group", "reason", "id"])]
     all: bool,
     /// Only show what would be changed
     #[arg(long)]
@@ -43,9 +40,9 @@ pub(super) struct DiscardArgs {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
-    /// Why they need not be delivered; kept in the audit
-    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
-    reason: String,
+    /// Why they need not be delivered, in your words; kept in the audit. May be left out where --reason says which ones are meant
+    #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text, required_unless_present = "reason")]
+    because: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,15 +54,16 @@ struct Changed {
 }
 
 pub(super) async fn run(args: DiscardArgs, global: &Global) -> Result<ExitCode, CliError> {
-    let DiscardArgs { filter, failed_with, id, all: _, dry_run, yes, reason } = args;
+    let DiscardArgs { filter, id, all: _, dry_run, yes, because } = args;
+    let because = because.or_else(|| filter.reason.as_ref().map(|reason| format!("failed with {reason}"))).unwrap_or_default();
     let session = session::open(global).await?;
-    let filter = filter.resolve(&session.pool, failed_with, id).await?;
+    let filter = filter.resolve(&session.pool, id).await?;
     let counts = store::count_dead_letters(&session.pool, &filter).await?;
     let preview = Preview::new(dry_run, counts, store::list_dead_letters(&session.pool, &filter, SAMPLE).await?);
     let mut discarded = (!dry_run).then_some(0);
     if preview.goes_on("dead letter", "discard") {
         ask::confirm(&format!("Discard {} dead letter{} for good?", preview.matched, plural(preview.matched)), yes)?;
-        let count = store::discard_dead_letters(&session.pool, &filter, &ask::actor(), &reason).await?;
+        let count = store::discard_dead_letters(&session.pool, &filter, &ask::actor(), &because).await?;
         eprintln!("discarded {count} dead letter{}", plural(count));
         discarded = Some(count);
     }

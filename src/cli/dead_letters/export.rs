@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use uuid::Uuid;
 
-use super::super::filter::{FilterArgs, reasons};
+use super::super::filter::FilterArgs;
 use super::super::json::{parse_path, redact_json};
 use super::super::text::plural;
 use super::super::{CliError, EXIT_OK, Global, session};
@@ -24,9 +24,6 @@ order of their events.")]
 pub(super) struct ExportArgs {
     #[command(flatten)]
     filter: FilterArgs,
-    /// Only those that failed for this reason, for example timeout or client_error
-    #[arg(long, visible_alias = "failed-with", value_parser = reasons(), hide_possible_values = true)]
-    reason: Option<String>,
     /// Only this event; may be given several times
     #[arg(long, value_name = "UUID", num_args = 1..)]
     id: Vec<Uuid>,
@@ -40,7 +37,7 @@ pub(super) type RedactPath = Vec<String>;
 
 pub(super) async fn run(args: ExportArgs, global: &Global) -> Result<ExitCode, CliError> {
     let session = session::open(global).await?;
-    let filter = args.filter.resolve(&session.pool, args.reason, args.id).await?;
+    let filter = args.filter.resolve(&session.pool, args.id).await?;
     let mut output = io::BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
     let count = store::export_dead_letters(&session.pool, &filter, |mut letter: ExportedLetter| {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::super::filter::{FilterArgs, reasons};
+use super::super::filter::FilterArgs;
 use super::super::text::{as_json, dash, describe_moment, describe_reason, plain_table, plural, printable, shell_word, shorten};
 use super::super::{CliError, EXIT_OK, Global, ask, print::print, session};
 use crate::store::{self, DeadLetterGroup, Fingerprint};
@@ -23,9 +23,6 @@ command about dead letters takes --group.")]
 pub(super) struct GroupsArgs {
     #[command(flatten)]
     filter: FilterArgs,
-    /// Only those that failed for this reason, for example timeout or client_error
-    #[arg(long, visible_alias = "failed-with", value_parser = reasons(), hide_possible_values = true)]
-    reason: Option<String>,
     /// At most so many groups
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
@@ -49,7 +46,7 @@ pub(super) struct NoteArgs {
 
 pub(super) async fn run(args: GroupsArgs, global: &Global) -> Result<ExitCode, CliError> {
     let session = session::open(global).await?;
-    let filter = args.filter.resolve(&session.pool, args.reason, Vec::new()).await?;
+    let filter = args.filter.resolve(&session.pool, Vec::new()).await?;
     // One more than asked for tells whether there are more.
     let mut groups = store::group_dead_letters(&session.pool, &filter, args.limit + 1).await?;
     let more = groups.len() > args.limit as usize;

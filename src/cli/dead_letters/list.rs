@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::super::filter::{FilterArgs, describe_letters, reasons};
+use super::super::filter::{FilterArgs, describe_letters};
 use super::super::{CliError, EXIT_OK, Global, print::print, session, text::as_json};
 use crate::store::{self, DeadLetter};
 
@@ -18,9 +18,6 @@ use crate::store::{self, DeadLetter};
 pub(super) struct ListArgs {
     #[command(flatten)]
     filter: FilterArgs,
-    /// Only those that failed for this reason, for example timeout or client_error
-    #[arg(long, visible_alias = "failed-with", value_parser = reasons(), hide_possible_values = true)]
-    reason: Option<String>,
     /// At most so many
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
@@ -35,7 +32,7 @@ struct Listed {
 
 pub(super) async fn run(args: ListArgs, global: &Global) -> Result<ExitCode, CliError> {
     let session = session::open(global).await?;
-    let filter = args.filter.resolve(&session.pool, args.reason, Vec::new()).await?;
+    let filter = args.filter.resolve(&session.pool, Vec::new()).await?;
     // One more than asked for tells whether there are more.
     let mut dead_letters = store::list_dead_letters(&session.pool, &filter, args.limit + 1).await?;
     let more = dead_letters.len() > args.limit as usize;

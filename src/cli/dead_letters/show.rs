@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::super::json::{parse_path, redact_json};
 use super::super::text::{
-    SHOWN_BYTES, as_json, describe_event, describe_moment, describe_reason, plain_table, printable, shell_word, shorten,
+    SHOWN_BYTES, SHOWN_KEY_BYTES, as_json, bounded, describe_event, describe_moment, describe_reason, plain_table, printable,
+    shell_word, shorten,
 };
 use super::super::{CliError, EXIT_OK, Global, ask, print::print, session};
 use super::export::RedactPath;
@@ -102,7 +103,7 @@ fn commands(id: Uuid, handler: &str, global: &Global) -> Commands {
     let which = format!("--id {id} --handler {}{schema}", shell_word(handler));
     Commands {
         replay: format!("outboxd dead-letters replay {which}"),
-        discard: format!("outboxd dead-letters discard {which} --reason 'why it need not be delivered'"),
+        discard: format!("outboxd dead-letters discard {which} --because 'why it need not be delivered'"),
     }
 }
 
@@ -121,10 +122,10 @@ fn describe_delivery(shown: &ShownDelivery) -> String {
     let since = delivery.handled_at.map(|at| format!(" since {}", describe_moment(at))).unwrap_or_default();
     let mut line = |name: &str, value: &str| writeln!(text, "{name:<10} {value}").expect("a text takes any text");
     line("state", &format!("{}{since}", delivery.state));
-    line("key", &printable(delivery.key.as_deref().unwrap_or("-")));
+    line("key", &bounded(&printable(delivery.key.as_deref().unwrap_or("-")), SHOWN_KEY_BYTES));
     line("reason", &describe_why(delivery));
     if let Some(detail) = &delivery.detail {
-        line("detail", &printable(detail));
+        line("detail", &bounded(&printable(detail), SHOWN_BYTES));
     }
     if let Some(due_at) = delivery.due_at {
         line("due", &describe_moment(due_at));

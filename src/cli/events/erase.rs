@@ -52,7 +52,7 @@ pub struct EraseArgs {
     #[arg(long, short)]
     yes: bool,
     /// Why they are erased; kept in the audit
-    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
+    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text, visible_alias = "note")]
     because: String,
 }
 

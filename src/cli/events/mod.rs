@@ -32,7 +32,7 @@ pub enum EventsCommand {
 Examples:
   outboxd events list
   outboxd events list --type 'order.*' --limit 100
-  outboxd events list --key 42 --json")]
+  outboxd events list --key order/42 --json")]
     List(ListArgs),
     /// Show an event, what became of it at every handler, and every attempt
     #[command(after_help = "\
@@ -44,7 +44,7 @@ Examples:
     /// Give an event up at one handler: make a dead letter of it, whether it was attempted yet or not
     #[command(after_help = "\
 Example:
-  outboxd events bury 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --handler billing --reason 'unknown to them, sent by hand (OPS-311)'
+  outboxd events bury 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --handler billing --because 'unknown to them, sent by hand (OPS-311)'
 
 A relay that runs begins the handler anew without the event; other events of its key go on. If the circuit of the handler is open and \
 this event is the only one that it is judged by, the circuit is closed. The dead letter can be replayed. Who buried it and why is \
@@ -62,8 +62,8 @@ pub struct BuryArgs {
     #[arg(long, value_name = "NAME")]
     pub handler: String,
     /// Why; kept with the dead letter and in the audit
-    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text, visible_alias = "because")]
-    pub reason: String,
+    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text, visible_alias = "note")]
+    pub because: String,
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
@@ -74,9 +74,12 @@ pub struct ListArgs {
     /// Only events of these types; `*` stands for any characters
     #[arg(long = "type", value_name = "GLOB")]
     pub event_type: Option<String>,
-    /// Only events of the aggregate with this id
-    #[arg(long, value_name = "AGGREGATE_ID")]
+    /// Only events of this aggregate, as type and id: the ordering key that handlers have by default, for example order/42
+    #[arg(long, value_name = "TYPE/ID", value_parser = parse_key)]
     pub key: Option<String>,
+    /// Only events of aggregates with this id, whatever their type
+    #[arg(long, value_name = "ID")]
+    pub aggregate_id: Option<String>,
     /// At most this many
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,
@@ -102,11 +105,19 @@ pub async fn run(args: EventsArgs, global: &Global) -> Result<ExitCode, CliError
     Ok(ExitCode::SUCCESS)
 }
 
+/// The key of an event that has no aggregate type begins with the slash.
+fn parse_key(text: &str) -> Result<String, String> {
+    if text.contains('/') {
+        return Ok(text.to_owned());
+    }
+    Err(format!("expected type and id of an aggregate such as order/42; the id alone is --aggregate-id {text}"))
+}
+
 async fn list(args: ListArgs, global: &Global) -> Result<String, CliError> {
     let session = session::open(global).await?;
     let filter = EventFilter { types: args.event_type.into_iter().collect(), ..EventFilter::default() };
     let type_pattern = filter.type_patterns().and_then(|mut patterns| patterns.pop());
-    let query = EventQuery { type_pattern, aggregate_id: args.key, limit: args.limit };
+    let query = EventQuery { type_pattern, key: args.key, aggregate_id: args.aggregate_id, limit: args.limit };
     let found = list_events(&session.pool, &query).await?;
     Ok(if global.json { as_json(&found) } else { describe_list(&found) })
 }
@@ -125,11 +136,11 @@ async fn show(args: ShowArgs, global: &Global) -> Result<String, CliError> {
 }
 
 async fn bury(args: BuryArgs, global: &Global) -> Result<String, CliError> {
-    let BuryArgs { id, handler, reason, yes } = args;
+    let BuryArgs { id, handler, because, yes } = args;
     let session = session::open(global).await?;
     ask::check_handler(&session.pool, &handler).await?;
     ask::confirm(&format!("Make a dead letter of event {id} at {}?", printable(&handler)), yes)?;
-    match bury_event(&session.pool, &handler, id, &ask::actor(), &reason).await? {
+    match bury_event(&session.pool, &handler, id, &ask::actor(), &because).await? {
         Burial::Buried { was } => {
             eprintln!("event {id} is a dead letter of {} now; it was {was}", printable(&handler));
             eprintln!("  outboxd dead-letters show {id} --handler {}", shell_word(&handler));

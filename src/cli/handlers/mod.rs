@@ -29,7 +29,7 @@ enum HandlersCommand {
     /// List every handler that has a subscription, configured or not
     List,
     /// Hold a handler: its events wait in the log until it is resumed
-    #[command(after_help = "Example:\n  outboxd handlers pause billing --reason 'receiver moves, back at 14:00'")]
+    #[command(after_help = "Example:\n  outboxd handlers pause billing --because 'receiver moves, back at 14:00'")]
     Pause(PauseArgs),
     /// Let a paused handler go on
     #[command(after_help = "Example:\n  outboxd handlers resume billing")]
@@ -54,8 +54,10 @@ enum HandlersCommand {
 #[derive(Debug, Subcommand)]
 enum CircuitCommand {
     /// Let deliveries go on at once, instead of one probe at a time
-    #[command(after_help = "Example:\n  outboxd handlers circuit close billing --reason 'certificate renewed'\n\nIf the receiver \
-                            still fails, the circuit opens again by itself. To hold a handler, use `outboxd handlers pause`.")]
+    #[command(
+        after_help = "Example:\n  outboxd handlers circuit close billing --because 'certificate renewed'\n\nIf the receiver \
+                            still fails, the circuit opens again by itself. To hold a handler, use `outboxd handlers pause`."
+    )]
     Close(CloseArgs),
 }
 
@@ -64,8 +66,8 @@ struct CloseArgs {
     /// The handler
     name: String,
     /// Why; kept in the audit
-    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
-    reason: Option<String>,
+    #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text)]
+    because: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -79,8 +81,8 @@ struct PauseArgs {
     /// The handler
     name: String,
     /// Why; shown to whoever wonders
-    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
-    reason: String,
+    #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text)]
+    because: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -116,10 +118,10 @@ async fn list(global: &Global) -> Result<ExitCode, CliError> {
 }
 
 async fn pause(args: PauseArgs, global: &Global) -> Result<ExitCode, CliError> {
-    let PauseArgs { name, reason } = args;
+    let PauseArgs { name, because } = args;
     let session = session::open(global).await?;
     ask::check_handler(&session.pool, &name).await?;
-    let changed = store::pause_handler(&session.pool, &name, &ask::actor(), &reason).await?;
+    let changed = store::pause_handler(&session.pool, &name, &ask::actor(), &because).await?;
     let handler = store::read_handlers(&session.pool, Some(&name)).await?.pop();
     let text = match &handler {
         Some(handler) if !changed => format!("{name} was paused already{}", describe_pause(handler)),
@@ -139,10 +141,10 @@ async fn resume(args: NameArgs, global: &Global) -> Result<ExitCode, CliError> {
 }
 
 async fn close_circuit(args: CloseArgs, global: &Global) -> Result<ExitCode, CliError> {
-    let CloseArgs { name, reason } = args;
+    let CloseArgs { name, because } = args;
     let session = session::open(global).await?;
     ask::check_handler(&session.pool, &name).await?;
-    let changed = store::close_circuit(&session.pool, &name, &ask::actor(), reason.as_deref()).await?;
+    let changed = store::close_circuit(&session.pool, &name, &ask::actor(), because.as_deref()).await?;
     let handler = store::read_handlers(&session.pool, Some(&name)).await?.pop();
     let text = if changed {
         format!("the circuit of {name} is closed; deliveries go on")

@@ -17,7 +17,7 @@ use crate::store::{self, Move, MoveCounts, MoveKind, MoveTarget};
 #[command(after_help = "\
 Examples:
   outboxd handlers rewind search --to beginning --dry-run
-  outboxd handlers rewind billing --to 2h --force --reason 'they restored a backup, OPS-311'
+  outboxd handlers rewind billing --to 2h --force --because 'they restored a backup, OPS-311'
   outboxd handlers rewind billing --to 2026-03-01T06:00:00Z --force --yes
   outboxd handlers rewind billing --to 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --force
 
@@ -40,7 +40,7 @@ pub(super) struct RewindArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  outboxd handlers start-from billing now --reason 'the backlog is worthless, OPS-311'
+  outboxd handlers start-from billing now --because 'the backlog is worthless, OPS-311'
   outboxd handlers start-from billing 30m --dry-run
   outboxd handlers start-from search 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --yes
   outboxd handlers start-from search beginning --force --yes
@@ -64,8 +64,8 @@ pub(super) struct StartFromArgs {
 #[derive(Debug, Args)]
 struct ChoiceArgs {
     /// Why; kept in the audit
-    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
-    reason: Option<String>,
+    #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text)]
+    because: Option<String>,
     /// Only show what would be changed
     #[arg(long)]
     dry_run: bool,
@@ -164,7 +164,7 @@ async fn carry_out(
     ask::confirm("Go ahead?", choice.yes)?;
     let actor = ask::actor();
     let document = json!({ "to": asked.text, "first_seq": first_seq, "delivers_again": kind != MoveKind::Skip }).to_string();
-    let request = Move { handler: name, kind, first_seq, actor: &actor, reason: choice.reason.as_deref(), asked: &document };
+    let request = Move { handler: name, kind, first_seq, actor: &actor, reason: choice.because.as_deref(), asked: &document };
     let done = store::move_handler(pool, &request).await?.ok_or_else(|| gone(name))?;
     eprintln!("{name} goes on from {}: {} skipped, {} delivered again", asked.text, events(done.skipped), events(done.again));
     tell(global, name, asked, &done, true)

@@ -9,8 +9,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::super::{CliError, EXIT_CONFIG, EXIT_FAILED, EXIT_OK, Global, chain, print::print, session};
-use crate::app::{self, Loaded};
-use crate::config::{ConfigError, HandlerConfig};
+use crate::app::Loaded;
+use crate::config::HandlerConfig;
 use crate::domain::{Notification, Timestamp, Verdict};
 use crate::handlers::{self, Built, SqlFunction};
 use crate::relay;
@@ -61,7 +61,7 @@ struct Trial {
 }
 
 pub(super) async fn run(args: TestArgs, global: &Global) -> Result<ExitCode, CliError> {
-    let loaded = app::load(&global.config).map_err(|error: ConfigError| CliError::new(EXIT_CONFIG, error))?;
+    let loaded = global.load()?;
     let (config, built) = find(loaded, &args.name)?;
     let notification = made_up(args, &config);
     let trial = try_once(&config, built, &notification, global).await?;

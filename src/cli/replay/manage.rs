@@ -36,7 +36,7 @@ Exit code: 0, or 1 when some have failed again.")]
     Show(ShowArgs),
     /// End a replay: what has not left stays the dead letter that it was
     #[command(after_help = "Example:
-  outboxd replays cancel 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --reason 'they are down again'
+  outboxd replays cancel 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --because 'they are down again'
 
 What has left already is delivered, or fails, as if nothing had been cancelled. `replays resume` takes up the rest.")]
     Cancel(CancelArgs),
@@ -73,8 +73,8 @@ struct CancelArgs {
     #[command(flatten)]
     replay: IdArgs,
     /// Why; kept in the audit
-    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
-    reason: Option<String>,
+    #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text)]
+    because: Option<String>,
 }
 
 pub(super) async fn run(args: ReplaysArgs, global: &Global) -> Result<ExitCode, CliError> {
@@ -103,7 +103,7 @@ async fn show(session: &Session, args: &ShowArgs, global: &Global) -> Result<Exi
 async fn cancel(session: &Session, args: &CancelArgs, global: &Global) -> Result<ExitCode, CliError> {
     let id = args.replay.id;
     let before = progress::read(session, id).await?;
-    let changed = store::cancel_replay(&session.pool, id, &ask::actor(), args.reason.as_deref()).await?;
+    let changed = store::cancel_replay(&session.pool, id, &ask::actor(), args.because.as_deref()).await?;
     let Changed::Done(cancelled) = changed else {
         return Err(CliError::failed(format!("nothing of replay {id} is left to cancel: {}, {}", before.state, describe(&before))));
     };

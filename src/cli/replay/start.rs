@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::super::filter::{FilterArgs, Preview, SAMPLE, reasons};
+use super::super::filter::{FilterArgs, Preview, SAMPLE};
 use super::super::session::{self, Session};
 use super::super::text::{as_json, plural};
 use super::super::{CliError, EXIT_CONFIG, EXIT_OK, Global, ask, print::print};
@@ -21,7 +21,7 @@ use crate::store::{self, DeliveryFilter, NewReplay, Replay};
         .required(true).multiple(true),
     after_help = "Examples:
   outboxd replay --handler billing --reason timeout --dry-run
-  outboxd replay --handler billing --group 3f9a1c20b7d4e655 --rate 50/s --note 'their fix is out, OPS-311'
+  outboxd replay --handler billing --group 3f9a1c20b7d4e655 --rate 50/s --because 'their fix is out, OPS-311'
   outboxd replay --id 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --yes
   outboxd replay --handler billing --delivered --since 2h --force --rate 20/s
 
@@ -35,9 +35,6 @@ Exit code: 0 started or all delivered, 1 some failed again while the command wai
 pub struct ReplayArgs {
     #[command(flatten)]
     filter: FilterArgs,
-    /// Only those that failed for this reason, for example timeout or client_error
-    #[arg(long, visible_alias = "failed-with", value_parser = reasons(), hide_possible_values = true)]
-    reason: Option<String>,
     /// Only this event; may be given several times
     #[arg(long, value_name = "UUID", num_args = 1..)]
     id: Vec<Uuid>,
@@ -56,9 +53,9 @@ pub struct ReplayArgs {
     /// At most so many deliveries in a second, a minute or an hour, over all handlers, for example 50/s
     #[arg(long, value_name = "COUNT/UNIT", value_parser = parse_rate)]
     rate: Option<f64>,
-    /// Why; kept in the audit
-    #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
-    note: Option<String>,
+    /// Why, in your words; kept in the audit
+    #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text)]
+    because: Option<String>,
     /// Only show what would be replayed
     #[arg(long)]
     dry_run: bool,
@@ -83,9 +80,9 @@ struct Started {
 struct NeedsForce;
 
 pub(super) async fn run(args: ReplayArgs, global: &Global) -> Result<ExitCode, CliError> {
-    let ReplayArgs { filter, reason, id, all: _, dead: _, delivered, force, rate, note, dry_run, yes, detach } = args;
+    let ReplayArgs { filter, id, all: _, dead: _, delivered, force, rate, because, dry_run, yes, detach } = args;
     let session = session::open(global).await?;
-    let filter = DeliveryFilter { delivered, ..filter.resolve(&session.pool, reason, id).await? };
+    let filter = DeliveryFilter { delivered, ..filter.resolve(&session.pool, id).await? };
     let what = if delivered { "delivery" } else { "dead letter" };
     let counts = store::count_replayable(&session.pool, &filter).await?;
     let preview = Preview::new(dry_run, counts, store::list_replayable(&session.pool, &filter, SAMPLE).await?);
@@ -97,7 +94,7 @@ pub(super) async fn run(args: ReplayArgs, global: &Global) -> Result<ExitCode, C
     }
     let many = if delivered { " that receivers have had".to_owned() } else { String::new() };
     ask::confirm(&format!("Replay {} {}{many}?", preview.matched, plural_of(what, preview.matched)), yes)?;
-    let new = NewReplay { id: Uuid::new_v4(), filter, rate, note };
+    let new = NewReplay { id: Uuid::new_v4(), filter, rate, note: because };
     let frozen = store::start_replay(&session.pool, &new, &ask::actor()).await?;
     if frozen == 0 {
         eprintln!("nothing was left to replay; somebody else was faster");

@@ -81,7 +81,7 @@ fn look_at(handler: &HandlerStats, silence: Option<Duration>, failed: Option<Sam
 fn why_open(handler: &str, circuit: &OpenCircuit) -> Option<String> {
     let reason = circuit.reason.clone();
     let Some(event) = circuit.only_witness else { return reason };
-    let bury = format!("event {event} is the only one to judge by; outboxd events bury {event} --handler {handler} --reason ...");
+    let bury = format!("event {event} is the only one to judge by; outboxd events bury {event} --handler {handler} --because ...");
     Some(reason.map_or_else(|| bury.clone(), |reason| format!("{reason}; {bury}")))
 }
 

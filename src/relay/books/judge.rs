@@ -179,7 +179,7 @@ impl Books {
             let (status, detail) = (verdict.status, &verdict.detail);
             match self.only_witness {
                 Some(event_id) => {
-                    let bury = format!("outboxd events bury {event_id} --handler {handler} --reason ...");
+                    let bury = format!("outboxd events bury {event_id} --handler {handler} --because ...");
                     warn!(handler, %reason, status, detail, %event_id, bury, ?probe_in, "circuit open, with only this event to judge by");
                 }
                 None => warn!(handler, %reason, status, detail, events = cases.len(), ?probe_in, "circuit open, events are held"),

@@ -91,7 +91,7 @@ impl Scene {
 
     /// A person decides on all dead letters.
     async fn discard(&self) {
-        let done = self.binary.run(&["dead-letters", "discard", "--handler", "billing", "--reason", "x", "--yes"]).await;
+        let done = self.binary.run(&["dead-letters", "discard", "--handler", "billing", "--because", "x", "--yes"]).await;
         assert_eq!(done.code, Some(0), "{done:?}");
     }
 }

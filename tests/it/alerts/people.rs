@@ -25,7 +25,7 @@ async fn an_acknowledgement_and_a_snooze_are_kept_while_the_relay_is_down() {
     assert_eq!((alert["summary"].as_str(), alert["count"].as_u64()), (Some("1 dead letter"), Some(1)));
     assert!(listed["channels"].as_array().is_some_and(|list| list.iter().any(|channel| channel["name"] == "ops")));
 
-    let known = scene.binary.run(&["alerts", "ack", "dead_letters/billing", "--reason", "rolling back", "--json"]).await;
+    let known = scene.binary.run(&["alerts", "ack", "dead_letters/billing", "--because", "rolling back", "--json"]).await;
     assert_eq!((known.code, &json(&known)["alert"]["acknowledged_by"]), (Some(0), &Value::from("ann")));
     let again = scene.binary.run(&["alerts", "ack", "dead_letters/billing"]).await;
     assert!(again.code == Some(0) && again.stderr.contains("was acknowledged already by ann"), "{again:?}");

@@ -90,7 +90,7 @@ async fn a_fault_of_the_handler_and_a_long_pause_are_told() {
     assert!(summary.starts_with("the circuit is open: unauthorized; event "), "{summary}");
     assert!(summary.contains("outboxd events bury ") && summary.ends_with("; 1 event waits"), "{summary}");
 
-    let paused = scene.binary.run(&["handlers", "pause", "billing", "--reason", "they move"]).await;
+    let paused = scene.binary.run(&["handlers", "pause", "billing", "--because", "they move"]).await;
     assert_eq!(paused.code, Some(0), "{paused:?}");
     let received = ops.wait_for(2).await;
     assert_eq!(all_told(&received).last().map(String::as_str), Some("firing OutboxHandlerPaused/billing"));

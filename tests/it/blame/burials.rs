@@ -18,11 +18,11 @@ async fn an_event_without_a_row_is_buried_under_a_running_relay_and_its_key_goes
     let id = database.insert_event(numbered("a", 1)).await.to_string();
     wait_for_rows(&database, "subscriptions where circuit = 'open' and circuit_witness is not null", 1).await;
     let status = binary.run(&["status"]).await.stdout;
-    assert!(status.contains(&format!("outboxd events bury {id} --handler shop --reason")), "{status}");
+    assert!(status.contains(&format!("outboxd events bury {id} --handler shop --because")), "{status}");
     let keys = binary.run(&["keys", "list"]).await.stdout;
     assert!(keys.contains(&id) && keys.contains("order/a"), "{keys}");
 
-    let buried = binary.run(&["events", "bury", &id, "--handler", "shop", "--reason", "unknown to them", "--yes"]).await;
+    let buried = binary.run(&["events", "bury", &id, "--handler", "shop", "--because", "unknown to them", "--yes"]).await;
     assert_eq!(buried.code, Some(0), "{}", buried.stderr);
     wait_for_rows(&database, "deliveries where state = 'dead' and reason = 'operator' and detail = 'unknown to them'", 1).await;
     wait_for_rows(&database, "audit where action = 'bury' and handler = 'shop'", 1).await;
@@ -36,7 +36,7 @@ async fn an_event_without_a_row_is_buried_under_a_running_relay_and_its_key_goes
         ("shop", id.as_str(), "it is a dead letter already"),
         ("shop", "018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f", "there is no event"),
     ] {
-        let refused = binary.run(&["events", "bury", event, "--handler", handler, "--reason", "again", "--yes"]).await;
+        let refused = binary.run(&["events", "bury", event, "--handler", handler, "--because", "again", "--yes"]).await;
         assert!(refused.code == Some(1) && refused.stderr.contains(want), "{refused:?}");
     }
 }

@@ -15,9 +15,9 @@ async fn a_handler_is_paused_and_resumed() {
     let state = async || outbox.run_json(&["handlers", "list"]).await["handlers"][0]["state"].clone();
     assert_eq!(state().await, "running");
 
-    let paused = outbox.run_json(&["handlers", "pause", "billing", "--reason", "receiver moves"]).await;
+    let paused = outbox.run_json(&["handlers", "pause", "billing", "--because", "receiver moves"]).await;
     assert_eq!((&paused["changed"], &paused["handler"]["paused_by"]), (&Value::Bool(true), &Value::from("ada")));
-    let again = outbox.run_json(&["handlers", "pause", "billing", "--reason", "another"]).await;
+    let again = outbox.run_json(&["handlers", "pause", "billing", "--because", "another"]).await;
     assert_eq!((&again["changed"], &again["handler"]["pause_reason"]), (&Value::Bool(false), &Value::from("receiver moves")));
     assert_eq!(state().await, "paused");
 
@@ -99,7 +99,7 @@ async fn an_unknown_handler_is_told_the_nearest_name() {
     let outbox = Outbox::create().await;
     for arguments in [
         &["handlers", "resume", "biling"][..],
-        &["handlers", "pause", "biling", "--reason", "x"],
+        &["handlers", "pause", "biling", "--because", "x"],
         &["handlers", "forget", "biling", "--yes"],
         &["dead-letters", "list", "--handler", "biling"],
         &["dead-letters", "replay", "--handler", "biling", "--yes"],

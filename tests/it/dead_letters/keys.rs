@@ -32,10 +32,10 @@ async fn a_skipped_head_is_a_dead_letter_that_says_why() {
     outbox.add("dead", Some("a")).await;
     let head = outbox.add("retrying", Some("a")).await;
     outbox.add("waiting", Some("a")).await;
-    let refused = outbox.run(&["keys", "skip", "billing", "a", "--reason", "sent by hand"]).await;
+    let refused = outbox.run(&["keys", "skip", "billing", "a", "--because", "sent by hand"]).await;
     assert_eq!((refused.code, outbox.states().await[1].0.as_str()), (Some(64), "retrying"), "{refused:?}");
 
-    let done = outbox.run_json(&["keys", "skip", "billing", "a", "--reason", "sent by hand", "--yes"]).await;
+    let done = outbox.run_json(&["keys", "skip", "billing", "a", "--because", "sent by hand", "--yes"]).await;
 
     assert_eq!((done["head"].as_str(), done["was"].as_str()), (Some(head.to_string().as_str()), Some("retrying")));
     assert_eq!(outbox.states().await, [state("dead"), state("dead"), state("waiting")]);
@@ -47,7 +47,7 @@ async fn a_skipped_head_is_a_dead_letter_that_says_why() {
           and filter->>'key' = 'a' and filter->'ids' ? '{head}'"
     );
     assert_eq!(outbox.database.count(&audit).await, 1);
-    let again = outbox.run(&["keys", "skip", "billing", "a", "--reason", "x", "--yes"]).await;
+    let again = outbox.run(&["keys", "skip", "billing", "a", "--because", "x", "--yes"]).await;
     assert_eq!(again.code, Some(1), "{again:?}");
     assert!(again.stderr.contains("waits for nothing"), "{}", again.stderr);
 }
@@ -66,7 +66,7 @@ async fn followers_go_on_when_a_head_is_skipped() {
         let (_binary, _relay) = start_relay(&outbox, &format!("on_dead_letter = \"{on_dead_letter}\"")).await;
         assert_eq!(outbox.database.count("deliveries where state = 'waiting'").await, 2, "the key is blocked");
 
-        outbox.run_json(&["keys", "skip", "billing", "a", "--reason", "x", "--yes"]).await;
+        outbox.run_json(&["keys", "skip", "billing", "a", "--because", "x", "--yes"]).await;
 
         wait_for_delivered(&outbox, 2).await;
         assert_eq!(outbox.states().await[0], state("dead"), "{head} {on_dead_letter}");

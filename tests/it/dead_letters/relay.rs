@@ -50,7 +50,7 @@ async fn a_discard_lets_the_key_go_on_that_it_held() {
     outbox.read_all().await;
     let (_binary, _relay) = start_relay(&outbox, "on_dead_letter = \"hold_key\"").await;
     assert_eq!(outbox.database.count("deliveries where state = 'waiting'").await, 1, "the dead letter holds its key");
-    outbox.run_json(&["dead-letters", "discard", "--id", &dead, "--reason", "x", "--yes"]).await;
+    outbox.run_json(&["dead-letters", "discard", "--id", &dead, "--because", "x", "--yes"]).await;
 
     wait_for_delivered(&outbox, 1).await;
 }

@@ -50,7 +50,7 @@ async fn a_replay_is_frozen_first_and_leaves_in_the_order_of_its_keys() {
     listener.listen("outboxd_outbox").await.expect("it listens");
     let before = outbox.states().await;
 
-    let done = outbox.run_json(&["replay", "--all", "--note", "their fix is out", "--yes"]).await;
+    let done = outbox.run_json(&["replay", "--all", "--because", "their fix is out", "--yes"]).await;
 
     assert_eq!(done["replay"]["asked"].as_u64(), Some(6));
     assert_eq!(outbox.states().await, before, "what is held is not changed");
@@ -151,7 +151,7 @@ async fn a_cancel_gives_back_what_has_not_left_and_a_resume_takes_it_up() {
     assert_eq!(outbox.release().await.released, 30);
     other.rollback().await.expect("it ends");
     outbox.deliver_all().await;
-    outbox.run_json(&["dead-letters", "discard", "--key", "k0", "--reason", "by hand", "--yes"]).await;
+    outbox.run_json(&["dead-letters", "discard", "--key", "k0", "--because", "by hand", "--yes"]).await;
     assert_eq!(counts(&outbox.read_replay(replay.id).await), [30, 0, 0, 10, 0, 20]);
 
     assert_eq!(outbox.cancel(replay.id).await, Changed::Done(20));
@@ -274,6 +274,24 @@ async fn what_was_delivered_is_sent_again_only_with_force() {
 }
 
 #[tokio::test]
+async fn the_key_of_what_was_delivered_is_that_of_the_handler() {
+    let outbox = Outbox::create().await;
+    outbox
+        .database
+        .execute(
+            r#"update outbox.subscriptions set key_source = 'header', key_path = '{tenant}' where handler = 'billing';
+             insert into outbox.events (type, aggregate_type, aggregate_id, payload, headers) values
+                ('order.paid', 'order', '42', '{}', '{"tenant":"acme"}'), ('order.paid', 'order', '42', '{}', '{"tenant":"other"}');
+             insert into outbox.deliveries (subscription, seq, state, attempts, handled_at) select 1, seq, 'delivered', 1, now() from outbox.events"#,
+        )
+        .await;
+    for (key, want) in [("acme", 1), ("order/42", 0)] {
+        let arguments = ["replay", "--delivered", "--handler", "billing", "--key", key, "--force", "--dry-run"];
+        assert_eq!(outbox.run_json(&arguments).await["matched"].as_u64(), Some(want), "{key}");
+    }
+}
+
+#[tokio::test]
 async fn retention_leaves_what_a_replay_still_holds() {
     let outbox = Outbox::create().await;
     for _ in 0..2 {
@@ -334,7 +352,7 @@ async fn replays_are_listed_shown_cancelled_and_resumed_by_commands() {
     assert_eq!(listed["replays"][0]["rate"].as_f64(), Some(0.5));
     assert!(outbox.run(&["replays", "list"]).await.stdout.contains("3 asked: 0 delivered, 0 failed again, 3 to leave"));
 
-    let cancelled = outbox.run_json(&["replays", "cancel", &id, "--reason", "wrong filter"]).await;
+    let cancelled = outbox.run_json(&["replays", "cancel", &id, "--because", "wrong filter"]).await;
     assert_eq!((cancelled["state"].as_str(), cancelled["cancelled"].as_u64()), (Some("cancelled"), Some(3)));
     let again = outbox.run(&["replays", "cancel", &id]).await;
     assert_eq!(again.code, Some(1), "{again:?}");

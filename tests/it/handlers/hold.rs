@@ -18,7 +18,7 @@ async fn a_paused_handler_holds_its_events_over_a_restart_and_skips_none() {
     let first = start();
     insert(&database, 1, 5).await;
     paused.wait_for(5).await;
-    outboxd_json(&database, &["handlers", "pause", "billing", "--reason", "they are moving"]).await;
+    outboxd_json(&database, &["handlers", "pause", "billing", "--because", "they are moving"]).await;
     eventually("the relay has heard of it", || async {
         // It begins nothing once a later event has come to the other handler and not to this one.
         let seen = other.delivered().len();
@@ -70,7 +70,7 @@ async fn a_circuit_that_a_person_closes_lets_deliveries_go_on_at_once() {
     .await;
     is_down.store(false, Ordering::SeqCst);
 
-    let done = outboxd_json(&database, &["handlers", "circuit", "close", "billing", "--reason", "new token"]).await;
+    let done = outboxd_json(&database, &["handlers", "circuit", "close", "billing", "--because", "new token"]).await;
     assert_eq!((&done["changed"], &done["handler"]["open_circuits"]), (&true.into(), &0.into()));
     recorder.wait_for(20).await;
     eventually("it stays closed", || async {

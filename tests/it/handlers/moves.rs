@@ -215,7 +215,7 @@ async fn start_from_now_skips_exactly_what_is_committed_and_not_handled() {
     let refused = outboxd(&database, &["handlers", "start-from", "billing", "now"]).await;
     assert_eq!(refused.code, Some(64), "it asks: {refused:?}");
     assert!(refused.stderr.contains("30 events would be skipped"), "{}", refused.stderr);
-    let done = outboxd_json(&database, &["handlers", "start-from", "billing", "now", "--yes", "--reason", "worthless"]).await;
+    let done = outboxd_json(&database, &["handlers", "start-from", "billing", "now", "--yes", "--because", "worthless"]).await;
     assert_eq!((&done["skipped"], &done["again"]), (&30.into(), &0.into()));
     straggler.execute("commit").await.expect("committed");
     insert(&database, 32, 33).await;

@@ -171,7 +171,7 @@ async fn a_reload_says_what_it_does_to_what_is_pending() {
         (database.count("subscriptions where owner is not null and epoch > 1").await == 2).then_some(())
     })
     .await;
-    outboxd_json(&database, &["handlers", "pause", "invoicing", "--reason", "test"]).await;
+    outboxd_json(&database, &["handlers", "pause", "invoicing", "--because", "test"]).await;
     eventually("the relay knows of the pause", || async {
         let finished = outboxd(&database, &["status", "--json"]).await;
         finished.stdout.contains("\"paused\"").then_some(())

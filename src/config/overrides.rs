@@ -1,0 +1,65 @@
+//! What the command line says in place of the file: the address of the database and the schema, alike for every command.
+//! The value of the file goes before anything looks at it, so a variable that only it needs may be missing.
+
+use toml::{Table, Value};
+
+use crate::settings::Secret;
+
+/// What was given beside the file.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// In place of `database.url`.
+    pub database_url: Option<Secret>,
+    /// In place of `outbox.schema`.
+    pub schema: Option<String>,
+}
+
+impl Overrides {
+    /// Takes what is replaced out of a document as it was written.
+    pub(super) fn remove_from(&self, document: &mut Table) {
+        for (section, key, _) in self.values() {
+            if let Some(Value::Table(table)) = document.get_mut(section) {
+                table.remove(key);
+                table.remove(&format!("{key}_file"));
+            }
+        }
+    }
+
+    /// Puts it into a resolved document: what a person typed is not expanded.
+    pub(super) fn put_into(&self, resolved: &mut Table) {
+        for (section, key, text) in self.values() {
+            if let Value::Table(table) = resolved.entry(section).or_insert_with(|| Value::Table(Table::new())) {
+                table.insert(key.to_owned(), Value::String(text));
+            }
+        }
+    }
+
+    fn values(&self) -> impl Iterator<Item = (&'static str, &'static str, String)> {
+        let url = self.database_url.as_ref().map(|url| ("database", "url", url.expose().to_owned()));
+        let schema = self.schema.clone().map(|schema| ("outbox", "schema", schema));
+        url.into_iter().chain(schema)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::environment::FakeEnvironment;
+    use super::super::fields::Kinds;
+    use super::*;
+
+    const NO_KINDS: Kinds = Kinds { handlers: |_| None, channels: |_| None };
+
+    #[test]
+    fn what_is_given_beside_the_file_takes_the_place_of_what_the_file_says() {
+        for text in [
+            "",
+            "[database]\nurl = \"${NOT_SET}\"\n[outbox]\nschema = \"other\"",
+            "[database]\nurl_file = \"/gone\"\n[outbox]\nschema = \"Not One\"",
+        ] {
+            let given = Overrides { database_url: Some(Secret::new("postgres://h/${d}")), schema: Some("events".to_owned()) };
+            let draft = super::super::load::read_with(text, &given, &FakeEnvironment::default(), NO_KINDS).expect("TOML");
+            let config = draft.finish(Vec::new()).unwrap_or_else(|mistakes| panic!("{text}: {mistakes:?}"));
+            assert_eq!((config.database.url.expose(), config.outbox.schema.as_str()), ("postgres://h/${d}", "events"), "{text}");
+        }
+    }
+}
