@@ -84,6 +84,13 @@ begin
              truncate %1$I.events, %1$I.deliveries, %1$I.attempts, %1$I.replay_items, %1$I.replays, %1$I.dead_letter_notes;
              perform set_config(''outboxd.changes_log'', ''off'', true);
          end $body$', current_schema());
+
+-- Schemas of 56 to 63 characters: the channel of the bell is cut to the 63 bytes that a channel may have. Before, an insert failed while the
+-- relay slept.
+do $$
+begin
+    execute format('create or replace function ring_bell() returns trigger language plpgsql as '
+                   '$bell$ begin perform pg_notify(%L, ''''); return null; end $bell$', left('outboxd_' || current_schema(), 63));
 end $$;
 
 -- Data is not an outage: ordering keys are taken from what producers wrote, and one row must not be able to stop every read.

@@ -12,43 +12,60 @@
 )]
 #![cfg_attr(
     feature = "daemon",
-    doc = "- Everything else is the daemon: [`app`] wires it, [`handlers`] are the kinds of receivers, [`store`] is the SQL"
+    doc = "- [`app`] and [`config`]: the daemon inside another program; [`handlers`] and [`domain`]: the types that those speak of
+
+These five modules and the names at the root are the interface. The rest of the crate is the daemon, reachable for its own binary and tests, \
+hidden here, and free to change."
 )]
 
-pub mod domain;
-#[cfg(feature = "daemon")]
-pub mod failpoints;
-pub mod uow;
-
-#[cfg(feature = "daemon")]
-pub mod api;
 #[cfg(feature = "daemon")]
 pub mod app;
 #[cfg(feature = "daemon")]
-pub mod channels;
-#[cfg(feature = "daemon")]
-pub mod cli;
-#[cfg(feature = "daemon")]
 pub mod config;
-#[cfg(feature = "daemon")]
-pub mod doctor;
+pub mod domain;
 #[cfg(feature = "daemon")]
 pub mod handlers;
+pub mod uow;
+
+// What the binary and the tests of this crate reach into. It is no interface: any of it may change with any version.
 #[cfg(feature = "daemon")]
+#[doc(hidden)]
+pub mod api;
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
+pub mod channels;
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
+pub mod cli;
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
+pub mod doctor;
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
+pub mod failpoints;
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod launcher;
 #[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod rebase;
 #[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod registration;
 #[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod relay;
 #[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod settings;
 #[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod status;
 #[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod store;
 #[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod telemetry;
 
 pub use domain::NewEvent;
@@ -57,4 +74,5 @@ pub use {
     app::{EmbeddedRelay, RelayBuilder},
     domain::{Notification, Outcome, Reason, Verdict},
     handlers::{Handler, handler_fn},
+    settings::Secret,
 };

@@ -1,5 +1,8 @@
 //! The HTTP side of the daemon: metrics, liveness, readiness.
-//! Read only: no method but GET and HEAD, no request body is ever read, no CORS. Meant for a network of one's own.
+//! Read only: no method but GET and HEAD, no request body is ever read, no CORS. Meant for a network of one's own; time and number of
+//! connections are bounded all the same.
+
+mod connections;
 
 use std::convert::Infallible;
 use std::io;
@@ -17,6 +20,7 @@ use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::connections::Bounds;
 use crate::telemetry::{Health, RelayMetrics, Telemetry};
 
 /// What the answers are made of.
@@ -50,7 +54,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 /// readiness has to say that the relay stops while it does.
 pub async fn serve(listener: TcpListener, state: ApiState, shutdown: CancellationToken) -> io::Result<()> {
     let telemetry = state.telemetry.clone();
-    let server = axum::serve(listener, routes(state)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let server = connections::serve(listener, routes(state), Bounds::USUAL, shutdown.clone());
     let deadline = async {
         shutdown.cancelled().await;
         tokio::time::sleep(LAST_ANSWERS).await;

@@ -10,6 +10,8 @@ use super::SendFailure;
 use crate::handlers::{Redaction, TlsSettings, parse_retry_after, root_text, tls_config};
 use crate::settings::{Secret, Section};
 
+pub(super) use crate::handlers::hidden_parts;
+
 const MOST_ANSWER: usize = 4 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -112,12 +114,6 @@ pub fn read_url(section: &Section<'_>, name: &str) -> Option<Url> {
 /// `None`: it is no http or https URL.
 pub fn parse_url(text: &str) -> Option<Url> {
     Url::parse(text.trim()).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-}
-
-/// What of an address must not be shown: its user, password, path and query.
-pub fn hidden_parts(url: &Url) -> Vec<Secret> {
-    let parts = [url.password(), Some(url.username()), url.query(), Some(url.path())];
-    parts.into_iter().flatten().chain(url.path().split('/')).map(Secret::new).collect()
 }
 
 /// Headers from a table, marked as sensitive.

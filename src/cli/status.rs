@@ -12,7 +12,6 @@ use super::print::print;
 use super::session::{self, Session};
 use super::text::{as_json, describe_age, describe_moment, plain_table};
 use super::{CliError, EXIT_CONFIG, EXIT_CRITICAL, EXIT_OK, EXIT_WARNING, Global, chain};
-use crate::app;
 use crate::status::{Complaint, HandlerState, Level, StatusVerdict, handler_state, is_alive, judge, judge_adoption};
 use crate::store::adoption::inspect_adoptions;
 use crate::store::status::{HandlerStats, LastFailure, RelayStats, Stats, read_stats};

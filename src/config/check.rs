@@ -137,7 +137,7 @@ fn read_http(section: &Section<'_>) -> Http {
         let address = text.parse::<SocketAddr>().ok();
         if address.is_none() {
             let hint = address_hint(&text).map(|hint| format!("; {hint}")).unwrap_or_default();
-            let expected = "expected an address such as \"127.0.0.1:9187\" or \"[::1]:9187\", or \"\" for none";
+            let expected = "expected an address such as \"127.0.0.1:9187\", or \"\" for none";
             section.mistake("listen", &format!("got {text:?}, {expected}{hint}"));
         }
         address

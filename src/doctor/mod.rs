@@ -60,18 +60,25 @@ pub struct Standards<'a> {
     pub functions: &'a [String],
     /// An open transaction that is older is told.
     pub older_than: Duration,
+    /// The way to the server, if it is not encrypted.
+    pub unencrypted: Option<&'a str>,
+    /// Settings that work and should be known all the same: path and words.
+    pub cautions: &'a [(String, String)],
 }
 
 /// Judges what was read.
 pub fn judge(facts: &Facts, standards: &Standards<'_>) -> Report {
     let mut findings = Vec::new();
     server::judge(facts, standards, &mut findings);
+    server::judge_encryption(standards, &mut findings);
     transactions::judge(facts, standards, &mut findings);
     outbox::judge(facts, &mut findings);
     catalogue::judge(facts, &mut findings);
     handlers::judge(facts, standards, &mut findings);
     adoption::judge(facts, &mut findings);
-    let mut left_out = facts.unread.clone();
+    // What could not be looked at may be what is wrong.
+    findings.extend(facts.unread.iter().map(not_looked_at));
+    let mut left_out = Vec::new();
     if standards.config.is_none() {
         let reason = "no configuration was read: lease, timeouts, retention, retries, the list of handlers and adopted tables were not looked at";
         left_out.push(Unread { check: "configuration", reason: reason.to_owned() });
@@ -85,6 +92,11 @@ pub fn judge(facts: &Facts, standards: &Standards<'_>) -> Report {
         left_out.push(Unread { check: "transactions", reason });
     }
     Report::of(findings, left_out)
+}
+
+fn not_looked_at(unread: &Unread) -> Finding {
+    let what = format!("{} could not be looked at: {}", unread.check, unread.reason);
+    Finding::warning("unread", what, "whatever is wrong there is not among these findings")
 }
 
 impl Report {

@@ -26,6 +26,19 @@ pub(super) fn judge(facts: &Facts, standards: &Standards<'_>, findings: &mut Vec
     judge_way(facts, standards, findings);
 }
 
+pub(super) fn judge_encryption(standards: &Standards<'_>, findings: &mut Vec<Finding>) {
+    let why =
+        "whoever sees the traffic between the machines reads it, the passwords and payloads in it included, and can change it";
+    if let Some(what) = standards.unencrypted {
+        let url =
+            "[database]\nurl = \"postgres://<user>:<password>@<host>:5432/<database>?sslmode=verify-full&sslrootcert=<ca.pem>\"";
+        findings.push(Finding::warning("encryption", what, why).config(url));
+    }
+    for (setting, caution) in standards.cautions {
+        findings.push(Finding::warning("encryption", format!("{setting} {caution}"), why));
+    }
+}
+
 fn judge_standby(server: &ServerSettings, findings: &mut Vec<Finding>) {
     if server.is_standby {
         let why =

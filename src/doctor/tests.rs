@@ -27,7 +27,8 @@ fn facts(change: impl FnOnce(&mut Facts)) -> Facts {
 }
 
 fn found(facts: &Facts) -> Vec<(&'static str, Level)> {
-    let standards = Standards { config: None, functions: &[], older_than: Duration::from_secs(300) };
+    let standards =
+        Standards { config: None, functions: &[], older_than: Duration::from_secs(300), unencrypted: None, cautions: &[] };
     judge(facts, &standards).findings.iter().map(|finding| (finding.check, finding.level)).collect()
 }
 
@@ -76,7 +77,8 @@ fn a_type_that_was_misspelt_is_suggested() {
         ("warehouse.%", Fix::Shell("outboxd events list".to_owned())),
     ] {
         let facts = facts(|facts| facts.unmatched = Some(vec![unmatched(pattern)]));
-        let standards = Standards { config: None, functions: &[], older_than: Duration::from_secs(300) };
+        let standards =
+            Standards { config: None, functions: &[], older_than: Duration::from_secs(300), unencrypted: None, cautions: &[] };
         assert_eq!(judge(&facts, &standards).findings[0].fixes, [fix], "{pattern}");
     }
 }
@@ -87,13 +89,16 @@ fn names_are_quoted_where_they_must_be() {
 }
 
 #[test]
-fn a_check_that_was_left_out_is_told() {
+fn what_could_not_be_looked_at_is_a_finding() {
     let facts = facts(|facts| {
         server(facts, |server| server.sees_all_sessions = false);
         facts.unread.push(Unread { check: "tables", reason: "permission denied".to_owned() });
     });
-    let standards = Standards { config: None, functions: &[], older_than: Duration::from_secs(300) };
+    let standards =
+        Standards { config: None, functions: &[], older_than: Duration::from_secs(300), unencrypted: None, cautions: &[] };
     let report = judge(&facts, &standards);
     let left_out: Vec<&str> = report.left_out.iter().map(|left_out| left_out.check).collect();
-    assert_eq!((report.level, left_out), (Level::Ok, vec!["tables", "configuration", "transactions"]));
+    assert_eq!((report.level, left_out), (Level::Warning, vec!["configuration", "transactions"]));
+    assert_eq!(report.findings.len(), 1);
+    assert_eq!(report.findings[0].what, "tables could not be looked at: permission denied");
 }

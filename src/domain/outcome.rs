@@ -9,6 +9,7 @@ use std::time::Duration;
 /// What the relay must do about an attempt. What each means is decided in one place, `policy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Outcome {
     /// The receiver has it.
     Delivered,
@@ -53,6 +54,7 @@ macro_rules! reasons {
     ($($variant:ident = $text:literal, $help:literal;)*) => {
         /// Why an attempt ended as it did.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
         pub enum Reason { $(#[doc = $help] $variant,)* }
 
         impl Reason {

@@ -4,7 +4,8 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::domain::{Notification, Timestamp};
+use super::envelope::rfc_3339;
+use crate::domain::Notification;
 
 #[derive(Serialize)]
 struct Envelope<'n> {
@@ -14,7 +15,9 @@ struct Envelope<'n> {
     aggregate_id: Option<&'n str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     aggregate_version: Option<i64>,
-    time: Timestamp,
+    /// RFC 3339; left out where it has no words for the time, as for years beyond 9999.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
     attempt: u32,
     #[serde(skip_serializing_if = "is_false")]
     replay: bool,
@@ -37,7 +40,7 @@ pub fn json_line(notification: &Notification) -> String {
         aggregate_type: notification.aggregate_type.as_deref(),
         aggregate_id: notification.aggregate_id.as_deref(),
         aggregate_version: notification.aggregate_version,
-        time: notification.occurred_at,
+        time: rfc_3339(notification.occurred_at),
         attempt: notification.attempt,
         replay: notification.is_replay,
         test: notification.is_test,
@@ -61,6 +64,16 @@ fn raw(json: &str) -> &RawValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Timestamp;
+
+    #[test]
+    fn a_time_that_rfc_3339_does_not_know_is_left_out() {
+        for micros in [i64::MAX, i64::MIN, 253_402_300_800_000_000] {
+            let event = Notification { occurred_at: Timestamp::from_micros(micros), ..Notification::sample("t", "{}") };
+            let line: serde_json::Value = serde_json::from_str(&json_line(&event)).expect("JSON");
+            assert_eq!(line.get("time"), None, "{micros}");
+        }
+    }
 
     #[test]
     fn a_json_line_is_one_line_with_the_payload_as_it_was_recorded() {

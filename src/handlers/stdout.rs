@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Mutex;
 
+use super::envelope::rfc_3339;
 use super::line::{json_line, one_line};
 use super::{Built, Handler, Kind};
 use crate::domain::{Notification, Reason, Verdict};
@@ -60,7 +61,8 @@ fn failed(error: &io::Error) -> Verdict {
 }
 
 fn text_line(notification: &Notification) -> String {
-    let mut line = format!("{} {} {}", notification.occurred_at, notification.id, notification.event_type.escape_debug());
+    let time = rfc_3339(notification.occurred_at).unwrap_or_else(|| "-".to_owned());
+    let mut line = format!("{time} {} {}", notification.id, notification.event_type.escape_debug());
     for part in [&notification.aggregate_type, &notification.aggregate_id].into_iter().flatten() {
         write!(line, " {}", part.escape_debug()).expect("a text takes every text");
     }
@@ -83,6 +85,12 @@ mod tests {
             "2023-11-14T22:13:20.000000Z 018f0000-0000-7000-8000-000000000001 order \\\"placed\\\"\\n order 42 \
              {\"n\": 9007199254740993, \t\"a\":\"é\\n\"}\n"
         );
+    }
+
+    #[test]
+    fn a_time_that_rfc_3339_does_not_know_is_a_dash() {
+        let endless = Notification { occurred_at: crate::domain::Timestamp::from_micros(i64::MAX), ..notification() };
+        assert!(text_line(&endless).starts_with("- 018f0000"), "{}", text_line(&endless));
     }
 
     #[tokio::test]

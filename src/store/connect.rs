@@ -11,6 +11,7 @@ use super::StoreError;
 use super::pooler::{Inspection, Sessions, inspect};
 use super::session::{SessionSettings, search_path};
 use crate::domain::Incarnation;
+use crate::settings::{address_hint, parse_address};
 
 /// Notices that the server behind the address is another one than before: after a failover, positions in memory mean nothing.
 /// Every new connection reports here before it is used.
@@ -73,6 +74,10 @@ impl Options<'_> {
 
     /// Without the settings of the session.
     fn plain(&self) -> Result<PgConnectOptions, StoreError> {
+        // The driver takes two hosts for one name that nobody knows; what it cannot read at all is told with what to write.
+        if let (Err(problem), Some(_)) = (parse_address(self.url), address_hint(self.url)) {
+            return Err(StoreError::Refused(format!("the database address is none: {problem}")));
+        }
         let options: PgConnectOptions = self.url.parse().map_err(StoreError::Address)?;
         // A statement that takes long is told by what waits for it; its text in the log would help nobody. And no float is read as
         // text here, so the parameter that older poolers refuse is left out.

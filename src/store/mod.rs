@@ -11,6 +11,7 @@ mod connect;
 mod dead_letters;
 mod deliveries;
 mod destinations;
+mod encryption;
 pub mod erasure;
 pub mod events;
 pub mod facts;
@@ -55,6 +56,7 @@ pub use deliveries::{
 pub use destinations::{
     DestinationNews, ListedDestination, StoredDestination, list_destinations, read_destinations, record_destinations,
 };
+pub use encryption::unencrypted;
 pub use filter::{DeliveryFilter, Fingerprint};
 pub use functions::{Argument, CallEnd, FunctionCall, PayloadType, call, find_payload_type, try_function};
 pub use handlers::{

@@ -55,6 +55,13 @@ pub enum Error {
     /// The notifications could not be inserted.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// A handler, a repository or the command ended the transaction by SQL. What it had done before may be committed or undone, as it said;
+    /// what came after it is as it may be; the notifications are not recorded.
+    #[error(
+        "the transaction of the unit of work has been ended by SQL before its commit: COMMIT, ROLLBACK, END or PREPARE TRANSACTION was run on \
+         its connection; leave that to the unit of work, and use a scope for what may fail alone"
+    )]
+    Ended,
     /// Somebody else was faster; the pipeline runs the command again.
     #[error(transparent)]
     Conflict(#[from] Conflict),
@@ -103,6 +110,32 @@ impl Conflict {
     /// Checks that an `update ... where version = $expected` found its row.
     pub fn unless_one(rows_affected: u64, aggregate: impl Into<String>) -> Result<(), Self> {
         if rows_affected == 1 { Ok(()) } else { Err(Self::of(aggregate)) }
+    }
+}
+
+/// What a command may fail with: anything in which a cause can be looked for. `Kind` is inferred; it tells apart the two ways to be that.
+pub trait Fails<Kind> {
+    /// The error, to look through its causes.
+    fn as_cause(&self) -> &(dyn StdError + 'static);
+}
+
+/// [`Fails`] for a type that is an error.
+#[derive(Debug)]
+pub enum IsError {}
+
+/// [`Fails`] for a type that leads to one: [`Failure`], `anyhow::Error`, `eyre::Report`.
+#[derive(Debug)]
+pub enum LeadsToError {}
+
+impl<E: StdError + 'static> Fails<IsError> for E {
+    fn as_cause(&self) -> &(dyn StdError + 'static) {
+        self
+    }
+}
+
+impl<E: std::ops::Deref<Target = dyn StdError + Send + Sync>> Fails<LeadsToError> for E {
+    fn as_cause(&self) -> &(dyn StdError + 'static) {
+        &**self
     }
 }
 

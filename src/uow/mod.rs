@@ -21,7 +21,7 @@ mod unit;
 
 pub use context::Context;
 pub use contract::Contract;
-pub use error::{Conflict, Error, Failure, is_worth_another_try};
+pub use error::{Conflict, Error, Fails, Failure, IsError, LeadsToError, is_worth_another_try};
 pub use event::{Decision, DomainEvent};
 pub use options::{Clock, Isolation, Options};
 pub use pipeline::{Command, Done, Pipeline};

@@ -31,12 +31,17 @@ pub enum Isolation {
     Serializable,
 }
 
+/// Marks a transaction; see [`Isolation::statement`].
+pub(super) const MARK: &str = "set local outboxd.unit = 'open'";
+
 impl Isolation {
-    pub(super) const fn statement(self) -> Option<&'static str> {
+    /// Begins the transaction and marks it as that of a unit of work, in one round trip. The mark ends with the transaction, however that
+    /// is ended, so whoever asks for it later knows whether it is still the same one.
+    pub(super) const fn statement(self) -> &'static str {
         match self {
-            Self::Default => None,
-            Self::RepeatableRead => Some("begin isolation level repeatable read"),
-            Self::Serializable => Some("begin isolation level serializable"),
+            Self::Default => "begin; set local outboxd.unit = 'open'",
+            Self::RepeatableRead => "begin isolation level repeatable read; set local outboxd.unit = 'open'",
+            Self::Serializable => "begin isolation level serializable; set local outboxd.unit = 'open'",
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{Committed, Context, Error, Options, Registry, UnitOfWork, is_worth_another_try, was_committed};
+use super::{Committed, Context, Error, Fails, Options, Registry, UnitOfWork, is_worth_another_try, was_committed};
 
 /// Something that an application does in one unit of work. May run several times, so it takes everything from its own fields and the database.
 ///
@@ -32,8 +32,9 @@ use super::{Committed, Context, Error, Options, Registry, UnitOfWork, is_worth_a
 pub trait Command: Send + Sync {
     /// What the caller gets to know.
     type Output: Send;
-    /// The caller's own errors; [`Error`] where there are none.
-    type Error: std::error::Error + From<Error> + Send + Sync + 'static;
+    /// The caller's own errors; [`Error`] where there are none. Any type that is an error, [`Failure`](super::Failure), or one like
+    /// `anyhow::Error`, which leads to an error without being one: see [`Fails`].
+    type Error: From<Error> + Send + 'static;
 
     /// An error undoes everything.
     fn run(&self, work: &mut UnitOfWork) -> impl Future<Output = Result<Self::Output, Self::Error>> + Send;
@@ -83,16 +84,22 @@ impl Pipeline {
 
     /// Runs a command and commits it. Runs it again after a serialisation failure, a deadlock or a [`Conflict`](super::Conflict), on what is
     /// true by then. If the answer to the commit is lost, asks the database what became of it.
-    pub async fn send<C: Command>(&self, command: &C) -> Result<C::Output, C::Error> {
+    pub async fn send<C: Command, Kind>(&self, command: &C) -> Result<C::Output, C::Error>
+    where
+        C::Error: Fails<Kind>,
+    {
         Ok(self.send_in(&Context::new(), command).await?.output)
     }
 
     /// [`send`](Self::send) on behalf of somebody; also tells which notifications were recorded.
-    pub async fn send_in<C: Command>(&self, context: &Context, command: &C) -> Result<Done<C::Output>, C::Error> {
+    pub async fn send_in<C: Command, Kind>(&self, context: &Context, command: &C) -> Result<Done<C::Output>, C::Error>
+    where
+        C::Error: Fails<Kind>,
+    {
         let mut attempt = 1;
         loop {
             match self.run(context, command).await {
-                Err(error) if attempt < self.attempts && is_worth_another_try(&error) => {
+                Err(error) if attempt < self.attempts && is_worth_another_try(error.as_cause()) => {
                     tokio::time::sleep(pause(attempt)).await;
                     attempt += 1;
                 }

@@ -26,9 +26,18 @@ pub async fn record(connection: &mut PgConnection, events: &[NewEvent]) -> Resul
 /// [`record`] for an outbox that lives in another schema.
 pub async fn record_in(connection: &mut PgConnection, schema: &str, events: &[NewEvent]) -> Result<Vec<Uuid>, RecordError> {
     if !events.is_empty() {
-        record_all(connection, schema, events).await?;
+        record_all(connection, schema, events, Within::Any).await?;
     }
     Ok(events.iter().map(NewEvent::id).collect())
+}
+
+/// Which transaction the events may be recorded in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Within {
+    /// Whichever runs.
+    Any,
+    /// That of a unit of work, as long as it bears its mark; in any other the statement fails and records nothing.
+    Unit,
 }
 
 /// Inserts at least one event, and gives the number of the transaction.
@@ -36,17 +45,18 @@ pub(super) async fn record_all(
     connection: &mut PgConnection,
     schema: &str,
     events: &[NewEvent],
+    within: Within,
 ) -> Result<TransactionId, RecordError> {
     let recorded = match events {
-        [event] => record_one(connection, schema, event).await,
-        several => record_several(connection, schema, several).await,
+        [event] => record_one(connection, schema, event, within).await,
+        several => record_several(connection, schema, several, within).await,
     };
     let parsed = recorded.and_then(|id| super::transaction::parse(&id).map_err(|error| sqlx::Error::Decode(Box::new(error))));
     parsed.map_err(|cause| RecordError { count: events.len(), cause })
 }
 
-async fn record_one(connection: &mut PgConnection, schema: &str, event: &NewEvent) -> Result<String, sqlx::Error> {
-    sqlx::query_scalar(AssertSqlSafe(in_schema(include_str!("../store/sql/record_event.sql"), schema)))
+async fn record_one(connection: &mut PgConnection, schema: &str, event: &NewEvent, within: Within) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar(AssertSqlSafe(in_schema(include_str!("../store/sql/record_event.sql"), schema, within)))
         .bind(event.id)
         .bind(&event.event_type)
         .bind(&event.aggregate_type)
@@ -59,9 +69,14 @@ async fn record_one(connection: &mut PgConnection, schema: &str, event: &NewEven
         .await
 }
 
-async fn record_several(connection: &mut PgConnection, schema: &str, events: &[NewEvent]) -> Result<String, sqlx::Error> {
+async fn record_several(
+    connection: &mut PgConnection,
+    schema: &str,
+    events: &[NewEvent],
+    within: Within,
+) -> Result<String, sqlx::Error> {
     let column = |of: fn(&NewEvent) -> Option<&String>| events.iter().map(of).map(Option::<&String>::cloned).collect::<Vec<_>>();
-    sqlx::query_scalar(AssertSqlSafe(in_schema(include_str!("../store/sql/record_events.sql"), schema)))
+    sqlx::query_scalar(AssertSqlSafe(in_schema(include_str!("../store/sql/record_events.sql"), schema, within)))
         .bind(events.iter().map(NewEvent::id).collect::<Vec<_>>())
         .bind(column(|event| Some(&event.event_type)))
         .bind(column(|event| event.aggregate_type.as_ref()))
@@ -79,9 +94,21 @@ fn headers(event: &NewEvent) -> String {
 }
 
 // The header of the file is for people; the server would read it with every new text.
-fn in_schema(statement: &str, schema: &str) -> String {
+fn in_schema(statement: &str, schema: &str, within: Within) -> String {
     let body = statement.find("with recorded").map_or(statement, |start| &statement[start..]);
-    body.replacen("outbox.events", &super::qualified(schema, "events"), 1)
+    let statement = body.replacen("outbox.events", &super::qualified(schema, "events"), 1);
+    match within {
+        Within::Any => statement,
+        // Asked for in the statement that inserts: one before it would cost a round trip, one behind it would find the events committed.
+        Within::Unit => marked(&statement),
+    }
+}
+
+fn marked(statement: &str) -> String {
+    const LAST: &str = include_str!("../store/sql/read_marked_transaction.sql");
+    let (recording, _) = statement.rsplit_once("select ").unwrap_or((statement, ""));
+    let (_, last) = LAST.split_once("\nselect ").unwrap_or(("", LAST));
+    format!("{recording}select {last}")
 }
 
 fn micros_since_1970(moment: std::time::SystemTime) -> i64 {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{PgConnection, PgPool, Postgres, Row, Transaction};
 
-use super::Error;
+use super::{Error, RecordError};
 
 /// The number of a transaction, as `pg_current_xact_id()` gives it. It is never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,9 +70,27 @@ async fn status(pool: &PgPool, transaction: TransactionId) -> Result<Option<Stri
     }
 }
 
-/// The number of the running transaction; `None` if it has written nothing.
+/// Name of a setting that no server has, so that asking for it fails, and says why: see `read_marked_transaction.sql`.
+const ENDED: &str = "outboxd.the_transaction_of_the_unit_of_work_has_ended";
+
+/// Marks a transaction as that of a unit of work; see [`current`].
+pub(super) async fn mark(connection: &mut PgConnection) -> Result<(), Error> {
+    sqlx::raw_sql(super::options::MARK).execute(connection).await.map(drop).map_err(Error::Begin)
+}
+
+/// The refusal of a statement that found the mark gone.
+pub(super) fn explain(error: RecordError) -> Error {
+    let has_ended = error.cause.as_database_error().is_some_and(|refusal| refusal.message().contains(ENDED));
+    if has_ended { Error::Ended } else { error.into() }
+}
+
+/// The number of the running transaction; `None` if it has written nothing. Fails if it is not the one that was marked: a handler that says
+/// COMMIT or ROLLBACK by itself ends the transaction, and what follows runs outside of it, or in another one.
 pub(super) async fn current(connection: &mut PgConnection) -> Result<Option<TransactionId>, Error> {
     let row = sqlx::query(include_str!("../store/sql/read_transaction_id.sql")).fetch_one(connection).await?;
+    if row.try_get::<Option<String>, _>(1)?.as_deref() != Some("open") {
+        return Err(Error::Ended);
+    }
     let id: Option<String> = row.try_get(0)?;
     id.map(|id| parse(&id)).transpose()
 }

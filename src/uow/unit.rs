@@ -6,11 +6,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, PgPool, Postgres, SqlStr, Transaction};
 use uuid::Uuid;
 
 use super::event::AnyEvent;
-use super::record::record_all;
+use super::record::{Within, record_all};
 use super::scope::Scope;
 use super::{Context, Decision, DomainEvent, Error, Options, Recorder, Registry, TransactionId, transaction};
 use crate::domain::NewEvent;
@@ -78,12 +79,34 @@ impl UnitOfWork {
 
     /// [`begin`](Self::begin) with these options.
     pub async fn begin_with(pool: &PgPool, registry: &Arc<Registry>, options: &Options) -> Result<Self, Error> {
-        let transaction = match options.isolation.statement() {
-            None => pool.begin().await,
-            Some(statement) => pool.begin_with(statement).await,
-        };
-        Ok(Self {
-            transaction: transaction.map_err(Error::Begin)?,
+        let transaction = pool.begin_with(options.isolation.statement()).await.map_err(Error::Begin)?;
+        Ok(Self::of(transaction, registry, options))
+    }
+
+    /// Begins on a connection that the caller has, for example one with settings or advisory locks of its own.
+    pub async fn begin_on(
+        connection: PoolConnection<Postgres>,
+        registry: &Arc<Registry>,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        let begun = Transaction::begin(connection, Some(SqlStr::from_static(options.isolation.statement()))).await;
+        Ok(Self::of(begun.map_err(Error::Begin)?, registry, options))
+    }
+
+    /// Takes over a transaction that the caller has begun. What was done in it belongs to the unit of work: [`commit`](Self::commit)
+    /// commits all of it, and nothing else does. Its isolation is the caller's, whatever the options say.
+    pub async fn take_over(
+        mut transaction: Transaction<'static, Postgres>,
+        registry: &Arc<Registry>,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        transaction::mark(&mut transaction).await?;
+        Ok(Self::of(transaction, registry, options))
+    }
+
+    fn of(transaction: Transaction<'static, Postgres>, registry: &Arc<Registry>, options: &Options) -> Self {
+        Self {
+            transaction,
             registry: Arc::clone(registry),
             options: options.clone(),
             context: Context::new(),
@@ -93,7 +116,7 @@ impl UnitOfWork {
             dispatched: 0,
             depth: 0,
             cause: None,
-        })
+        }
     }
 
     /// The connection that everything of this unit of work goes through. A statement that fails aborts the whole transaction, unless a
@@ -201,7 +224,8 @@ impl UnitOfWork {
         if notifications.is_empty() {
             return transaction::current(&mut self.transaction).await;
         }
-        Ok(Some(record_all(&mut self.transaction, &self.options.schema, notifications).await?))
+        let recorded = record_all(&mut self.transaction, &self.options.schema, notifications, Within::Unit).await;
+        Ok(Some(recorded.map_err(transaction::explain)?))
     }
 
     fn push(&mut self, event: AnyEvent) {

@@ -312,7 +312,31 @@ async fn the_documented_grants_are_enough_to_record_and_for_nothing_else() {
     }
     let returning = format!("{insert} returning id");
     application.execute(AssertSqlSafe(returning.clone())).await.expect_err("that reads");
+    let with_id = "insert into outbox.events (id, type, payload) values ('018f0000-0000-7000-8000-000000000001', 'a', '{}')";
+    let (targeted, bare) = (format!("{with_id} on conflict (id) do nothing"), format!("{with_id} on conflict do nothing"));
+    application.execute(AssertSqlSafe(targeted.clone())).await.expect_err("that reads as well");
+    application.execute(AssertSqlSafe(bare.clone())).await.expect("without a column nothing is read");
+    application.execute(AssertSqlSafe(bare)).await.expect("the second is none");
     database.execute(&format!("grant select (id) on outbox.events to {ROLE}")).await;
     application.execute(AssertSqlSafe(returning)).await.expect("as the page says");
-    assert_eq!(database.count("events").await, 3);
+    application.execute(AssertSqlSafe(targeted)).await.expect("as the page says, too");
+    assert_eq!(database.count("events").await, 4);
+}
+
+/// What a program that uses the crate may lean on. Whoever makes another module public, or hides one, says so here.
+#[test]
+fn only_what_is_meant_to_be_public_is_shown() {
+    let source = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).expect("the front page is there");
+    let lines: Vec<&str> = source.lines().collect();
+    let is_shown = |place: usize| place == 0 || lines[place - 1] != "#[doc(hidden)]";
+    let named = lines.iter().enumerate().filter(|(place, _)| is_shown(*place));
+    let shown: Vec<&str> = named.filter_map(|(_, line)| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    assert_eq!(shown, ["app", "config", "domain", "handlers", "uow"]);
+    let roots: Vec<&str> = source.split("pub use").skip(1).flat_map(|part| part.split_once(';').map(|(names, _)| names)).collect();
+    let names = roots.join(" ");
+    for name in
+        ["NewEvent", "EmbeddedRelay", "RelayBuilder", "Notification", "Outcome", "Reason", "Verdict", "Handler", "handler_fn"]
+    {
+        assert!(names.contains(name), "{name}: {names}");
+    }
 }

@@ -59,6 +59,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("delivery.timeout.ms", "is what the setting confirm_timeout is for"),
     ("message.max.bytes", "follows from the setting max_payload"),
 ];
+/// What decides the partition of a key. Each of these gives a key one partition; the default is what clients in Java use.
+const PARTITIONERS: &[&str] = &["partitioner", "msg_partitioner"];
+const CONSISTENT: &[&str] = &["murmur2_random", "murmur2", "consistent_random", "consistent", "fnv1a_random", "fnv1a"];
 const ACKNOWLEDGED: &str = "would count an event as delivered that is not";
 const ORDERED: &str = "would lose the order of events or their protection against duplicates";
 
@@ -145,6 +148,9 @@ pub fn read_extra(section: &Section<'_>) -> Option<BTreeMap<String, Secret>> {
 fn problem(name: &str, value: &Secret) -> Option<String> {
     if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
         return Some(format!("cannot be set: it {why}"));
+    }
+    if PARTITIONERS.contains(&name) && !CONSISTENT.contains(&value.expose().trim()) {
+        return Some(format!("got a partitioner that {ORDERED}, expected one of {}", CONSISTENT.join(", ")));
     }
     match ClientConfig::new().set(name, value.expose()).create_native_config() {
         Ok(_) => None,

@@ -148,3 +148,19 @@ fn threads_of_the_kind() -> usize {
     let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
     names.filter(|name| name.starts_with("rdk:") || name.trim() == "kafka").count()
 }
+
+#[test]
+fn a_partitioner_gives_each_key_one_partition() {
+    let settings =
+        |partitioner: &str| format!("brokers = [\"h:9092\"]\ntopic = \"t\"\nproperties = {{ partitioner = \"{partitioner}\" }}");
+    for random in ["random", "Random", " random ", "nonsense"] {
+        let mistakes = mistakes_of(&settings(random));
+        assert!(
+            mistakes.len() == 1 && mistakes[0].contains("properties.partitioner: got a partitioner that would lose the order"),
+            "{mistakes:?}"
+        );
+    }
+    for fine in ["murmur2_random", "consistent_random", "fnv1a"] {
+        assert_eq!(mistakes_of(&settings(fine)), [""; 0], "{fine}");
+    }
+}

@@ -3,7 +3,7 @@
 use lapin::uri::{AMQPScheme, AMQPUri};
 use url::{Host, Url};
 
-use crate::settings::{Secret, Section};
+use crate::settings::{Secret, Section, parse_address};
 
 const EXPECTED: &str = "expected an amqp or amqps URL such as \"amqps://user:password@rabbit/shop\", \
                         what is special in it percent-encoded";
@@ -37,7 +37,7 @@ impl Address {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let url = Url::parse(text).map_err(|error| format!("got no URL ({error}), {EXPECTED}"))?;
+        let url = parse_address(text).map_err(|problem| format!("{problem}, {EXPECTED}"))?;
         if !matches!(url.scheme(), "amqp" | "amqps") {
             return Err(format!("got the scheme \"{}\", {EXPECTED}", url.scheme()));
         }
@@ -101,7 +101,7 @@ mod tests {
             ("rabbit.internal", "got no URL (relative URL without a base), expected an amqp or amqps URL"),
             ("http://u:s3cr3t@rabbit", "got the scheme \"http\", expected"),
             ("amqp:///shop", "got no host, expected"),
-            ("amqp://u:s3cr3t#@rabbit", "got no URL (invalid port number), expected"),
+            ("amqp://u:s3cr3t#@rabbit", "got no URL (invalid port number; in user and password write %40 for @"),
             ("amqp://u:s3cr3t@rabbit/", "got an empty virtual host; leave out the slash"),
             ("amqp://u:s3cr3t@rabbit?connection_timeout=3", "got the parameter \"connection_timeout\", expected one of heartbeat"),
             ("amqp://u:s3cr3t@rabbit?heartbeat=fast", "got invalid digit found in string, expected"),

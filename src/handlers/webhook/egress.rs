@@ -13,7 +13,7 @@ use super::super::failure::ResolveError;
 /// Which addresses are allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Egress {
-    /// Everything but link-local addresses, where clouds keep the credentials of the machine.
+    /// Everything but link-local addresses and the other ones where clouds keep the credentials of the machine.
     Internal,
     /// Only what the public internet routes.
     Public,
@@ -45,10 +45,10 @@ impl Egress {
     pub fn allows(self, address: IpAddr) -> bool {
         match (self, address) {
             (Self::Any, _) => true,
-            (Self::Internal, IpAddr::V4(v4)) => !v4.is_link_local(),
-            (Self::Internal, IpAddr::V6(v6)) => !is_metadata_v6(v6) && !embedded_v4(v6).is_some_and(|v4| v4.is_link_local()),
-            (Self::Public, IpAddr::V4(v4)) => is_public_v4(v4),
-            (Self::Public, IpAddr::V6(v6)) => is_public_v6(v6),
+            (Self::Internal, IpAddr::V4(v4)) => !is_metadata_v4(v4),
+            (Self::Internal, IpAddr::V6(v6)) => !is_metadata_v6(v6) && !embedded_v4(v6).any(is_metadata_v4),
+            (Self::Public, IpAddr::V4(v4)) => is_public_v4(v4) && Self::Internal.allows(address),
+            (Self::Public, IpAddr::V6(v6)) => is_public_v6(v6) && Self::Internal.allows(address),
         }
     }
 }
@@ -84,19 +84,36 @@ impl FilteringResolver {
     }
 }
 
-/// Link-local, or the metadata service of EC2 under its IPv6 address.
-fn is_metadata_v6(v6: Ipv6Addr) -> bool {
-    v6.is_unicast_link_local() || v6 == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
+/// Link-local (EC2, ECS, GCP, Azure, OpenStack, DigitalOcean, Hetzner, Tencent and others), and what does not lie there: Alibaba Cloud, the
+/// WireServer of Azure, Oracle Cloud.
+fn is_metadata_v4(v4: Ipv4Addr) -> bool {
+    v4.is_link_local() || matches!(v4.octets(), [100, 100, 100, 200] | [168, 63, 129, 16] | [192, 0, 0, 192])
 }
 
-/// The IPv4 address that a gateway or the kernel would make of an IPv6 address: mapped, compatible, NAT64 and 6to4.
-fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
-    let tail = Ipv4Addr::from_bits(v6.to_bits() as u32);
-    match v6.segments() {
-        [0, 0, 0, 0, 0, 0xffff | 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 1, ..] => Some(tail),
-        [0x2002, ..] => Some(Ipv4Addr::from_bits((v6.to_bits() >> 80) as u32)),
-        _ => None,
-    }
+/// Link-local, or the metadata service of EC2 and the credentials of its pods, or the metadata service of GCP.
+fn is_metadata_v6(v6: Ipv6Addr) -> bool {
+    v6.is_unicast_link_local()
+        || matches!(v6.segments(), [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254 | 0x23] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254])
+}
+
+/// The IPv4 addresses that a gateway or the kernel could make of an IPv6 address: mapped, translated, compatible, NAT64 (of the well-known
+/// prefix, and of the local one as /96 and /48), 6to4, Teredo and ISATAP.
+fn embedded_v4(v6: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
+    let bits = v6.to_bits();
+    let tail = Some(bits as u32);
+    let [first, second] = match v6.segments() {
+        [0, 0, 0, 0, 0, 0xffff | 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => [tail, None],
+        // Of a /48 the address lies around the octet that is always zero.
+        [0x64, 0xff9b, 1, high, low, third, ..] => {
+            [tail, Some(u32::from(high) << 16 | u32::from(low & 0xff) << 8 | u32::from(third >> 8))]
+        }
+        [0x2002, ..] => [Some((bits >> 80) as u32), None],
+        // The client is at the end, inverted; the server stands at its beginning.
+        [0x2001, 0, ..] => [Some(!(bits as u32)), Some((bits >> 64) as u32)],
+        [_, _, _, _, 0 | 0x200, 0x5efe, ..] => [tail, None],
+        _ => [None, None],
+    };
+    [first, second].into_iter().flatten().map(Ipv4Addr::from_bits)
 }
 
 fn is_public_v4(v4: Ipv4Addr) -> bool {
@@ -119,7 +136,7 @@ fn is_public_v4(v4: Ipv4Addr) -> bool {
 
 fn is_public_v6(v6: Ipv6Addr) -> bool {
     match v6.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, ..] => embedded_v4(v6).is_some_and(is_public_v4),
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => embedded_v4(v6).all(is_public_v4),
         // ::/8 holds the unspecified and the loopback address, the mapped and the compatible ones, and 64:ff9b:1::/48.
         [0x0000..=0x00ff, ..] => false,
         [0xfc00..=0xffff, ..] => false,
@@ -159,6 +176,20 @@ mod tests {
             "fe80::1",
             "febf::1",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.192",
+            "::ffff:100.100.100.200",
+            "::ffff:0:168.63.129.16",
+            "64:ff9b::6464:64c8",
+            "64:ff9b:1::a83f:8110",
+            "64:ff9b:1:a9fe:a9:fe00::",
+            "2002:6464:64c8::1",
+            "2001:0:1:2:3:4:5601:5601",
+            "2001:db8::5efe:a9fe:a9fe",
+            "2001:db8::200:5efe:169.254.169.254",
             "::ffff:169.254.169.254",
             "::169.254.169.254",
             "64:ff9b::a9fe:a9fe",
@@ -167,7 +198,19 @@ mod tests {
         ];
         assert_eq!(allowed(Egress::Internal, &forbidden), [""; 0]);
         assert_eq!(allowed(Egress::Any, &forbidden).len(), forbidden.len());
-        let fine = ["127.0.0.1", "10.1.2.3", "::1", "fd00:ec2::255", "fd12::1", "8.8.8.8", "2002:808:808::1", "::ffff:10.0.0.1"];
+        let fine = [
+            "127.0.0.1",
+            "10.1.2.3",
+            "::1",
+            "fd00:ec2::255",
+            "fd20:ce::253",
+            "100.100.100.201",
+            "168.63.129.17",
+            "fd12::1",
+            "8.8.8.8",
+            "2002:808:808::1",
+            "::ffff:10.0.0.1",
+        ];
         assert_eq!(allowed(Egress::Internal, &fine), fine);
     }
 
@@ -175,6 +218,9 @@ mod tests {
     fn public_forbids_everything_that_the_internet_does_not_route() {
         let forbidden = [
             "0.0.0.0",
+            "168.63.129.16",
+            "100.100.100.200",
+            "64:ff9b::a83f:8110",
             "10.0.0.1",
             "100.64.0.1",
             "100.127.255.255",

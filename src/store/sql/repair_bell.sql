@@ -6,7 +6,7 @@ declare
 begin
     execute format('create or replace function bell_key() returns bigint language sql immutable parallel safe as ''select %s::bigint''', key);
     execute format('create or replace function ring_bell() returns trigger language plpgsql as '
-                   '$bell$ begin perform pg_notify(%L, ''''); return null; end $bell$', 'outboxd_' || current_schema());
+                   '$bell$ begin perform pg_notify(%L, ''''); return null; end $bell$', left('outboxd_' || current_schema(), 63));
     execute format('create or replace trigger ring_bell after insert on events for each statement '
                    'when (not pg_try_advisory_xact_lock_shared(%s)) execute function ring_bell()', key);
 end $$

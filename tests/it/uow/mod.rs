@@ -1,5 +1,6 @@
 //! The application's side against a real server: domain events, handlers, commands, the inbox.
 
+mod borders;
 mod commands;
 mod inbox;
 mod unit;
