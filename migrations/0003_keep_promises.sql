@@ -84,6 +84,7 @@ begin
              truncate %1$I.events, %1$I.deliveries, %1$I.attempts, %1$I.replay_items, %1$I.replays, %1$I.dead_letter_notes;
              perform set_config(''outboxd.changes_log'', ''off'', true);
          end $body$', current_schema());
+end $$;
 
 -- Schemas of 56 to 63 characters: the channel of the bell is cut to the 63 bytes that a channel may have. Before, an insert failed while the
 -- relay slept.

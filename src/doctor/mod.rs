@@ -76,9 +76,14 @@ pub fn judge(facts: &Facts, standards: &Standards<'_>) -> Report {
     catalogue::judge(facts, &mut findings);
     handlers::judge(facts, standards, &mut findings);
     adoption::judge(facts, &mut findings);
-    // What could not be looked at may be what is wrong.
-    findings.extend(facts.unread.iter().map(not_looked_at));
     let mut left_out = Vec::new();
+    // What could not be looked at may be what is wrong. Where something worse was found, such as a right or a table that is missing, that is why,
+    // and it has the fix.
+    if findings.iter().any(|finding| finding.level == Level::Critical) {
+        left_out.extend(facts.unread.iter().cloned());
+    } else {
+        findings.extend(facts.unread.iter().map(not_looked_at));
+    }
     if standards.config.is_none() {
         let reason = "no configuration was read: lease, timeouts, retention, retries, the list of handlers and adopted tables were not looked at";
         left_out.push(Unread { check: "configuration", reason: reason.to_owned() });

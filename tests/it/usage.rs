@@ -69,7 +69,9 @@ async fn the_address_and_the_schema_of_the_command_line_hold_in_every_command() 
     relay.wait_for_output(&id.to_string()).await;
     for command in [&["status"][..], &["events", "list"], &["handlers", "list"], &["verify"], &["reload"], &["doctor"]] {
         let finished = binary.run(&with(command)).await;
-        assert!(matches!(finished.code, Some(0 | 1)) && !finished.stderr.contains("elsewhere"), "{command:?}: {finished:?}");
+        // The doctor finds that the server of the tests may lose what it has; it has looked at the right one.
+        let is_well = if *command == ["doctor"] { finished.stdout.contains("fsync") } else { matches!(finished.code, Some(0 | 1)) };
+        assert!(is_well && !finished.stderr.contains("elsewhere"), "{command:?}: {finished:?}");
     }
     relay.terminate();
     assert_eq!(relay.finish().await.code, Some(0));
