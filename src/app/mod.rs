@@ -12,7 +12,9 @@ mod serve;
 use std::path::Path;
 
 use crate::channels::channel_kind;
-use crate::config::{self, COMMON, Config, ConfigError, Database, Draft, Environment, HandlerConfig, Kinds, Outbox, Overrides, handler_path};
+use crate::config::{
+    self, COMMON, Config, ConfigError, Database, Draft, Environment, HandlerConfig, Kinds, Outbox, Overrides, handler_path,
+};
 use crate::handlers::{self, Built, KINDS, OPTIONAL_KINDS};
 use crate::settings::{Field, Mistake, Mistakes, Section, format_duration};
 

@@ -6,6 +6,6 @@ select seq, id, type, aggregate_type, aggregate_id, aggregate_version, occurred_
  where seq > $5::bigint - $4::bigint
    and ($1::text is null or type like $1)
    and ($2::text is null or aggregate_id = $2)
-   and ($6::text is null or ordering_key(aggregate_type, aggregate_id, null, null, 'aggregate', null) = $6)
+   and ($6::text is null or bounded_key(ordering_key(aggregate_type, aggregate_id, null, null, 'aggregate', null)) = bounded_key($6))
  order by seq desc
  limit $3
