@@ -25,6 +25,7 @@ const EVERY_COMMAND: &[&str] = &[
     "replay",
     "replays",
     "run",
+    "secret",
     "status",
     "verify",
 ];
