@@ -91,7 +91,7 @@ async fn a_long_key_is_held_listed_skipped_and_replayed_as_itself() {
     assert_eq!(listed["keys"][0]["followers"].as_u64(), Some(2));
 
     // By the key as it was recorded, which is longer than the one that is listed.
-    let skipped = binary.run(&["keys", "skip", "billing", &format!("order/{blocked}"), "--reason", "by hand", "--yes"]).await;
+    let skipped = binary.run(&["keys", "skip", "billing", &format!("order/{blocked}"), "--because", "by hand", "--yes"]).await;
     assert_eq!(skipped.code, Some(0), "{skipped:?}");
     wait_for_rows(&database, "deliveries where state = 'delivered'", 3).await;
     let ids: Vec<Uuid> = receiver.received().iter().map(|request| request.id.parse().expect("an id")).collect();
