@@ -69,7 +69,7 @@ async fn a_page_that_cannot_be_read_is_narrowed_down_to_its_events() {
 async fn a_statement_that_fails_without_any_event_blames_none() {
     let database = TestDatabase::create().await;
     insert(&database, Some("a"), "{}", "{}").await;
-    let filter = EventFilter { headers: [("tenant".to_owned(), "a\0".to_owned())].into(), ..EventFilter::default() };
+    let filter = EventFilter { headers: [("tenant".to_owned(), "a\0".into())].into(), ..EventFilter::default() };
     let selection = Selection::new(&filter, &Ordering::Aggregate, 1, 0);
     let mut connection = database.pool().acquire().await.expect("a connection");
     let begin = Position::beginning();
