@@ -5,7 +5,6 @@ use sqlx::{PgConnection, PgPool};
 
 use super::audit::lift_statement_timeout;
 use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control, subscriptions};
-use crate::failpoints::failpoint;
 
 /// Pieces that `done` may have. It is written with every flush until the position has passed it.
 const MOST_RANGES: u64 = 10_000;
@@ -81,7 +80,6 @@ pub async fn rename_handler(
     };
     record_audit(&mut transaction, &entry).await?;
     ring_control(&mut *transaction).await?;
-    failpoint!("handler-renamed");
     commit(transaction).await?;
     Ok(Rebuilt::Done(renamed.unsigned_abs()))
 }
@@ -149,7 +147,6 @@ pub async fn repartition(pool: &PgPool, wish: &Repartition<'_>) -> Result<Rebuil
     let entry = AuditEntry { actor: wish.actor, action: "repartition", handler, filter: &filter, affected, reason: wish.because };
     record_audit(&mut transaction, &entry).await?;
     ring_control(&mut *transaction).await?;
-    failpoint!("handler-repartitioned");
     commit(transaction).await?;
     Ok(Rebuilt::Done(moved))
 }
