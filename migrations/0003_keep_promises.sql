@@ -183,3 +183,15 @@ begin
                    'values (%1$I.bounded_key($1), %1$I.bounded_key($2), %1$I.bounded_key($3)) on conflict do nothing; return found; end $once$',
                    current_schema());
 end $$;
+
+-- Vacuum that fits the use. Of the log, rows go at one end: what is left of them in the indexes is in the way of whoever reads from there.
+-- Of the deliveries, a few rows are updated again and again among millions that never are, so a share of the table would come far too late.
+alter table events set (
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_vacuum_insert_threshold = 50000,
+    autovacuum_analyze_scale_factor = 0.02, autovacuum_analyze_threshold = 5000,
+    toast.autovacuum_vacuum_scale_factor = 0.02, toast.autovacuum_vacuum_threshold = 5000);
+alter table deliveries set (
+    autovacuum_vacuum_scale_factor = 0.005, autovacuum_vacuum_threshold = 2000,
+    autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_vacuum_insert_threshold = 50000,
+    autovacuum_analyze_scale_factor = 0.02, autovacuum_analyze_threshold = 2000);

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Loaded, Reloads, ServeError, ServeOptions, Wish, connect, serve};
+use super::{Loaded, Reloads, ServeError, ServeOptions, Wish, connect_options, serve};
 use crate::config::{Config, HandlerConfig, Kinds, ProcessEnvironment};
 use crate::domain::EventFilter;
 use crate::handlers::{Built, Handler};
@@ -78,7 +78,7 @@ impl RelayBuilder {
     /// Makes the outbox or brings it to the newest version, as [`start`](Self::start) does: for a program that records before its relay
     /// runs, and for tests. Running it again changes nothing.
     pub async fn migrate(&self) -> Result<Migrated, StoreError> {
-        let pool = connect(&self.config, "outboxd migrate", &Arc::default()).await?;
+        let pool = store::connect_thoroughly(&connect_options(&self.config, "outboxd migrate")).await?;
         let migrated = store::migrate(&pool, &self.config.outbox.schema, Some(self.config.outbox.max_payload)).await;
         pool.close().await;
         migrated
@@ -99,7 +99,7 @@ impl RelayBuilder {
     /// tests. Done is delivered or a dead letter; an event that waits for its next attempt is not. Gives up after `patience`.
     pub async fn run_until_idle(self, patience: Duration) -> Result<(), IdleError> {
         let names: Vec<String> = self.config.handlers.iter().map(|handler| handler.name.clone()).collect();
-        let pool = connect(&self.config, "outboxd test", &Arc::default()).await?;
+        let pool = store::connect_thoroughly(&connect_options(&self.config, "outboxd test")).await?;
         let mut relay = self.start().map_err(|mistake| IdleError::Refused(mistake.to_string()))?;
         let idle = tokio::time::timeout(patience, async {
             while !is_idle(&pool, &names).await? && relay.is_running() {

@@ -21,7 +21,7 @@ use crate::settings::{Field, Mistake, Mistakes, Section, format_duration};
 pub use channels::BuiltChannel;
 pub use embed::{EmbeddedRelay, IdleError, RelayBuilder};
 pub use reload::{Load, Reloads, Wish};
-pub use serve::{ServeError, ServeOptions, connect, serve};
+pub use serve::{ServeError, ServeOptions, connect_options, serve};
 
 /// A checked configuration and its handlers, built but not running.
 pub struct Loaded {
@@ -64,7 +64,16 @@ pub fn cautions(config: &Config) -> Vec<(String, String)> {
         let path = handler_path(index, &handler.name);
         handlers::cautions(&handler.kind, &handler.settings).into_iter().map(move |text| (path.clone(), text)).collect::<Vec<_>>()
     };
-    config.handlers.iter().enumerate().flat_map(of_handler).collect()
+    few_connections(config).into_iter().chain(config.handlers.iter().enumerate().flat_map(of_handler)).collect()
+}
+
+/// Loops read and record at the same time; with little they wait for one another.
+fn few_connections(config: &Config) -> Option<(String, String)> {
+    let loops: u32 = config.handlers.iter().map(|handler| u32::from(handler.partitions)).sum();
+    let (given, enough) = (config.database.max_connections, (loops + 4).min(20));
+    let text =
+        format!("{given} is little for {loops} handlers (each partition counts), which wait for one another; {enough} are enough");
+    (given < enough).then(|| ("database.max_connections".to_owned(), text))
 }
 
 /// Checks what belongs to the kinds, and builds every handler. The pairs are in the order of the configuration.

@@ -16,7 +16,7 @@ use crate::channels::Heartbeat;
 use crate::config::{Config, HandlerConfig};
 use crate::handlers::{self, Built};
 use crate::relay::{AlertSetup, AlertSignals, HandlerSetup, Relay, RelayError, RelayOptions};
-use crate::store::{self, ServerWatch, StoreError};
+use crate::store::{self, Connections, ServerWatch, StoreError};
 use crate::telemetry::{DatabaseOperation, Health, RelayMetrics, Telemetry, chain};
 
 /// How `serve` begins.
@@ -61,14 +61,14 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
     for (setting, caution) in super::cautions(config) {
         warn!(setting, caution, "a setting works, but should be known");
     }
-    let Some(pool) = wait_for_database(config, &options, &server, &health, &stop).await? else { return Ok(()) };
+    let Some(connections) = wait_for_database(config, &options, &server, &health, &stop).await? else { return Ok(()) };
     let setup = |(config, built): &(HandlerConfig, Built)| HandlerSetup { config: config.clone(), built: built.clone() };
     let signals = AlertSignals::default();
     let (relay, handle) = Relay::new(
         RelayOptions {
-            pool: pool.clone(),
+            connections: connections.clone(),
             server,
-            session: database_options(config, APPLICATION).session(),
+            session: connect_options(config, APPLICATION).session(),
             relay: config.relay.clone(),
             outbox: config.outbox.clone(),
             statement_timeout: config.database.statement_timeout,
@@ -83,7 +83,7 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
         },
         loaded.handlers.iter().map(setup).collect(),
     )?;
-    let reloader = Reloader::new(loaded, options.reloads.take(), handle, pool.clone(), signals);
+    let reloader = Reloader::new(loaded, options.reloads.take(), handle, connections.keeper.clone(), signals);
     tokio::select! {
         ended = relay.run(stop) => ended?,
         never = reloader.serve() => match never {},
@@ -91,7 +91,7 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
     // The handlers are gone now; the programs that they had started may want a moment.
     handlers::all_ended().await;
     // Each connection is told, and one that has fallen silent would keep us for ever.
-    tokio::time::timeout(LAST_WORDS, pool.close()).await.ok();
+    tokio::time::timeout(LAST_WORDS, connections.close()).await.ok();
     Ok(())
 }
 
@@ -104,31 +104,21 @@ fn heartbeat(config: &Config) -> Option<Arc<Heartbeat>> {
     Heartbeat::new(url).map(Arc::new).map_err(|error| warn!(error, "the heartbeat URL cannot be used")).ok()
 }
 
-/// Connects with what the configuration says.
-pub async fn connect(config: &Config, application_name: &str, watch: &Arc<ServerWatch>) -> Result<PgPool, StoreError> {
-    store::connect_watched(&database_options(config, application_name), Arc::clone(watch)).await
-}
-
 /// The name of the relay's sessions.
 const APPLICATION: &str = "outboxd relay";
 
-fn database_options<'a>(config: &'a Config, application_name: &'a str) -> store::Options<'a> {
+/// How the configuration says to connect.
+pub fn connect_options<'a>(config: &'a Config, application_name: &'a str) -> store::Options<'a> {
     let database = &config.database;
     store::Options {
         url: database.url.expose(),
         schema: &config.outbox.schema,
         application_name,
-        max_connections: database.max_connections.max(connections_needed(config)),
+        max_connections: database.max_connections,
         connect_timeout: database.connect_timeout,
         statement_timeout: database.statement_timeout,
         lock_timeout: database.lock_timeout,
     }
-}
-
-/// Every loop may read and record at the same time; with the bell, the leases, retention and alerts beside them.
-fn connections_needed(config: &Config) -> u32 {
-    let loops: u32 = config.handlers.iter().map(|handler| u32::from(handler.partitions)).sum();
-    (loops + 4).min(20)
 }
 
 /// A sidecar often starts before its database: it waits, and says so. A wrong password does not mend itself.
@@ -139,7 +129,7 @@ async fn wait_for_database(
     watch: &Arc<ServerWatch>,
     health: &Health,
     stop: &CancellationToken,
-) -> Result<Option<PgPool>, StoreError> {
+) -> Result<Option<Connections>, StoreError> {
     let pauses = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(500))
         .with_max_delay(Duration::from_secs(15))
@@ -147,9 +137,9 @@ async fn wait_for_database(
         .with_jitter();
     let metrics = RelayMetrics::new();
     let connect = || async {
-        let pool = connect(config, APPLICATION, watch).await?;
-        prepare_schema(&pool, config, options).await?;
-        Ok(pool)
+        let connections = store::connect_relay(&connect_options(config, APPLICATION), Arc::clone(watch)).await?;
+        prepare_schema(&connections.keeper, config, options).await?;
+        Ok(connections)
     };
     let connecting = connect.retry(pauses).when(StoreError::is_transient).notify(|error, pause| {
         health.database_failed(chain(error));

@@ -44,7 +44,13 @@ const DATABASE: &[Field] = &[
         "",
         "Address: postgres://user:password@host:port/database?sslmode=... When absent, the environment variable DATABASE_URL.",
     ),
-    Field::new("max_connections", T::Integer(2, 1000), "10", "Connections held at most, the listening one aside."),
+    Field::new(
+        "max_connections",
+        T::Integer(2, 1000),
+        "20",
+        "Connections at most for reading, recording and looking after the outbox; up to three for leases and wake-ups, and one for each \
+         function that runs, come on top.",
+    ),
     Field::new("connect_timeout", T::Duration, "5s", "Longest wait for a connection."),
     Field::new("statement_timeout", T::Duration, "30s", "Longest that one statement may take; \"0s\": no bound."),
     Field::new("lock_timeout", T::Duration, "5s", "Longest that a statement may wait for a lock; \"0s\": no bound."),

@@ -1,7 +1,7 @@
 //! What has been read and not yet settled: the stretch between the stored position and the reading head.
 //! Segments (a window, or a page of one) settle in any order; the position moves over the settled ones at the front only.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use super::{Position, Record};
 
@@ -13,8 +13,33 @@ pub struct SegmentId(u64);
 struct Segment {
     end: Position,
     outstanding: usize,
-    /// Settled without a row of their own.
-    done: Vec<i64>,
+    /// Settled without a row of their own: ranges, ends excluded, in order.
+    done: Vec<(i64, i64)>,
+    /// The same, not in `done` yet.
+    fresh: Vec<i64>,
+}
+
+impl Segment {
+    /// Enters what is fresh into the ranges.
+    fn compact(&mut self) {
+        if !self.fresh.is_empty() {
+            self.done.extend(self.fresh.drain(..).map(|seq| (seq, seq + 1)));
+            self.done = merged(std::mem::take(&mut self.done));
+        }
+    }
+}
+
+/// Ranges that touch become one. Only numbers that are really next to each other do: a gap may be an event that commits later.
+fn merged(mut ranges: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
+    ranges.sort_unstable();
+    let mut merged: Vec<(i64, i64)> = Vec::with_capacity(ranges.len());
+    for (from, to) in ranges {
+        match merged.last_mut() {
+            Some((_, end)) if *end == from => *end = to,
+            _ => merged.push((from, to)),
+        }
+    }
+    merged
 }
 
 /// All segments between the position and the head.
@@ -40,7 +65,7 @@ impl Progress {
             last.end = end;
             return SegmentId(self.first + self.segments.len() as u64 - 1);
         }
-        self.segments.push_back(Segment { end, outstanding, done: Vec::new() });
+        self.segments.push_back(Segment { end, outstanding, done: Vec::new(), fresh: Vec::new() });
         SegmentId(self.first + self.segments.len() as u64 - 1)
     }
 
@@ -51,7 +76,7 @@ impl Progress {
         segment.outstanding -= 1;
         self.outstanding -= 1;
         if !has_row && self.record == Record::Failures {
-            segment.done.push(seq);
+            segment.fresh.push(seq);
         }
     }
 
@@ -81,20 +106,57 @@ impl Progress {
     }
 
     /// Settled events beyond the position that no row tells of, as an `int8multirange`; `None` if there are none.
-    /// Only numbers that are really next to each other share a range: a gap may be an event that commits later.
     pub fn done_ranges(&self) -> Option<String> {
-        let done: BTreeSet<i64> = self.segments.iter().flat_map(|segment| &segment.done).copied().collect();
-        let mut ranges: Vec<(i64, i64)> = Vec::new();
-        for seq in done {
-            match ranges.last_mut() {
-                Some((_, end)) if *end == seq => *end = seq + 1,
-                _ => ranges.push((seq, seq + 1)),
-            }
-        }
+        let ranges = self.ranges();
         let text = ranges.iter().map(|(from, to)| format!("[{from},{to})")).collect::<Vec<_>>().join(",");
         (!ranges.is_empty()).then(|| format!("{{{text}}}"))
     }
+
+    /// Keeps what is told in ranges small: with more than `most` of them, the shortest are taken out, and the numbers in them are given back:
+    /// each gets a row. While one event waits for its outcome, everything behind it is written with every flush; numbers that have gaps
+    /// between them, as with a filter or partitions, would make that larger and larger.
+    pub fn take_scattered(&mut self, most: usize) -> Vec<i64> {
+        self.segments.iter_mut().for_each(Segment::compact);
+        if self.segments.iter().map(|segment| segment.done.len()).sum::<usize>() <= most {
+            return Vec::new();
+        }
+        let mut ranges = self.ranges();
+        if ranges.len() <= most {
+            return Vec::new();
+        }
+        ranges.sort_unstable_by_key(|(from, to)| (to - from, *from));
+        ranges.truncate(ranges.len() - most / 2);
+        let mut budget = MOST_ROWS;
+        ranges.retain(|(from, to)| {
+            let fits = budget > 0;
+            budget = budget.saturating_sub(to - from);
+            fits
+        });
+        ranges.sort_unstable();
+        let is_taken = |(from, _): (i64, i64)| {
+            let place = ranges.partition_point(|(begin, _)| *begin <= from);
+            place.checked_sub(1).is_some_and(|place| from < ranges[place].1)
+        };
+        let mut taken = Vec::new();
+        for segment in &mut self.segments {
+            segment.done.retain(|range| {
+                if is_taken(*range) {
+                    taken.extend(range.0..range.1);
+                }
+                !is_taken(*range)
+            });
+        }
+        taken
+    }
+
+    fn ranges(&self) -> Vec<(i64, i64)> {
+        let one = |segment: &Segment| segment.fresh.iter().map(|seq| (*seq, *seq + 1)).collect::<Vec<_>>();
+        merged(self.segments.iter().flat_map(|segment| segment.done.iter().copied().chain(one(segment))).collect())
+    }
 }
+
+/// Rows that one flush gets beyond its own, about.
+const MOST_ROWS: i64 = 5_000;
 
 #[cfg(test)]
 mod tests {
@@ -145,5 +207,24 @@ mod tests {
         }
         progress.settle(segment, 15, true);
         assert_eq!(progress.done_ranges().as_deref(), Some("{[10,13),[14,15),[20,21)}"));
+    }
+
+    #[test]
+    fn ranges_without_end_become_rows_and_a_long_one_stays() {
+        let mut progress = Progress::new(Record::Failures);
+        let (first, second) = (progress.push(end(1), 2), progress.push(end(9), 100_000));
+        progress.settle(first, 1, false);
+        (1_000..50_000).for_each(|seq| progress.settle(second, seq, false));
+        assert!(progress.take_scattered(10).is_empty());
+        (0..20).for_each(|n| progress.settle(second, 100 + 2 * n, false));
+        let rows = progress.take_scattered(10);
+        assert_eq!(rows, std::iter::once(1).chain((0..16).map(|n| 100 + 2 * n)).collect::<Vec<_>>(), "the first of the shortest");
+        assert_eq!(
+            progress.done_ranges().as_deref(),
+            Some("{[132,133),[134,135),[136,137),[138,139),[1000,50000)}"),
+            "half as many as there may be, so that it does not begin again with the next event"
+        );
+        assert!(progress.take_scattered(10).is_empty());
+        assert_eq!(progress.outstanding(), 1 + 100_000 - 49_000 - 20);
     }
 }

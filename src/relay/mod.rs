@@ -22,12 +22,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
-
 use crate::config::{self, HandlerConfig};
 use crate::domain::{CircuitState, Incarnation};
 use crate::handlers::Built;
-use crate::store::{Instance, Selection, ServerWatch, SessionSettings, StoreError};
+use crate::store::{self, Instance, Selection, ServerWatch, SessionSettings, StoreError};
 use crate::telemetry::{Backlog, HandlerMetrics, Health, RelayMetrics};
 
 pub use alerts::{AlertSetup, AlertSignals};
@@ -112,7 +110,7 @@ pub struct HandlerSetup {
 
 /// What every loop of this relay shares.
 struct Shared {
-    pool: PgPool,
+    connections: store::Connections,
     server: Arc<ServerWatch>,
     instance: Instance,
     settings: Live,

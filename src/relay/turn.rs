@@ -20,6 +20,8 @@ pub struct Ask {
     /// Keys whose waiting deliveries can go on.
     pub refills: Vec<String>,
     pub due: bool,
+    /// In memory: neither to be read again nor to be told of as the next retry.
+    pub known_due: Vec<i64>,
     pub room: Room,
     /// Compare the lanes with the database: `Some(dead letters hold their key)`.
     pub lanes: Option<bool>,
@@ -123,8 +125,9 @@ pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Res
         failpoint!("waiting-read", !answer.waiting.is_empty());
         answer.refills = ask.refills;
     }
+    let mut known_due = ask.known_due;
     if ask.due {
-        let read = store::read_due(&pool, fence.subscription, ask.room).await.map_err(&reading)?;
+        let read = store::read_due(&pool, fence.subscription, ask.room, &known_due).await.map_err(&reading)?;
         answer.due = Some(read.rows);
         answer.unreadable.extend(read.unreadable);
         orphans.extend(read.orphans);
@@ -140,7 +143,9 @@ pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Res
         let backlog = store::subscriptions::read_backlog(&pool, fence.subscription, &selection);
         answer.backlog = Some(backlog.await.map_err(&reading)?);
     }
-    answer.next_due = store::find_next_due(&pool, fence.subscription).await.map_err(&reading)?;
+    // What was read now is known, too.
+    known_due.extend(answer.due.iter().flatten().map(|row| row.notification.seq));
+    answer.next_due = store::find_next_due(&pool, fence.subscription, &known_due).await.map_err(&reading)?;
     answer.asked = true;
     Ok(answer)
 }

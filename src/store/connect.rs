@@ -103,13 +103,68 @@ pub async fn connect_thoroughly(options: &Options<'_>) -> Result<PgPool, StoreEr
     open(options, None, true).await
 }
 
-/// Opens a pool whose every connection must be to a primary, and tells `watch` which server it met.
-pub async fn connect_watched(options: &Options<'_>, watch: Arc<ServerWatch>) -> Result<PgPool, StoreError> {
+/// The sessions of a relay, apart by what they are for: nothing that takes long keeps from its work what must not wait.
+#[derive(Debug, Clone)]
+pub struct Connections {
+    /// Leases, the bell, and what people ask of the relay: whoever waits here loses all that it owns.
+    pub keeper: PgPool,
+    /// Turns of the loops: recording, and what is due.
+    pub ledger: PgPool,
+    /// Reading the log.
+    pub log: PgPool,
+    /// What looks after the outbox and may take long: retention, alerts, gauges.
+    pub aside: PgPool,
+    /// Functions of the kind `sql`, one session for each loop while it calls.
+    pub calls: PgPool,
+}
+
+/// Leases and what people ask for, and the one that listens.
+const KEEPERS: u32 = 3;
+/// No bound of its own: a loop calls with one session at a time.
+const MOST_CALLS: u32 = 1_000;
+
+/// Opens the connections of a relay, every one to a primary, and tells `watch` which server they met. `max_connections` of the options
+/// is for the ledger, the log and what stands aside; keepers and calls come on top.
+pub async fn connect_relay(options: &Options<'_>, watch: Arc<ServerWatch>) -> Result<Connections, StoreError> {
     // The relay leans on its sessions; a command that only looks does not pay for two more connections.
-    open(options, Some(watch), true).await
+    let prepared = prepare(options, Some(watch), true).await?;
+    let (ledger, log, aside) = shares(options.max_connections);
+    let keeper = prepared.open(KEEPERS).await?;
+    let pool = |most| prepared.pool(most).connect_lazy_with(prepared.options.clone());
+    Ok(Connections { keeper, ledger: pool(ledger), log: pool(log), aside: pool(aside), calls: pool(MOST_CALLS) })
+}
+
+impl Connections {
+    /// Says goodbye on every connection.
+    pub async fn close(&self) {
+        let Self { keeper, ledger, log, aside, calls } = self;
+        futures_util::future::join_all([keeper, ledger, log, aside, calls].map(PgPool::close)).await;
+    }
+}
+
+/// How connections are shared between the ledger, the log and what stands aside. Each has one at least.
+fn shares(most: u32) -> (u32, u32, u32) {
+    let aside = (most / 4).clamp(1, 4);
+    let loops = most.saturating_sub(aside).max(2);
+    (loops.div_ceil(2), loops / 2, aside)
 }
 
 async fn open(options: &Options<'_>, watch: Option<Arc<ServerWatch>>, thoroughly: bool) -> Result<PgPool, StoreError> {
+    prepare(options, watch, thoroughly).await?.open(options.max_connections).await
+}
+
+/// What every pool of these options is made of, once the server has been looked at.
+struct Prepared {
+    server: String,
+    options: PgConnectOptions,
+    /// What every session is set to.
+    settings: Arc<SessionSettings>,
+    watch: Option<Arc<ServerWatch>>,
+    connect_timeout: Duration,
+    patience: Option<Duration>,
+}
+
+async fn prepare(options: &Options<'_>, watch: Option<Arc<ServerWatch>>, thoroughly: bool) -> Result<Prepared, StoreError> {
     let connect_options = options.to_connect_options()?;
     let server =
         format!("{}:{}/{}", connect_options.get_host(), connect_options.get_port(), connect_options.get_database().unwrap_or(""));
@@ -126,35 +181,45 @@ async fn open(options: &Options<'_>, watch: Option<Arc<ServerWatch>>, thoroughly
         Sessions::Pooled => plain,
     };
     let settings = Arc::new(options.session());
-    let patience = answer_timeout(options.statement_timeout);
-    PgPoolOptions::new()
-        .max_connections(options.max_connections)
-        .acquire_timeout(options.connect_timeout)
-        .max_lifetime(None)
-        .idle_timeout(Some(Duration::from_secs(300)))
-        // Whoever waited for an answer too long has dropped the wait, and with it returned a connection that owes answers. The pool
-        // would go on waiting for them, for ever if it is silent, and the place of the connection in the pool would be gone.
-        .after_release(move |connection, _| {
-            Box::pin(async move {
-                let Some(limit) = patience else { return Ok(true) };
-                let settled = tokio::time::timeout(limit, connection.flush()).await;
-                settled.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
+    let (connect_timeout, patience) = (options.connect_timeout, answer_timeout(options.statement_timeout));
+    Ok(Prepared { server, options: connect_options, settings, watch, connect_timeout, patience })
+}
+
+impl Prepared {
+    /// A pool with its first connection made.
+    async fn open(&self, most: u32) -> Result<PgPool, StoreError> {
+        let opened = self.pool(most).connect_with(self.options.clone()).await;
+        opened.map_err(|cause| StoreError::Connect { server: self.server.clone(), hint: hint(&cause), cause })
+    }
+
+    fn pool(&self, most: u32) -> PgPoolOptions {
+        let (watch, settings, patience) = (self.watch.clone(), self.settings.clone(), self.patience);
+        PgPoolOptions::new()
+            .max_connections(most)
+            .acquire_timeout(self.connect_timeout)
+            .max_lifetime(None)
+            .idle_timeout(Some(Duration::from_secs(300)))
+            // Whoever waited for an answer too long has dropped the wait, and with it returned a connection that owes answers. The pool
+            // would go on waiting for them, for ever if it is silent, and the place of the connection in the pool would be gone.
+            .after_release(move |connection, _| {
+                Box::pin(async move {
+                    let Some(limit) = patience else { return Ok(true) };
+                    let settled = tokio::time::timeout(limit, connection.flush()).await;
+                    settled.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
+                })
             })
-        })
-        .after_connect(move |connection, _| {
-            let (watch, settings) = (watch.clone(), Arc::clone(&settings));
-            Box::pin(async move {
-                // At the start of the session as well, where nothing on the way drops them: then they are what a reset returns to.
-                settings.apply(connection).await?;
-                match watch {
-                    Some(watch) => watch.meet(connection).await,
-                    None => Ok(()),
-                }
+            .after_connect(move |connection, _| {
+                let (watch, settings) = (watch.clone(), settings.clone());
+                Box::pin(async move {
+                    // At the start of the session as well, where nothing on the way drops them: then they are what a reset returns to.
+                    settings.apply(connection).await?;
+                    match watch {
+                        Some(watch) => watch.meet(connection).await,
+                        None => Ok(()),
+                    }
+                })
             })
-        })
-        .connect_with(connect_options)
-        .await
-        .map_err(|cause| StoreError::Connect { server, hint: hint(&cause), cause })
+    }
 }
 
 fn hint(cause: &sqlx::Error) -> &'static str {
@@ -172,5 +237,20 @@ fn hint(cause: &sqlx::Error) -> &'static str {
         sqlx::Error::Configuration(_) => "",
         sqlx::Error::Tls(_) => ": the TLS handshake failed; check sslmode and sslrootcert",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_purpose_has_a_connection_and_together_they_have_no_more_than_are_allowed() {
+        for most in 0..200 {
+            let (ledger, log, aside) = shares(most);
+            assert!(ledger >= 1 && log >= 1 && aside >= 1, "{most}");
+            assert!(ledger + log + aside <= most.max(3), "{most}: {ledger} {log} {aside}");
+        }
+        assert_eq!(shares(20), (8, 8, 4));
     }
 }

@@ -42,14 +42,16 @@ pub struct UnreadableDelivery {
     pub attempts: u32,
 }
 
-/// Deliveries whose next attempt is due, the longest due first. Where one of them cannot be read there are fewer, until it is the first.
-pub async fn read_due(pool: &PgPool, subscription: i32, room: Room) -> Result<RecordedRead, StoreError> {
+/// Deliveries whose next attempt is due, the longest due first, without those that are `known`. Where one of them cannot be read there are
+/// fewer, until it is the first.
+pub async fn read_due(pool: &PgPool, subscription: i32, room: Room, known: &[i64]) -> Result<RecordedRead, StoreError> {
     let mut rows = room.rows;
     loop {
-        match try_due(pool, subscription, Room { rows, ..room }).await {
+        match try_due(pool, subscription, Room { rows, ..room }, known).await {
             Err(error) if error.is_about_data() && rows > 1 => rows /= 2,
             Err(error) if error.is_about_data() => {
-                let found = sqlx::query(include_str!("sql/find_unread_due.sql")).bind(subscription).fetch_optional(pool).await;
+                let found = sqlx::query(include_str!("sql/find_unread_due.sql")).bind(subscription).bind(known);
+                let found = found.fetch_optional(pool).await;
                 return unread(found, error);
             }
             read => return read,
@@ -57,11 +59,12 @@ pub async fn read_due(pool: &PgPool, subscription: i32, room: Room) -> Result<Re
     }
 }
 
-async fn try_due(pool: &PgPool, subscription: i32, room: Room) -> Result<RecordedRead, StoreError> {
+async fn try_due(pool: &PgPool, subscription: i32, room: Room, known: &[i64]) -> Result<RecordedRead, StoreError> {
     let rows = sqlx::query(include_str!("sql/read_due.sql"))
         .bind(subscription)
         .bind(room.rows)
         .bind(room.bytes)
+        .bind(known)
         .fetch_all(pool)
         .await
         .map_err(StoreError::query("read the retries that are due"))?;
@@ -178,10 +181,11 @@ fn recorded(row: &PgRow, is_due: bool) -> Result<RecordedDelivery, sqlx::Error> 
     Ok(RecordedDelivery { notification, attempts, age_micros, has_fault, followed, waiting })
 }
 
-/// How long until the next retry is due; `None` if none is.
-pub async fn find_next_due(pool: &PgPool, subscription: i32) -> Result<Option<Duration>, StoreError> {
+/// How long until the next retry is due that is not `known`; `None` if none is.
+pub async fn find_next_due(pool: &PgPool, subscription: i32, known: &[i64]) -> Result<Option<Duration>, StoreError> {
     let micros: Option<i64> = sqlx::query_scalar(include_str!("sql/find_next_due.sql"))
         .bind(subscription)
+        .bind(known)
         .fetch_one(pool)
         .await
         .map_err(StoreError::query("find the next retry"))?;

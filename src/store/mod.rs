@@ -44,7 +44,7 @@ mod windows;
 pub use audit::{AuditEntry, record_audit};
 pub use bell::{BellLock, BellSession, Ring, ring_control};
 pub use burials::{Burial, bury_event};
-pub use connect::{Options, ServerWatch, answer_timeout, connect, connect_thoroughly, connect_watched};
+pub use connect::{Connections, Options, ServerWatch, answer_timeout, connect, connect_relay, connect_thoroughly};
 pub use dead_letters::{
     DeadLetter, DeadLetterGroup, DeliveryCount, ExportedLetter, GroupNote, count_dead_letters, discard_dead_letters,
     export_dead_letters, group_dead_letters, list_dead_letters, note_group,

@@ -24,6 +24,7 @@ mod first_steps;
 mod foreign_producers;
 mod functions;
 mod handlers;
+mod hot_keys;
 mod idle;
 mod image;
 mod leases;

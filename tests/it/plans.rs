@@ -81,11 +81,18 @@ async fn hot_statements_use_their_indexes_on_a_large_log() {
         assert_plan("read_page", &page, indexes);
     }
 
-    let due =
-        plan(&mut connection, "integer, bigint, bigint", include_str!("../../src/store/sql/read_due.sql"), "1, 64, 1000000").await;
+    let due = plan(
+        &mut connection,
+        "integer, bigint, bigint, bigint[]",
+        include_str!("../../src/store/sql/read_due.sql"),
+        "1, 64, 1000000, array[7]::bigint[]",
+    )
+    .await;
     assert_plan("read_due", &due, &["deliveries_due", "events_pkey", "deliveries_by_key"]);
 
-    let next_due = plan(&mut connection, "integer", include_str!("../../src/store/sql/find_next_due.sql"), "1").await;
+    let next_due =
+        plan(&mut connection, "integer, bigint[]", include_str!("../../src/store/sql/find_next_due.sql"), "1, array[7]::bigint[]")
+            .await;
     assert_plan("find_next_due", &next_due, &["deliveries_due"]);
 
     let opened = plan(&mut connection, "text", include_str!("../../src/store/sql/open_window.sql"), "'3:3:'").await;

@@ -1,11 +1,15 @@
 //! Lanes: per ordering key one notification in flight, the others behind it in order.
 //! A failing head blocks its own key only. What stands behind it is *parked*: recorded as waiting, and not held in memory.
-//! A lane never holds more than half of the room, so that one slow key cannot keep the others out.
+//! A lane never holds more than a quarter of the room, in events and in bytes, so that one slow key cannot keep the others out. If
+//! several slow ones together do, the ends of the longest are parked, too.
 
+mod lane;
 mod shelf;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use self::lane::Lane;
+pub use self::lane::{LaneKey, LaneRef};
 use self::shelf::Shelf;
 use super::{Notification, SegmentId};
 
@@ -41,76 +45,6 @@ impl Origin {
     }
 }
 
-/// Identifies a lane: the ordering key, or the event itself where there is none.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum LaneKey {
-    Key(String),
-    Alone(i64),
-}
-
-/// The same without owning it: a lane is looked up several times for every event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LaneRef<'a> {
-    Key(&'a str),
-    Alone(i64),
-}
-
-impl<'a> LaneRef<'a> {
-    pub fn of(notification: &'a Notification) -> Self {
-        notification.key.as_deref().map_or(Self::Alone(notification.seq), Self::Key)
-    }
-
-    pub fn owned(self) -> LaneKey {
-        match self {
-            Self::Key(key) => LaneKey::Key(key.to_owned()),
-            Self::Alone(seq) => LaneKey::Alone(seq),
-        }
-    }
-}
-
-impl LaneKey {
-    pub fn borrowed(&self) -> LaneRef<'_> {
-        match self {
-            Self::Key(key) => LaneRef::Key(key),
-            Self::Alone(seq) => LaneRef::Alone(*seq),
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Lane {
-    queue: VecDeque<Queued>,
-    /// One of this key is in flight.
-    is_busy: bool,
-    /// The head failed, or is a dead letter that holds its key: the lane moves when its row comes back.
-    is_blocked: bool,
-    /// Listed in `ready`.
-    is_listed: bool,
-    /// Waiting rows that are not in memory.
-    parked: u64,
-    /// A replayed row has waiting rows right behind it that sort before what is queued.
-    refill_first: bool,
-}
-
-impl Lane {
-    fn is_idle(&self) -> bool {
-        !self.is_busy && !self.is_blocked && self.queue.is_empty() && self.parked == 0
-    }
-
-    /// Its waiting rows must be read before it can go on.
-    fn wants_refill(&self) -> bool {
-        self.parked > 0 && !self.is_blocked && !self.is_busy && (self.queue.is_empty() || self.refill_first)
-    }
-
-    /// Enters it among those that are ready, where something is queued or will be at once.
-    fn list(&mut self, key: LaneRef<'_>, ready: &mut VecDeque<LaneKey>) {
-        if !self.is_listed && !self.is_busy && !self.is_blocked {
-            self.is_listed = true;
-            ready.push_back(key.owned());
-        }
-    }
-}
-
 /// All lanes of one subscription.
 #[derive(Debug)]
 pub struct Lanes {
@@ -121,12 +55,35 @@ pub struct Lanes {
     held: usize,
     held_bytes: usize,
     room: usize,
+    room_bytes: usize,
 }
+
+/// The part of the room that one lane may have queued, and down to which the longest are parked. Half of the room is where reading
+/// stops, so it must be less.
+const LANE_SHARE: usize = 4;
 
 impl Lanes {
     /// Lanes that hold about `room` notifications.
     pub fn new(room: usize) -> Self {
-        Self { lanes: Shelf::default(), ready: VecDeque::new(), refill: HashSet::new(), held: 0, held_bytes: 0, room }
+        Self {
+            lanes: Shelf::default(),
+            ready: VecDeque::new(),
+            refill: HashSet::new(),
+            held: 0,
+            held_bytes: 0,
+            room,
+            room_bytes: usize::MAX,
+        }
+    }
+
+    /// Bytes that are held at most, about. They change when other handlers come and go.
+    pub fn set_room_bytes(&mut self, bytes: usize) {
+        self.room_bytes = bytes;
+    }
+
+    /// Whether so much is held that nothing more should be read.
+    pub fn is_full(&self) -> bool {
+        self.held * 2 > self.room || self.held_bytes > self.room_bytes / 2
     }
 
     /// Notifications in memory, queued and in flight.
@@ -160,14 +117,15 @@ impl Lanes {
     /// Queues a notification from the log. Gives it back if it must be parked: recorded as waiting.
     pub fn offer(&mut self, queued: Queued) -> Option<Queued> {
         let lane = self.lanes.get_or_open(LaneRef::of(&queued.notification));
-        if lane.is_blocked || lane.parked > 0 || lane.queue.len() * 2 > self.room {
+        let is_long = lane.queue.len() * LANE_SHARE > self.room || lane.bytes > self.room_bytes / LANE_SHARE;
+        if lane.is_blocked || lane.parked > 0 || is_long {
             lane.parked += 1;
             return Some(queued);
         }
         lane.list(LaneRef::of(&queued.notification), &mut self.ready);
         self.held += 1;
         self.held_bytes += queued.notification.bytes();
-        lane.queue.push_back(queued);
+        lane.push_back(queued);
         None
     }
 
@@ -193,7 +151,7 @@ impl Lanes {
         lane.list(key, &mut self.ready);
         self.held += 1;
         self.held_bytes += queued.notification.bytes();
-        lane.queue.push_front(queued);
+        lane.push_front(queued);
     }
 
     /// Keys whose waiting rows must be read before they can go on; at most `limit`.
@@ -216,8 +174,10 @@ impl Lanes {
             lane.parked += rows.len() as u64;
             return;
         }
+        let bytes = rows.iter().map(|queued| queued.notification.bytes()).sum::<usize>();
         self.held += rows.len();
-        self.held_bytes += rows.iter().map(|queued| queued.notification.bytes()).sum::<usize>();
+        self.held_bytes += bytes;
+        lane.bytes += bytes;
         lane.queue.extend(rows);
         lane.queue.make_contiguous().sort_by_key(|queued| queued.notification.seq);
         self.settle(key, |_| ());
@@ -231,7 +191,7 @@ impl Lanes {
             if lane.is_busy || lane.is_blocked {
                 continue;
             }
-            if let Some(queued) = lane.queue.pop_front() {
+            if let Some(queued) = lane.pop_front() {
                 lane.is_busy = true;
                 return Some(queued);
             }
@@ -279,7 +239,7 @@ impl Lanes {
             // A replayed head is followed by rows that are not here yet: nothing behind it may overtake them.
             if let Some(lane) = lane.filter(|lane| !lane.refill_first) {
                 let fitting = lane.queue.len().min(limit - batch.len());
-                batch.extend(lane.queue.drain(..fitting));
+                batch.extend((0..fitting).filter_map(|_| lane.pop_front()));
             }
         }
         batch.sort_by_key(|queued| queued.notification.seq);
@@ -340,13 +300,34 @@ impl Lanes {
         let lane = self.lanes.get_or_open(key);
         lane.is_busy = false;
         lane.list(key, &mut self.ready);
-        lane.queue.push_front(queued);
+        lane.push_front(queued);
+    }
+
+    /// Parks the ends of the longest lanes that wait for the one in flight, until a quarter of the room is held or nothing is left of
+    /// them. For a moment in which attempts could begin and nothing can be read for them. Gives those that must be recorded as waiting.
+    pub fn relieve(&mut self) -> Vec<Queued> {
+        let share = |lane: &Lane| (lane.queue.len() as f64 / self.room as f64).max(lane.bytes as f64 / self.room_bytes as f64);
+        let waiting = self.lanes.keyed.iter().filter(|(_, lane)| lane.is_busy && !lane.queue.is_empty());
+        let mut longest: Vec<(f64, String)> = waiting.map(|(key, lane)| (share(lane), key.clone())).collect();
+        longest.sort_unstable_by(|(one, _), (other, _)| other.total_cmp(one));
+        let mut parked = Vec::new();
+        for (_, key) in longest {
+            let Some(lane) = self.lanes.keyed.get_mut(&key) else { continue };
+            while self.held * LANE_SHARE > self.room || self.held_bytes > self.room_bytes / LANE_SHARE {
+                let Some(last) = lane.pop_back() else { break };
+                self.held -= 1;
+                self.held_bytes -= last.notification.bytes();
+                lane.parked += 1;
+                parked.push(last);
+            }
+        }
+        parked.into_iter().filter(|queued| queued.origin.segment().is_some()).collect()
     }
 
     /// One that was taken in a batch behind a suspect, and not attempted: back to the head of its lane, which stays busy.
     pub fn put_back(&mut self, queued: Queued) {
         let lane = self.lanes.get_or_open(LaneRef::of(&queued.notification));
-        lane.queue.push_front(queued);
+        lane.push_front(queued);
     }
 
     /// The one in flight failed and its row will come back. Gives those of its followers that must be recorded as waiting.
@@ -362,6 +343,7 @@ impl Lanes {
         lane.is_blocked = true;
         lane.refill_first = false;
         let followers: Vec<Queued> = lane.queue.drain(..).collect();
+        lane.bytes = 0;
         lane.parked += followers.len() as u64;
         self.held -= followers.len();
         self.held_bytes -= followers.iter().map(|queued| queued.notification.bytes()).sum::<usize>();

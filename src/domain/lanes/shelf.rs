@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::{Lane, LaneRef};
+use super::LaneRef;
+use super::lane::Lane;
 
 /// The lanes that something is known of.
 #[derive(Debug, Default)]

@@ -18,9 +18,13 @@ use super::attempt::Finished;
 use super::reader::Segment;
 use super::turn::{Answer, CircuitNews};
 use crate::domain::{
-    Circuit, DestinationPolicy, Destinations, Lanes, Origin, Position, Progress, Queued, Reason, SegmentId, Suspects,
+    Circuit, DestinationPolicy, Destinations, LaneKey, LaneRef, Lanes, Notification, Origin, Position, Progress, Queued, Reason,
+    SegmentId, Suspects,
 };
 use crate::store::{Done, Entries, Reached, RecordedDelivery, UnreadableDelivery};
+
+/// Ranges of settled events beyond the position that are told without rows: some twenty bytes each, with every flush.
+const MOST_RANGES: usize = 1_000;
 
 /// How long what the owner before us had settled beyond the position must be written on.
 enum CarriedUntil {
@@ -61,6 +65,10 @@ pub struct Books {
     /// Per key, the waiting rows that are not written yet.
     unrecorded_waiting: HashMap<String, u64>,
     unrecorded_keys: HashSet<String>,
+    /// Deliveries that are due and need not be read: they are in memory, or their lanes cannot take them now, and of which key.
+    known_due: HashMap<i64, LaneKey>,
+    /// A lane can take again what it could not: look for what is due.
+    due_news: bool,
     /// Retrying and waiting rows, near enough.
     unfinished: u64,
     dead: u64,
@@ -104,6 +112,8 @@ impl Books {
             unrecorded: HashSet::new(),
             unrecorded_waiting: HashMap::new(),
             unrecorded_keys: HashSet::new(),
+            known_due: HashMap::new(),
+            due_news: false,
             unfinished: 0,
             dead: 0,
             limit: config.concurrency as f64,
@@ -180,6 +190,7 @@ impl Books {
     pub fn take_due(&mut self, rows: Vec<RecordedDelivery>) {
         for row in rows {
             if !self.unrecorded.contains(&row.notification.seq) {
+                self.known_due.insert(row.notification.seq, LaneRef::of(&row.notification).owned());
                 // A retry after a fault: it was the event's own, or nothing would have been spent on it.
                 if row.attempts > 0 && row.has_fault {
                     self.suspects.was_proven(row.notification.seq);
@@ -187,6 +198,40 @@ impl Books {
                 let followed = row.followed;
                 self.lanes.take_due(recorded(row), followed);
             }
+        }
+    }
+
+    /// Due deliveries that need not be read again now.
+    pub fn known_due(&self) -> Vec<i64> {
+        self.known_due.keys().copied().collect()
+    }
+
+    /// Reads all that is due with the next look: a person may have changed what the lanes do not know of.
+    pub fn forget_due(&mut self) {
+        self.known_due.clear();
+    }
+
+    /// Whether to look for what is due although nothing new can be.
+    pub fn take_due_news(&mut self) -> bool {
+        std::mem::take(&mut self.due_news)
+    }
+
+    /// Something has become of this delivery: what else is known of its key may be read again.
+    pub(super) fn forget_due_of(&mut self, notification: &Notification) {
+        if self.known_due.is_empty() {
+            return;
+        }
+        let lane = LaneRef::of(notification).owned();
+        self.known_due.remove(&notification.seq);
+        let before = self.known_due.len();
+        self.known_due.retain(|_, known| *known != lane);
+        self.due_news |= self.known_due.len() < before;
+    }
+
+    /// Makes room for other keys where a few slow ones have all of it.
+    pub fn relieve(&mut self) {
+        for parked in self.lanes.relieve() {
+            self.park(parked);
         }
     }
 
@@ -240,6 +285,8 @@ impl Books {
         self.has_moved = false;
         self.unrecorded_waiting.clear();
         self.unrecorded_keys.clear();
+        // Rows instead of ranges that would grow with every flush.
+        self.entries.delivered.extend(self.progress.take_scattered(MOST_RANGES));
         let done = merge_ranges(self.carried_done.as_deref(), self.progress.done_ranges());
         let done = if done == self.stored_done {
             Done::AsStored

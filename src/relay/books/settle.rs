@@ -315,6 +315,7 @@ impl Books {
         took: Option<Duration>,
     ) {
         let notification = &*queued.notification;
+        self.forget_due_of(notification);
         if let Some(segment) = queued.origin.segment() {
             self.progress.settle(segment, notification.seq, true);
         }

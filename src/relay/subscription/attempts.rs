@@ -79,7 +79,8 @@ impl Loop {
             return Ok(Some(queued));
         }
         let notification = &queued.notification;
-        let counting = store::count_attempt(&self.shared.pool, self.fence, notification.seq, notification.key.as_deref());
+        let counting =
+            store::count_attempt(&self.shared.connections.ledger, self.fence, notification.seq, notification.key.as_deref());
         let counted = self.shared.answered(counting).await;
         if matches!(&counted, Err(error) if error.is_about_data()) {
             // No row can be made of it, so none can count. What comes of it meets the same refusal, and is recorded as such.
@@ -126,7 +127,7 @@ impl Loop {
             has_failed: failed.contains(&LaneRef::of(&queued.notification)),
         };
         let arguments = self.batch.iter().map(argument).collect();
-        let pools = (self.shared.pool.clone(), self.shared.pool.clone());
+        let pools = (self.shared.connections.calls.clone(), self.shared.connections.ledger.clone());
         let setup = functions.setup(pools, &self.shared.session, self.shared.answer_timeout, self.shared.options().lease);
         let began = Instant::now();
         self.turn = Some(Box::pin(async move {

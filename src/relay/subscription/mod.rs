@@ -120,6 +120,8 @@ struct Loop {
     /// Events still to be counted before their dispatch, one in flight at a time.
     careful: usize,
     room: usize,
+    /// Not before are the queues of slow keys looked at again.
+    relief_at: Instant,
     expects_large: bool,
 
     read_at: Instant,
@@ -153,7 +155,7 @@ impl Loop {
     async fn begin(assignment: Assignment) -> Result<Option<Self>, RelayError> {
         let Assignment { shared, handler, subscription, partition, was_abandoned, was_unrecorded, mut control } = assignment;
         let server_generation = shared.server.generation();
-        let taking = shared.answered(subscriptions::take_up(&shared.pool, subscription, &shared.instance.id)).await;
+        let taking = shared.answered(subscriptions::take_up(&shared.connections.ledger, subscription, &shared.instance.id)).await;
         let Some(taken) = shared.metrics.counted(DatabaseOperation::Lease, taking)? else { return Ok(None) };
         failpoint!("subscription-taken-up");
         let config = &handler.config;
@@ -162,7 +164,7 @@ impl Loop {
                 Performer::Attempts(Dispatch::new(Arc::clone(instance), config.timeout, config.concurrency))
             }
             Built::Function(function) => {
-                let start = shared.answered(store::read_server_start(&shared.pool)).await;
+                let start = shared.answered(store::read_server_start(&shared.connections.ledger)).await;
                 Performer::Functions(Functions::new(function.clone(), shared.metrics.counted(DatabaseOperation::Read, start)?))
             }
         };
@@ -172,11 +174,11 @@ impl Loop {
         };
         let mut books = Books::open(Arc::clone(&handler), partition, taken.position.clone(), taken.done.clone(), room);
         let holds = config.on_dead_letter == crate::domain::OnDeadLetter::HoldKey;
-        let lanes = shared.answered(store::read_lanes(&shared.pool, subscription, holds)).await;
+        let lanes = shared.answered(store::read_lanes(&shared.connections.ledger, subscription, holds)).await;
         for lane in shared.metrics.counted(DatabaseOperation::Read, lanes)? {
             books.lanes.restore(lane.key, lane.waiting, lane.is_blocked);
         }
-        let stored = shared.answered(store::read_destinations(&shared.pool, subscription, books.clock())).await;
+        let stored = shared.answered(store::read_destinations(&shared.connections.ledger, subscription, books.clock())).await;
         books.restore_destinations(shared.metrics.counted(DatabaseOperation::Read, stored)?);
         if let Some(wait) = taken.open_circuit {
             books.reopen_circuit(wait);
@@ -220,6 +222,7 @@ impl Loop {
             batch: Vec::new(),
             writing: Vec::new(),
             room,
+            relief_at: now,
             expects_large: true,
             read_at: now,
             read_pause: Duration::ZERO,
@@ -256,11 +259,12 @@ impl Loop {
             let works = control.order == Order::Work;
             if works && !control.is_paused {
                 self.begin_attempts().await?;
+                self.relieve();
                 self.begin_reading();
             }
             self.begin_turn(works && !control.is_paused);
             if !works && self.is_drained() {
-                let released = self.shared.answered(subscriptions::release(&self.shared.pool, self.fence)).await;
+                let released = self.shared.answered(subscriptions::release(&self.shared.connections.ledger, self.fence)).await;
                 self.shared.metrics.counted(DatabaseOperation::Lease, released)?;
                 failpoint!("lease-released");
                 return Ok(End::Released);
@@ -282,6 +286,7 @@ impl Loop {
                 Ok(()) => {
                     self.due_at = Instant::now(); // a person's command may be why
                     self.lanes_at = self.due_at;
+                    self.books.forget_due();
                     self.release_at = self.due_at;
                 }
                 Err(_) => return Ok(Some(End::LeaseLost)), // the supervisor is gone

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::debug;
 
-use super::{ARMED_POLL, AWAKE_POLL, Loop, MOST_OUTSTANDING, MOST_PENDING};
+use super::{ARMED_POLL, AWAKE_POLL, Loop, MOST_OUTSTANDING, MOST_PENDING, Performer};
 use crate::failpoints::failpoint;
 use crate::relay::RelayError;
 use crate::relay::reader::{self, Plan, Segment};
@@ -30,17 +30,30 @@ impl Loop {
             expects_large: self.expects_large,
             durability_gate: self.shared.options().durability_gate,
         };
-        let segment = reader::read_segment(self.shared.pool.clone(), Arc::clone(&self.selection), plan);
+        let segment = reader::read_segment(self.shared.connections.log.clone(), Arc::clone(&self.selection), plan);
         self.reading =
             Some(self.bounded(DatabaseOperation::Read, async move { segment.await.map_err(Failed::at(DatabaseOperation::Read)) }));
     }
 
     /// Whether more may be held in memory, in rows, and between the position and the head.
     pub(super) fn may_read(&self) -> bool {
-        let lanes = &self.books.lanes;
-        let has_room = lanes.held() * 2 <= self.room && lanes.held_bytes() * 2 <= self.shared.memory_per_loop();
+        let has_room = !self.books.lanes.is_full();
         let is_bounded = self.books.outstanding() < MOST_OUTSTANDING && self.books.unfinished() < self.handler.config.max_parked;
         has_room && is_bounded && self.books.pending() < MOST_PENDING
+    }
+
+    /// Attempts could begin, and what is held are the queues of a few keys that wait for an answer: they make room for others, in rows.
+    pub(super) fn relieve(&mut self) {
+        self.books.lanes.set_room_bytes(self.shared.memory_per_loop());
+        let Performer::Attempts(dispatch) = &self.performer else { return };
+        let lanes = &self.books.lanes;
+        let is_stuck = lanes.is_full() && !lanes.has_ready() && dispatch.in_flight() < self.books.concurrency();
+        let may_begin = self.careful == 0 && self.books.circuit.is_closed() && self.books.held_until.is_none();
+        let now = Instant::now();
+        if is_stuck && may_begin && self.books.pending() < MOST_PENDING && now >= self.relief_at {
+            self.relief_at = now + AWAKE_POLL;
+            self.books.relieve();
+        }
     }
 
     pub(super) fn read_room(&self) -> Room {

@@ -32,9 +32,13 @@ impl Loop {
                 || since_flush >= self.shared.options().flush_interval
                 || self.books.pending() >= FULL_FLUSH);
         let refills = if may_take_work && self.has_room_for_recorded() { self.books.lanes.take_refills(64) } else { Vec::new() };
+        if self.books.take_due_news() {
+            self.due_at = self.due_at.min(now + DUE_PAUSE);
+        }
         let is_due = may_take_work && now >= self.due_at && self.may_look_for_due();
         let is_released = may_take_work && now >= self.release_at && self.may_release();
         let ask = Ask {
+            known_due: self.books.known_due(),
             due: is_due || (is_released && self.may_look_for_due()),
             release: is_released.then(|| (Arc::clone(&self.selection), self.room_for_replays())),
             room: self.recorded_room(),
@@ -61,12 +65,15 @@ impl Loop {
             self.last_flush = now;
             flush
         });
-        let answer = turn::take(self.shared.pool.clone(), self.fence, self.shared.instance.id.clone(), Ask { flush, ..ask });
+        let answer =
+            turn::take(self.shared.connections.ledger.clone(), self.fence, self.shared.instance.id.clone(), Ask { flush, ..ask });
         self.turn = Some(self.bounded(DatabaseOperation::Flush, async move { Ok(TurnEnd::Answered(answer.await?)) }));
     }
 
     pub(super) fn may_look_for_due(&self) -> bool {
-        self.has_room_for_recorded() && self.books.circuit_would_admit()
+        // What cannot be attempted yet, because the receiver asked for a pause, costs nothing while it lasts.
+        let is_held = self.books.held_until.is_some_and(|until| Instant::now() < until);
+        self.has_room_for_recorded() && self.books.circuit_would_admit() && !is_held
     }
 
     /// Whether more of a replay may leave. Not while the receiver is known to be down.
@@ -130,7 +137,7 @@ impl Loop {
         let (fence, instance) = (self.fence, self.shared.instance.id.clone());
         let commit = turn::commit_functions(transaction, fence, instance, reached, entries);
         let commit = answered(self.shared.answer_timeout, commit, |silent| silent);
-        let (pool, start) = (self.shared.pool.clone(), functions.server_start().to_owned());
+        let (pool, start) = (self.shared.connections.ledger.clone(), functions.server_start().to_owned());
         self.turn = Some(Box::pin(async move {
             match commit.await {
                 Ok(answer) => Ok(TurnEnd::Answered(answer)),
@@ -158,10 +165,12 @@ impl Loop {
         }
         if answer.asked {
             let next = answer.next_due.map_or(DUE_INTERVAL, |wait| wait.clamp(DUE_PAUSE, DUE_INTERVAL));
-            self.due_at = now + if has_due { DUE_PAUSE } else { next };
+            self.due_at = now + next;
         }
         if answer.lanes.is_some() {
             self.lanes_at = now + LANES_INTERVAL;
+            // People change rows behind our back.
+            self.books.forget_due();
         }
         if answer.orphans > 0 {
             let handler = self.handler.config.name.as_str();

@@ -30,7 +30,7 @@ impl Supervisor {
         }
         if has_changed {
             // Bounded, because leases must be renewed meanwhile.
-            let registering = register(&self.shared.pool, &handlers);
+            let registering = register(&self.shared.connections.keeper, &handlers);
             let bound = self.shared.options().lease / 3;
             self.places = tokio::time::timeout(bound, registering).await.map_err(|_| RelayError::SlowRegistration)??;
             self.handlers = handlers;

@@ -38,7 +38,7 @@ impl Supervisor {
                 _ = renewal.tick() => {
                     let lease = self.shared.options().lease;
                     let served: Vec<i32> = self.running.keys().copied().collect();
-                    let renewed = subscriptions::renew(&self.shared.pool, &self.shared.instance.id, lease, &served);
+                    let renewed = subscriptions::renew(&self.shared.connections.keeper, &self.shared.instance.id, lease, &served);
                     tokio::time::timeout(lease / 3, renewed).await.ok(); // a lease that is lost here is found by its fence
                 }
                 () = tokio::time::sleep_until(deadline.into()) => return false,

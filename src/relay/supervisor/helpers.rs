@@ -22,13 +22,13 @@ impl Helpers {
         let mut tasks = JoinSet::new();
         if shared.options().wake_up == WakeUp::Listen {
             let bell = Arc::clone(&shared.wake_up);
-            tasks.spawn(wake_up::serve(bell, shared.pool.clone(), stop.clone(), shared.metrics.clone()));
+            tasks.spawn(wake_up::serve(bell, shared.connections.keeper.clone(), stop.clone(), shared.metrics.clone()));
         }
-        let log = retention::Log { pool: shared.pool.clone(), patience: shared.answer_timeout };
+        let log = retention::Log { pool: shared.connections.aside.clone(), patience: shared.answer_timeout };
         tasks.spawn(retention::serve(log, outbox, stop.clone(), shared.metrics.clone()));
         if alerts.config.enabled {
             let context = AlertContext {
-                pool: shared.pool.clone(),
+                pool: shared.connections.aside.clone(),
                 instance: shared.instance.id.clone(),
                 relay: shared.options().name.clone(),
                 lease: shared.options().lease,

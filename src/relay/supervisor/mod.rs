@@ -13,7 +13,6 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable};
-use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -37,10 +36,10 @@ use running::Running;
 
 /// What a relay needs beside its handlers.
 pub struct RelayOptions {
-    pub pool: PgPool,
-    /// The watch that `pool` was opened with.
+    pub connections: store::Connections,
+    /// The watch that `connections` were opened with.
     pub server: Arc<ServerWatch>,
-    /// What the sessions of `pool` are set to.
+    /// What the sessions of `connections` are set to.
     pub session: SessionSettings,
     pub relay: config::Relay,
     pub outbox: config::Outbox,
@@ -70,7 +69,7 @@ impl Relay {
         }
         let handlers: Vec<_> = handlers.into_iter().map(|handler| Arc::new(share(handler))).collect();
         let shared = Arc::new(Shared {
-            pool: options.pool,
+            connections: options.connections,
             server: options.server,
             instance: this_instance(),
             session: Arc::new(options.session),
@@ -109,7 +108,7 @@ impl Relay {
         let ended = supervisor.run(&stop).await;
         supervisor.drain().await;
         helpers.stop().await;
-        store::leave(&self.shared.pool, &self.shared.instance.id).await.ok(); // it would be forgotten in a day anyway
+        store::leave(&self.shared.connections.keeper, &self.shared.instance.id).await.ok(); // it would be forgotten in a day anyway
         info!("relay stopped");
         ended
     }
@@ -120,7 +119,7 @@ impl Relay {
             let beginning = async {
                 check_server(&self.shared, self.follow_new_timeline).await?;
                 report_blind_spots(&self.shared).await?;
-                register(&self.shared.pool, &self.handlers).await
+                register(&self.shared.connections.keeper, &self.handlers).await
             };
             answered(self.shared.answer_timeout, beginning, RelayError::from)
         };
@@ -245,7 +244,7 @@ impl Supervisor {
         check_server(&self.shared, true).await?;
         report_blind_spots(&self.shared).await?;
         let shared = Arc::clone(&self.shared);
-        let (pool, instance, lease) = (&shared.pool, &shared.instance, shared.options().lease);
+        let (pool, instance, lease) = (&shared.connections.keeper, &shared.instance, shared.options().lease);
         let beat = store::beat(pool, instance, lease).await?;
         self.desk.tell_wish(beat.reload_asked);
         let served: Vec<i32> = self.places.keys().chain(self.running.keys()).copied().collect();

@@ -17,7 +17,7 @@ use crate::store::{self, Selection, subscriptions};
 
 /// Refuses a server whose transaction numbers mean something else than the stored positions say.
 pub(super) async fn check_server(shared: &Shared, follow_new_timeline: bool) -> Result<(), RelayError> {
-    match store::read_identity(&shared.pool).await?.standing() {
+    match store::read_identity(&shared.connections.keeper).await?.standing() {
         Standing::Ours => return Ok(()),
         Standing::Fresh => {}
         Standing::NewTimeline { stored, found } if follow_new_timeline => {
@@ -30,12 +30,12 @@ pub(super) async fn check_server(shared: &Shared, follow_new_timeline: bool) -> 
         Standing::Renumbered { next, known } => return Err(RelayError::Renumbered { next, known }),
         Standing::NumberedAgain { last, known } => return Err(RelayError::NumberedAgain { last, known }),
     }
-    Ok(store::store_incarnation(&shared.pool).await?)
+    Ok(store::store_incarnation(&shared.connections.keeper).await?)
 }
 
 /// Tells what can hide committed events from this relay. It goes on: what it does see is owed all the same.
 pub(super) async fn report_blind_spots(shared: &Shared) -> Result<(), RelayError> {
-    let found = find_blind_spots(&shared.pool, shared.session.schema()).await?;
+    let found = find_blind_spots(&shared.connections.keeper, shared.session.schema()).await?;
     let severe: Vec<String> = found.iter().filter(|spot| spot.is_severe()).map(ToString::to_string).collect();
     if shared.health.blinded(severe.clone()) {
         severe.iter().for_each(|spot| error!("events may be passed over: {spot}"));

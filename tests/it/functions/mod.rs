@@ -3,6 +3,7 @@
 
 mod data;
 mod deaths;
+mod pool;
 mod time;
 
 use sqlx::AssertSqlSafe;
