@@ -162,7 +162,7 @@ async fn what_has_no_readable_key_is_shown_with_its_cause_and_sent_by_a_replay()
         let finished = binary.run(arguments).await;
         assert!(matches!(finished.code, Some(0 | 1 | 2)) && !finished.stderr.contains("could not"), "{arguments:?}: {finished:?}");
     }
-    assert!(running.stderr().contains(&id.to_string()), "the log names the event");
+    running.wait_for_output(&id.to_string()).await;
     stop(running).await;
 
     // A new owner leaves it as it is, and a replay sends it byte for byte.

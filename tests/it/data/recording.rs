@@ -52,7 +52,7 @@ async fn refused_by(refusal: &str, answer: &'static [u8], reason: &str) {
     let received: Vec<String> = receiver.received().iter().map(|request| request.id.clone()).collect();
     assert_eq!((received.len(), received.iter().collect::<BTreeSet<_>>().len()), (30, 30), "{refusal}: nothing is sent again");
     if reason == "unstorable" {
-        assert!(running.stderr().contains("an outcome could not be stored"), "{}", running.stderr());
+        running.wait_for_output("an outcome could not be stored").await;
         let told = "deliveries where reason = 'unstorable' and detail like '%SQLSTATE%' and fingerprint is not null";
         assert_eq!(database.count(told).await, 10);
     }
