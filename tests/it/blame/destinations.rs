@@ -178,7 +178,7 @@ async fn a_full_queue_of_rabbitmq_holds_its_own_routing_key_only() {
         .await;
     let entry = format!(
         "[[handlers]]\nname = \"far\"\nkind = \"rabbitmq\"\nurl = \"{}\"\nexchange = \"{exchange}\"\nrouting_key = \"{{type}}\"\n\
-         start = \"beginning\"\n",
+         start = \"beginning\"\n[handlers.circuit]\nfirst_probe = \"200ms\"\nmax_probe = \"1s\"\n",
         server.url()
     );
     database.insert_events((0..5).map(|n| event("small", n))).await;

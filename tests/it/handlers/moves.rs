@@ -10,10 +10,10 @@ use sqlx::Executor;
 use super::{insert, migrated, numbered, outboxd, outboxd_json};
 use crate::support::{Recorder, TestDatabase, eventually, quick_handler, relay};
 
-/// Waits until every subscription is behind every event.
+/// Waits until every subscription is behind every event, and nothing waits behind a key.
 async fn wait_until_stored(database: &TestDatabase) {
     eventually("the stored position is behind every event", || async {
-        (database.count("event_states where state = 'pending'").await == 0).then_some(())
+        (database.count("event_states where state in ('pending', 'waiting', 'retrying')").await == 0).then_some(())
     })
     .await;
 }
