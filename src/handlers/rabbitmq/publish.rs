@@ -13,7 +13,7 @@ use super::broker::{Broker, Identity, Pending, Waited};
 use super::classify::{self, Stage};
 use super::publication::Publication;
 use super::settings::Declared;
-use crate::domain::{Notification, Reason, Verdict};
+use crate::domain::{Notification, Outcome, Reason, Verdict};
 
 /// What has to be known of an event to judge the word about it.
 struct Event<'n> {
@@ -42,6 +42,11 @@ impl RabbitMq {
         };
         let mut verdicts = self.publish_to(&held.connection, &notifications).await;
         self.again_with_exchange(&held.connection, &notifications, &mut verdicts).await;
+        // What ended the connection under several of them was perhaps another one.
+        if !held.connection.is_alive() && (verdicts.len() > 1 || held.had_company()) {
+            let failed = verdicts.iter_mut().filter(|verdict| verdict.outcome == Outcome::Retry);
+            failed.for_each(|verdict| *verdict = verdict.clone().of_another());
+        }
         // The broker is there and says nothing: nobody should have to wait for it again.
         if verdicts.iter().any(|verdict| verdict.reason == Reason::Timeout) {
             self.link.give_up(&held);
