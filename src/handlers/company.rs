@@ -115,7 +115,8 @@ mod tests {
     #[tokio::test]
     async fn after_two_ends_that_were_shared_each_goes_alone_and_only_one_fails() {
         let (company, sizes) = (Company::default(), Arc::new(Mutex::new(Vec::new())));
-        let events: Vec<Notification> = (0..4).map(|_| Notification::sample("a", "{}")).collect();
+        let events: Vec<Notification> =
+            (0..4).map(|n| Notification { id: Uuid::from_u128(n), ..Notification::sample("a", "{}") }).collect();
         let poison = events[2].id;
         let attempt = || async {
             let sent = Arc::clone(&sizes);
