@@ -43,11 +43,14 @@ affordable as (
                      from (select seq, round, was from replay_items
                             where subscription = $1 and replay = b.id and state = 'held'
                             order by round, seq limit $4) h
-                     left join deliveries d on d.subscription = $1 and d.seq = h.seq
-                     left join events e on e.seq = h.seq) n
+                     -- One probe for each item on purpose: a join of two sides whose size is not known may read the whole log.
+                     left join lateral (select state, key from deliveries where subscription = $1 and seq = h.seq limit 1) d on true
+                     left join lateral (select seq, aggregate_type, aggregate_id, headers, payload from events
+                                         where seq = h.seq limit 1) e on true) n
             where n.key is null or not n.is_there
-               or not exists (select 1 from deliveries o
-                               where o.subscription = $1 and o.key = n.key and o.seq < n.seq and o.state in ('retrying', 'waiting'))
+               or (select o.seq from deliveries o
+                    where o.subscription = $1 and o.key = n.key and o.seq < n.seq and o.state in ('retrying', 'waiting')
+                    limit 1) is null
             order by n.round, n.seq
             limit greatest(b.tokens, 0)) i),
 locked as (
