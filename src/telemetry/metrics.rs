@@ -62,7 +62,7 @@ metrics! {
     DELIVERY_DURATION = "outboxd_delivery_duration_seconds", H(DELIVERY_BUCKETS), Seconds, ["handler", "kind"],
         "How long one attempt took, whatever its outcome.";
     END_TO_END = "outboxd_end_to_end_seconds", H(END_TO_END_BUCKETS), Seconds, ["handler"],
-        "From the commit of an event, as the relay saw it, to its successful delivery, retries included.";
+        "From `occurred_at` of an event to its successful delivery, retries included.";
     PENDING_DELIVERIES = "outboxd_pending_deliveries", G, Count, ["handler", "state"],
         "Deliveries not finished yet: ready (in the log), in_flight, retrying (due later), waiting (behind their key).";
     OLDEST_PENDING_AGE = "outboxd_oldest_pending_age_seconds", G, Seconds, ["handler"],
