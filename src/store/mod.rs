@@ -210,16 +210,6 @@ impl StoreError {
         }
     }
 
-    /// The SQLSTATE of the server's answer, if there was one.
-    pub fn sqlstate(&self) -> Option<String> {
-        match self {
-            Self::Connect { cause: sqlx::Error::Database(error), .. } | Self::Query { cause: sqlx::Error::Database(error), .. } => {
-                error.code().map(|code| code.into_owned())
-            }
-            _ => None,
-        }
-    }
-
     /// Wraps a failed statement; `action` completes "could not ...".
     pub fn query(action: &'static str) -> impl Fn(sqlx::Error) -> Self {
         move |cause| Self::Query { action, cause }

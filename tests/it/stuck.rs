@@ -66,9 +66,9 @@ fn ways() -> Vec<Way> {
         ),
         refused(
             "a function that reads need is gone",
-            "alter function outbox.ordering_key(text, text, jsonb, json, text, text[]) rename to ordering_key_away",
-            "alter function outbox.ordering_key_away(text, text, jsonb, json, text, text[]) rename to ordering_key",
-            "ordering_key",
+            "alter function outbox.quick_key(text, text, jsonb, json, text, text[]) rename to quick_key_away",
+            "alter function outbox.quick_key_away(text, text, jsonb, json, text, text[]) rename to quick_key",
+            "quick_key",
         ),
         refused(
             "the subscription is deleted",
@@ -205,13 +205,13 @@ async fn what_keeps_a_handler_from_going_on_is_stored_with_its_sqlstate_and_its_
     database
         .execute(
             "create function refuse() returns trigger language plpgsql as $$
-             begin raise exception 'no more room' using errcode = '54000'; end $$;
+             begin raise exception 'no more room' using errcode = '55000'; end $$;
              create trigger refuse before insert on deliveries for each statement execute function refuse()",
         )
         .await;
     database.insert_event(NewRow::new("a")).await;
 
-    let failing = "progress where failures >= 3 and sqlstate = '54000' and operation = 'flush' and error like '%no more room%'";
+    let failing = "progress where failures >= 3 and sqlstate = '55000' and operation = 'flush' and error like '%no more room%'";
     eventually(failing, || async { (database.count(failing).await == 1).then_some(()) }).await;
     let began = "select failing_since::text from progress";
     let since: String = sqlx::query_scalar(began).fetch_one(database.pool()).await.expect("one row");
