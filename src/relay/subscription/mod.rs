@@ -198,7 +198,7 @@ impl Loop {
         }
         let stored = shared.answered(store::read_destinations(&shared.connections.ledger, subscription, books.clock())).await;
         books.restore_destinations(shared.metrics.counted(DatabaseOperation::Read, stored)?);
-        let counting = store::count_unfinished(&shared.pool, subscription, config.max_parked.saturating_add(1));
+        let counting = store::count_unfinished(&shared.connections.ledger, subscription, config.max_parked.saturating_add(1));
         let unfinished = shared.metrics.counted(DatabaseOperation::Read, shared.answered(counting).await)?;
         handler.take_measure(partition); // of an earlier owner
         books.begin_with(unfinished);

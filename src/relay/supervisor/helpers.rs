@@ -28,7 +28,7 @@ impl Helpers {
         let log = retention::Log { pool: shared.connections.aside.clone(), patience: shared.answer_timeout };
         tasks.spawn(retention::serve(log, outbox, stop.clone(), shared.metrics.clone()));
         let observer = Observer {
-            pool: shared.pool.clone(),
+            pool: shared.connections.aside.clone(),
             instance: shared.instance.id.clone(),
             health: Arc::clone(&shared.health),
             metrics: shared.metrics.clone(),
