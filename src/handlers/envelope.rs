@@ -11,6 +11,7 @@ use crate::settings::{Field, FieldType, Section, format_bytes};
 use crate::telemetry::TraceContext;
 
 pub use super::cloud_event::{SOURCE, SUBJECT};
+#[cfg_attr(not(feature = "brokers"), allow(unused_imports))] // what a binary without some broker does not use
 pub use super::extra_headers::{FORWARD_HEADERS, HEADERS};
 
 /// The settings of every kind that sends an [`Envelope`].

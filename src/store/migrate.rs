@@ -79,7 +79,7 @@ pub fn migration_script(schema: &str, max_payload: Option<u64>) -> String {
 }
 
 /// Fails unless the schema is exactly what this program knows and stands at the head of the search path of the pool, as
-/// [`connect`](super::connect) puts it there; for `run` with migrating switched off.
+/// [`connect_relay`](super::connect_relay) puts it there; for `run` with migrating switched off.
 pub async fn check_schema(pool: &PgPool, schema: &str) -> Result<(), StoreError> {
     let mut connection = pool.acquire().await.map_err(StoreError::query("reach the database"))?;
     check_server(&mut connection).await?;

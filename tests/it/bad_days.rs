@@ -91,7 +91,11 @@ async fn another_number_of_partitions_is_refused_with_the_way_out() {
     let finished = Binary::relay(database.url(), &format!("{DISCARD}partitions = 4")).run(&["run"]).await;
 
     assert_eq!(finished.code, Some(64), "{}", finished.stderr);
-    assert!(finished.stderr.contains("set partitions = 1,") && finished.stderr.contains("outboxd handlers repartition one 4"), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("set partitions = 1,") && finished.stderr.contains("outboxd handlers repartition one 4"),
+        "{}",
+        finished.stderr
+    );
     assert_eq!(database.count("subscriptions").await, 1);
 }
 

@@ -63,6 +63,9 @@ impl Scene {
                 }
                 replay.id.to_string()
             }
+            "events" if command[2] == "bury" => {
+                self.text("select e.id::text from events e join deliveries d using (seq) where d.state = 'waiting' limit 1").await
+            }
             _ => self.text("select e.id::text from events e join deliveries d using (seq) where d.state = 'dead' limit 1").await,
         }
     }

@@ -1,5 +1,6 @@
 //! Lanes, progress, circuit, suspects and policy together, in any order of reads, attempts, ends, retries and time, against a reference that is
 //! too simple to be wrong: a list of events per key, a set of what is in memory, a list of segments.
+//! A long file: the small world and its reference are read side by side.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! One subscription's loop: read ahead, begin attempts, settle their ends, record, again.
 //! Owns its subscription by a lease and loses everything it remembers with it; the database is what is true.
+//! A long file: the state of a loop and the list of its steps stand together, so that all that can happen to it is seen at once.
 
 mod attempts;
 mod reading;

@@ -1,5 +1,6 @@
 //! The supervisor: shares the subscriptions between instances, starts their loops, restarts what fails, stops what must stop.
 //! The only one that starts loops. Everything it knows can be read again from the database.
+//! A long file: one round of leases is told from its beginning to its end.
 
 mod changes;
 mod drain;

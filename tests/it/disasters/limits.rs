@@ -3,7 +3,7 @@
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use super::{connect, number, numbered, record, relay_at, server_with_outbox, wait_until_ready, wait_until_unready};
+use super::{connect, number, numbered, record, relay_at, server_with_outbox, wait_until_ready};
 use crate::support::{Recorder, TestDatabase, eventually, quick_handler, relay};
 
 const CUT: &str = "select pg_terminate_backend(pid) from pg_stat_activity
@@ -39,23 +39,22 @@ async fn a_server_without_a_connection_to_spare_is_waited_for_and_nothing_is_los
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_may_only_be_read_is_waited_for_and_nothing_is_lost() {
+async fn a_database_that_is_set_to_be_read_only_does_not_stop_the_relay() {
     let (database, recorder) = (TestDatabase::create().await, Recorder::new());
     let relay = relay(&database).configured_handler("all", recorder.handler(), quick_handler).start().expect("the relay starts");
     database.insert_event(numbered("a", 1)).await;
     recorder.wait_for(1).await;
     let name = database.url().rsplit('/').next().expect("an address has a path").to_owned();
 
+    // The sessions of the relay begin anew under the setting, and have their own.
     database.execute(&format!("alter database {name} set default_transaction_read_only = on; {CUT}")).await;
-    wait_until_unready(&relay).await;
     let mut producer = database.connect().await;
     producer.execute("set default_transaction_read_only = off").await.expect("set");
     record(&mut producer, 2..=10).await;
-    producer.execute(AssertSqlSafe(format!("alter database {name} reset default_transaction_read_only"))).await.expect("reset");
-    producer.execute(CUT).await.expect("the relay's sessions end");
-
     recorder.wait_for_ids(10).await;
     wait_until_ready(&relay).await;
+    producer.execute(AssertSqlSafe(format!("alter database {name} reset default_transaction_read_only"))).await.expect("reset");
+
     relay.stop().await.expect("the relay stops");
     assert_eq!(database.count("deliveries where state = 'delivered'").await, 10);
 }

@@ -87,7 +87,8 @@ impl Scene {
         let database = TestDatabase::create().await;
         database.execute(APPLICATION).await;
         let world = Arc::new(World::default());
-        world.to_refuse.store(if point == "circuit-recorded" { 3 } else { 0 }, SeqCst);
+        // Everything for a while: if others were taken meanwhile, the fault would be that of the events.
+        world.to_refuse.store(if point == "circuit-recorded" { 30 } else { 0 }, SeqCst);
         let answering = Arc::clone(&world);
         let receiver = Receiver::answering(move |received| answering.answer(received)).await;
         let channel = Receiver::start().await;

@@ -51,7 +51,7 @@ async fn every_format_arrives_as_it_is_described() {
         received[1]["properties"],
         json!({
             "specversion": "1.0", "id": id, "source": "shop", "type": "order.placed", "time": "2023-11-14T22:13:20.000000Z",
-            "subject": "42", "traceparent": PARENT, "event-replay": "true",
+            "subject": "42", "aggregatetype": "order", "traceparent": PARENT, "event-replay": "true",
         })
     );
     let body = received[2]["payload"].as_str().expect("a text");
