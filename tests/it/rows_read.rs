@@ -12,14 +12,15 @@ use crate::support::TestDatabase;
 const EVENTS: i64 = 1_000_000;
 
 /// A million events that nobody has read but subscription 1. 2: far behind, with a filter that matches nothing. 3: a window is open
-/// in the middle. 4: the second of two partitions. 5: a thousand parked deliveries at the end, and nothing unread.
+/// in the middle. 4: the second of two partitions. 5: a thousand parked deliveries at the end, and nothing unread. 6: 20,000 dead letters,
+/// which an index over all handlers would have to pass, a circuit with one witness and a destination in trouble.
 async fn outbox() -> (TestDatabase, PgConnection) {
     let database = TestDatabase::create().await;
     let mut connection = database.connect().await;
     let sql = format!(
         "set search_path = outbox, pg_catalog, public; set synchronous_commit = off;
-         insert into events (type, aggregate_type, aggregate_id, payload)
-         select 'order.placed', 'order', (n % 1000)::text, '{{}}' from generate_series(1, {EVENTS}) n;
+         insert into events (id, type, aggregate_type, aggregate_id, payload)
+         select lpad(n::text, 32, '0')::uuid, 'order.placed', 'order', (n % 1000)::text, '{{}}' from generate_series(1, {EVENTS}) n;
          insert into subscriptions (handler, kind, snapshot, low_seq, high_seq) values ('near', 'discard', pg_current_snapshot(), {EVENTS}, {EVENTS});
          insert into subscriptions (handler, kind, snapshot, low_seq, high_seq, type_patterns) values ('far', 'discard', '3:3:', 0, 0, '{{rare.%}}');
          insert into subscriptions (handler, kind, snapshot, low_seq, high_seq, window_snapshot, window_seq, window_high_seq)
@@ -31,17 +32,29 @@ async fn outbox() -> (TestDatabase, PgConnection) {
          insert into deliveries (subscription, seq, state, attempts, due_at, key)
          select 5, n, case n % 2 when 0 then 'retrying' else 'waiting' end::delivery_state, 1, now() + interval '1 h', 'order/' || n % 1000
            from generate_series({EVENTS} - 999, {EVENTS}) n;
-         analyze events; analyze deliveries; analyze subscriptions;
+         insert into subscriptions (handler, kind, snapshot, low_seq, high_seq, circuit, circuit_since, circuit_witness)
+         values ('buried', 'discard', pg_current_snapshot(), {EVENTS}, {EVENTS}, 'open', now(), lpad('600000', 32, '0')::uuid);
+         insert into deliveries (subscription, seq, state, attempts, handled_at, key)
+         select 6, n, 'dead', 1, now(), 'order/' || n % 1000 from generate_series({EVENTS} / 2 + 1, {EVENTS} / 2 + 20000) n;
+         insert into destinations (subscription, name, probes, reason) values (6, 'away', 1, 'unroutable');
+         insert into deliveries (subscription, seq, state, attempts, due_at, destination)
+         select 6, n, 'retrying', 0, now() + interval '1 h', 'away' from generate_series({EVENTS} / 2 + 20001, {EVENTS} / 2 + 20050) n;
+         insert into inbox (receiver, source, id) select 'stock', 'test', n::text from generate_series(1, 100000) n;
+         analyze events; analyze deliveries; analyze subscriptions; analyze inbox;
          set plan_cache_mode = force_generic_plan"
     );
-    connection.execute(AssertSqlSafe(sql)).await.expect("the outbox is filled");
+    // One transaction each: a snapshot that is taken by the transaction that writes the events has not passed them.
+    for statement in sql.split_inclusive(';') {
+        connection.execute(AssertSqlSafe(statement)).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
     (database, connection)
 }
 
 /// Rows of the large tables that a plan has read, those that it threw away included.
 fn rows_read(plan: &Value) -> u64 {
     let number = |name: &str| plan[name].as_f64().unwrap_or_default();
-    let is_large = ["events", "deliveries", "attempts", "replay_items"].iter().any(|table| plan["Relation Name"] == *table);
+    let is_large =
+        ["events", "deliveries", "attempts", "replay_items", "inbox"].iter().any(|table| plan["Relation Name"] == *table);
     let thrown_away = number("Rows Removed by Filter") + number("Rows Removed by Index Recheck");
     // What a modification lists are the rows that its source has read already.
     let is_read = is_large && plan["Node Type"] != "ModifyTable";
@@ -51,13 +64,21 @@ fn rows_read(plan: &Value) -> u64 {
 
 /// Executes a statement, takes it back, and gives the rows it read.
 async fn measure(connection: &mut PgConnection, types: &str, sql: &str, arguments: &str) -> u64 {
-    connection.execute(AssertSqlSafe(format!("prepare hot ({types}) as {sql}"))).await.expect("the statement prepares");
+    connection
+        .execute(AssertSqlSafe(format!("prepare hot ({types}) as {sql}")))
+        .await
+        .unwrap_or_else(|error| panic!("{error}: {sql}"));
     connection.execute("begin").await.expect("a transaction");
     let explain = AssertSqlSafe(format!("explain (analyze, buffers, format json) execute hot ({arguments})"));
-    let Json(explained): Json<Value> = connection.fetch_one(explain).await.expect("it is executed").get(0);
+    let Json(explained): Json<Value> = connection.fetch_one(explain).await.unwrap_or_else(|error| panic!("{error}: {sql}")).get(0);
     connection.execute("rollback").await.expect("it is taken back");
     connection.execute("deallocate hot").await.expect("the statement is there");
     rows_read(&explained[0]["Plan"])
+}
+
+/// The id of an event of this log.
+fn event(seq: i64) -> String {
+    format!("{seq:032}")
 }
 
 macro_rules! sql {
@@ -72,6 +93,7 @@ async fn a_look_at_a_million_events_reads_no_more_than_its_bound() {
     let backlog = "integer, text[], text[], jsonb, text, text[], integer, integer, bigint, bigint";
     let retention = "bigint, bigint, bigint, bigint, boolean";
     let day = 86_400_000_000_i64;
+    let (convert, unreadable) = (sql!("convert_payload").replace("{schema}", "outbox"), sql!("read_unreadable").to_owned());
     // Name, statement, types, arguments, most rows.
     let table: Vec<(&str, &str, &str, String, u64)> = vec![
         (
@@ -113,6 +135,7 @@ async fn a_look_at_a_million_events_reads_no_more_than_its_bound() {
         ("status, an open window", sql!("read_handler_backlog"), "text, bigint, bigint", "'window', 1000, 1000".into(), 2_100),
         ("status, nothing pending", sql!("read_handler_backlog"), "text, bigint, bigint", "'near', 1000, 1000".into(), 10),
         ("unfinished rows at a take-over", sql!("count_unfinished"), "integer, bigint", "5, 100".into(), 100),
+        ("unfinished rows, none", sql!("count_unfinished"), "integer, bigint", "1, 100".into(), 0),
         ("moving back", sql!("count_again"), "integer, bigint, bigint", "1, 1, 1000".into(), 3_000),
         ("moving back, nothing handled", sql!("count_again"), "integer, bigint, bigint", "2, 1, 1000".into(), 3_000),
         (
@@ -131,6 +154,43 @@ async fn a_look_at_a_million_events_reads_no_more_than_its_bound() {
         ),
         ("retention, nothing expired", sql!("remove_finished"), retention, format!("0, {day}, 5000, null, false"), 10),
         ("retention, a handler that has passed nothing", sql!("remove_finished"), retention, "0, 0, 5000, null, false".into(), 10),
+        ("types, far behind a filter", sql!("count_pending_types"), "text, bigint, jsonb", "'far', 1000, null".into(), 1_100),
+        ("types, an open window", sql!("count_pending_types"), "text, bigint, jsonb", "'window', 1000, null".into(), 2_100),
+        ("unfinished and dead, of one handler", sql!("count_parked"), "text", "'parked'".into(), 1_000),
+        ("unfinished and dead, none", sql!("count_parked"), "text", "'near'".into(), 0),
+        ("what is due and cannot be read", sql!("find_unread_due"), "integer, bigint[]", "5, '{}'".into(), 10),
+        ("what waits and cannot be read", sql!("find_unread_waiting"), "integer, text", "5, 'order/999'".into(), 10),
+        (
+            "an event that cannot be read",
+            &unreadable,
+            "bigint, text, text, text[], text[], jsonb, integer, integer, integer, text, text, text[]",
+            "600000, '3:3:', pg_current_snapshot()::text, null, null, null, 1, 0, 2, null, 'aggregate', '{}'".into(),
+            10,
+        ),
+        ("a payload to convert", &convert, "bigint", "600000".into(), 1),
+        ("events that a function was called for", sql!("count_events"), "bigint[]", "'{600000, 600001}'".into(), 2),
+        ("events that are gone", sql!("end_orphans"), "integer, bigint, bigint[]", "5, 0, '{999001, 999002}'".into(), 10),
+        ("destinations", sql!("list_destinations"), "text, bigint", "null, 100".into(), 50),
+        (
+            "a destination that takes events again",
+            sql!("remove_destinations"),
+            "integer, bigint, text[]",
+            "6, 0, '{away}'".into(),
+            50,
+        ),
+        ("only witnesses", sql!("list_only_witnesses"), "text", "null".into(), 1),
+        ("an event at one handler", sql!("find_owed_event"), "text, uuid", format!("'buried', '{}'", event(510_000)), 5),
+        (
+            "burying an event",
+            sql!("bury_event"),
+            "integer, bigint, text, text, text, bigint",
+            "5, 999001, 'order/1', 'w', 'e', 7".into(),
+            10,
+        ),
+        ("erasing two events", sql!("erase_events"), "bigint[]", "'{600000, 600001}'".into(), 100),
+        ("who has not received two events", sql!("find_pending_events"), "bigint[]", "'{600000, 600001}'".into(), 100),
+        ("what is due, nothing is", sql!("read_due"), "integer, bigint, bigint, bigint[]", "5, 500, 1000000, '{}'".into(), 0),
+        ("marks of receivers, none is old", sql!("remove_inbox"), "bigint, bigint", format!("{day}, 1000"), 0),
     ];
     let mut exceeded = Vec::new();
     for (name, sql, types, arguments, most) in &table {

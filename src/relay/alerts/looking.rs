@@ -80,7 +80,8 @@ fn look_at(handler: &HandlerStats, failed: Option<Sample>, now: Timestamp) -> Ve
     let stuck = handler.stuck().map(|failing| (failing.lasted, format!("at the {}: {}", failing.operation, failing.error)));
     let (stuck, stuck_by) = stuck.unzip();
     let mut seen = vec![
-        observe(Measure::CircuitOpen { open, is_fault }, circuit.and_then(|circuit| why_open(name, circuit))).sample(failed.clone()),
+        observe(Measure::CircuitOpen { open, is_fault }, circuit.and_then(|circuit| why_open(name, circuit)))
+            .sample(failed.clone()),
         observe(Measure::Paused(paused.map(|paused| now.since(paused.since))), why.filter(|why| !why.is_empty())),
         observe(Measure::NotPolling(unowned), None),
         observe(Measure::Stuck(stuck), stuck_by),

@@ -1,5 +1,6 @@
 -- count_again: what moving a subscription back to a number would deliver again: events from it on that have an outcome. A discarded
 -- delivery stays discarded. Relies on the primary keys of events and deliveries, and on deliveries_dead. Locks nothing.
+-- Dead letters are read as a range of one subscription, as in read_backlog, all of them: they are few, and moving back takes them out.
 -- $1 subscription, $2 first number, $3 events to look at: the owner waits meanwhile. `looked_at` tells whether there are more.
 with seen as materialized (
     select is_again
@@ -14,5 +15,9 @@ with seen as materialized (
              left join lateral (select state from deliveries where subscription = s.id and seq = e.seq limit 1) d on true) e
      where s.id = $1)
 select (select count(*) from seen where is_again) as again,
-       (select count(*) from (select 1 from deliveries where subscription = $1 and seq >= $2 and state = 'dead' limit $3) dead) as dead,
+       (select count(*)
+          from (select seq from deliveries
+                 where subscription >= $1 and subscription <= $1 and state = 'dead'
+                 order by subscription, handled_at) dead
+         where seq >= $2) as dead,
        (select count(*) from seen) as looked_at

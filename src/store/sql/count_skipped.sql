@@ -20,5 +20,7 @@ with seen as materialized (
              limit $4)) e
      where s.id = $1)
 select (select count(*) from seen where is_skipped) as skipped,
-       (select count(*) from (select 1 from deliveries where subscription = $1 and seq < $2 and state in ('retrying', 'waiting') limit $4) kept) as kept,
+       (select count(*) from (select 1 from deliveries
+                                where subscription >= $1 and subscription <= $1 and seq < $2 and state in ('retrying', 'waiting')
+                                order by subscription, seq limit $4) kept) as kept,
        (select count(*) from seen) as looked_at

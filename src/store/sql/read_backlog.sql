@@ -4,6 +4,8 @@
 -- events_window, stragglers one by one, as read_window does. Relies on deliveries_pkey, deliveries_parked and deliveries_dead.
 -- `oldest`: when the oldest of them committed. Of each arm the first is a candidate, of the stragglers the first of each transaction. Where
 -- none of the events looked at is wanted and there are more, it is the first that was looked at: what comes later is not known.
+-- Recorded deliveries are counted as a range of one subscription in the order of their index: with `=` the plan may take deliveries_unfinished
+-- and walk over the dead letters of every other handler to find none (measured).
 -- $1 subscription, $2 type patterns, $3 aggregate types, $4 headers, $5 key source, $6 key path, $7 partitions, $8 partition.
 with mine as materialized (
     select id, snapshot, window_snapshot, window_seq, window_high_seq, coalesce(window_snapshot, snapshot) as reached,
@@ -50,15 +52,20 @@ oldest as (
 first as (select committed_at(tx, seq, occurred_at) as at from looked_at where arm < 2 order by arm, tx, seq limit 1),
 parked as (
     select count(*) filter (where state = 'retrying') as retrying, count(*) filter (where state = 'waiting') as waiting
-      from (select state from deliveries where subscription = $1 and state in ('retrying', 'waiting') order by seq limit $10) p),
-buried as (select count(*) as dead from (select 1 from deliveries where subscription = $1 and state = 'dead' limit $10) d),
+      from (select state from deliveries
+             where subscription >= $1 and subscription <= $1 and state in ('retrying', 'waiting')
+             order by subscription, seq limit $10) p),
+buried as (select count(*) as dead from (select 1 from deliveries where subscription >= $1 and subscription <= $1 and state = 'dead'
+             order by subscription, handled_at limit $10) d),
 seen as (select count(*) filter (where is_wanted) as pending, coalesce(max(n), 0) >= $9 as is_full
            from (select is_wanted, count(*) over (partition by arm) as n from looked_at) l)
 select seen.pending, not seen.is_full and parked.retrying + parked.waiting < $10 and buried.dead < $10 as is_exact,
        parked.retrying, parked.waiting, buried.dead,
        coalesce(oldest.at, case when seen.is_full then (select at from first) end) as unread_oldest,
        (select committed_at(e.tx, e.seq, e.occurred_at)
-          from (select seq from deliveries where subscription = $1 and state in ('retrying', 'waiting') order by seq limit 1) d
+          from (select seq from deliveries
+                  where subscription >= $1 and subscription <= $1 and state in ('retrying', 'waiting')
+                  order by subscription, seq limit 1) d
           join events e on e.seq = d.seq) as parked_oldest,
        clock_timestamp() as now
   from seen, parked, buried, oldest

@@ -4,7 +4,7 @@
 -- transaction may be all of it), then what came after the window or position, as a range and straggler by straggler, by events_window.
 -- An event with an outcome is not pending, whichever partition has it. With record = "failures" and partitions the count is an
 -- upper bound while one partition is behind the others: which of them has an event is known to the relay only.
--- `oldest` as in read_backlog. Relies on deliveries_pkey, deliveries_parked and deliveries_dead.
+-- `oldest`, and the ranges of deliveries_parked, as in read_backlog. Relies on deliveries_pkey, deliveries_parked and deliveries_dead.
 with mine as materialized (
     select id, type_patterns, aggregate_types, required_headers, snapshot, window_snapshot, window_seq, window_high_seq,
            coalesce(window_snapshot, snapshot) as reached, coalesce(done, '{}') + '{}'::int8multirange as done
@@ -55,13 +55,22 @@ parked as (
       from mine m
      cross join lateral (
            select count(*) filter (where state = 'retrying') as retrying, count(*) filter (where state = 'waiting') as waiting
-             from (select state from deliveries where subscription = m.id and state in ('retrying', 'waiting') order by seq limit $3) d) p
-     cross join lateral (select count(*) as dead from (select 1 from deliveries where subscription = m.id and state = 'dead' limit $3) d) b)
+             from (select state from deliveries
+                     where subscription >= m.id and subscription <= m.id and state in ('retrying', 'waiting')
+                     order by subscription, seq limit $3) d) p
+     cross join lateral (
+           select count(*) as dead
+             from (select 1 from deliveries
+                    where subscription >= m.id and subscription <= m.id and state = 'dead'
+                    order by subscription, handled_at limit $3) d) b)
 select seen.pending, coalesce(oldest.at, case when seen.looked_at >= $2 then (select at from first) end) as oldest, seen.looked_at,
        parked.retrying, parked.waiting, parked.dead,
        (select min(committed_at(e.tx, e.seq, e.occurred_at))
           from mine m
-         cross join lateral (select seq from deliveries where subscription = m.id and state in ('retrying', 'waiting') order by seq limit 1) d
+         cross join lateral (
+               select seq from deliveries
+                where subscription >= m.id and subscription <= m.id and state in ('retrying', 'waiting')
+                order by subscription, seq limit 1) d
           join events e on e.seq = d.seq) as parked_oldest,
        clock_timestamp() as now, parked.is_full
   from seen, parked, oldest

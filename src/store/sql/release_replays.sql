@@ -3,14 +3,14 @@
 -- has locked is left for the next time, and so is what comes behind it in its key.
 -- A delivery stays held while an older one of its key is unfinished, so a key that fails keeps back its own part of the set only.
 -- The rate is for the whole replay: each owner pays from the token bucket in its row, by the clock of the database.
--- Relies on replay_items_held, the primary keys, deliveries_by_key; `room` on deliveries_due.
+-- Relies on replay_items_held, the primary keys, deliveries_by_key; `room` on deliveries_due (the time as in read_due).
 -- $1 subscription, $2 epoch, $3 most at once, $4 items to look at, $5 key source, $6 key path.
 -- Returns whether anything is held here, whether the rate lets something leave, how many have left, how many were dropped.
 with mine as (
     select s.id, clock_timestamp() as now,
            -- What is due and not begun is not heaped up: what comes behind it can still be cancelled.
            $3 - (select count(*) from (select 1 from deliveries
-                                        where subscription = $1 and state = 'retrying' and due_at <= clock_timestamp()
+                                        where subscription = $1 and state = 'retrying' and due_at <= (select clock_timestamp())
                                         order by due_at limit $3) due) as room
       from subscriptions s where s.id = $1 and s.epoch = $2
        for update),

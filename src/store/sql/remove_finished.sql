@@ -13,7 +13,7 @@ horizon as materialized (
       from passed),
 bound as materialized (
     select clock_timestamp() - $2 * interval '1 microsecond' as old_at, least(h.seq, coalesce($4, h.seq)) as seq, h.xmin,
-           (select m.snapshot from moments m where m.at < clock_timestamp() - $2 * interval '1 microsecond' order by m.at desc limit 1) as snapshot
+           (select m.snapshot from moments m where m.at < (select clock_timestamp() - $2 * interval '1 microsecond') order by m.at desc limit 1) as snapshot
       from horizon h),
 head as (
     select e.occurred_at < b.old_at or coalesce(pg_visible_in_snapshot(e.tx, b.snapshot), false) as is_old
