@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, watch};
+use uuid::Uuid;
 
 use crate::config::{self, HandlerConfig};
 use crate::domain::{CircuitState, Incarnation};
@@ -96,7 +97,7 @@ pub enum RelayError {
         "handler {handler} cannot read {MOST_UNREADABLE} events in a row, so the events are not what is wrong: {cause}; it stops here, \
          and no more of them become dead letters"
     )]
-    Unreadable { handler: String, cause: String },
+    Unreadable { handler: String, event: Uuid, cause: String },
     #[error("another server answers than before; starting over from what is stored")]
     ServerChanged,
     /// The functions of a turn have run, and what they did could not be recorded with them, although the server is there: one of them
@@ -218,8 +219,9 @@ impl HandlerShared {
         if before < MOST_UNREADABLE {
             return Ok(());
         }
-        let cause = format!("event {}: {}", last.notification.id, last.cause);
-        Err(RelayError::Unreadable { handler: self.config.name.clone(), cause })
+        let event = last.notification.id;
+        let cause = format!("event {event}: {}", last.cause);
+        Err(RelayError::Unreadable { handler: self.config.name.clone(), event, cause })
     }
 
     /// Changes what the metrics show of one partition.

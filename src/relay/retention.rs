@@ -98,9 +98,10 @@ async fn walk_on(log: &Log, outbox: &Outbox, standing: &mut Standing, metrics: &
     Ok(total)
 }
 
-/// Looks once more at some of what could not go, and at the next as long as something goes.
+/// Looks once more at what could not go: at as many events as a chunk has, and on from there as long as something goes. So a round
+/// costs no more than a chunk beyond what it removes, and a million events that are owed are looked at within some 200 rounds.
 async fn look_again(log: &Log, outbox: &Outbox, standing: &mut Standing, metrics: &RelayMetrics) -> Result<u64, StoreError> {
-    let (mut total, rows) = (0, FIRST_CHUNK.min(outbox.retention_chunk));
+    let (mut total, mut rows, mut left) = (0, FIRST_CHUNK.min(outbox.retention_chunk), outbox.retention_chunk);
     while standing.walked_to > 0 {
         let stretch = Stretch::LeftBehind { after: standing.again_after, up_to: standing.walked_to };
         let Some(removed) = log.answered(store::remove_finished(&log.pool, stretch, outbox.retention, rows)).await? else { break };
@@ -108,9 +109,11 @@ async fn look_again(log: &Log, outbox: &Outbox, standing: &mut Standing, metrics
         total += removed.removed;
         // At the end of what was left it begins anew with the next round.
         standing.again_after = removed.last_seq.filter(|_| removed.has_more).unwrap_or(0);
-        if removed.removed == 0 || !removed.has_more {
+        left = if removed.removed > 0 { outbox.retention_chunk } else { left.saturating_sub(rows) };
+        if left == 0 || !removed.has_more {
             break;
         }
+        rows = rows.saturating_mul(GROWTH).min(left);
         tokio::time::sleep(BREATH).await;
     }
     Ok(total)

@@ -248,7 +248,7 @@ async fn a_handler_whose_receiver_asked_for_an_hour_is_waiting_until_then() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs_f64();
     eventually(series, || async { value(&address, series).await.filter(|until| *until > now + 3000.0) }).await;
     let listed = binary.run(&["handlers", "list"]).await;
-    assert!(listed.stdout.contains("waiting until 20"), "{}", listed.stdout);
+    assert!(listed.stdout.contains("waiting until 20"), "{} {}", listed.stdout, listed.stderr);
     assert_eq!(readiness(&address).await.map(|(code, _)| code), Some(200), "waiting is no fault of the relay");
     stop(running).await;
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tracing::info;
+use uuid::Uuid;
 
 use super::books::Books;
 use super::dispatch::Dispatch;
@@ -53,22 +54,23 @@ pub struct Assignment {
 pub async fn run(assignment: Assignment) -> Result<End, RelayError> {
     let shared = Arc::clone(&assignment.shared);
     let name = subscription_name(&assignment.handler.config, assignment.partition);
-    let fail = |failure: &RelayError, operation| shared.health.failed(&name, describe_failure(failure, operation));
-    let begun = Loop::begin(assignment).await.inspect_err(|failure| fail(failure, DatabaseOperation::Lease))?;
+    let fail = |failure: &RelayError, operation, event| shared.health.failed(&name, describe_failure(failure, operation, event));
+    let begun = Loop::begin(assignment).await.inspect_err(|failure| fail(failure, DatabaseOperation::Lease, None))?;
     let Some(mut state) = begun else { return Ok(End::LeaseLost) };
-    let ended = state.run().await.inspect_err(|failure| fail(failure, state.failed_at));
+    let ended = state.run().await.inspect_err(|failure| fail(failure, state.failed_at, state.event_in_question()));
     // Whoever begins with the subscription next may be we ourselves: nothing of ours must still be under way then.
     state.end_attempts().await;
     ended
 }
 
 /// Why a loop ended, for everybody who asks how its subscription gets on.
-fn describe_failure(failure: &RelayError, operation: DatabaseOperation) -> Failure {
-    let sqlstate = match failure {
-        RelayError::Store(cause) | RelayError::Unrecorded(cause) => cause.sqlstate(),
-        _ => None,
+fn describe_failure(failure: &RelayError, operation: DatabaseOperation, event: Option<Uuid>) -> Failure {
+    let (sqlstate, event) = match failure {
+        RelayError::Store(cause) | RelayError::Unrecorded(cause) => (cause.sqlstate(), event),
+        RelayError::Unreadable { event, .. } => (None, Some(*event)),
+        _ => (None, None),
     };
-    Failure { operation, sqlstate, event: None, text: chain(failure) }
+    Failure { operation, sqlstate, event, text: chain(failure) }
 }
 
 /// Outcomes above which nothing new begins until a flush has taken them.
@@ -157,6 +159,8 @@ struct Loop {
     flush_is_proof: bool,
     /// What was wanted of the database when it failed last.
     failed_at: DatabaseOperation,
+    /// The event that is counted, or was called and is recorded now, where it is only one.
+    only_event: Option<Uuid>,
     /// Bytes that the metrics count for this loop.
     shown_bytes: usize,
     /// What the metrics say of a pause: a person who resumes the handler must not be called because of it.
@@ -260,6 +264,7 @@ impl Loop {
             shown_at: now,
             flush_is_proof: false,
             failed_at: DatabaseOperation::Lease,
+            only_event: None,
             shown_bytes: 0,
             shows_paused: false,
         }))
@@ -356,6 +361,15 @@ impl Loop {
             self.shared.metrics.database_error(failed.operation);
             failed.cause.into()
         })
+    }
+
+    /// The event at which a flush or a call has failed, where it was about one event only.
+    fn event_in_question(&self) -> Option<Uuid> {
+        let called = match self.batch.as_slice() {
+            [only] => Some(only.notification.id),
+            _ => None,
+        };
+        self.only_event.or(called).filter(|_| self.failed_at == DatabaseOperation::Flush)
     }
 
     /// Tells how much this loop holds.

@@ -100,7 +100,10 @@ impl Loop {
                 self.finish_calls(*called, admission, took);
                 Ok(None)
             }
-            TurnEnd::Unrecorded(cause) => Err(RelayError::Unrecorded(cause)),
+            TurnEnd::Unrecorded(cause) => {
+                self.failed_at = DatabaseOperation::Flush;
+                Err(RelayError::Unrecorded(cause))
+            }
             TurnEnd::Answered(answer) if answer.lease_is_lost => Ok(Some(End::LeaseLost)),
             TurnEnd::Answered(answer) => {
                 if answer.flushed {
@@ -119,6 +122,7 @@ impl Loop {
     /// Settles what functions were called for, and begins to record it in their transaction. Without one the next turn records it.
     fn finish_calls(&mut self, mut called: Called, admission: Admission, took: Duration) {
         let batch = std::mem::take(&mut self.batch);
+        self.only_event = (batch.len() == 1).then(|| batch[0].notification.id);
         let Performer::Functions(functions) = &mut self.performer else { return };
         let first = functions.learn(&batch, &called);
         if called.verdicts.iter().all(Option::is_none) {
@@ -157,6 +161,7 @@ impl Loop {
 
     pub(super) fn enter_answer(&mut self, mut answer: Answer) {
         let now = Instant::now();
+        self.only_event = None;
         self.books.flushed(&std::mem::take(&mut self.writing));
         self.books.enter_unstorable(&answer.unstorable);
         let is_clear = self.books.take_waiting(std::mem::take(&mut answer.refills), std::mem::take(&mut answer.waiting));
