@@ -76,6 +76,12 @@ async fn measure(connection: &mut PgConnection, types: &str, sql: &str, argument
     rows_read(&explained[0]["Plan"])
 }
 
+/// As a table is before the first vacuum or analyze, which comes a minute after the rows at the earliest.
+const FORGET_STATISTICS: &str = "
+    delete from pg_statistic where starelid in ('events'::regclass, 'deliveries'::regclass, 'subscriptions'::regclass, 'inbox'::regclass);
+    update pg_class set reltuples = -1, relpages = 0
+     where oid in ('events'::regclass, 'deliveries'::regclass, 'subscriptions'::regclass, 'inbox'::regclass)";
+
 /// The id of an event of this log.
 fn event(seq: i64) -> String {
     format!("{seq:032}")
@@ -134,10 +140,12 @@ async fn a_look_at_a_million_events_reads_no_more_than_its_bound() {
         ("status, far behind a filter", sql!("read_handler_backlog"), "text, bigint, bigint", "'far', 1000, 1000".into(), 1_100),
         ("status, an open window", sql!("read_handler_backlog"), "text, bigint, bigint", "'window', 1000, 1000".into(), 2_100),
         ("status, nothing pending", sql!("read_handler_backlog"), "text, bigint, bigint", "'near', 1000, 1000".into(), 10),
-        ("unfinished rows at a take-over", sql!("count_unfinished"), "integer, bigint", "5, 100".into(), 100),
+        // Of its own handler only; a plan that sorts them reads all that are parked, at most max_parked.
+        ("unfinished rows at a take-over", sql!("count_unfinished"), "integer, bigint", "5, 100".into(), 1_000),
         ("unfinished rows, none", sql!("count_unfinished"), "integer, bigint", "1, 100".into(), 0),
-        ("moving back", sql!("count_again"), "integer, bigint, bigint", "1, 1, 1000".into(), 3_000),
-        ("moving back, nothing handled", sql!("count_again"), "integer, bigint, bigint", "2, 1, 1000".into(), 3_000),
+        // And the dead letters, those of all handlers at worst: an operator asks for it.
+        ("moving back", sql!("count_again"), "integer, bigint, bigint", "1, 1, 1000".into(), 3_000 + 21_050),
+        ("moving back, nothing handled", sql!("count_again"), "integer, bigint, bigint", "2, 1, 1000".into(), 3_000 + 21_050),
         (
             "moving forwards",
             sql!("count_skipped"),
@@ -159,7 +167,8 @@ async fn a_look_at_a_million_events_reads_no_more_than_its_bound() {
         ("unfinished and dead, of one handler", sql!("count_parked"), "text", "'parked'".into(), 1_000),
         ("unfinished and dead, none", sql!("count_parked"), "text", "'near'".into(), 0),
         ("what is due and cannot be read", sql!("find_unread_due"), "integer, bigint[]", "5, '{}'".into(), 10),
-        ("what waits and cannot be read", sql!("find_unread_waiting"), "integer, text", "5, 'order/999'".into(), 10),
+        // At worst what the handler has parked.
+        ("what waits and cannot be read", sql!("find_unread_waiting"), "integer, text", "5, 'order/999'".into(), 1_000),
         (
             "an event that cannot be read",
             &unreadable,
@@ -169,7 +178,7 @@ async fn a_look_at_a_million_events_reads_no_more_than_its_bound() {
         ),
         ("a payload to convert", &convert, "bigint", "600000".into(), 1),
         ("events that a function was called for", sql!("count_events"), "bigint[]", "'{600000, 600001}'".into(), 2),
-        ("events that are gone", sql!("end_orphans"), "integer, bigint, bigint[]", "5, 0, '{999001, 999002}'".into(), 10),
+        ("events that are gone", sql!("end_orphans"), "integer, bigint, bigint[]", "5, 0, '{999001, 999002}'".into(), 1_010),
         ("destinations", sql!("list_destinations"), "text, bigint", "null, 100".into(), 50),
         (
             "a destination that takes events again",
@@ -193,13 +202,30 @@ async fn a_look_at_a_million_events_reads_no_more_than_its_bound() {
         ("marks of receivers, none is old", sql!("remove_inbox"), "bigint, bigint", format!("{day}, 1000"), 0),
     ];
     let mut exceeded = Vec::new();
-    for (name, sql, types, arguments, most) in &table {
-        let read = measure(&mut connection, types, sql, arguments).await;
-        if read > *most {
-            exceeded.push(format!("{name}: {read} rows, {most} are allowed"));
+    // The first executions of a session have plans of their own, later ones a plan for any arguments.
+    let passes = [("analyzed", "generic"), ("analyzed", "custom"), ("never analyzed", "generic"), ("never analyzed", "custom")];
+    for (statistics, plans) in passes {
+        if statistics == "never analyzed" {
+            connection.execute(FORGET_STATISTICS).await.expect("the statistics are gone");
+        }
+        let set = format!("set plan_cache_mode = force_{plans}_plan");
+        connection.execute(AssertSqlSafe(set)).await.expect("the plans are chosen");
+        for (name, sql, types, arguments, most) in &table {
+            // Looks choose the plan for any arguments themselves (`bound_statement.sql`).
+            if plans == "custom" && ["gauges", "status"].iter().any(|look| name.starts_with(look)) {
+                continue;
+            }
+            let read = measure(&mut connection, types, sql, arguments).await;
+            if read > *most {
+                exceeded.push(format!("{name}, {statistics}, {plans} plan: {read} rows, {most} are allowed"));
+            }
         }
     }
     assert!(exceeded.is_empty(), "{exceeded:#?}");
+    connection
+        .execute("analyze events; analyze deliveries; set plan_cache_mode = force_generic_plan")
+        .await
+        .expect("they are made anew");
 
     // Without those that hold it back, retention reads what goes and little else.
     connection
