@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use sqlx::PgPool;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
@@ -63,10 +64,26 @@ async fn measure_one(server: &Server, size: u64) -> Result<Vec<Measured>, CliErr
         )
         .await?;
     let mut measured = measure_relay(&outbox, size).await?;
-    measured.extend(measure_looks(&outbox).await?);
-    measured.extend(measure_retention(&outbox).await?);
+    let pool = connect(&outbox).await?;
+    measured.extend(measure_looks(&outbox, &pool).await?);
+    measured.extend(measure_retention(&outbox, &pool).await?);
+    pool.close().await;
     server.remove(outbox).await?;
     Ok(measured)
+}
+
+/// Sessions as the relay and the commands have them.
+async fn connect(outbox: &Outbox) -> Result<PgPool, CliError> {
+    let options = store::Options {
+        url: &outbox.url,
+        schema: "outbox",
+        application_name: "outboxd bench",
+        max_connections: 2,
+        connect_timeout: Duration::from_secs(10),
+        statement_timeout: Duration::from_secs(60),
+        lock_timeout: Duration::from_secs(10),
+    };
+    Ok(store::connect(&options).await?)
 }
 
 /// The relay in a process of its own: how fast it drains the log, and how long a flush takes once it has.
@@ -94,15 +111,15 @@ async fn measure_relay(outbox: &Outbox, size: u64) -> Result<Vec<Measured>, CliE
 }
 
 /// What the gauges and `outboxd status` cost.
-async fn measure_looks(outbox: &Outbox) -> Result<Vec<Measured>, CliError> {
+async fn measure_looks(outbox: &Outbox, pool: &PgPool) -> Result<Vec<Measured>, CliError> {
     let far = EventFilter { types: vec!["rare.*".to_owned()], ..EventFilter::default() };
     let all = EventFilter::default();
     let (mut idle, mut behind, mut status) = (vec![], vec![], vec![]);
     for _ in 0..LOOKS {
-        idle.push(gauge(outbox, "bench", &all).await?);
-        behind.push(gauge(outbox, "far", &far).await?);
+        idle.push(gauge(outbox, pool, "bench", &all).await?);
+        behind.push(gauge(outbox, pool, "far", &far).await?);
         let began = Instant::now();
-        store::status::read_stats(&outbox.pool).await?;
+        store::status::read_stats(pool).await?;
         status.push(millis(began));
     }
     Ok(vec![
@@ -112,26 +129,26 @@ async fn measure_looks(outbox: &Outbox) -> Result<Vec<Measured>, CliError> {
     ])
 }
 
-async fn gauge(outbox: &Outbox, handler: &str, filter: &EventFilter) -> Result<f64, CliError> {
+async fn gauge(outbox: &Outbox, pool: &PgPool, handler: &str, filter: &EventFilter) -> Result<f64, CliError> {
     let id = outbox.scalar(&format!("select id::bigint from outbox.subscriptions where handler = '{handler}'")).await?;
     let id = i32::try_from(id).map_err(CliError::failed)?;
     let selection = Selection::new(filter, &Ordering::Aggregate, 1, 0);
     let began = Instant::now();
-    store::subscriptions::read_backlog(&outbox.pool, id, &selection, MAX_PARKED).await?;
+    store::subscriptions::read_backlog(pool, id, &selection, MAX_PARKED).await?;
     Ok(millis(began))
 }
 
 /// A round of retention that finds nothing, one that a handler keeps from removing anything, and one that removes.
-async fn measure_retention(outbox: &Outbox) -> Result<Vec<Measured>, CliError> {
+async fn measure_retention(outbox: &Outbox, pool: &PgPool) -> Result<Vec<Measured>, CliError> {
     let (mut young, mut held, mut removing) = (vec![], vec![], vec![]);
     for _ in 0..LOOKS {
-        young.push(chunk(outbox, 0, WEEK).await?.0);
-        held.push(chunk(outbox, 0, Duration::ZERO).await?.0);
+        young.push(chunk(pool, 0, WEEK).await?.0);
+        held.push(chunk(pool, 0, Duration::ZERO).await?.0);
     }
     outbox.execute("delete from outbox.subscriptions where handler = 'far'").await?;
     let mut after = 0;
     for _ in 0..CHUNKS {
-        let (took, removed) = chunk(outbox, after, Duration::ZERO).await?;
+        let (took, removed) = chunk(pool, after, Duration::ZERO).await?;
         if removed.removed != u64::from(CHUNK) {
             return Err(CliError::failed("retention did not remove what every handler has handled"));
         }
@@ -145,9 +162,9 @@ async fn measure_retention(outbox: &Outbox) -> Result<Vec<Measured>, CliError> {
     ])
 }
 
-async fn chunk(outbox: &Outbox, after: i64, keep: Duration) -> Result<(f64, Removed), CliError> {
+async fn chunk(pool: &PgPool, after: i64, keep: Duration) -> Result<(f64, Removed), CliError> {
     let began = Instant::now();
-    let removed = store::remove_finished(&outbox.pool, Stretch::Onwards { after }, keep, CHUNK).await?;
+    let removed = store::remove_finished(pool, Stretch::Onwards { after }, keep, CHUNK).await?;
     removed.map(|removed| (millis(began), removed)).ok_or_else(|| CliError::failed("another session holds the lock of retention"))
 }
 
