@@ -195,3 +195,55 @@ alter table deliveries set (
     autovacuum_vacuum_scale_factor = 0.005, autovacuum_vacuum_threshold = 2000,
     autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_vacuum_insert_threshold = 50000,
     autovacuum_analyze_scale_factor = 0.02, autovacuum_analyze_threshold = 2000);
+
+-- Progress and ages: what a relay says about each subscription that it owns, and when which transactions had committed.
+
+-- One row per subscription, written by the owner's observer and never by a flush, so that it can be written while a flush hangs.
+create table progress (
+    subscription   integer     primary key,
+    -- The subscription's name for people; the row stays when the subscription is deleted under a running relay.
+    name           text        not null,
+    instance       text        not null,
+    seen_at        timestamptz not null default clock_timestamp(),
+    -- The last read that succeeded, or the last moment at which the loop did not read on purpose; the last flush that succeeded.
+    read_at        timestamptz,
+    flushed_at     timestamptz,
+    -- What keeps it from going on. All null while nothing does.
+    failing_since  timestamptz,
+    failed_at      timestamptz,
+    failures       bigint,
+    operation      text,
+    sqlstate       text,
+    error          text,
+    event          uuid,
+    -- The receiver asked for a pause (Retry-After) that ends then.
+    waiting_until  timestamptz,
+    waiting_reason text
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+
+-- A row every ten seconds while a relay runs: what is not visible in `snapshot` committed after `at`. Ages are counted from these
+-- moments because `occurred_at` is whatever the application says. Thinned out: ten seconds for an hour, a minute for a day, an hour for 60 days.
+create table moments (
+    at         timestamptz primary key,
+    snapshot   pg_snapshot not null,
+    high_seq   bigint      not null,
+    keep_until timestamptz not null
+);
+create index moments_by_seq on moments (high_seq, at);
+create index moments_by_end on moments (keep_until);
+
+-- When an event was committed, as the relays saw it: `occurred_at`, but not before the last moment at which its transaction was not
+-- visible yet and not after the first at which it was.
+create function committed_at(tx xid8, seq bigint, occurred_at timestamptz) returns timestamptz
+    language sql stable as $$
+    select greatest((select m.at from moments m
+                      where m.at < coalesce(seen.at, 'infinity') and not pg_visible_in_snapshot($1, m.snapshot)
+                      order by m.at desc limit 1),
+                    least($3, coalesce(seen.at, clock_timestamp())))
+      from (select (select m.at from moments m
+                     where m.high_seq >= $2 and pg_visible_in_snapshot($1, m.snapshot)
+                     order by m.high_seq, m.at limit 1) as at) seen
+$$;
+
+-- Retrying and waiting deliveries: the oldest is one probe, and how many there are is counted without the table.
+create index deliveries_parked on deliveries (subscription, seq) include (state) where state in ('retrying', 'waiting');

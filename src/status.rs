@@ -10,13 +10,19 @@ pub use crate::domain::Level;
 use crate::domain::circuit_command;
 use crate::store::ReloadOutcome;
 use crate::store::adoption::{AdoptionState, InspectedAdoption};
-use crate::store::status::{HandlerStats, RelayStats, Stats};
+use crate::store::status::{Failing, HandlerStats, RelayStats, Stats};
 
 /// Without a live lease for longer, a handler is not merely changing hands.
 const UNOWNED_BOUND: Duration = Duration::from_secs(60);
 
 /// A relay that was silent for longer has died: it says that it lives several times within a lease.
 const SILENCE_BOUND: Duration = Duration::from_secs(60);
+
+/// An owner records the position of an idle subscription every few seconds, too. Without a record for longer it is stuck.
+const UNRECORDED_BOUND: Duration = Duration::from_secs(60);
+
+/// A pause that a receiver asked for is worth a warning from here on.
+const WAITING_BOUND: Duration = Duration::from_secs(30);
 
 /// Older unfinished events mean that a handler falls behind.
 const LAG_BOUND: Duration = Duration::from_secs(300);
@@ -46,7 +52,11 @@ pub struct Complaint {
 pub enum HandlerState {
     Paused,
     NoOwner,
+    /// It cannot read or cannot record.
+    Stuck,
     CircuitOpen,
+    /// Its receiver asked for a pause.
+    Waiting,
     Lagging,
     Ok,
 }
@@ -110,8 +120,25 @@ pub fn judge(stats: &Stats) -> StatusVerdict {
     for relay in stats.relays.iter().filter(|relay| is_alive(relay.silent)) {
         judge_reload(relay, &mut reasons);
     }
+    for name in &stats.vanished {
+        reasons.push(Complaint {
+            level: Level::Critical,
+            handler: Some(name.clone()),
+            text: "its subscription was deleted while a relay serves it: nothing is delivered, and where it was is not known"
+                .to_owned(),
+            command: "outboxd check --connect".to_owned(),
+        });
+    }
     for handler in &stats.handlers {
         judge_handler(handler, has_relay, &mut reasons);
+    }
+    if let Some((handler, why)) = stats.handlers.iter().find_map(|handler| Some((handler, handler.uncounted.as_ref()?))) {
+        reasons.push(Complaint {
+            level: Level::Critical,
+            handler: None,
+            text: format!("what {} and later handlers have left to do could not be counted: {why}", handler.handler),
+            command: "outboxd doctor".to_owned(),
+        });
     }
     StatusVerdict::of(reasons)
 }
@@ -127,8 +154,12 @@ pub fn handler_state(handler: &HandlerStats) -> HandlerState {
         HandlerState::Paused
     } else if handler.unowned.is_some() {
         HandlerState::NoOwner
+    } else if handler.stuck().is_some() || is_unrecorded(handler).is_some() {
+        HandlerState::Stuck
     } else if handler.circuit.is_some() {
         HandlerState::CircuitOpen
+    } else if handler.waiting_until.is_some() {
+        HandlerState::Waiting
     } else if is_lagging(handler) {
         HandlerState::Lagging
     } else {
@@ -160,6 +191,17 @@ fn judge_handler(handler: &HandlerStats, has_relay: bool, reasons: &mut Vec<Comp
         let command = if has_relay { "outboxd check" } else { "outboxd run" };
         let whole = if handler.partitions > 1 { "a partition" } else { "it" };
         complain(Level::Critical, format!("no relay has owned {whole} for {}", whole_seconds(unowned)), command.to_owned());
+    }
+    if let Some(failing) = handler.stuck() {
+        complain(Level::Critical, describe_failing(failing), "outboxd doctor".to_owned());
+    } else if let Some(unrecorded) = is_unrecorded(handler) {
+        let text = format!("its owner has recorded nothing for {}, not even its position", whole_seconds(unrecorded));
+        complain(Level::Critical, text, "outboxd doctor".to_owned());
+    }
+    if let Some(waiting) = handler.waiting_until.as_ref().filter(|waiting| waiting.left >= WAITING_BOUND) {
+        let reason = waiting.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let text = format!("waits until {} because its receiver asked for it{reason}", waiting.until);
+        complain(Level::Warning, text, format!("outboxd handlers test {name}"));
     }
     if let Some(paused) = &handler.paused {
         let by = paused.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
@@ -207,6 +249,18 @@ fn judge_handler(handler: &HandlerStats, has_relay: bool, reasons: &mut Vec<Comp
     }
 }
 
+fn is_unrecorded(handler: &HandlerStats) -> Option<Duration> {
+    handler.unrecorded.filter(|unrecorded| *unrecorded > UNRECORDED_BOUND)
+}
+
+fn describe_failing(failing: &Failing) -> String {
+    let Failing { since, lasted, operation, sqlstate, error, event, .. } = failing;
+    let details = [sqlstate.as_ref().map(|code| format!("SQLSTATE {code}")), event.map(|event| format!("event {event}"))];
+    let details: Vec<String> = details.into_iter().flatten().collect();
+    let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join(", ")) };
+    format!("failing since {since}, for {}, at the {operation}: {error}{details}", whole_seconds(*lasted))
+}
+
 fn is_lagging(handler: &HandlerStats) -> bool {
     handler.oldest_unfinished.is_some_and(|oldest| oldest > LAG_BOUND)
 }
@@ -220,7 +274,9 @@ impl fmt::Display for HandlerState {
         f.write_str(match self {
             Self::Paused => "paused",
             Self::NoOwner => "no owner",
+            Self::Stuck => "stuck",
             Self::CircuitOpen => "circuit open",
+            Self::Waiting => "waiting",
             Self::Lagging => "lagging",
             Self::Ok => "ok",
         })
@@ -232,7 +288,7 @@ mod tests {
     use super::*;
     use crate::domain::Timestamp;
     use crate::store::ReloadReport;
-    use crate::store::status::{OpenCircuit, Paused};
+    use crate::store::status::{OpenCircuit, Paused, WaitingUntil};
 
     fn relay(silent: u64) -> RelayStats {
         let at = Timestamp::from_micros(0);
@@ -268,6 +324,13 @@ mod tests {
             circuit: None,
             owners: vec!["r1".to_owned()],
             unowned: None,
+            deliveries_are_exact: true,
+            uncounted: None,
+            last_read_at: None,
+            last_flush_at: None,
+            unrecorded: Some(Duration::from_secs(5)),
+            failing: None,
+            waiting_until: None,
         };
         change(&mut handler);
         handler
@@ -280,6 +343,24 @@ mod tests {
     fn pause(handler: &mut HandlerStats) {
         handler.paused =
             Some(Paused { since: Timestamp::from_micros(0), by: Some("ann".to_owned()), reason: Some("moving".to_owned()) });
+    }
+
+    fn fail(handler: &mut HandlerStats, failures: u64, seconds: u64) {
+        handler.failing = Some(Failing {
+            since: Timestamp::from_micros(0),
+            lasted: Duration::from_secs(seconds),
+            last_at: None,
+            failures,
+            operation: "flush".to_owned(),
+            sqlstate: Some("54000".to_owned()),
+            error: "could not record outcomes: index row size exceeds maximum".to_owned(),
+            event: Some(uuid::Uuid::nil()),
+        });
+    }
+
+    fn wait(handler: &mut HandlerStats, seconds: u64) {
+        let (until, reason) = (Timestamp::from_micros(0), Some("throttled (429)".to_owned()));
+        handler.waiting_until = Some(WaitingUntil { until, left: Duration::from_secs(seconds), reason });
     }
 
     fn open_circuit(handler: &mut HandlerStats) {
@@ -356,6 +437,38 @@ mod tests {
                 Warning,
                 vec!["its circuit is open: unauthorized -> outboxd handlers test billing"],
             ),
+            ("one bad moment", handler(|h| fail(h, 2, 9)), 1, State::Ok, Ok, vec![]),
+            (
+                "failing again and again",
+                handler(|h| fail(h, 3, 9)),
+                1,
+                State::Stuck,
+                Critical,
+                vec![
+                    "failing since 1970-01-01T00:00:00.000000Z, for 9s, at the flush: could not record outcomes: index row size exceeds \
+                     maximum (SQLSTATE 54000, event 00000000-0000-0000-0000-000000000000) -> outboxd doctor",
+                ],
+            ),
+            (
+                "nothing is recorded and nobody says why",
+                handler(|h| h.unrecorded = Some(Duration::from_secs(61))),
+                1,
+                State::Stuck,
+                Critical,
+                vec!["its owner has recorded nothing for 1m 1s, not even its position -> outboxd doctor"],
+            ),
+            ("throttled for a moment", handler(|h| wait(h, 29)), 1, State::Waiting, Ok, vec![]),
+            (
+                "asked to wait for an hour",
+                handler(|h| wait(h, 3600)),
+                1,
+                State::Waiting,
+                Warning,
+                vec![
+                    "waits until 1970-01-01T00:00:00.000000Z because its receiver asked for it: throttled (429) -> outboxd handlers \
+                     test billing",
+                ],
+            ),
             ("five minutes are no lag yet", handler(lag(300)), 1, State::Ok, Ok, vec![]),
             (
                 "lagging",
@@ -368,7 +481,7 @@ mod tests {
         ];
         for (name, handler, silent, state, level, reasons) in table {
             assert_eq!(handler_state(&handler), state, "{name}");
-            let verdict = judge(&Stats { handlers: vec![handler], relays: vec![relay(silent)] });
+            let verdict = judge(&Stats { handlers: vec![handler], relays: vec![relay(silent)], vanished: vec![] });
             let told: Vec<_> = verdict.reasons.iter().map(|reason| format!("{} -> {}", reason.text, reason.command)).collect();
             assert_eq!((verdict.level, told), (level, reasons.into_iter().map(str::to_owned).collect()), "{name}");
         }
@@ -380,7 +493,7 @@ mod tests {
             reload: Some(ReloadReport::refused(vec!["a.url: got 7".to_owned(), "b: unknown key".to_owned()])),
             ..relay(silent)
         };
-        let judged = |relays| judge(&Stats { handlers: vec![], relays });
+        let judged = |relays| judge(&Stats { handlers: vec![], relays, vanished: vec![] });
         let told = judged(vec![refused(1)]);
         assert_eq!(
             (told.level, told.reasons[0].text.as_str()),
@@ -390,9 +503,18 @@ mod tests {
     }
 
     #[test]
+    fn a_subscription_that_vanished_and_a_log_that_cannot_be_counted_are_critical() {
+        let judged = |handlers, vanished| judge(&Stats { handlers, relays: vec![relay(1)], vanished });
+        assert_eq!(judged(vec![], vec!["billing".to_owned()]).level, Level::Critical);
+        let told = judged(vec![handler(|h| h.uncounted = Some("lock timeout".to_owned()))], vec![]);
+        assert_eq!(told.level, Level::Critical);
+        assert!(told.reasons[0].text.ends_with("could not be counted: lock timeout"), "{told:?}");
+    }
+
+    #[test]
     fn an_outbox_without_relays_is_critical_even_without_handlers() {
-        assert_eq!(judge(&Stats { handlers: vec![], relays: vec![] }).level, Level::Critical);
-        assert_eq!(judge(&Stats { handlers: vec![], relays: vec![relay(5)] }).level, Level::Ok);
+        assert_eq!(judge(&Stats { handlers: vec![], relays: vec![], vanished: vec![] }).level, Level::Critical);
+        assert_eq!(judge(&Stats { handlers: vec![], relays: vec![relay(5)], vanished: vec![] }).level, Level::Ok);
         assert_eq!(StatusVerdict::unreachable("nobody answers".to_owned()).level, Level::Critical);
     }
 }

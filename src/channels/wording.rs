@@ -20,6 +20,7 @@ pub fn summary(alert: &Alert) -> String {
         AlertKind::CircuitOpen => format!("the circuit is open{detail}{waiting}"),
         AlertKind::HandlerPaused => format!("the handler is paused{detail}{waiting}"),
         AlertKind::RelayNotPolling => format!("no relay reads for the handler{detail}{waiting}"),
+        AlertKind::HandlerStuck => format!("the handler cannot go on{detail}{waiting}"),
         AlertKind::Database => format!("the database cannot be used{detail}"),
         AlertKind::ChannelFailed => format!("the alert channel failed {} in a row{detail}", times(alert.count)),
         AlertKind::AdoptionBroken => alert.detail.clone().unwrap_or_else(|| "the adopted table is broken".to_owned()),
@@ -127,6 +128,10 @@ mod tests {
             (alert(K::CircuitOpen, 1, Some("unauthorized")), "the circuit is open: unauthorized; 1 event waits"),
             (alert(K::HandlerPaused, 0, Some("by ann: moving")), "the handler is paused: by ann: moving"),
             (alert(K::RelayNotPolling, 0, None), "no relay reads for the handler"),
+            (
+                alert(K::HandlerStuck, 2, Some("at the flush: disk full")),
+                "the handler cannot go on: at the flush: disk full; 2 events wait",
+            ),
             (alert(K::Database, 0, Some("connection refused")), "the database cannot be used: connection refused"),
             (alert(K::ChannelFailed, 3, Some("HTTP 500")), "the alert channel failed 3 times in a row: HTTP 500"),
             (

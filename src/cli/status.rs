@@ -24,8 +24,10 @@ const REDRAW: Duration = Duration::from_secs(2);
 Exit code:
   0  all is well
   1  something needs attention: dead letters, an open circuit, a pause,
-     events unfinished for more than five minutes
-  2  something is broken: no relay, a handler that nobody owns, no database
+     a receiver that asked for a long pause, events unfinished for more than
+     five minutes
+  2  something is broken: no relay, a handler that nobody owns, one that is
+     stuck because it cannot read or cannot record, no database
 
 Examples:
   outboxd status
@@ -179,17 +181,24 @@ fn describe_handlers(status: &Status) -> String {
     for HandlerStatus { state, stats } in &status.handlers {
         table.add_row([
             stats.handler.clone(),
-            state.to_string(),
+            describe_state(*state, stats),
             format!("{}{}", stats.pending, if stats.pending_is_exact { "" } else { "+" }),
             stats.retrying.to_string(),
             stats.waiting.to_string(),
-            stats.dead.to_string(),
+            format!("{}{}", stats.dead, if stats.deliveries_are_exact { "" } else { "+" }),
             stats.oldest_unfinished.map_or_else(|| "-".to_owned(), describe_age),
             stats.last_failure.as_ref().map_or_else(|| "-".to_owned(), describe_failure),
             describe_owners(&stats.owners, &status.relays),
         ]);
     }
     format!("{}\n", table.trim_fmt())
+}
+
+fn describe_state(state: HandlerState, stats: &HandlerStats) -> String {
+    match &stats.waiting_until {
+        Some(waiting) if state == HandlerState::Waiting => format!("waiting until {}", describe_moment(waiting.until)),
+        _ => state.to_string(),
+    }
 }
 
 fn describe_failure(failure: &LastFailure) -> String {

@@ -8,6 +8,7 @@ mod books;
 mod dispatch;
 mod functions;
 mod narrowing;
+mod observer;
 mod patience;
 mod reader;
 mod reload;
@@ -20,7 +21,10 @@ mod worker;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{Notify, watch};
+use uuid::Uuid;
 
 use crate::config::{self, HandlerConfig};
 use crate::domain::{CircuitState, Incarnation};
@@ -93,7 +97,7 @@ pub enum RelayError {
         "handler {handler} cannot read {MOST_UNREADABLE} events in a row, so the events are not what is wrong: {cause}; it stops here, \
          and no more of them become dead letters"
     )]
-    Unreadable { handler: String, cause: String },
+    Unreadable { handler: String, event: Uuid, cause: String },
     #[error("another server answers than before; starting over from what is stored")]
     ServerChanged,
     /// The functions of a turn have run, and what they did could not be recorded with them, although the server is there: one of them
@@ -119,6 +123,10 @@ struct Shared {
     /// After which a loop gives a connection up that does not answer; `None`: never.
     answer_timeout: Option<Duration>,
     wake_up: Arc<wake_up::WakeUp>,
+    /// What this relay serves, for the observer.
+    served: watch::Sender<Vec<observer::Served>>,
+    /// Wakes the observer: a loop has failed.
+    observe: Arc<Notify>,
     health: Arc<Health>,
     metrics: RelayMetrics,
     trust: Trust,
@@ -211,13 +219,26 @@ impl HandlerShared {
         if before < MOST_UNREADABLE {
             return Ok(());
         }
-        let cause = format!("event {}: {}", last.notification.id, last.cause);
-        Err(RelayError::Unreadable { handler: self.config.name.clone(), cause })
+        let event = last.notification.id;
+        let cause = format!("event {event}: {}", last.cause);
+        Err(RelayError::Unreadable { handler: self.config.name.clone(), event, cause })
     }
 
     /// Changes what the metrics show of one partition.
     fn show(&self, partition: u16, change: impl FnOnce(&mut Figure)) {
         self.figures.change(&self.metrics, partition, change);
+    }
+
+    /// What the observer has measured of one partition since this was asked last.
+    fn take_measure(&self, partition: u16) -> Option<Measure> {
+        self.figures.0.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(partition)].measure.take()
+    }
+
+    /// Until when one partition waits because its receiver asked for it, and what the receiver answered.
+    fn holds(&self, partition: u16) -> (Option<Instant>, String) {
+        let figures = self.figures.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let figure = &figures[usize::from(partition)];
+        (figure.held_until, figure.held_reason.clone())
     }
 }
 
@@ -225,7 +246,7 @@ impl HandlerShared {
 struct Figures(Mutex<Vec<Figure>>);
 
 /// One partition as its loop sees it. The default is that of a partition which another instance owns, or nobody.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Figure {
     backlog: Backlog,
     circuit: Option<CircuitState>,
@@ -233,6 +254,26 @@ struct Figure {
     concurrency: usize,
     /// Destinations in trouble.
     destinations: usize,
+    /// The rest is the observer's, except `held_until`.
+    is_owned: bool,
+    is_stuck: bool,
+    /// Since the Unix epoch, in seconds.
+    last_read: Option<f64>,
+    last_flush: Option<f64>,
+    /// The receiver asked for a pause.
+    held_until: Option<Instant>,
+    held_reason: String,
+    measure: Option<Measure>,
+}
+
+/// What the observer has counted for a loop.
+#[derive(Debug, Clone, Copy)]
+struct Measure {
+    /// Before the count was made.
+    began: Instant,
+    /// Retrying and waiting deliveries.
+    unfinished: u64,
+    dead: u64,
 }
 
 impl Figures {
@@ -259,6 +300,17 @@ impl Figures {
         metrics.paused(figures.iter().any(|figure| figure.is_paused));
         metrics.destinations(figures.iter().map(|figure| figure.destinations).sum());
         metrics.concurrency(figures.iter().map(|figure| figure.concurrency).sum());
+        metrics.stuck(figures.iter().any(|figure| figure.is_stuck));
+        let owned = || figures.iter().filter(|figure| figure.is_owned);
+        let earliest = |moment: fn(&Figure) -> Option<f64>| owned().map(|f| moment(f).unwrap_or_default()).reduce(f64::min);
+        let now = Instant::now();
+        let left = figures.iter().filter_map(|figure| figure.held_until?.checked_duration_since(now)).max();
+        let waiting_until = left.map(|left| unix_time() + left);
+        metrics.moments(
+            earliest(|figure| figure.last_read).unwrap_or_default(),
+            earliest(|figure| figure.last_flush).unwrap_or_default(),
+            waiting_until.unwrap_or_default().as_secs_f64(),
+        );
     }
 }
 
@@ -289,5 +341,6 @@ enum Order {
     Abandon,
 }
 
-/// How often a loop measures its backlog.
-const BACKLOG_INTERVAL: Duration = Duration::from_secs(5);
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}

@@ -1,4 +1,6 @@
 //! Retention: finished events leave the log in chunks, by one instance at a time, and never what anybody still owes.
+//! It knows where it stands: a round goes on where the last one ended, and looks at what was left behind a little at a time, so that it
+//! costs what it removes, whatever a paused handler or its dead letters keep.
 
 use std::time::Duration;
 
@@ -8,11 +10,15 @@ use tracing::{debug, warn};
 
 use super::patience::answered;
 use crate::config::Outbox;
-use crate::store::{self, StoreError};
+use crate::store::{self, StoreError, Stretch};
 use crate::telemetry::{DatabaseOperation, RelayMetrics, chain};
 
 /// Between two chunks, so that retention never takes the disk for itself.
 const BREATH: Duration = Duration::from_millis(50);
+
+/// Events looked at first, and by what factor the next chunk is larger where a chunk was full.
+const FIRST_CHUNK: u32 = 200;
+const GROWTH: u32 = 5;
 
 /// Where chunks are removed, and how long one of them is waited for; `None`: for ever.
 pub struct Log {
@@ -20,8 +26,18 @@ pub struct Log {
     pub patience: Option<Duration>,
 }
 
+/// Where retention stands. Lost with the process: the next one walks once over what is left.
+#[derive(Debug, Default)]
+struct Standing {
+    /// Everything up to here was old when it was looked at, and has gone or was owed.
+    walked_to: i64,
+    /// What was left behind is looked at again from here on.
+    again_after: i64,
+}
+
 /// Removes what is old and finished, round after round, until `stop`. The settings may change meanwhile.
 pub async fn serve(log: Log, mut settings: watch::Receiver<Outbox>, stop: CancellationToken, metrics: RelayMetrics) {
+    let mut standing = Standing::default();
     loop {
         let outbox = settings.borrow_and_update().clone();
         let is_due = async {
@@ -36,7 +52,7 @@ pub async fn serve(log: Log, mut settings: watch::Receiver<Outbox>, stop: Cancel
             () = stop.cancelled() => return,
         }
         tokio::select! {
-            ended = round(&log, &outbox, &metrics) => if let Err(error) = ended {
+            ended = round(&log, &outbox, &mut standing, &metrics) => if let Err(error) = ended {
                 metrics.database_error(DatabaseOperation::Retention);
                 warn!(error = %chain(&error), "retention could not finish, it goes on next time");
             },
@@ -45,18 +61,11 @@ pub async fn serve(log: Log, mut settings: watch::Receiver<Outbox>, stop: Cancel
     }
 }
 
-async fn round(log: &Log, outbox: &Outbox, metrics: &RelayMetrics) -> Result<(), StoreError> {
-    let (mut after, mut total) = (0, 0);
+async fn round(log: &Log, outbox: &Outbox, standing: &mut Standing, metrics: &RelayMetrics) -> Result<(), StoreError> {
     let (pool, chunk) = (&log.pool, outbox.retention_chunk);
-    while !outbox.retention.is_zero() {
-        // None: another instance is at it, which is as good.
-        let removing = log.answered(store::remove_finished(pool, after, outbox.retention, chunk));
-        let Some(removed) = removing.await? else { break };
-        metrics.removed(removed.removed);
-        total += removed.removed;
-        let Some(last_seq) = removed.last_seq else { break };
-        after = last_seq;
-        tokio::time::sleep(BREATH).await;
+    let mut total = 0;
+    if !outbox.retention.is_zero() {
+        total = walk_on(log, outbox, standing, metrics).await? + look_again(log, outbox, standing, metrics).await?;
     }
     while !outbox.retention.is_zero() && log.answered(store::remove_replay_items(pool, outbox.retention, chunk)).await? > 0 {
         tokio::time::sleep(BREATH).await;
@@ -68,6 +77,46 @@ async fn round(log: &Log, outbox: &Outbox, metrics: &RelayMetrics) -> Result<(),
         debug!(removed = total, "retention removed finished events");
     }
     Ok(())
+}
+
+/// Goes on where the last round ended, as long as there are old events.
+async fn walk_on(log: &Log, outbox: &Outbox, standing: &mut Standing, metrics: &RelayMetrics) -> Result<u64, StoreError> {
+    let (mut total, mut rows) = (0, FIRST_CHUNK.min(outbox.retention_chunk));
+    loop {
+        let stretch = Stretch::Onwards { after: standing.walked_to };
+        // None: another instance is at it, which is as good.
+        let Some(removed) = log.answered(store::remove_finished(&log.pool, stretch, outbox.retention, rows)).await? else { break };
+        metrics.removed(removed.removed);
+        total += removed.removed;
+        standing.walked_to = removed.last_seq.unwrap_or(standing.walked_to);
+        if !removed.has_more {
+            break;
+        }
+        rows = rows.saturating_mul(GROWTH).min(outbox.retention_chunk);
+        tokio::time::sleep(BREATH).await;
+    }
+    Ok(total)
+}
+
+/// Looks once more at what could not go: at as many events as a chunk has, and on from there as long as something goes. So a round
+/// costs no more than a chunk beyond what it removes, and a million events that are owed are looked at within some 200 rounds.
+async fn look_again(log: &Log, outbox: &Outbox, standing: &mut Standing, metrics: &RelayMetrics) -> Result<u64, StoreError> {
+    let (mut total, mut rows, mut left) = (0, FIRST_CHUNK.min(outbox.retention_chunk), outbox.retention_chunk);
+    while standing.walked_to > 0 {
+        let stretch = Stretch::LeftBehind { after: standing.again_after, up_to: standing.walked_to };
+        let Some(removed) = log.answered(store::remove_finished(&log.pool, stretch, outbox.retention, rows)).await? else { break };
+        metrics.removed(removed.removed);
+        total += removed.removed;
+        // At the end of what was left it begins anew with the next round.
+        standing.again_after = removed.last_seq.filter(|_| removed.has_more).unwrap_or(0);
+        left = if removed.removed > 0 { outbox.retention_chunk } else { left.saturating_sub(rows) };
+        if left == 0 || !removed.has_more {
+            break;
+        }
+        rows = rows.saturating_mul(GROWTH).min(left);
+        tokio::time::sleep(BREATH).await;
+    }
+    Ok(total)
 }
 
 impl Log {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::failpoints::failpoint;
 use crate::store::{
     self, Entries, Fence, Fenced, Reached, RecordedDelivery, RecordedLane, Released, Room, StoreError, UnreadableDelivery,
-    Unstorable, subscriptions::Backlog,
+    Unstorable,
 };
 use crate::telemetry::DatabaseOperation::{self, Flush, Read};
 
@@ -25,7 +25,6 @@ pub struct Ask {
     pub room: Room,
     /// Compare the lanes with the database: `Some(dead letters hold their key)`.
     pub lanes: Option<bool>,
-    pub backlog: Option<std::sync::Arc<store::Selection>>,
     /// Let the next deliveries of replays leave, at most so many.
     pub release: Option<(std::sync::Arc<store::Selection>, u64)>,
     /// Destinations have come into trouble, or out of it.
@@ -61,7 +60,6 @@ pub struct Answer {
     /// Until the next retry; `None`: there is none.
     pub next_due: Option<Duration>,
     pub lanes: Option<Vec<RecordedLane>>,
-    pub backlog: Option<Backlog>,
     pub released: Option<Released>,
     /// Recorded deliveries whose events cannot be read.
     pub unreadable: Vec<UnreadableDelivery>,
@@ -138,10 +136,6 @@ pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Res
     }
     if let Some(dead_holds) = ask.lanes {
         answer.lanes = Some(store::read_lanes(&pool, fence.subscription, dead_holds).await.map_err(&reading)?);
-    }
-    if let Some(selection) = ask.backlog {
-        let backlog = store::subscriptions::read_backlog(&pool, fence.subscription, &selection);
-        answer.backlog = Some(backlog.await.map_err(&reading)?);
     }
     // What was read now is known, too.
     known_due.extend(answer.due.iter().flatten().map(|row| row.notification.seq));

@@ -216,10 +216,11 @@ pub async fn read_lanes(pool: &PgPool, subscription: i32, dead_holds: bool) -> R
     rows.iter().map(lane).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand the lanes"))
 }
 
-/// Deliveries that will be attempted again: retrying and waiting.
-pub async fn count_unfinished(pool: &PgPool, subscription: i32) -> Result<u64, StoreError> {
+/// Deliveries that will be attempted again, retrying and waiting, counted no further than `most`.
+pub async fn count_unfinished(pool: &PgPool, subscription: i32, most: u64) -> Result<u64, StoreError> {
     let count: i64 = sqlx::query_scalar(include_str!("sql/count_unfinished.sql"))
         .bind(subscription)
+        .bind(i64::try_from(most).unwrap_or(i64::MAX))
         .fetch_one(pool)
         .await
         .map_err(StoreError::query("count the unfinished deliveries"))?;

@@ -1,13 +1,17 @@
 //! Handlers as people see them: every partition taken together; held, let go and forgotten.
 //! A handler that a live relay serves is never forgotten.
 
+use std::time::Duration;
+
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row};
 
 use super::audit::lift_statement_timeout;
+use super::status::count_backlog;
 use super::text::storable;
 use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 use crate::domain::Timestamp;
+use crate::telemetry::{chain, is_stuck};
 
 /// More handlers than anybody has.
 const MOST_HANDLERS: i64 = 1000;
@@ -20,8 +24,12 @@ pub enum HandlerState {
     Paused,
     /// No live relay owns at least one of its partitions.
     NoOwner,
+    /// At least one of its partitions cannot read or cannot record.
+    Stuck,
     /// The circuit breaker holds at least one of its partitions.
     CircuitOpen,
+    /// Its receiver asked for a pause.
+    Waiting,
     Running,
 }
 
@@ -40,8 +48,16 @@ pub struct HandlerRow {
     pub pause_reason: Option<String>,
     pub open_circuits: u64,
     pub circuit_reason: Option<String>,
-    /// Events that its slowest partition has not read, counted up to 10,000.
+    /// Since when a partition cannot read or cannot record, and why.
+    pub failing_since: Option<Timestamp>,
+    pub failing_error: Option<String>,
+    /// Until when its receiver asked it to wait.
+    pub waiting_until: Option<Timestamp>,
+    /// Events without any outcome, as in `status`; where it is not exact there are at least so many.
     pub lag: u64,
+    pub lag_is_exact: bool,
+    /// Why nothing could be counted; `None`: it was.
+    pub uncounted: Option<String>,
     pub retrying: u64,
     pub waiting: u64,
     pub dead: u64,
@@ -66,7 +82,27 @@ pub async fn read_handlers(pool: &PgPool, name: Option<&str>) -> Result<Vec<Hand
         .fetch_all(pool)
         .await
         .map_err(StoreError::query("read the handlers"))?;
-    rows.iter().map(handler).collect::<Result<_, _>>().map_err(StoreError::query("understand the handlers"))
+    let handlers = rows.iter().map(handler).collect::<Result<Vec<_>, _>>();
+    let mut handlers = handlers.map_err(StoreError::query("understand the handlers"))?;
+    let mut uncounted: Option<String> = None;
+    for handler in &mut handlers {
+        let counted = match &uncounted {
+            None => count_backlog(pool, &handler.name).await.map_err(|error| chain(&error)),
+            // Where one look ran into its time limit, the next would, too.
+            Some(why) => Err(why.clone()),
+        };
+        let backlog = match counted {
+            Ok(backlog) => backlog,
+            Err(why) => {
+                handler.uncounted = Some(why.clone());
+                uncounted = Some(why);
+                continue;
+            }
+        };
+        (handler.lag, handler.lag_is_exact) = (backlog.pending, backlog.pending_is_exact);
+        (handler.retrying, handler.waiting, handler.dead) = (backlog.retrying, backlog.waiting, backlog.dead);
+    }
+    Ok(handlers)
 }
 
 fn handler(row: &PgRow) -> Result<HandlerRow, sqlx::Error> {
@@ -83,20 +119,30 @@ fn handler(row: &PgRow) -> Result<HandlerRow, sqlx::Error> {
         pause_reason: row.try_get("pause_reason")?,
         open_circuits: count("open_circuits")?,
         circuit_reason: row.try_get("circuit_reason")?,
-        lag: count("lag")?,
-        retrying: count("retrying")?,
-        waiting: count("waiting")?,
-        dead: count("dead")?,
+        failing_since: row.try_get("failing_since")?,
+        failing_error: row.try_get("failing_error")?,
+        waiting_until: row.try_get("waiting_until")?,
+        lag: 0,
+        lag_is_exact: true,
+        uncounted: None,
+        retrying: 0,
+        waiting: 0,
+        dead: 0,
     };
-    handler.state = state(&handler);
+    let failures = row.try_get::<Option<i64>, _>("failures")?.unwrap_or_default().unsigned_abs();
+    let lasted = row.try_get::<Option<i64>, _>("failing_micros")?.map(|micros| Duration::from_micros(micros.max(0).unsigned_abs()));
+    let is_failing = lasted.is_some_and(|lasted| is_stuck(failures, lasted));
+    handler.state = state(&handler, is_failing);
     Ok(handler)
 }
 
-fn state(handler: &HandlerRow) -> HandlerState {
+fn state(handler: &HandlerRow, is_failing: bool) -> HandlerState {
     match handler {
         HandlerRow { paused_at: Some(_), .. } => HandlerState::Paused,
         HandlerRow { owned, partitions, .. } if owned < partitions => HandlerState::NoOwner,
+        _ if is_failing => HandlerState::Stuck,
         HandlerRow { open_circuits: 1.., .. } => HandlerState::CircuitOpen,
+        HandlerRow { waiting_until: Some(_), .. } => HandlerState::Waiting,
         _ => HandlerState::Running,
     }
 }

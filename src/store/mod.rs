@@ -26,6 +26,7 @@ mod moves;
 mod orphans;
 mod pending;
 mod pooler;
+pub mod progress;
 pub mod rebase;
 mod refused;
 mod reloads;
@@ -80,7 +81,7 @@ pub use replays::{
     Changed, NewReplay, Released, Replay, cancel_replay, count_open_handlers, count_replayable, finish_replays, list_replayable,
     list_replays, read_replay, release_replays, resume_replay, start_replay,
 };
-pub use retention::{Removed, remove_finished, remove_inbox, remove_replay_items};
+pub use retention::{Removed, Stretch, remove_finished, remove_inbox, remove_replay_items};
 pub use server::{Server, describe_server, has_function, read_now, read_server_start};
 pub use session::SessionSettings;
 pub use unreadable::{Unreadable, read_unreadable};

@@ -306,6 +306,10 @@ async fn confirm(connection: &mut PgConnection, actor: &str, rebased: &Rebased) 
         .execute(&mut *connection)
         .await
         .map_err(StoreError::query("forget the relays of the other server"))?;
+    sqlx::query(include_str!("sql/forget_moments.sql"))
+        .execute(&mut *connection)
+        .await
+        .map_err(StoreError::query("forget the moments of the other server"))?;
     store_incarnation(&mut *connection).await?;
     let identity = &rebased.plan.identity;
     let filter = serde_json::json!({

@@ -10,14 +10,25 @@ use crate::failpoints::failpoint;
 /// What one chunk did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removed {
-    /// Where the next chunk begins; `None`: nothing old enough is left.
+    /// The last event that was old enough, whether it could go or not; `None`: there was none.
     pub last_seq: Option<i64>,
     pub removed: u64,
+    /// The chunk was full: there may be more behind it.
+    pub has_more: bool,
 }
 
-/// Looks at up to `rows` events after `after` that are older than `keep`, and removes those that nobody owes.
+/// Where a chunk of retention looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stretch {
+    /// From here on, as far as events are old and every subscription has passed them.
+    Onwards { after: i64 },
+    /// Once more at what could not go before, up to here.
+    LeftBehind { after: i64, up_to: i64 },
+}
+
+/// Looks at up to `rows` events that are older than `keep`, and removes those that nobody owes.
 /// `None`: another instance is removing.
-pub async fn remove_finished(pool: &PgPool, after: i64, keep: Duration, rows: u32) -> Result<Option<Removed>, StoreError> {
+pub async fn remove_finished(pool: &PgPool, stretch: Stretch, keep: Duration, rows: u32) -> Result<Option<Removed>, StoreError> {
     let mut transaction = super::begin(pool).await?;
     let is_alone: bool = sqlx::query_scalar(include_str!("sql/lock_retention.sql"))
         .fetch_one(&mut *transaction)
@@ -26,17 +37,26 @@ pub async fn remove_finished(pool: &PgPool, after: i64, keep: Duration, rows: u3
     if !is_alone {
         return Ok(None);
     }
+    let (after, up_to) = match stretch {
+        Stretch::Onwards { after } => (after, None),
+        Stretch::LeftBehind { after, up_to } => (after, Some(up_to)),
+    };
     let row = sqlx::query(include_str!("sql/remove_finished.sql"))
         .bind(after)
         .bind(i64::try_from(keep.as_micros()).unwrap_or(i64::MAX))
         .bind(i64::from(rows))
+        .bind(up_to)
+        .bind(up_to.is_some())
         .fetch_one(&mut *transaction)
         .await
         .map_err(StoreError::query("remove finished events"))?;
     failpoint!("retention-removed", row.try_get::<i64, _>(1).is_ok_and(|removed| removed > 0));
     super::commit(transaction).await?;
     failpoint!("retention-committed", row.try_get::<i64, _>(1).is_ok_and(|removed| removed > 0));
-    let removed = || Ok(Removed { last_seq: row.try_get(0)?, removed: row.try_get::<i64, _>(1)?.unsigned_abs() });
+    let removed = || {
+        let removed = row.try_get::<i64, _>(1)?.unsigned_abs();
+        Ok(Removed { last_seq: row.try_get(0)?, removed, has_more: row.try_get(2)? })
+    };
     removed().map(Some).map_err(StoreError::query("understand what was removed"))
 }
 

@@ -4,14 +4,19 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgRow;
-use sqlx::{PgPool, Row};
+use sqlx::{PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-use super::{ReloadReport, StoreError, reloads};
+use super::subscriptions::COUNTED_DELIVERIES;
+use super::{ReloadReport, StoreError, progress, reloads};
 use crate::domain::Timestamp;
+use crate::telemetry::{chain, is_stuck};
 
 /// How many unread events are looked at per subscription; beyond that a count is a lower bound.
 pub const COUNTED: u64 = 10_000;
+
+/// A relay that has said nothing about a subscription for longer is not running, or cannot say it.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// Everything that a status is made of.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -20,6 +25,8 @@ pub struct Stats {
     pub handlers: Vec<HandlerStats>,
     /// The one heard of last comes first.
     pub relays: Vec<RelayStats>,
+    /// Subscriptions that a running relay serves and that somebody has deleted.
+    pub vanished: Vec<String>,
 }
 
 /// One handler, its partitions added up.
@@ -35,7 +42,11 @@ pub struct HandlerStats {
     pub retrying: u64,
     pub waiting: u64,
     pub dead: u64,
-    /// Age of the oldest event that is pending, retrying or waiting.
+    /// False: there are at least so many recorded deliveries.
+    pub deliveries_are_exact: bool,
+    /// Why nothing could be counted; `None`: it was.
+    pub uncounted: Option<String>,
+    /// Since the oldest event that is pending, retrying or waiting was committed, as the relays saw it.
     #[serde(rename = "oldest_unfinished_seconds", serialize_with = "seconds")]
     pub oldest_unfinished: Option<Duration>,
     pub last_failure: Option<LastFailure>,
@@ -50,6 +61,43 @@ pub struct HandlerStats {
     /// The longest that one of its partitions has been without a live lease; `None`: all have one.
     #[serde(rename = "unowned_seconds", serialize_with = "seconds")]
     pub unowned: Option<Duration>,
+    /// The last read that succeeded; of several partitions the one longest ago.
+    pub last_read_at: Option<Timestamp>,
+    /// The last time that outcomes and position were recorded; of several partitions the one longest ago.
+    pub last_flush_at: Option<Timestamp>,
+    /// The longest since one of its partitions that has an owner was recorded.
+    #[serde(rename = "unrecorded_seconds", serialize_with = "seconds")]
+    pub unrecorded: Option<Duration>,
+    /// What keeps one of its partitions from going on; the one that has failed for longest.
+    pub failing: Option<Failing>,
+    /// Its receiver asked for a pause that is not over.
+    pub waiting_until: Option<WaitingUntil>,
+}
+
+/// What keeps a handler from going on, as its owner told.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Failing {
+    pub since: Timestamp,
+    #[serde(rename = "seconds", serialize_with = "seconds_of")]
+    pub lasted: Duration,
+    pub last_at: Option<Timestamp>,
+    /// How often its loop has failed; 0: it has fallen silent without an error.
+    pub failures: u64,
+    /// `read`, `flush` or `lease`.
+    pub operation: String,
+    pub sqlstate: Option<String>,
+    pub error: String,
+    pub event: Option<Uuid>,
+}
+
+/// A pause that a receiver asked for, for example with `Retry-After`.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct WaitingUntil {
+    pub until: Timestamp,
+    #[serde(rename = "seconds_left", serialize_with = "seconds_of")]
+    pub left: Duration,
+    /// What the receiver answered.
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -96,15 +144,51 @@ pub struct RelayStats {
     pub reload: Option<ReloadReport>,
 }
 
-/// Reads all of it. Two statements, and two more per handler.
+/// Reads all of it. Three statements, and two more per handler. What cannot be counted, because a table is locked or may not be read,
+/// does not hide the rest: that is what has to be told then.
 pub async fn read_stats(pool: &PgPool) -> Result<Stats, StoreError> {
     let relays = list_instances(pool).await?;
+    let vanished = progress::list_vanished(pool, SILENCE).await?;
     let mut handlers = read_handlers(pool).await?;
+    let mut uncounted: Option<String> = None;
     for handler in &mut handlers {
-        read_backlog(pool, handler).await?;
-        handler.last_failure = read_last_failure(pool, &handler.handler).await?;
+        if uncounted.is_none() {
+            uncounted = count(pool, handler).await.err().map(|error| chain(&error));
+        }
+        // Where one look ran into its time limit, the next would, too.
+        handler.uncounted.clone_from(&uncounted);
     }
-    Ok(Stats { handlers, relays })
+    Ok(Stats { handlers, relays, vanished })
+}
+
+/// What one handler has left to do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HandlerBacklog {
+    pub pending: u64,
+    pub pending_is_exact: bool,
+    pub retrying: u64,
+    pub waiting: u64,
+    pub dead: u64,
+    pub deliveries_are_exact: bool,
+    pub oldest: Option<Duration>,
+}
+
+/// Counts what a handler has left to do, within a bound on rows and on time.
+pub(super) async fn count_backlog(pool: &PgPool, handler: &str) -> Result<HandlerBacklog, StoreError> {
+    let mut transaction = progress::begin_look(pool).await?;
+    let backlog = read_backlog(&mut transaction, handler).await?;
+    super::commit(transaction).await?;
+    Ok(backlog)
+}
+
+async fn count(pool: &PgPool, handler: &mut HandlerStats) -> Result<(), StoreError> {
+    let mut transaction = progress::begin_look(pool).await?;
+    let backlog = read_backlog(&mut transaction, &handler.handler).await?;
+    (handler.pending, handler.pending_is_exact) = (backlog.pending, backlog.pending_is_exact);
+    (handler.retrying, handler.waiting, handler.dead) = (backlog.retrying, backlog.waiting, backlog.dead);
+    (handler.deliveries_are_exact, handler.oldest_unfinished) = (backlog.deliveries_are_exact, backlog.oldest);
+    handler.last_failure = read_last_failure(&mut transaction, &handler.handler).await?;
+    super::commit(transaction).await
 }
 
 async fn list_instances(pool: &PgPool) -> Result<Vec<RelayStats>, StoreError> {
@@ -159,6 +243,27 @@ fn subscription(row: &PgRow) -> Result<HandlerStats, sqlx::Error> {
             only_witness: row.try_get(13)?,
         }),
     };
+    let failing = match row.try_get::<Option<Timestamp>, _>("failing_since")? {
+        Some(since) => Some(Failing {
+            since,
+            lasted: micros(row.try_get::<Option<i64>, _>("failing_micros")?.unwrap_or_default()),
+            last_at: row.try_get("failed_at")?,
+            failures: row.try_get::<Option<i64>, _>("failures")?.unwrap_or_default().unsigned_abs(),
+            operation: row.try_get::<Option<String>, _>("operation")?.unwrap_or_default(),
+            sqlstate: row.try_get("sqlstate")?,
+            error: row.try_get::<Option<String>, _>("error")?.unwrap_or_default(),
+            event: row.try_get("event")?,
+        }),
+        None => None,
+    };
+    let waiting_until = match row.try_get::<Option<Timestamp>, _>("waiting_until")? {
+        Some(until) => Some(WaitingUntil {
+            until,
+            left: micros(row.try_get::<Option<i64>, _>("waiting_micros")?.unwrap_or_default()),
+            reason: row.try_get("waiting_reason")?,
+        }),
+        None => None,
+    };
     Ok(HandlerStats {
         handler: row.try_get(1)?,
         kind: row.try_get(3)?,
@@ -168,6 +273,8 @@ fn subscription(row: &PgRow) -> Result<HandlerStats, sqlx::Error> {
         retrying: 0,
         waiting: 0,
         dead: 0,
+        deliveries_are_exact: true,
+        uncounted: None,
         oldest_unfinished: None,
         last_failure: None,
         paused,
@@ -176,10 +283,20 @@ fn subscription(row: &PgRow) -> Result<HandlerStats, sqlx::Error> {
         oldest_destination: row.try_get(15)?,
         owners: row.try_get::<Option<String>, _>(4)?.into_iter().collect(),
         unowned: row.try_get::<Option<i64>, _>(12)?.map(micros),
+        last_read_at: row.try_get("read_at")?,
+        last_flush_at: Some(row.try_get("flushed_at")?),
+        unrecorded: row.try_get::<Option<i64>, _>("unrecorded_micros")?.map(micros),
+        failing,
+        waiting_until,
     })
 }
 
 impl HandlerStats {
+    /// What keeps the handler from going on, if it is more than one bad moment.
+    pub fn stuck(&self) -> Option<&Failing> {
+        self.failing.as_ref().filter(|failing| is_stuck(failing.failures, failing.lasted))
+    }
+
     /// The worst of both: held since the earlier, unowned for the longer.
     fn add_partition(&mut self, other: Self) {
         self.partitions += 1;
@@ -188,37 +305,48 @@ impl HandlerStats {
         self.destinations += other.destinations;
         self.oldest_destination = self.oldest_destination.take().or(other.oldest_destination);
         self.unowned = self.unowned.max(other.unowned);
+        self.unrecorded = self.unrecorded.max(other.unrecorded);
+        self.last_read_at = self.last_read_at.min(other.last_read_at);
+        self.last_flush_at = self.last_flush_at.min(other.last_flush_at);
+        self.failing = [self.failing.take(), other.failing].into_iter().flatten().min_by_key(|failing| failing.since);
+        self.waiting_until =
+            [self.waiting_until.take(), other.waiting_until].into_iter().flatten().max_by_key(|waiting| waiting.until);
         self.owners.extend(other.owners);
         self.owners.sort();
         self.owners.dedup();
     }
 }
 
-async fn read_backlog(pool: &PgPool, handler: &mut HandlerStats) -> Result<(), StoreError> {
+async fn read_backlog(connection: &mut PgConnection, handler: &str) -> Result<HandlerBacklog, StoreError> {
     let row = sqlx::query(include_str!("sql/read_handler_backlog.sql"))
-        .bind(&handler.handler)
+        .bind(handler)
         .bind(COUNTED.cast_signed())
-        .fetch_one(pool)
+        .bind(COUNTED_DELIVERIES.cast_signed())
+        .fetch_one(connection)
         .await
         .map_err(StoreError::query("count what a handler has not finished"))?;
-    count_backlog(&row, handler).map_err(StoreError::query("understand what a handler has not finished"))
+    backlog(&row).map_err(StoreError::query("understand what a handler has not finished"))
 }
 
-fn count_backlog(row: &PgRow, handler: &mut HandlerStats) -> Result<(), sqlx::Error> {
+fn backlog(row: &PgRow) -> Result<HandlerBacklog, sqlx::Error> {
     let count = |column: usize| Ok::<_, sqlx::Error>(row.try_get::<i64, _>(column)?.max(0).unsigned_abs());
-    handler.pending = count(0)?.min(COUNTED);
-    handler.pending_is_exact = count(2)? < COUNTED;
-    (handler.retrying, handler.waiting, handler.dead) = (count(3)?, count(4)?, count(5)?);
     let now: Timestamp = row.try_get(7)?;
     let oldest = [row.try_get::<Option<Timestamp>, _>(1)?, row.try_get(6)?].into_iter().flatten().min();
-    handler.oldest_unfinished = oldest.map(|oldest| now.since(oldest));
-    Ok(())
+    Ok(HandlerBacklog {
+        pending: count(0)?.min(COUNTED),
+        pending_is_exact: count(2)? < COUNTED,
+        retrying: count(3)?,
+        waiting: count(4)?,
+        dead: count(5)?,
+        deliveries_are_exact: !row.try_get::<bool, _>(8)?,
+        oldest: oldest.map(|oldest| now.since(oldest)),
+    })
 }
 
-async fn read_last_failure(pool: &PgPool, handler: &str) -> Result<Option<LastFailure>, StoreError> {
+async fn read_last_failure(connection: &mut PgConnection, handler: &str) -> Result<Option<LastFailure>, StoreError> {
     let row = sqlx::query(include_str!("sql/read_last_failure.sql"))
         .bind(handler)
-        .fetch_optional(pool)
+        .fetch_optional(connection)
         .await
         .map_err(StoreError::query("look for the last failure of a handler"))?;
     let failure = |row: PgRow| {

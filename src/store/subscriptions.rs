@@ -296,22 +296,35 @@ pub async fn record_circuit(
     Ok(if written.rows_affected() == 0 { Fenced::LeaseLost } else { Fenced::Written })
 }
 
-/// The gauges of one subscription.
+/// What one subscription has left to do.
 #[derive(Debug, Clone, Default)]
 pub struct Backlog {
-    /// Events in the log that have no outcome, counted up to 10,000.
+    /// Events in the log that have no outcome, among those that were looked at.
     pub unread: u64,
-    /// The sequence at the position: what tells more than 10,000.
-    pub high_seq: i64,
+    /// False: there may be more than was counted.
+    pub is_exact: bool,
     pub retrying: u64,
     pub waiting: u64,
     pub dead: u64,
-    /// Age of the oldest event that is not finished.
+    /// Since the oldest event that is not finished was committed, as the relays saw it.
     pub oldest: Option<Duration>,
 }
 
-/// Reads the gauges of one subscription.
-pub async fn read_backlog(pool: &PgPool, subscription: i32, selection: &Selection) -> Result<Backlog, StoreError> {
+/// Events that are looked at in the log per arm, and deliveries that are counted per state: what a look costs at most.
+const LOOKED_AT: i64 = 10_000;
+pub const COUNTED_DELIVERIES: u64 = 100_000;
+
+/// Measures one subscription within a bound on rows and on time. `most_parked`: deliveries up to which the count must be right.
+pub async fn read_backlog(
+    pool: &PgPool,
+    subscription: i32,
+    selection: &Selection,
+    most_parked: u64,
+) -> Result<Backlog, StoreError> {
+    let counted = most_parked.saturating_add(1).max(COUNTED_DELIVERIES);
+    // Of each event the payload would be taken apart for its key.
+    let is_costly = selection.partitions() > 1 && selection.key_source() == "payload";
+    let mut transaction = super::progress::begin_look(pool).await?;
     let row = sqlx::query(include_str!("sql/read_backlog.sql"))
         .bind(subscription)
         .bind(selection.type_patterns())
@@ -321,22 +334,25 @@ pub async fn read_backlog(pool: &PgPool, subscription: i32, selection: &Selectio
         .bind(selection.key_path())
         .bind(selection.partitions())
         .bind(selection.partition())
-        .fetch_one(pool)
+        .bind(if is_costly { LOOKED_AT / 10 } else { LOOKED_AT })
+        .bind(i64::try_from(counted).unwrap_or(i64::MAX))
+        .fetch_optional(&mut *transaction)
         .await
         .map_err(StoreError::query("read the backlog"))?;
-    backlog(&row).map_err(StoreError::query("understand the backlog"))
+    super::commit(transaction).await?;
+    row.as_ref().map_or_else(|| Ok(Backlog::default()), backlog).map_err(StoreError::query("understand the backlog"))
 }
 
 fn backlog(row: &PgRow) -> Result<Backlog, sqlx::Error> {
     let count = |column: usize| Ok::<_, sqlx::Error>(row.try_get::<i64, _>(column)?.unsigned_abs());
     let now: Timestamp = row.try_get(7)?;
-    let oldest = [row.try_get::<Option<Timestamp>, _>(1)?, row.try_get(6)?].into_iter().flatten().min();
+    let oldest = [row.try_get::<Option<Timestamp>, _>(5)?, row.try_get(6)?].into_iter().flatten().min();
     Ok(Backlog {
         unread: count(0)?,
-        high_seq: row.try_get(2)?,
-        retrying: count(3)?,
-        waiting: count(4)?,
-        dead: count(5)?,
+        is_exact: row.try_get(1)?,
+        retrying: count(2)?,
+        waiting: count(3)?,
+        dead: count(4)?,
         oldest: oldest.map(|oldest| now.since(oldest)),
     })
 }

@@ -61,6 +61,10 @@ pub struct HandlerMetrics {
     paused: Gauge,
     concurrency: Gauge,
     destinations: Gauge,
+    stuck: Gauge,
+    last_read: Gauge,
+    last_flush: Gauge,
+    waiting_until: Gauge,
 }
 
 #[derive(Debug, Clone)]
@@ -95,6 +99,10 @@ impl HandlerMetrics {
             paused: list::PAUSED.gauge(&[handler]),
             concurrency: list::CONCURRENCY.gauge(&[handler]),
             destinations: list::DESTINATIONS.gauge(&[handler]),
+            stuck: list::STUCK.gauge(&[handler]),
+            last_read: list::LAST_HANDLER_READ.gauge(&[handler]),
+            last_flush: list::LAST_HANDLER_FLUSH.gauge(&[handler]),
+            waiting_until: list::WAITING_UNTIL.gauge(&[handler]),
         };
         metrics.circuit(CircuitState::Closed);
         metrics
@@ -156,6 +164,18 @@ impl HandlerMetrics {
         self.destinations.set(destinations as f64);
     }
 
+    /// Whether a loop of the handler cannot go on.
+    pub fn stuck(&self, is_stuck: bool) {
+        self.stuck.set(if is_stuck { 1.0 } else { 0.0 });
+    }
+
+    /// When the last read and the last flush succeeded, and until when the handler waits, in seconds since the Unix epoch; 0: never.
+    pub fn moments(&self, last_read: f64, last_flush: f64, waiting_until: f64) {
+        self.last_read.set(last_read);
+        self.last_flush.set(last_flush);
+        self.waiting_until.set(waiting_until);
+    }
+
     pub fn concurrency(&self, deliveries: usize) {
         self.concurrency.set(deliveries as f64);
     }
@@ -209,6 +229,10 @@ mod tests {
             r#"outboxd_handler_circuit_state{handler="billing",state="open"}"#,
             r#"outboxd_handler_paused{handler="billing"}"#,
             r#"outboxd_handler_concurrency{handler="billing"}"#,
+            r#"outboxd_handler_stuck{handler="billing"}"#,
+            r#"outboxd_handler_last_read_timestamp_seconds{handler="billing"}"#,
+            r#"outboxd_handler_last_flush_timestamp_seconds{handler="billing"}"#,
+            r#"outboxd_handler_waiting_until_timestamp_seconds{handler="billing"}"#,
         ] {
             assert_eq!(value(&text, series), Some(0.0), "{series}");
         }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::progress::{Failing, Failure, Progress, is_stuck};
+
 /// The answer to "is it ready?".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HealthReport {
@@ -23,12 +25,25 @@ pub struct Health {
     state: Mutex<State>,
 }
 
+/// How one subscription gets on.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub name: String,
+    /// Since the last read and the last flush that succeeded; `None`: none has since this instance took it over.
+    pub read: Option<Duration>,
+    pub flushed: Option<Duration>,
+    /// What keeps it from going on, one bad moment included.
+    pub failing: Option<Failing>,
+}
+
 #[derive(Debug, Clone, Default)]
 struct State {
     database: Database,
     lease_round: Option<Instant>,
-    /// Subscriptions owned since the last lease round, and when the loop of each was last heard of.
-    owned: BTreeMap<String, Instant>,
+    /// Subscriptions owned since the last lease round, and what the loop of each has told.
+    owned: BTreeMap<String, Progress>,
+    /// Subscriptions that this instance serves and that somebody has deleted.
+    vanished: Vec<String>,
     refused: Option<String>,
     /// Since when the relay is refused.
     refused_since: Option<Instant>,
@@ -61,7 +76,7 @@ impl Health {
         let mut state = self.state();
         let heard = |name: S| {
             let name = name.as_ref();
-            (name.to_owned(), state.owned.get(name).copied().unwrap_or(now))
+            (name.to_owned(), state.owned.get(name).cloned().unwrap_or_else(|| Progress::new(now)))
         };
         let owned = subscriptions.into_iter().map(heard).collect();
         state.owned = owned;
@@ -73,13 +88,37 @@ impl Health {
     pub fn read_ok(&self, subscription: &str) {
         let mut state = self.state();
         state.database = Database::Reached;
-        heard_of(&mut state, subscription);
+        change(&mut state, subscription, |progress| progress.read(Instant::now()));
     }
 
     /// The loop of this subscription lives and does not read on purpose: its handler is paused, its circuit is open, or it
     /// has as much in hand as it may hold. To be repeated while that lasts.
     pub fn held(&self, subscription: &str) {
-        heard_of(&mut self.state(), subscription);
+        change(&mut self.state(), subscription, |progress| progress.read(Instant::now()));
+    }
+
+    /// A flush of this subscription succeeded. `is_proof`: it wrote outcomes, or there were none to write.
+    pub fn flushed(&self, subscription: &str, is_proof: bool) {
+        change(&mut self.state(), subscription, |progress| progress.flushed(is_proof, Instant::now()));
+    }
+
+    /// The loop of this subscription ended with an error; it will be started again.
+    pub fn failed(&self, subscription: &str, failure: Failure) {
+        change(&mut self.state(), subscription, |progress| progress.failed(failure, Instant::now()));
+    }
+
+    /// Subscriptions that this instance serves and that are not in the database any more; none: all are there.
+    pub fn vanished(&self, subscriptions: Vec<String>) {
+        self.state().vanished = subscriptions;
+    }
+
+    /// How every subscription that this instance owns gets on.
+    pub fn progress(&self, now: Instant) -> Vec<Report> {
+        let report = |(name, progress): (&String, &Progress)| {
+            let (read, flushed) = progress.successes(now);
+            Report { name: name.clone(), read, flushed, failing: progress.failing(self.stall_after, now) }
+        };
+        self.state().owned.iter().map(report).collect()
     }
 
     /// The database could not be reached. Holds until the next success; `text` must be free of secrets.
@@ -135,13 +174,6 @@ impl Health {
         self.state().refused.is_some()
     }
 
-    /// Which of our subscriptions have not been read for longer than they may, and for how long.
-    pub fn silent_subscriptions(&self, now: Instant) -> Vec<(String, Duration)> {
-        let state = self.state();
-        let silence = |(name, heard): (&String, &Instant)| (name.clone(), now.saturating_duration_since(*heard));
-        state.owned.iter().map(silence).filter(|(_, silence)| *silence > self.stall_after).collect()
-    }
-
     pub fn report(&self, now: Instant) -> HealthReport {
         evaluate(&self.state(), self.stall_after, now)
     }
@@ -153,9 +185,9 @@ impl Health {
 }
 
 /// A loop that has just lost its lease may still report; that must not make its subscription ours again.
-fn heard_of(state: &mut State, subscription: &str) {
-    if let Some(heard) = state.owned.get_mut(subscription) {
-        *heard = Instant::now();
+fn change(state: &mut State, subscription: &str, change: impl FnOnce(&mut Progress)) {
+    if let Some(progress) = state.owned.get_mut(subscription) {
+        change(progress);
     }
 }
 
@@ -188,9 +220,14 @@ fn stalls(state: &State, stall_after: Duration, now: Instant) -> Vec<String> {
         None => Some("no lease round has succeeded yet".to_owned()),
         Some(at) => silence(at).map(|long| format!("no lease round has succeeded {long}")),
     };
-    let loops =
-        state.owned.iter().filter_map(|(name, heard)| Some(format!("subscription {name} has not been read {}", silence(*heard)?)));
-    round.into_iter().chain(loops).collect()
+    let loops = state.owned.iter().filter_map(|(name, progress)| {
+        let failing = progress.failing(stall_after, now)?;
+        let lasted = now.saturating_duration_since(failing.since);
+        let is_told = is_stuck(failing.failures, lasted);
+        is_told.then(|| format!("subscription {name} is stuck for {} s: {}", lasted.as_secs(), failing.failure.text))
+    });
+    let gone = state.vanished.iter().map(|name| format!("subscription {name} is gone from the database: its row was deleted"));
+    round.into_iter().chain(gone).chain(loops).collect()
 }
 
 #[cfg(test)]
@@ -199,6 +236,13 @@ mod tests {
 
     const STALL: Duration = Duration::from_secs(30);
 
+    fn heard(at: Instant) -> Progress {
+        let mut progress = Progress::new(at);
+        progress.read(at);
+        progress.flushed(true, at);
+        progress
+    }
+
     #[test]
     fn readiness_follows_from_what_was_reported() {
         let start = Instant::now();
@@ -206,21 +250,32 @@ mod tests {
         let healthy = State {
             database: Database::Reached,
             lease_round: Some(at(100)),
-            owned: BTreeMap::from([("billing/0".to_owned(), at(100)), ("search/0".to_owned(), at(90))]),
+            owned: BTreeMap::from([("billing/0".to_owned(), heard(at(100))), ("search/0".to_owned(), heard(at(90)))]),
             ..State::default()
         };
-        let table: [(&str, State, u64, &[&str]); 10] = [
+        let table: [(&str, State, u64, &[&str]); 11] = [
             ("healthy", healthy.clone(), 110, &[]),
             ("exactly at the bound", healthy.clone(), 120, &[]),
-            ("one loop hangs", healthy.clone(), 121, &["subscription search/0 has not been read for 31 s"]),
+            (
+                "one loop hangs",
+                healthy.clone(),
+                121,
+                &["subscription search/0 is stuck for 31 s: the log has not been read for 31 s, and no error has been reported"],
+            ),
+            (
+                "a subscription was deleted",
+                State { vanished: vec!["billing/0".to_owned()], ..healthy.clone() },
+                110,
+                &["subscription billing/0 is gone from the database: its row was deleted"],
+            ),
             (
                 "everything hangs",
                 healthy.clone(),
                 140,
                 &[
                     "no lease round has succeeded for 40 s",
-                    "subscription billing/0 has not been read for 40 s",
-                    "subscription search/0 has not been read for 50 s",
+                    "subscription billing/0 is stuck for 40 s: the log has not been read for 40 s, and no error has been reported",
+                    "subscription search/0 is stuck for 50 s: the log has not been read for 50 s, and no error has been reported",
                 ],
             ),
             ("others own all", State { owned: BTreeMap::new(), ..healthy.clone() }, 130, &[]),
@@ -292,8 +347,29 @@ mod tests {
         assert!(health.database_trouble(Instant::now()).is_some() && health.is_refused());
         health.accepted();
         assert_eq!(health.database_trouble(Instant::now()), None);
-        assert_eq!(health.silent_subscriptions(Instant::now()), []);
-        assert_eq!(health.silent_subscriptions(Instant::now() + STALL * 2).len(), 1);
+        let failing = |later| health.progress(Instant::now() + later).iter().filter(|report| report.failing.is_some()).count();
+        assert_eq!((failing(Duration::ZERO), failing(STALL * 2)), (0, 1));
+    }
+
+    #[test]
+    fn a_loop_that_keeps_failing_turns_readiness_red_with_its_error() {
+        let health = Health::new(STALL);
+        health.owns(["billing/0"]);
+        let failure = || Failure {
+            operation: crate::telemetry::DatabaseOperation::Flush,
+            sqlstate: Some("54000".to_owned()),
+            event: None,
+            text: "could not record outcomes".to_owned(),
+        };
+        health.failed("billing/0", failure());
+        assert!(ready(&health, Duration::ZERO), "one failure is a bad moment");
+        health.failed("billing/0", failure());
+        health.failed("billing/0", failure());
+        let report = health.report(Instant::now());
+        assert_eq!(report.reasons, ["subscription billing/0 is stuck for 0 s: could not record outcomes"]);
+        health.read_ok("billing/0");
+        health.flushed("billing/0", true);
+        assert!(ready(&health, Duration::from_secs(3)));
     }
 
     #[test]
@@ -309,10 +385,10 @@ mod tests {
 
     #[test]
     fn a_lease_round_neither_excuses_a_silent_loop_nor_keeps_what_was_lost() {
-        let health = Health::new(STALL);
-        let long_ago = Instant::now();
+        let (health, late) = (Health::new(STALL), Instant::now() + STALL);
         health.owns(["billing/0", "search/0"]);
-        let heard = |name: &str| health.state().owned.get(name).copied();
+        health.read_ok("billing/0");
+        let heard = |name: &str| health.state().owned.get(name).map(|progress| progress.successes(late).0);
         let first = heard("billing/0");
         health.owns(["billing/0"]);
         assert_eq!(heard("billing/0"), first);
@@ -320,6 +396,6 @@ mod tests {
         health.read_ok("search/0");
         assert_eq!(heard("search/0"), None, "a late report does not bring it back");
         health.held("billing/0");
-        assert!(heard("billing/0") >= first && first >= Some(long_ago));
+        assert!(heard("billing/0") <= first && first.flatten().is_some());
     }
 }

@@ -62,11 +62,11 @@ metrics! {
     DELIVERY_DURATION = "outboxd_delivery_duration_seconds", H(DELIVERY_BUCKETS), Seconds, ["handler", "kind"],
         "How long one attempt took, whatever its outcome.";
     END_TO_END = "outboxd_end_to_end_seconds", H(END_TO_END_BUCKETS), Seconds, ["handler"],
-        "From the recording of an event to its successful delivery, retries included.";
+        "From `occurred_at` of an event to its successful delivery, retries included.";
     PENDING_DELIVERIES = "outboxd_pending_deliveries", G, Count, ["handler", "state"],
         "Deliveries not finished yet: ready (in the log), in_flight, retrying (due later), waiting (behind their key).";
     OLDEST_PENDING_AGE = "outboxd_oldest_pending_age_seconds", G, Seconds, ["handler"],
-        "Age of the oldest event that a handler still has to handle; 0 when there is none.";
+        "Time since the oldest event that a handler still has to handle was committed, as the relay saw it; while the handler is stuck, at least since when; 0 when there is none.";
     DEAD_LETTERS = "outboxd_dead_letters", G, Count, ["handler"], "Dead letters that wait for the decision of a person.";
     DEAD_LETTERS_ADDED = "outboxd_dead_letters_total", C, Count, ["handler", "reason"], "Deliveries given up on, by reason.";
     REPLAYED = "outboxd_replayed_total", C, Count, ["handler", "outcome"],
@@ -78,12 +78,20 @@ metrics! {
         "Deliveries that may be in flight at once; less than configured after back-pressure.";
     DESTINATIONS = "outboxd_destinations_in_trouble", G, Count, ["handler"],
         "Routing keys, subjects, topics or streams of the handler that take no events although others do; their events wait. At most 1,000 per partition.";
+    STUCK = "outboxd_handler_stuck", G, Count, ["handler"],
+        "1 while a loop of the handler fails again and again, or has fallen silent: it cannot read or cannot record.";
+    LAST_HANDLER_READ = "outboxd_handler_last_read_timestamp_seconds", G, Seconds, ["handler"],
+        "Unix time of the last read of the handler that succeeded, or of the last time that it did not read on purpose; of several partitions the longest ago; 0 before the first.";
+    LAST_HANDLER_FLUSH = "outboxd_handler_last_flush_timestamp_seconds", G, Seconds, ["handler"],
+        "Unix time of the last flush of the handler that succeeded; of several partitions the longest ago; 0 before the first.";
+    WAITING_UNTIL = "outboxd_handler_waiting_until_timestamp_seconds", G, Seconds, ["handler"],
+        "Unix time until which the handler waits because its receiver asked for a pause (Retry-After); 0 while it does not wait.";
     READY = "outboxd_ready", G, Count, [], "1 while this instance does its work, as /readyz says; 0 while it does not.";
     LEASES_HELD = "outboxd_leases_held", G, Count, [], "Subscriptions that this instance owns.";
     LEASES_LOST = "outboxd_leases_lost_total", C, Count, [], "Leases lost before they were given back: another instance took them, or the database was away for too long.";
     LAST_READ = "outboxd_last_read_timestamp_seconds", G, Seconds, [],
         "Unix time of the last read of the log, or of the last time that nothing was read on purpose; 0 before the first.";
-    DATABASE_ERRORS = "outboxd_database_errors_total", C, Count, ["operation"], "What failed at the database: connect, lease, read, flush, listen, retention, alerts.";
+    DATABASE_ERRORS = "outboxd_database_errors_total", C, Count, ["operation"], "What failed at the database: connect, lease, read, flush, listen, retention, alerts, observe.";
     WAKE_UPS = "outboxd_wake_ups_total", C, Count, ["source"],
         "Sleeps that ended: by the bell, once for the whole relay, or by the poll, once for each subscription that then looks.";
     FLUSH_DURATION = "outboxd_flush_duration_seconds", H(FLUSH_BUCKETS), Seconds, [],

@@ -13,7 +13,7 @@ pub enum DatabaseOperation {
     Connect,
     /// Taking, renewing and releasing leases.
     Lease,
-    /// Reading the log, the recorded deliveries and the figures of the backlog.
+    /// Reading the log and the recorded deliveries.
     Read,
     /// Recording outcomes and the position.
     Flush,
@@ -22,10 +22,13 @@ pub enum DatabaseOperation {
     Retention,
     /// Looking after the alerts.
     Alerts,
+    /// Measuring the gauges and storing how the subscriptions get on.
+    Observe,
 }
 
 impl DatabaseOperation {
-    pub const ALL: [Self; 7] = [Self::Connect, Self::Lease, Self::Read, Self::Flush, Self::Listen, Self::Retention, Self::Alerts];
+    pub const ALL: [Self; 8] =
+        [Self::Connect, Self::Lease, Self::Read, Self::Flush, Self::Listen, Self::Retention, Self::Alerts, Self::Observe];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,6 +39,7 @@ impl DatabaseOperation {
             Self::Listen => "listen",
             Self::Retention => "retention",
             Self::Alerts => "alerts",
+            Self::Observe => "observe",
         }
     }
 }

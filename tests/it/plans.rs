@@ -112,9 +112,9 @@ async fn hot_statements_use_their_indexes_on_a_large_log() {
 
     let backlog = plan(
         &mut connection,
-        "integer, text[], text[], jsonb, text, text[], integer, integer",
+        "integer, text[], text[], jsonb, text, text[], integer, integer, bigint, bigint",
         include_str!("../../src/store/sql/read_backlog.sql"),
-        "1, null, null, null, 'aggregate', null, 1, 0",
+        "1, null, null, null, 'aggregate', null, 1, 0, 10000, 100000",
     )
     .await;
     assert_plan("read_backlog", &backlog, &["events_window"]);
@@ -133,9 +133,9 @@ async fn hot_statements_use_their_indexes_on_a_large_log() {
 
     let removed = plan(
         &mut connection,
-        "bigint, bigint, bigint",
+        "bigint, bigint, bigint, bigint, boolean",
         include_str!("../../src/store/sql/remove_finished.sql"),
-        "0, 1000000, 5000",
+        "0, 1000000, 5000, null, false",
     )
     .await;
     assert_plan("remove_finished", &removed, &["events_pkey"]);

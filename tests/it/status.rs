@@ -192,7 +192,11 @@ async fn no_statement_reads_the_whole_log() {
     let id: Uuid =
         sqlx::query_scalar("select id from events where seq = 777").fetch_one(database.pool()).await.expect("it is there");
     for (name, sql, parameters) in [
-        ("read_handler_backlog", include_str!("../../src/store/sql/read_handler_backlog.sql"), "'billing', 10000".to_owned()),
+        (
+            "read_handler_backlog",
+            include_str!("../../src/store/sql/read_handler_backlog.sql"),
+            "'billing', 10000, 100000".to_owned(),
+        ),
         ("read_last_failure", include_str!("../../src/store/sql/read_last_failure.sql"), "'billing'".to_owned()),
         ("read_event", include_str!("../../src/store/sql/read_event.sql"), format!("'{id}'")),
         ("read_event_states", include_str!("../../src/store/sql/read_event_states.sql"), format!("'{id}', null")),
@@ -201,7 +205,7 @@ async fn no_statement_reads_the_whole_log() {
     ] {
         let mut connection = database.pool().acquire().await.expect("a connection");
         let types = match name {
-            "read_handler_backlog" => "(text, bigint)",
+            "read_handler_backlog" => "(text, bigint, bigint)",
             "read_last_failure" => "(text)",
             "list_events" => "(text, text, bigint, bigint, bigint, text)",
             "list_attempts" => "(bigint, bigint, text)",

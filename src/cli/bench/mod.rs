@@ -4,6 +4,7 @@
 mod brokers;
 mod drain;
 mod footprint;
+mod growth;
 mod latency;
 mod outbox;
 mod producer;
@@ -33,6 +34,9 @@ pub struct BenchArgs {
     /// Events behind which the resident memory is measured
     #[arg(long, default_value_t = 1_000_000)]
     pub backlog: u64,
+    /// Events in the log, one measurement each, for the part growth
+    #[arg(long, value_delimiter = ',', default_values_t = [100_000, 1_000_000])]
+    pub sizes: Vec<u64>,
     /// Keep the data on disk instead of in memory, so that fsync costs what it costs here
     #[arg(long)]
     pub disk: bool,
@@ -54,6 +58,8 @@ pub enum Part {
     Uow,
     /// Memory behind a backlog, processor time when idle
     Footprint,
+    /// Drain, flush, looks and retention on logs of several sizes
+    Growth,
     /// Brokers whose addresses are given, against a bare client each
     Brokers,
 }
@@ -88,6 +94,9 @@ pub async fn run(args: BenchArgs, global: &Global) -> Result<ExitCode, CliError>
     }
     if wanted(Part::Footprint) {
         report.extend(footprint::measure(&server, args.backlog).await?);
+    }
+    if wanted(Part::Growth) {
+        report.extend(growth::measure(&server, &args.sizes).await?);
     }
     if wanted(Part::Brokers) {
         report.extend(brokers::measure(&server, &args.brokers, args.events / 4, args.rounds).await?);

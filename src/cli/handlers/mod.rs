@@ -11,11 +11,13 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{CliError, EXIT_OK, Global, ask, print::print, session, text::plain_table};
+use super::{
+    CliError, EXIT_OK, Global, ask,
+    print::print,
+    session,
+    text::{describe_moment, plain_table, shorten},
+};
 use crate::store::{self, HandlerRow, HandlerState};
-
-/// The lag is counted up to here.
-const MOST_LAG: u64 = 10_000;
 
 /// List, pause, resume, move, test, rename and forget handlers
 #[derive(Debug, Args)]
@@ -176,19 +178,23 @@ fn describe(handlers: &[HandlerRow]) -> String {
     }
     let mut table = plain_table(&["HANDLER", "KIND", "PARTITIONS", "STATE", "LAG", "RETRYING", "WAITING", "DEAD"]);
     for handler in handlers {
-        let lag = if handler.lag >= MOST_LAG { format!("{MOST_LAG}+") } else { handler.lag.to_string() };
+        let is_known = handler.uncounted.is_none();
+        let known = |count: u64, more: &str| if is_known { format!("{count}{more}") } else { "?".to_owned() };
+        let lag = known(handler.lag, if handler.lag_is_exact { "" } else { "+" });
         table.add_row([
             handler.name.clone(),
             handler.kind.clone(),
             handler.partitions.to_string(),
             describe_state(handler),
             lag,
-            handler.retrying.to_string(),
-            handler.waiting.to_string(),
-            handler.dead.to_string(),
+            known(handler.retrying, ""),
+            known(handler.waiting, ""),
+            known(handler.dead, ""),
         ]);
     }
-    format!("{}\n", table.trim_fmt())
+    let uncounted = handlers.iter().find_map(|handler| handler.uncounted.as_ref());
+    let uncounted = uncounted.map(|why| format!("\nnot everything could be counted: {why}\n")).unwrap_or_default();
+    format!("{}\n{uncounted}", table.trim_fmt())
 }
 
 fn describe_state(handler: &HandlerRow) -> String {
@@ -199,6 +205,15 @@ fn describe_state(handler: &HandlerRow) -> String {
         HandlerState::CircuitOpen => match &handler.circuit_reason {
             Some(reason) => format!("circuit open: {reason}"),
             None => "circuit open".to_owned(),
+        },
+        HandlerState::Stuck => {
+            let since = handler.failing_since.map(|since| format!(" since {}", describe_moment(since))).unwrap_or_default();
+            let error = handler.failing_error.as_ref().map(|error| format!(": {}", shorten(error))).unwrap_or_default();
+            format!("stuck{since}{error}")
+        }
+        HandlerState::Waiting => match handler.waiting_until {
+            Some(until) => format!("waiting until {}", describe_moment(until)),
+            None => "waiting".to_owned(),
         },
         HandlerState::Running => "running".to_owned(),
     }

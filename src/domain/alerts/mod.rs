@@ -65,8 +65,10 @@ closed_set! {
         CircuitOpen = "circuit_open",
         /// A person has paused a handler and not come back.
         HandlerPaused = "handler_paused",
-        /// No relay owns a handler, or its owner does not read.
+        /// No relay owns a handler.
         RelayNotPolling = "relay_not_polling",
+        /// A handler cannot read or cannot record, although it has a relay.
+        HandlerStuck = "handler_stuck",
         /// The database cannot be used.
         Database = "database",
         /// A channel does not take what it is told.
@@ -207,6 +209,7 @@ impl Alert {
             AlertKind::Database => "outboxd check --connect".to_owned(),
             AlertKind::HandlerPaused => format!("outboxd handlers resume {name}"),
             AlertKind::RelayNotPolling => "outboxd status".to_owned(),
+            AlertKind::HandlerStuck => "outboxd doctor".to_owned(),
             AlertKind::ChannelFailed => format!("outboxd alerts test {name}"),
             AlertKind::ConfigReloadFailed => "outboxd check".to_owned(),
             AlertKind::AdoptionBroken => "outboxd doctor".to_owned(),

@@ -43,6 +43,8 @@ pub enum Measure {
     },
     Paused(Option<Duration>),
     NotPolling(Option<Duration>),
+    /// `None`: it reads and records.
+    Stuck(Option<Duration>),
     Database(Option<Duration>),
     ChannelFailed,
     ConfigReloadFailed,
@@ -93,6 +95,7 @@ impl Observation {
             AlertKind::CircuitOpen => Measure::CircuitOpen { open: None, is_fault: false },
             AlertKind::HandlerPaused => Measure::Paused(None),
             AlertKind::RelayNotPolling => Measure::NotPolling(None),
+            AlertKind::HandlerStuck => Measure::Stuck(None),
             AlertKind::Database => Measure::Database(None),
             AlertKind::ChannelFailed => Measure::ChannelFailed,
             AlertKind::ConfigReloadFailed => Measure::ConfigReloadFailed,
@@ -108,6 +111,7 @@ impl Observation {
             Measure::CircuitOpen { .. } => AlertKind::CircuitOpen,
             Measure::Paused(_) => AlertKind::HandlerPaused,
             Measure::NotPolling(_) => AlertKind::RelayNotPolling,
+            Measure::Stuck(_) => AlertKind::HandlerStuck,
             Measure::Database(_) => AlertKind::Database,
             Measure::ChannelFailed => AlertKind::ChannelFailed,
             Measure::ConfigReloadFailed => AlertKind::ConfigReloadFailed,
@@ -123,7 +127,7 @@ impl Observation {
     fn lasted(&self) -> Option<Duration> {
         match self.measure {
             Measure::CircuitOpen { open, .. } => open,
-            Measure::Paused(lasted) | Measure::NotPolling(lasted) | Measure::Database(lasted) => lasted,
+            Measure::Paused(lasted) | Measure::NotPolling(lasted) | Measure::Stuck(lasted) | Measure::Database(lasted) => lasted,
             _ => None,
         }
     }
@@ -181,7 +185,7 @@ fn judge(seen: &Observation, policy: &AlertPolicy) -> Judgement {
         Measure::CircuitOpen { open: Some(_), is_fault: true } => Holds(Severity::Warning),
         Measure::CircuitOpen { open, .. } => lasts(open, policy.circuit_open_for, Severity::Warning),
         Measure::Paused(lasted) => lasts(lasted, policy.paused_for, Severity::Info),
-        Measure::NotPolling(lasted) => lasts(lasted, policy.not_polling_for, Severity::Critical),
+        Measure::NotPolling(lasted) | Measure::Stuck(lasted) => lasts(lasted, policy.not_polling_for, Severity::Critical),
         Measure::Database(lasted) => lasts(lasted, policy.database_for, Severity::Critical),
         Measure::ChannelFailed if seen.count >= policy.channel_failures => Holds(Severity::Warning),
         Measure::ChannelFailed if seen.count > 0 => Between,

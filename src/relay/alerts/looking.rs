@@ -21,18 +21,25 @@ pub(super) struct Wishes {
     pub include_payload: bool,
     /// A backlog of this age is worth an example.
     pub old: Duration,
+    /// A condition that needs no time to be certain is told as if it had lasted for so long.
+    pub certain: Duration,
+}
+
+/// What one look has seen.
+pub(super) struct Seen {
+    pub observations: Vec<Observation>,
+    /// Handlers whose events and dead letters could not be counted: nothing is known of them, which does not end an alert.
+    pub uncounted: Vec<String>,
 }
 
 /// Everything about the handlers. `now` is the time of the database.
-pub(super) async fn look_at_handlers(
-    pool: &PgPool,
-    health: &Health,
-    wishes: &Wishes,
-    now: Timestamp,
-) -> Result<Vec<Observation>, StoreError> {
+pub(super) async fn look_at_handlers(pool: &PgPool, wishes: &Wishes, now: Timestamp) -> Result<Seen, StoreError> {
     let stats = read_stats(pool).await?;
-    let silent = health.silent_subscriptions(Instant::now());
-    let mut seen = Vec::new();
+    let vanished = |name: &String| {
+        let detail = "its subscription was deleted while a relay serves it".to_owned();
+        Observation::new(name, Measure::Stuck(Some(wishes.certain)), 0).detail(Some(detail))
+    };
+    let mut seen: Vec<Observation> = stats.vanished.iter().map(vanished).collect();
     for handler in &stats.handlers {
         let dead = match handler.dead {
             0 => None,
@@ -43,16 +50,18 @@ pub(super) async fn look_at_handlers(
             Some(failure) if is_old || handler.circuit.is_some() => read_failure(pool, failure, wishes).await?,
             _ => None,
         };
-        let of_it = |name: &str| name == handler.handler || name.rsplit_once('/').is_some_and(|(name, _)| name == handler.handler);
-        let silence = silent.iter().filter(|(name, _)| of_it(name)).map(|(_, silence)| *silence).max();
-        seen.push(Observation::new(&handler.handler, Measure::DeadLetters, handler.dead).sample(dead));
-        seen.extend(look_at(handler, silence, failed, now));
+        if handler.uncounted.is_none() {
+            seen.push(Observation::new(&handler.handler, Measure::DeadLetters, handler.dead).sample(dead));
+        }
+        seen.extend(look_at(handler, failed, now));
     }
-    Ok(seen)
+    let uncounted = stats.handlers.iter().filter(|handler| handler.uncounted.is_some());
+    let uncounted = uncounted.map(|handler| handler.handler.clone()).collect();
+    Ok(Seen { observations: seen, uncounted })
 }
 
-/// What one handler's numbers say, its dead letters aside. `silence`: how long its loop in this process has not read.
-fn look_at(handler: &HandlerStats, silence: Option<Duration>, failed: Option<Sample>, now: Timestamp) -> [Observation; 4] {
+/// What one handler's numbers say, its dead letters aside.
+fn look_at(handler: &HandlerStats, failed: Option<Sample>, now: Timestamp) -> Vec<Observation> {
     let name = handler.handler.as_str();
     let unfinished = handler.pending + handler.retrying + handler.waiting;
     let observe = |measure, detail: Option<String>| Observation::new(name, measure, unfinished).detail(detail);
@@ -68,13 +77,19 @@ fn look_at(handler: &HandlerStats, silence: Option<Duration>, failed: Option<Sam
         let by = paused.by.as_deref().map(|by| format!("by {by}"));
         [by, paused.reason.clone()].into_iter().flatten().collect::<Vec<_>>().join(": ")
     });
-    let stalled = silence.filter(|_| !is_held && unowned.is_none()).map(|_| "its owner has stopped reading".to_owned());
-    [
-        observe(Measure::BacklogAge(age), None).sample(failed.clone()),
-        observe(Measure::CircuitOpen { open, is_fault }, circuit.and_then(|circuit| why_open(name, circuit))).sample(failed),
+    let stuck = handler.stuck().map(|failing| (failing.lasted, format!("at the {}: {}", failing.operation, failing.error)));
+    let (stuck, stuck_by) = stuck.unzip();
+    let mut seen = vec![
+        observe(Measure::CircuitOpen { open, is_fault }, circuit.and_then(|circuit| why_open(name, circuit)))
+            .sample(failed.clone()),
         observe(Measure::Paused(paused.map(|paused| now.since(paused.since))), why.filter(|why| !why.is_empty())),
-        observe(Measure::NotPolling(unowned.max(silence.filter(|_| !is_held))), stalled),
-    ]
+        observe(Measure::NotPolling(unowned), None),
+        observe(Measure::Stuck(stuck), stuck_by),
+    ];
+    if handler.uncounted.is_none() {
+        seen.push(observe(Measure::BacklogAge(age), None).sample(failed));
+    }
+    seen
 }
 
 /// Why a circuit is open, and the way out where there is only one event to judge by.

@@ -11,12 +11,12 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::looking::{Wishes, look_at_channels, look_at_database, look_at_handlers};
+use super::looking::{Seen, Wishes, look_at_channels, look_at_database, look_at_handlers};
 use super::telling::{Line, Sent, Situation, log_line};
 use super::{AlertContext, AlertSetup};
 use crate::channels::SendFailure;
 use crate::domain::Timestamp;
-use crate::domain::alerts::{Alert, AlertStatus, Observation, REMEMBERED, step};
+use crate::domain::alerts::{Alert, AlertKind, AlertStatus, Observation, REMEMBERED, step};
 use crate::failpoints::failpoint;
 use crate::store::{StoreError, alerts, begin, commit};
 use crate::telemetry::{AlertMetrics, ChannelMetrics, DatabaseOperation, chain};
@@ -183,8 +183,10 @@ impl Watch {
 
     async fn try_look(&mut self) -> Result<(), StoreError> {
         let (pool, lease) = (self.context.pool.clone(), self.context.lease);
-        let wishes = Wishes { include_payload: self.setup.config.include_payload, old: self.setup.config.policy.backlog_age / 2 };
-        let mut seen = look_at_handlers(&pool, &self.context.health, &wishes, self.now()).await?;
+        let (config, policy) = (&self.setup.config, &self.setup.config.policy);
+        let wishes =
+            Wishes { include_payload: config.include_payload, old: policy.backlog_age / 2, certain: policy.not_polling_for };
+        let Seen { observations: mut seen, uncounted } = look_at_handlers(&pool, &wishes, self.now()).await?;
         seen.extend(look_at_channels(&self.lines.iter().map(|line| line.row.clone()).collect::<Vec<_>>()));
         seen.push(look_at_database(&self.context.health, None));
         seen.extend(self.setup.signals.refused_reload().map(|why| Observation::config_reload(Some(why))));
@@ -199,7 +201,7 @@ impl Watch {
         };
         alerts::lock(&mut transaction).await?;
         let stored = alerts::read(&mut *transaction).await?;
-        let after = self.step_all(stored.clone(), &seen, now);
+        let after = self.step_all(stored.clone(), &seen, &uncounted, now);
         save(&mut transaction, &stored, &after).await?;
         if !has_tidied {
             let names: Vec<String> = self.lines.iter().map(|line| line.name().to_owned()).collect();
@@ -219,11 +221,11 @@ impl Watch {
     }
 
     /// Every alert after this look; what is long over is left out.
-    fn step_all(&self, stored: Vec<Alert>, seen: &[Observation], now: Timestamp) -> Vec<Alert> {
+    fn step_all(&self, stored: Vec<Alert>, seen: &[Observation], uncounted: &[String], now: Timestamp) -> Vec<Alert> {
         let policy = &self.setup.config.policy;
         let mut before = stored;
         // What was told while the database was away is known here only.
-        for alert in self.alerts.iter().filter(|alert| alert.kind == crate::domain::alerts::AlertKind::Database) {
+        for alert in self.alerts.iter().filter(|alert| alert.kind == AlertKind::Database) {
             match before.iter_mut().find(|known| known.key() == alert.key()) {
                 Some(known) if known.revision < alert.revision => *known = alert.clone(),
                 Some(_) => {}
@@ -235,7 +237,13 @@ impl Watch {
             let place = before.iter().position(|alert| alert.key() == observation.key());
             after.extend(step(place.map(|place| before.swap_remove(place)), observation, policy, now));
         }
+        let is_unknown = |alert: &Alert| {
+            matches!(alert.kind, AlertKind::DeadLetters | AlertKind::BacklogAge) && uncounted.contains(&alert.subject)
+        };
         after.extend(before.into_iter().filter_map(|alert| {
+            if is_unknown(&alert) {
+                return Some(alert);
+            }
             let gone = Observation::gone(&alert);
             step(Some(alert), &gone, policy, now)
         }));

@@ -154,7 +154,9 @@ impl Books {
         });
         let due_in = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
         self.write_waiting_for(queued, DeliveryState::Retrying, due_in, why.as_ref(), name);
-        self.unfinished += u64::from(queued.origin.segment().is_some());
+        if queued.origin.segment().is_some() {
+            self.grow_unfinished(1);
+        }
         self.block(&queued.notification);
     }
 

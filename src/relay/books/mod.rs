@@ -13,10 +13,10 @@ use tracing::info;
 
 use uuid::Uuid;
 
-use super::HandlerShared;
 use super::attempt::Finished;
 use super::reader::Segment;
 use super::turn::{Answer, CircuitNews};
+use super::{HandlerShared, Measure};
 use crate::domain::{
     Circuit, DestinationPolicy, Destinations, LaneKey, LaneRef, Lanes, Notification, Origin, Position, Progress, Queued, Reason,
     SegmentId, Suspects,
@@ -35,6 +35,9 @@ enum CarriedUntil {
     /// Until the position has passed this one.
     Passed(SegmentId),
 }
+
+/// After this time what a loop has learned is in the database.
+const SETTLED: Duration = Duration::from_secs(1);
 
 pub struct Books {
     handler: Arc<HandlerShared>,
@@ -71,6 +74,8 @@ pub struct Books {
     due_news: bool,
     /// Retrying and waiting rows, near enough.
     unfinished: u64,
+    /// When the number above has last grown.
+    grown_at: Option<Instant>,
     dead: u64,
     /// Attempts at once, lowered by back-pressure and raised by success.
     limit: f64,
@@ -115,6 +120,7 @@ impl Books {
             known_due: HashMap::new(),
             due_news: false,
             unfinished: 0,
+            grown_at: None,
             dead: 0,
             limit: config.concurrency as f64,
             held_until: None,
@@ -270,13 +276,30 @@ impl Books {
             let unrecorded = &self.unrecorded_keys;
             self.lanes.reconcile(&rows, |key| unrecorded.contains(key));
         }
-        if let Some(released) = &answer.released {
-            self.unfinished += released.released;
+        if let Some(released) = answer.released.filter(|released| released.released > 0) {
+            self.grow_unfinished(released.released);
         }
-        if let Some(backlog) = &answer.backlog {
-            self.unfinished = backlog.retrying + backlog.waiting;
-            self.dead = backlog.dead;
+    }
+
+    /// Deliveries that were recorded and unfinished when the loop began.
+    pub fn begin_with(&mut self, unfinished: u64) {
+        self.unfinished = unfinished;
+    }
+
+    /// Enters what the observer has counted: operators change rows behind the loop's back.
+    pub fn take_measure(&mut self, measure: Measure) {
+        self.dead = measure.dead;
+        // Rows that were recorded while it counted may be missing in a lower count.
+        let is_current = self.grown_at.is_none_or(|at| at + SETTLED < measure.began);
+        if is_current || measure.unfinished > self.unfinished {
+            self.unfinished = measure.unfinished;
         }
+    }
+
+    /// So many more deliveries will be attempted again.
+    fn grow_unfinished(&mut self, deliveries: u64) {
+        self.unfinished += deliveries;
+        self.grown_at = Some(Instant::now());
     }
 
     /// What is to be written now, and up to where. Empties the books of it.

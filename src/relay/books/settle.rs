@@ -169,7 +169,9 @@ impl Books {
         self.remember(queued, verdict, attempt, millis(took));
         let due_in = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
         self.write(queued, DeliveryState::Retrying, attempt, Some(due_in), Some(verdict), Some(took));
-        self.unfinished += u64::from(queued.origin.segment().is_some());
+        if queued.origin.segment().is_some() {
+            self.grow_unfinished(1);
+        }
         self.block(notification);
     }
 
@@ -226,7 +228,7 @@ impl Books {
         if let Some(key) = &queued.notification.key {
             *self.unrecorded_waiting.entry(key.clone()).or_default() += 1;
         }
-        self.unfinished += 1;
+        self.grow_unfinished(1);
         self.write(&queued, DeliveryState::Waiting, queued.attempts, None, None, None);
     }
 
@@ -237,6 +239,9 @@ impl Books {
         let until = Instant::now() + pause;
         if self.held_until.is_none_or(|held| held < until) {
             self.held_until = Some(until);
+            let status = verdict.status.map(|status| format!(" ({status})")).unwrap_or_default();
+            let reason = format!("{}{status}", verdict.reason);
+            self.handler.show(self.partition, |figure| (figure.held_until, figure.held_reason) = (Some(until), reason));
             info!(handler = self.handler.config.name, pause = ?pause, concurrency = self.concurrency(), reason = %verdict.reason, "handler slowed down");
         }
     }

@@ -79,15 +79,18 @@ impl Loop {
             return Ok(Some(queued));
         }
         let notification = &queued.notification;
+        (self.failed_at, self.only_event) = (DatabaseOperation::Flush, Some(notification.id));
         let counting =
             store::count_attempt(&self.shared.connections.ledger, self.fence, notification.seq, notification.key.as_deref());
         let counted = self.shared.answered(counting).await;
         if matches!(&counted, Err(error) if error.is_about_data()) {
             // No row can be made of it, so none can count. What comes of it meets the same refusal, and is recorded as such.
+            self.only_event = None;
             return Ok(Some(queued));
         }
         let counted = self.shared.metrics.counted(DatabaseOperation::Flush, counted)?;
         let Some(attempts) = counted else { return Err(StoreError::Refused("the lease is lost".to_owned()).into()) };
+        self.only_event = None;
         failpoint!("attempt-counted");
         if let Origin::Log(segment) = queued.origin {
             queued.origin = Origin::Counted(segment);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tracing::info;
+use uuid::Uuid;
 
 use super::books::Books;
 use super::dispatch::Dispatch;
@@ -20,12 +21,12 @@ use super::patience::answered;
 use super::reader::Segment;
 use super::turn::{Answer, Failed};
 use super::wake_up::Seat;
-use super::{Control, Figure, HandlerShared, Order, RelayError, Shared, subscription_name};
+use super::{Control, HandlerShared, Order, RelayError, Shared, subscription_name};
 use crate::domain::{Admission, Pace, Position, Queued};
 use crate::failpoints::failpoint;
 use crate::handlers::Built;
 use crate::store::{self, Fence, Recorded, Selection, StoreError, subscriptions};
-use crate::telemetry::DatabaseOperation;
+use crate::telemetry::{DatabaseOperation, Failure, chain};
 
 /// How a loop ended, when nothing went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,11 +52,25 @@ pub struct Assignment {
 
 /// Runs a subscription until it is told to stop, loses its lease, or fails.
 pub async fn run(assignment: Assignment) -> Result<End, RelayError> {
-    let Some(mut state) = Loop::begin(assignment).await? else { return Ok(End::LeaseLost) };
-    let ended = state.run().await;
+    let shared = Arc::clone(&assignment.shared);
+    let name = subscription_name(&assignment.handler.config, assignment.partition);
+    let fail = |failure: &RelayError, operation, event| shared.health.failed(&name, describe_failure(failure, operation, event));
+    let begun = Loop::begin(assignment).await.inspect_err(|failure| fail(failure, DatabaseOperation::Lease, None))?;
+    let Some(mut state) = begun else { return Ok(End::LeaseLost) };
+    let ended = state.run().await.inspect_err(|failure| fail(failure, state.failed_at, state.event_in_question()));
     // Whoever begins with the subscription next may be we ourselves: nothing of ours must still be under way then.
     state.end_attempts().await;
     ended
+}
+
+/// Why a loop ended, for everybody who asks how its subscription gets on.
+fn describe_failure(failure: &RelayError, operation: DatabaseOperation, event: Option<Uuid>) -> Failure {
+    let (sqlstate, event) = match failure {
+        RelayError::Store(cause) | RelayError::Unrecorded(cause) => (cause.sqlstate(), event),
+        RelayError::Unreadable { event, .. } => (None, Some(*event)),
+        _ => (None, None),
+    };
+    Failure { operation, sqlstate, event, text: chain(failure) }
 }
 
 /// Outcomes above which nothing new begins until a flush has taken them.
@@ -138,7 +153,14 @@ struct Loop {
     due_at: Instant,
     release_at: Instant,
     lanes_at: Instant,
-    backlog_at: Instant,
+    /// When to show the figures again.
+    shown_at: Instant,
+    /// The flush under way writes outcomes, or there are none to write.
+    flush_is_proof: bool,
+    /// What was wanted of the database when it failed last.
+    failed_at: DatabaseOperation,
+    /// The event that is counted, or was called and is recorded now, where it is only one.
+    only_event: Option<Uuid>,
     /// Bytes that the metrics count for this loop.
     shown_bytes: usize,
     /// What the metrics say of a pause: a person who resumes the handler must not be called because of it.
@@ -181,6 +203,10 @@ impl Loop {
         }
         let stored = shared.answered(store::read_destinations(&shared.connections.ledger, subscription, books.clock())).await;
         books.restore_destinations(shared.metrics.counted(DatabaseOperation::Read, stored)?);
+        let counting = store::count_unfinished(&shared.connections.ledger, subscription, config.max_parked.saturating_add(1));
+        let unfinished = shared.metrics.counted(DatabaseOperation::Read, shared.answered(counting).await)?;
+        handler.take_measure(partition); // of an earlier owner
+        books.begin_with(unfinished);
         if let Some(wait) = taken.open_circuit {
             books.reopen_circuit(wait);
         }
@@ -235,7 +261,10 @@ impl Loop {
             due_at: now,
             release_at: now,
             lanes_at: now + LANES_INTERVAL,
-            backlog_at: now,
+            shown_at: now,
+            flush_is_proof: false,
+            failed_at: DatabaseOperation::Lease,
+            only_event: None,
             shown_bytes: 0,
             shows_paused: false,
         }))
@@ -272,6 +301,7 @@ impl Loop {
             }
             self.rest_or_stir();
             self.show_memory();
+            self.show_figures();
             if let Some(end) = self.next_event(control).await? {
                 return Ok(end);
             }
@@ -294,11 +324,13 @@ impl Loop {
             },
             end = ended(&mut self.turn) => {
                 self.turn = None;
-                return self.finish_turn(self.counted(end)?);
+                let end = self.counted(end)?;
+                return self.finish_turn(end);
             }
             segment = ended(&mut self.reading) => {
                 self.reading = None;
-                self.finish_reading(self.counted(segment)?)?;
+                let segment = self.counted(segment)?;
+                self.finish_reading(segment)?;
             }
             finished = next_finished(&mut self.performer) => {
                 self.books.settle(finished);
@@ -323,11 +355,21 @@ impl Loop {
         Box::pin(answered(self.shared.answer_timeout, task, Failed::at(operation)))
     }
 
-    fn counted<T>(&self, result: Result<T, Failed>) -> Result<T, RelayError> {
+    fn counted<T>(&mut self, result: Result<T, Failed>) -> Result<T, RelayError> {
         result.map_err(|failed| {
+            self.failed_at = failed.operation;
             self.shared.metrics.database_error(failed.operation);
             failed.cause.into()
         })
+    }
+
+    /// The event at which a flush or a call has failed, where it was about one event only.
+    fn event_in_question(&self) -> Option<Uuid> {
+        let called = match self.batch.as_slice() {
+            [only] => Some(only.notification.id),
+            _ => None,
+        };
+        self.only_event.or(called).filter(|_| self.failed_at == DatabaseOperation::Flush)
     }
 
     /// Tells how much this loop holds.
@@ -360,7 +402,7 @@ impl Loop {
         let now = Instant::now();
         let mut timers = vec![now + DUE_INTERVAL];
         if self.turn.is_none() {
-            timers.extend([self.backlog_at, self.lanes_at]);
+            timers.push(self.lanes_at);
             timers.extend(self.books.needs_flush().then_some(self.last_flush + self.shared.options().flush_interval));
         }
         if control.order == Order::Work && !control.is_paused {
@@ -380,8 +422,12 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        // Whoever owns the subscription next tells its figures; ours would stand there for ever.
-        self.handler.show(self.partition, |figure| *figure = Figure::default());
+        // Whoever owns the subscription next tells its figures; ours would stand there for ever. What the observer has measured stays:
+        // a loop that fails and is started again has no less to do.
+        self.handler.show(self.partition, |figure| {
+            figure.backlog.in_flight = 0;
+            (figure.circuit, figure.is_paused, figure.concurrency, figure.held_until) = (None, false, 0, None);
+        });
         self.shared.metrics.memory(self.shown_bytes, 0);
     }
 }

@@ -80,7 +80,7 @@ impl Loop {
         }
         self.shared.health.read_ok(&self.name);
         self.shared.metrics.read_at(unix_time());
-        self.handler.count_unreadable(&segment)?;
+        self.handler.count_unreadable(&segment).inspect_err(|_| self.failed_at = DatabaseOperation::Read)?;
         let now = Instant::now();
         let (has_events, has_more) = (!segment.notifications.is_empty() || !segment.unreadable.is_empty(), segment.has_more);
         self.pass_recovery(&segment);

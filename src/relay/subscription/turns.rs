@@ -13,9 +13,9 @@ use crate::domain::{Admission, OnDeadLetter};
 use crate::relay::functions::{Called, find_server};
 use crate::relay::patience::answered;
 use crate::relay::turn::{self, Answer, Ask, Failed};
-use crate::relay::{BACKLOG_INTERVAL, Order, RelayError};
-use crate::store::{Released, Room, subscriptions};
-use crate::telemetry::{Backlog, DatabaseOperation};
+use crate::relay::{Order, RelayError};
+use crate::store::{Released, Room};
+use crate::telemetry::DatabaseOperation;
 
 impl Loop {
     /// Begins a turn if there is something to tell or to ask.
@@ -43,24 +43,20 @@ impl Loop {
             release: is_released.then(|| (Arc::clone(&self.selection), self.room_for_replays())),
             room: self.recorded_room(),
             lanes: (now >= self.lanes_at).then(|| self.handler.config.on_dead_letter == OnDeadLetter::HoldKey),
-            backlog: (now >= self.backlog_at).then(|| Arc::clone(&self.selection)),
             circuit: self.books.take_circuit_news(),
             destinations: self.books.take_destination_news(),
             flush: None,
             refills,
         };
-        let asks = ask.due
-            || ask.lanes.is_some()
-            || ask.backlog.is_some()
-            || ask.circuit.is_some()
-            || ask.destinations.is_some()
-            || !ask.refills.is_empty();
+        let asks = ask.due || ask.lanes.is_some() || ask.circuit.is_some() || ask.destinations.is_some() || !ask.refills.is_empty();
         if !asks && !flush_is_due && since_flush < IDLE_FLUSH {
             return;
         }
         // Whatever is asked comes after a flush of what is known: rows whose outcome we have must not be read as open.
         let flush = (self.books.needs_flush() || since_flush >= IDLE_FLUSH).then(|| {
             let flush = self.books.take_flush();
+            // What writes outcomes, or has none to write, proves that recording works.
+            self.flush_is_proof = !flush.1.is_empty() || self.books.outstanding() == 0;
             self.writing = flush.1.outcomes.iter().map(|outcome| outcome.seq).collect();
             self.last_flush = now;
             flush
@@ -104,11 +100,18 @@ impl Loop {
                 self.finish_calls(*called, admission, took);
                 Ok(None)
             }
-            TurnEnd::Unrecorded(cause) => Err(RelayError::Unrecorded(cause)),
+            TurnEnd::Unrecorded(cause) => {
+                self.failed_at = DatabaseOperation::Flush;
+                Err(RelayError::Unrecorded(cause))
+            }
             TurnEnd::Answered(answer) if answer.lease_is_lost => Ok(Some(End::LeaseLost)),
             TurnEnd::Answered(answer) => {
-                if !self.writing.is_empty() || answer.flushed {
+                if answer.flushed {
                     self.shared.metrics.flushed(self.last_flush.elapsed());
+                    self.shared.health.flushed(&self.name, self.flush_is_proof);
+                }
+                if let Some(measure) = self.handler.take_measure(self.partition) {
+                    self.books.take_measure(measure);
                 }
                 self.enter_answer(answer);
                 Ok(None)
@@ -119,6 +122,7 @@ impl Loop {
     /// Settles what functions were called for, and begins to record it in their transaction. Without one the next turn records it.
     fn finish_calls(&mut self, mut called: Called, admission: Admission, took: Duration) {
         let batch = std::mem::take(&mut self.batch);
+        self.only_event = (batch.len() == 1).then(|| batch[0].notification.id);
         let Performer::Functions(functions) = &mut self.performer else { return };
         let first = functions.learn(&batch, &called);
         if called.verdicts.iter().all(Option::is_none) {
@@ -132,6 +136,7 @@ impl Loop {
         }
         let Some(transaction) = called.transaction else { return };
         let (reached, entries) = self.books.take_flush();
+        self.flush_is_proof = true;
         self.writing = entries.outcomes.iter().map(|outcome| outcome.seq).collect();
         self.last_flush = Instant::now();
         let (fence, instance) = (self.fence, self.shared.instance.id.clone());
@@ -156,6 +161,7 @@ impl Loop {
 
     pub(super) fn enter_answer(&mut self, mut answer: Answer) {
         let now = Instant::now();
+        self.only_event = None;
         self.books.flushed(&std::mem::take(&mut self.writing));
         self.books.enter_unstorable(&answer.unstorable);
         let is_clear = self.books.take_waiting(std::mem::take(&mut answer.refills), std::mem::take(&mut answer.waiting));
@@ -191,31 +197,25 @@ impl Loop {
             self.release_at = now + next_release(released);
         }
         self.books.take_answer(&mut answer);
-        if let Some(backlog) = answer.backlog {
-            self.backlog_at = now + BACKLOG_INTERVAL;
-            self.show_backlog(&backlog);
-        }
         // A careful time ends when nothing is left that the last owner can have had in flight.
         if self.careful > 0 && self.recovery.is_none() && self.books.lanes.held() == 0 && !has_due {
             self.careful = 0;
         }
     }
 
-    pub(super) fn show_backlog(&self, backlog: &subscriptions::Backlog) {
+    /// Shows what only the loop knows, at most once a second.
+    pub(super) fn show_figures(&mut self) {
+        let now = Instant::now();
+        if now < self.shown_at {
+            return;
+        }
+        self.shown_at = now + DUE_INTERVAL;
         let in_flight = match &self.performer {
             Performer::Attempts(dispatch) => dispatch.in_flight(),
             Performer::Functions(_) => self.batch.len(),
         };
-        let backlog = Backlog {
-            ready: backlog.unread,
-            retrying: backlog.retrying,
-            waiting: backlog.waiting,
-            in_flight: in_flight as u64,
-            dead: backlog.dead,
-            oldest_seconds: backlog.oldest.unwrap_or_default().as_secs_f64(),
-        };
         self.handler.show(self.partition, |figure| {
-            figure.backlog = backlog;
+            figure.backlog.in_flight = in_flight as u64;
             figure.is_paused = self.control.borrow().is_paused;
             figure.concurrency = self.books.concurrency();
             // After a reload the loops of the old settings end one by one, and the last to end takes back what the new ones told.

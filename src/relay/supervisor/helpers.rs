@@ -1,4 +1,4 @@
-//! What runs beside the loops: the bell, retention, and the alerts. Ends with the relay; none of it is needed for an event to be delivered.
+//! What runs beside the loops: the bell, the observer, retention, and the alerts. Ends with the relay; none of it is needed for an event to be delivered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Outbox, WakeUp};
 use crate::relay::alerts::{self, AlertContext};
+use crate::relay::observer::{self, Observer};
 use crate::relay::{AlertSetup, Shared, retention, wake_up};
 
 pub(super) struct Helpers {
@@ -26,6 +27,16 @@ impl Helpers {
         }
         let log = retention::Log { pool: shared.connections.aside.clone(), patience: shared.answer_timeout };
         tasks.spawn(retention::serve(log, outbox, stop.clone(), shared.metrics.clone()));
+        let observer = Observer {
+            pool: shared.connections.aside.clone(),
+            instance: shared.instance.id.clone(),
+            health: Arc::clone(&shared.health),
+            metrics: shared.metrics.clone(),
+            served: shared.served.subscribe(),
+            wake: Arc::clone(&shared.observe),
+            patience: shared.answer_timeout,
+        };
+        tasks.spawn(observer::serve(observer, stop.clone()));
         if alerts.config.enabled {
             let context = AlertContext {
                 pool: shared.connections.aside.clone(),

@@ -14,11 +14,12 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::observer::{self, Served};
 use super::patience::answered;
 use super::reload::{self, Desk, RelayHandle};
 use super::subscription::{self, Assignment, End};
@@ -27,7 +28,7 @@ use crate::config::{self};
 use crate::failpoints::failpoint;
 use crate::store::subscriptions::{self, Candidate};
 use crate::store::{self, Instance, Selection, ServerWatch, SessionSettings, StoreError};
-use crate::telemetry::{DatabaseOperation, HandlerMetrics, Health, RelayMetrics, chain};
+use crate::telemetry::{DatabaseOperation, Failure, HandlerMetrics, Health, RelayMetrics, chain};
 
 pub use places::check_registration;
 
@@ -77,6 +78,8 @@ impl Relay {
             answer_timeout: store::answer_timeout(options.statement_timeout),
             settings: Live::new(options.relay, count_loops(&handlers)),
             wake_up: wake_up::WakeUp::new(),
+            served: watch::Sender::new(Vec::new()),
+            observe: Arc::new(Notify::new()),
             health: options.health,
             metrics: RelayMetrics::new(),
             trust: Trust::new(Instant::now()),
@@ -214,6 +217,7 @@ impl Supervisor {
                 self.shared.trust.extend(began + lease);
                 self.shared.health.accepted();
                 self.shared.health.owns(self.running.keys().filter_map(|id| self.name_of(*id)).collect::<Vec<_>>());
+                self.publish_served();
                 Ok(())
             }
             Err(RelayError::Store(failure)) => {
@@ -233,6 +237,24 @@ impl Supervisor {
                 Ok(())
             }
         }
+    }
+
+    /// Tells the observer what this relay serves and owns.
+    fn publish_served(&self) {
+        let one = |(id, (handler, partition)): (&i32, &(Arc<HandlerShared>, u16))| Served {
+            subscription: *id,
+            name: subscription_name(&handler.config, *partition),
+            handler: Arc::clone(handler),
+            partition: *partition,
+            is_owned: self.running.contains_key(id),
+        };
+        let mut served: Vec<Served> = self.places.iter().map(one).collect();
+        served.sort_by_key(|one| one.subscription);
+        self.shared.served.send_if_modified(|known| {
+            let differs = !observer::is_same(known, &served);
+            *known = served;
+            differs
+        });
     }
 
     fn name_of(&self, id: i32) -> Option<String> {
@@ -325,6 +347,10 @@ impl Supervisor {
                 let id = self.running.iter().find(|(_, running)| running.task == Some(died.id())).map(|(id, _)| *id);
                 if let Some(id) = id {
                     error!(subscription = id, error = %died, "a loop panicked; this is a bug, please report it");
+                    let text = format!("its loop panicked, please report it: {died}");
+                    let failure = Failure { operation: DatabaseOperation::Flush, sqlstate: None, event: None, text };
+                    self.name_of(id).iter().for_each(|name| self.shared.health.failed(name, failure.clone()));
+                    self.shared.observe.notify_one();
                     self.restart_later(id);
                 }
             }
@@ -343,6 +369,7 @@ impl Supervisor {
             Err(failure) => {
                 let handler = self.handler_of(id);
                 warn!(handler, error = %chain(&failure), "could not go on, starting over from what is stored");
+                self.shared.observe.notify_one();
                 self.restart_later(id);
                 if let Some(running) = self.running.get_mut(&id) {
                     running.was_unrecorded = matches!(failure, RelayError::Unrecorded(_));
@@ -386,6 +413,7 @@ impl Supervisor {
         for id in self.running.keys().copied().collect::<Vec<_>>() {
             self.lose(id);
         }
+        self.publish_served();
     }
 
     fn give_back(&mut self, surplus: usize) {

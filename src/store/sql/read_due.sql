@@ -1,5 +1,6 @@
 -- read_due: deliveries whose next attempt is due, oldest first, with their events. Locks nothing: only the owner reads them.
 -- Relies on deliveries_due and the primary key of events; `followed` on deliveries_by_key. $1 subscription, $2 rows, $3 bytes, $4 seqs that are in memory already.
+-- The time is a scalar subquery, because no index is searched for a volatile function: `due_at <= clock_timestamp()` reads every retry.
 -- A row without an id: its event is gone from the log.
 -- `followed`: a younger one of its key waits, is retrying, or holds the key. When a replayed one is done, its key does not simply go on.
 select w.*
@@ -13,7 +14,7 @@ select w.*
                sum(coalesce(e.payload_bytes, 0)) over (order by d.due_at, d.seq rows unbounded preceding) - coalesce(e.payload_bytes, 0) as bytes_before
           from (select seq, key, attempts, replay, first_attempt_at, due_at, reason, destination
                   from deliveries
-                 where subscription = $1 and state = 'retrying' and due_at <= clock_timestamp() and seq <> all ($4::bigint[])
+                 where subscription = $1 and state = 'retrying' and due_at <= (select clock_timestamp()) and seq <> all ($4::bigint[])
                    -- Of a key only the oldest: a replayed one goes before a younger one that is retrying.
                    and (key is null
                         or (select r.seq from deliveries r

@@ -1,14 +1,23 @@
--- read_subscription_states: who owns each subscription, and whether it is held. A small table. No parameters. Called by store::status.
--- `unowned_micros`: since when no lease is live; null while one is.
-select id, handler, partition, kind, owner, paused_at, paused_by, pause_reason,
-       circuit, circuit_since, circuit_reason,
-       (extract(epoch from circuit_until - clock_timestamp()) * 1000000)::bigint as probe_in_micros,
-       case when owner is null or lease_until < clock_timestamp()
-            then (extract(epoch from clock_timestamp() - coalesce(lease_until, greatest(created_at, moved_at))) * 1000000)::bigint
+-- read_subscription_states: who owns each subscription, whether it is held, and how it gets on. Small tables. No parameters. Called by store::status.
+-- `unowned_micros`: since when no lease is live; null while one is. `unrecorded_micros`: since when nothing was recorded although one is.
+-- What an earlier owner said about its failures counts until the next one says something else.
+select s.id, s.handler, s.partition, s.kind, s.owner, s.paused_at, s.paused_by, s.pause_reason,
+       s.circuit, s.circuit_since, s.circuit_reason,
+       (extract(epoch from s.circuit_until - clock_timestamp()) * 1000000)::bigint as probe_in_micros,
+       case when s.owner is null or s.lease_until < clock_timestamp()
+            then (extract(epoch from clock_timestamp() - coalesce(s.lease_until, greatest(s.created_at, s.moved_at))) * 1000000)::bigint
        end as unowned_micros,
-       case when circuit <> 'closed' then circuit_witness end as only_witness,
-       (select count(*) from destinations d where d.subscription = subscriptions.id) as destinations,
-       (select d.name || ': ' || d.reason from destinations d where d.subscription = subscriptions.id order by d.since, d.name limit 1)
-           as oldest_destination
-  from subscriptions
- order by handler, partition
+       case when s.circuit <> 'closed' then s.circuit_witness end as only_witness,
+       (select count(*) from destinations d where d.subscription = s.id) as destinations,
+       (select d.name || ': ' || d.reason from destinations d where d.subscription = s.id order by d.since, d.name limit 1)
+           as oldest_destination,
+       p.read_at, s.moved_at as flushed_at,
+       case when s.owner is not null and s.lease_until >= clock_timestamp()
+            then (extract(epoch from clock_timestamp() - s.moved_at) * 1000000)::bigint end as unrecorded_micros,
+       p.failing_since, (extract(epoch from clock_timestamp() - p.failing_since) * 1000000)::bigint as failing_micros,
+       p.failed_at, p.failures, p.operation, p.sqlstate, p.error, p.event,
+       w.waiting_until, (extract(epoch from w.waiting_until - clock_timestamp()) * 1000000)::bigint as waiting_micros, w.waiting_reason
+  from subscriptions s
+  left join progress p on p.subscription = s.id
+  left join progress w on w.subscription = s.id and w.waiting_until > clock_timestamp()
+ order by s.handler, s.partition

@@ -3,14 +3,14 @@
 -- has locked is left for the next time, and so is what comes behind it in its key.
 -- A delivery stays held while an older one of its key is unfinished, so a key that fails keeps back its own part of the set only.
 -- The rate is for the whole replay: each owner pays from the token bucket in its row, by the clock of the database.
--- Relies on replay_items_held, the primary keys, deliveries_by_key; `room` on deliveries_due.
+-- Relies on replay_items_held, the primary keys, deliveries_by_key; `room` on deliveries_due (the time as in read_due).
 -- $1 subscription, $2 epoch, $3 most at once, $4 items to look at, $5 key source, $6 key path.
 -- Returns whether anything is held here, whether the rate lets something leave, how many have left, how many were dropped.
 with mine as (
     select s.id, clock_timestamp() as now,
            -- What is due and not begun is not heaped up: what comes behind it can still be cancelled.
            $3 - (select count(*) from (select 1 from deliveries
-                                        where subscription = $1 and state = 'retrying' and due_at <= clock_timestamp()
+                                        where subscription = $1 and state = 'retrying' and due_at <= (select clock_timestamp())
                                         order by due_at limit $3) due) as room
       from subscriptions s where s.id = $1 and s.epoch = $2
        for update),
@@ -43,11 +43,14 @@ affordable as (
                      from (select seq, round, was from replay_items
                             where subscription = $1 and replay = b.id and state = 'held'
                             order by round, seq limit $4) h
-                     left join deliveries d on d.subscription = $1 and d.seq = h.seq
-                     left join events e on e.seq = h.seq) n
+                     -- One probe for each item on purpose: a join of two sides whose size is not known may read the whole log.
+                     left join lateral (select state, key from deliveries where subscription = $1 and seq = h.seq limit 1) d on true
+                     left join lateral (select seq, aggregate_type, aggregate_id, headers, payload from events
+                                         where seq = h.seq limit 1) e on true) n
             where n.key is null or not n.is_there
-               or not exists (select 1 from deliveries o
-                               where o.subscription = $1 and o.key = n.key and o.seq < n.seq and o.state in ('retrying', 'waiting'))
+               or (select o.seq from deliveries o
+                    where o.subscription = $1 and o.key = n.key and o.seq < n.seq and o.state in ('retrying', 'waiting')
+                    limit 1) is null
             order by n.round, n.seq
             limit greatest(b.tokens, 0)) i),
 locked as (

@@ -1,16 +1,43 @@
--- remove_finished: one chunk of retention: events older than the bound that every subscription has passed and nobody owes.
--- Relies on the primary key of events, deliveries_unfinished and replay_items_open. Locks only what it removes.
--- $1 after this seq, $2 microseconds to keep, $3 rows to look at. Returns the last seq looked at (null: none left) and the number removed.
-with looked_at as (
-    select seq, tx from events
-     where seq > $1 and occurred_at < clock_timestamp() - $2 * interval '1 microsecond'
-     order by seq limit $3),
+-- remove_finished: one chunk of retention, in order of seq: events that are old enough, that every subscription has passed and nobody owes.
+-- An event is old when it says so itself, or when its transaction was seen finished that long ago: `occurred_at` may lie ahead.
+-- Looks at one event where the first is not old; at none behind the first subscription (`horizon`), however far the log goes on. Walking on,
+-- it stops at the first that is not old. What is left behind is looked at again with $5, within $4.
+-- Relies on the primary key of events, moments_pkey, deliveries_unfinished and replay_items_open. Locks only what it removes.
+-- $1 after this seq, $2 microseconds to keep, $3 rows to look at, $4 up to this seq (null: as far as may be), $5 whether this is another
+-- look at what was left. Returns the last seq looked at that was old (null: none), the number removed, and whether there may be more.
+with passed as materialized (select snapshot, high_seq from subscriptions),
+horizon as materialized (
+    -- A subscription that begins before everything has passed nothing, whatever its numbers say.
+    select coalesce(min(case when pg_snapshot_xmax(snapshot) <= '3'::xid8 then 0 else high_seq end), 9223372036854775807) as seq,
+           min(pg_snapshot_xmin(snapshot)::text::numeric) as xmin
+      from passed),
+bound as materialized (
+    select clock_timestamp() - $2 * interval '1 microsecond' as old_at, least(h.seq, coalesce($4, h.seq)) as seq, h.xmin,
+           (select m.snapshot from moments m where m.at < (select clock_timestamp() - $2 * interval '1 microsecond') order by m.at desc limit 1) as snapshot
+      from horizon h),
+head as (
+    select e.occurred_at < b.old_at or coalesce(pg_visible_in_snapshot(e.tx, b.snapshot), false) as is_old
+      from bound b
+     cross join lateral (select tx, occurred_at from events where seq > $1 and seq <= b.seq order by seq limit 1) e),
+looked_at as materialized (
+    select e.seq, e.tx, e.occurred_at < b.old_at or coalesce(pg_visible_in_snapshot(e.tx, b.snapshot), false) as is_old
+      from bound b
+     cross join lateral (
+           select seq, tx, occurred_at from events
+            where seq > $1 and seq <= b.seq
+            order by seq limit (select case when $5 or is_old then $3 else 0 end from head)) e),
+old as materialized (
+    select seq, tx from looked_at
+     where is_old and ($5 or seq < coalesce((select min(seq) from looked_at where not is_old), 9223372036854775807))),
 removable as (
-    select seq from looked_at l
-     where not exists (select 1 from deliveries d where d.seq = l.seq and d.state in ('retrying', 'waiting', 'dead'))
-       and not exists (select 1 from replay_items i where i.seq = l.seq and i.state in ('held', 'released'))
-       and not exists (select 1 from subscriptions s where not pg_visible_in_snapshot(l.tx, s.snapshot))),
-gone as (delete from events where seq in (select seq from removable) returning seq),
+    select o.seq
+      from old o
+     cross join bound b
+     where (select d.seq from deliveries d where d.seq = o.seq and d.state in ('retrying', 'waiting', 'dead') limit 1) is null
+       and (select i.seq from replay_items i where i.seq = o.seq and i.state in ('held', 'released') limit 1) is null
+       and (b.xmin is null or o.tx::text::numeric < b.xmin
+            or not exists (select 1 from passed p where not pg_visible_in_snapshot(o.tx, p.snapshot)))),
+gone as (delete from events where seq = any (array(select seq from removable)) returning seq),
 -- By arrays and not by joins: a join with the rows just removed is planned as a scan of all deliveries (seen on 18).
 gone_deliveries as (
     delete from deliveries
@@ -18,4 +45,5 @@ gone_deliveries as (
 gone_attempts as (
     delete from attempts
      where subscription = any (array(select id from subscriptions)) and seq = any (array(select seq from gone)))
-select (select max(seq) from looked_at) as last_seq, (select count(*) from gone) as removed
+select (select max(seq) from looked_at l where $5 or l.seq in (select seq from old)) as last_seq, (select count(*) from gone) as removed,
+       (select count(*) from looked_at) >= $3 and ($5 or not exists (select 1 from looked_at where not is_old)) as has_more

@@ -297,12 +297,18 @@ async fn retention_leaves_what_a_replay_still_holds() {
     for _ in 0..2 {
         outbox.add("delivered", None).await;
     }
-    outbox.database.execute("update outbox.events set occurred_at = now() - interval '1 year'; update outbox.subscriptions set snapshot = pg_current_snapshot()").await;
+    outbox.database.execute("update outbox.events set occurred_at = now() - interval '1 year'; update outbox.subscriptions set snapshot = pg_current_snapshot(), high_seq = outbox.last_seq()").await;
     let filter = DeliveryFilter { delivered: true, ids: vec![first_id(&outbox).await], ..DeliveryFilter::default() };
     outbox.replay(NewReplay { filter, ..NewReplay::default() }).await;
 
-    let removed =
-        store::remove_finished(outbox.database.pool(), 0, std::time::Duration::from_secs(60), 100).await.expect("it works");
+    let removed = store::remove_finished(
+        outbox.database.pool(),
+        store::Stretch::Onwards { after: 0 },
+        std::time::Duration::from_secs(60),
+        100,
+    )
+    .await
+    .expect("it works");
 
     assert_eq!(removed.map(|removed| removed.removed), Some(1));
     assert_eq!(outbox.release().await.released, 1);

@@ -113,6 +113,8 @@ fn what_lasts_fires_when_it_has_lasted_and_resolves_when_it_is_over() {
         (open(None, false), "-"),
         (Measure::Paused(lasting(4 * 3600 - 1)), "-"),
         (Measure::Paused(lasting(4 * 3600)), "firing info 1"),
+        (Measure::Stuck(lasting(59)), "-"),
+        (Measure::Stuck(lasting(60)), "firing critical 1"),
         (Measure::NotPolling(lasting(59)), "-"),
         (Measure::NotPolling(lasting(60)), "firing critical 1"),
         (Measure::Database(lasting(59)), "-"),
