@@ -218,7 +218,13 @@ create table progress (
     event          uuid,
     -- The receiver asked for a pause (Retry-After) that ends then.
     waiting_until  timestamptz,
-    waiting_reason text
+    waiting_reason text,
+    -- The last answer that was no delivery, whether it has spent an attempt or not.
+    answered_at     timestamptz,
+    answered_event  uuid,
+    answered_reason text,
+    answered_status integer,
+    answered_detail text
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 
 -- A row every ten seconds while a relay runs: what is not visible in `snapshot` committed after `at`. Ages are counted from these

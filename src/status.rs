@@ -10,7 +10,8 @@ pub use crate::domain::Level;
 use crate::domain::circuit_command;
 use crate::store::ReloadOutcome;
 use crate::store::adoption::{AdoptionState, InspectedAdoption};
-use crate::store::status::{Failing, HandlerStats, RelayStats, Stats};
+use crate::store::blind_spots::BlindSpot;
+use crate::store::status::{Failing, HandlerStats, LastFailure, RelayStats, Stats};
 
 /// Without a live lease for longer, a handler is not merely changing hands.
 const UNOWNED_BOUND: Duration = Duration::from_secs(60);
@@ -103,6 +104,16 @@ pub fn judge_adoption(inspected: &InspectedAdoption) -> Option<Complaint> {
         }
     };
     Some(Complaint { level, handler: None, text: format!("the adopted table {table} {text}"), command })
+}
+
+/// Something that hides rows from a session, or silences a trigger.
+pub fn judge_blind_spot(spot: &BlindSpot) -> Complaint {
+    let (level, what) = match spot.is_severe() {
+        true => (Level::Critical, "events may be passed over or lost"),
+        false => (Level::Warning, "a defence is off"),
+    };
+    let text = format!("{what}: {}; {}", spot.what(), spot.why());
+    Complaint { level, handler: None, text, command: "outboxd doctor".to_owned() }
 }
 
 /// Judges what was counted.
@@ -212,7 +223,8 @@ fn judge_handler(handler: &HandlerStats, has_relay: bool, reasons: &mut Vec<Comp
         let since = circuit.since.map(|since| format!(" since {since}")).unwrap_or_default();
         let reason = circuit.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let probe = circuit.probe_in.filter(|wait| !wait.is_zero()).map(|wait| format!("; next probe in {}", whole_seconds(wait)));
-        let text = format!("its circuit is open{since}{reason}{}", probe.unwrap_or_default());
+        let answer = handler.last_failure.as_ref().and_then(describe_answer).unwrap_or_default();
+        let text = format!("its circuit is open{since}{reason}{}{answer}", probe.unwrap_or_default());
         match circuit.only_witness {
             // Nothing else can show whether the fault is this event's or the handler's.
             Some(event) => complain(
@@ -247,6 +259,16 @@ fn judge_handler(handler: &HandlerStats, has_relay: bool, reasons: &mut Vec<Comp
             "outboxd status --watch".to_owned(),
         );
     }
+}
+
+/// What the receiver said last, shortened.
+fn describe_answer(failure: &LastFailure) -> Option<String> {
+    const MOST_CHARS: usize = 160;
+    let detail = failure.detail.as_deref().filter(|detail| !detail.is_empty())?;
+    let short: String = detail.chars().map(|char| if char.is_control() { ' ' } else { char }).take(MOST_CHARS).collect();
+    let more = if detail.chars().count() > MOST_CHARS { "..." } else { "" };
+    let status = failure.status.map(|status| format!("{status} ")).unwrap_or_default();
+    Some(format!("; the last answer: {status}{short}{more}"))
 }
 
 fn is_unrecorded(handler: &HandlerStats) -> Option<Duration> {

@@ -12,8 +12,11 @@ use super::print::print;
 use super::session::{self, Session};
 use super::text::{as_json, describe_age, describe_moment, plain_table};
 use super::{CliError, EXIT_CONFIG, EXIT_CRITICAL, EXIT_OK, EXIT_WARNING, Global, chain};
-use crate::status::{Complaint, HandlerState, Level, StatusVerdict, handler_state, is_alive, judge, judge_adoption};
+use crate::status::{
+    Complaint, HandlerState, Level, StatusVerdict, handler_state, is_alive, judge, judge_adoption, judge_blind_spot,
+};
 use crate::store::adoption::inspect_adoptions;
+use crate::store::blind_spots::find_blind_spots;
 use crate::store::status::{HandlerStats, LastFailure, RelayStats, Stats, read_stats};
 
 /// Often enough to watch a backlog shrink, seldom enough not to be part of it.
@@ -115,7 +118,12 @@ async fn look(session: &mut Option<Session>, global: &Global) -> Result<Status, 
     }
     let pool: &PgPool = &session.as_ref().expect("a session was opened above").pool;
     Ok(match read_stats(pool).await {
-        Ok(stats) => Status::of(stats, adopted_tables(global, session.as_ref().expect("it is there")).await),
+        Ok(stats) => {
+            let session = session.as_ref().expect("it is there");
+            let mut more = adopted_tables(global, session).await;
+            more.extend(hidden_rows(session).await);
+            Status::of(stats, more)
+        }
         Err(error) => {
             *session = None;
             Status::unreachable(chain(&error))
@@ -140,9 +148,23 @@ async fn adopted_tables(global: &Global, session: &Session) -> Vec<Complaint> {
     }
 }
 
+/// What hides rows from a session, or silences a trigger: a handler whose events are passed over has no failure that would tell.
+async fn hidden_rows(session: &Session) -> Vec<Complaint> {
+    match find_blind_spots(&session.pool, &session.schema).await {
+        Ok(found) => found.iter().map(judge_blind_spot).collect(),
+        Err(error) => vec![Complaint {
+            level: Level::Warning,
+            handler: None,
+            text: format!("whether something hides events could not be looked at: {}", chain(&error)),
+            command: "outboxd doctor".to_owned(),
+        }],
+    }
+}
+
 impl Status {
-    fn of(stats: Stats, adopted: Vec<Complaint>) -> Self {
-        let StatusVerdict { level, reasons } = judge(&stats).and(adopted);
+    /// `more`: what the stats do not tell.
+    fn of(stats: Stats, more: Vec<Complaint>) -> Self {
+        let StatusVerdict { level, reasons } = judge(&stats).and(more);
         let handlers = stats.handlers.into_iter().map(|stats| HandlerStatus { state: handler_state(&stats), stats });
         let relays = stats.relays.into_iter().map(|stats| RelayStatus { is_alive: is_alive(stats.silent), stats });
         Self { level, reasons, handlers: handlers.collect(), relays: relays.collect() }

@@ -27,7 +27,7 @@ use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::config::{self, HandlerConfig};
-use crate::domain::{CircuitState, Incarnation};
+use crate::domain::{CircuitState, Incarnation, Reason, Verdict};
 use crate::handlers::Built;
 use crate::store::{self, Instance, Selection, ServerWatch, SessionSettings, StoreError};
 use crate::telemetry::{Backlog, HandlerMetrics, Health, RelayMetrics};
@@ -234,6 +234,18 @@ impl HandlerShared {
         self.figures.0.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(partition)].measure.take()
     }
 
+    /// An attempt has ended without a delivery.
+    fn tell_answer(&self, partition: u16, event: Uuid, verdict: &Verdict) {
+        let Verdict { reason, status, detail, .. } = verdict;
+        let answered = Answered { at: Instant::now(), event, reason: *reason, status: *status, detail: detail.clone() };
+        self.figures.0.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(partition)].answered = Some(answered);
+    }
+
+    /// The last answer of one partition that was no delivery.
+    fn last_answer(&self, partition: u16) -> Option<Answered> {
+        self.figures.0.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(partition)].answered.clone()
+    }
+
     /// Until when one partition waits because its receiver asked for it, and what the receiver answered.
     fn holds(&self, partition: u16) -> (Option<Instant>, String) {
         let figures = self.figures.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -263,7 +275,18 @@ struct Figure {
     /// The receiver asked for a pause.
     held_until: Option<Instant>,
     held_reason: String,
+    answered: Option<Answered>,
     measure: Option<Measure>,
+}
+
+/// The last answer that was no delivery, spent or not.
+#[derive(Debug, Clone)]
+struct Answered {
+    at: Instant,
+    event: Uuid,
+    reason: Reason,
+    status: Option<u16>,
+    detail: String,
 }
 
 /// What the observer has counted for a loop.

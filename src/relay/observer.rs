@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{Figure, HandlerShared, Measure, unix_time};
-use crate::store::progress::{self, FailingRow, ProgressRow};
+use crate::store::progress::{self, AnsweredRow, FailingRow, ProgressRow};
 use crate::store::{StoreError, subscriptions};
 use crate::telemetry::{Backlog, DatabaseOperation, Health, RelayMetrics, Report, chain, is_stuck};
 
@@ -105,9 +105,9 @@ fn forget_gone(before: &[Served], now: &[Served], looks: &mut HashMap<i32, Look>
         gone.handler.show(gone.partition, |figure| {
             // What its loop shows goes when the loop ends.
             let Figure { circuit, is_paused, concurrency, held_until, backlog: Backlog { in_flight, .. }, .. } = *figure;
-            let held_reason = std::mem::take(&mut figure.held_reason);
+            let (held_reason, answered) = (std::mem::take(&mut figure.held_reason), figure.answered.take());
             let backlog = Backlog { in_flight, ..Backlog::default() };
-            *figure = Figure { backlog, circuit, is_paused, concurrency, held_until, held_reason, ..Figure::default() };
+            *figure = Figure { backlog, circuit, is_paused, concurrency, held_until, held_reason, answered, ..Figure::default() };
         });
         looks.remove(&gone.subscription);
     }
@@ -223,6 +223,13 @@ fn row(one: &Served, report: Option<&Report>, vanished: &[String], now: Instant)
     }
     let (held_until, reason) = one.handler.holds(one.partition);
     let left = held_until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero());
+    let answered = one.handler.last_answer(one.partition).map(|answer| AnsweredRow {
+        since: since(answer.at),
+        event: answer.event,
+        reason: answer.reason.as_str(),
+        status: answer.status,
+        detail: answer.detail,
+    });
     Some(ProgressRow {
         subscription: one.subscription,
         name: one.name.clone(),
@@ -230,5 +237,6 @@ fn row(one: &Served, report: Option<&Report>, vanished: &[String], now: Instant)
         flushed: report.and_then(|report| report.flushed),
         failing: gone.or(failing),
         waiting: left.map(|left| (left, reason)),
+        answered,
     })
 }

@@ -54,8 +54,8 @@ pub struct HandlerRow {
     /// Until when its receiver asked it to wait.
     pub waiting_until: Option<Timestamp>,
     /// Events without any outcome, as in `status`; where it is not exact there are at least so many.
-    pub lag: u64,
-    pub lag_is_exact: bool,
+    pub pending: u64,
+    pub pending_is_exact: bool,
     /// Why nothing could be counted; `None`: it was.
     pub uncounted: Option<String>,
     pub retrying: u64,
@@ -99,7 +99,7 @@ pub async fn read_handlers(pool: &PgPool, name: Option<&str>) -> Result<Vec<Hand
                 continue;
             }
         };
-        (handler.lag, handler.lag_is_exact) = (backlog.pending, backlog.pending_is_exact);
+        (handler.pending, handler.pending_is_exact) = (backlog.pending, backlog.pending_is_exact);
         (handler.retrying, handler.waiting, handler.dead) = (backlog.retrying, backlog.waiting, backlog.dead);
     }
     Ok(handlers)
@@ -122,8 +122,8 @@ fn handler(row: &PgRow) -> Result<HandlerRow, sqlx::Error> {
         failing_since: row.try_get("failing_since")?,
         failing_error: row.try_get("failing_error")?,
         waiting_until: row.try_get("waiting_until")?,
-        lag: 0,
-        lag_is_exact: true,
+        pending: 0,
+        pending_is_exact: true,
         uncounted: None,
         retrying: 0,
         waiting: 0,

@@ -19,6 +19,18 @@ pub struct ProgressRow {
     pub failing: Option<FailingRow>,
     /// How long the handler still waits because its receiver asked for it, and what it answered.
     pub waiting: Option<(Duration, String)>,
+    /// The last answer that was no delivery.
+    pub answered: Option<AnsweredRow>,
+}
+
+/// An answer that was no delivery, whether it has spent an attempt or not.
+#[derive(Debug, Clone)]
+pub struct AnsweredRow {
+    pub since: Duration,
+    pub event: Uuid,
+    pub reason: &'static str,
+    pub status: Option<u16>,
+    pub detail: String,
 }
 
 /// What keeps a subscription from going on.
@@ -92,6 +104,11 @@ pub async fn record_progress(pool: &PgPool, instance: &str, rows: &[ProgressRow]
         .bind(column(rows, |row| failing(row).and_then(|failing| failing.event)))
         .bind(column(rows, |row| row.waiting.as_ref().map(|(left, _)| micros(*left))))
         .bind(column(rows, |row| row.waiting.as_ref().map(|(_, reason)| storable(reason))))
+        .bind(column(rows, |row| row.answered.as_ref().map(|answered| micros(answered.since))))
+        .bind(column(rows, |row| row.answered.as_ref().map(|answered| answered.event)))
+        .bind(column(rows, |row| row.answered.as_ref().map(|answered| answered.reason)))
+        .bind(column(rows, |row| row.answered.as_ref().and_then(|answered| answered.status).map(i32::from)))
+        .bind(column(rows, |row| row.answered.as_ref().map(|answered| storable(&answered.detail))))
         .execute(&mut *transaction)
         .await
         .map_err(StoreError::query("store how the subscriptions get on"))?;

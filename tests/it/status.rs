@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor};
 use uuid::Uuid;
 
-use crate::support::{Binary, Finished, NewRow, TestDatabase, own_server};
+use crate::support::{Answer, Binary, Finished, NewRow, Receiver, TestDatabase, eventually, own_server};
 
 /// Every command of these tests gets its database by flag.
 async fn outboxd(database: &TestDatabase, arguments: &[&str]) -> Finished {
@@ -95,6 +95,48 @@ async fn a_handler_that_is_held_is_a_warning() {
         let (code, status) = status_json(&database).await;
         assert_eq!((code, &status["level"], &status["handlers"][0]["state"]), (Some(1), &json!("warning"), &json!(state)));
         assert!(status["reasons"][0]["text"].as_str().is_some_and(|told| told.contains(text)), "{status:#}");
+    }
+}
+
+/// A fault and a 429 spend no attempt and leave no row; what the receiver said is told all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_spends_nothing_is_the_last_failure_as_well() {
+    for (status, reason) in [(401, "unauthorized"), (429, "throttled"), (503, "server_error")] {
+        let database = TestDatabase::create().await;
+        let receiver = Receiver::answering(move |_| Answer::status(status).body("no tenant\u{7} of yours")).await;
+        let running = Binary::relay(database.url(), &crate::blame::hook(&receiver.url())).spawn(&["run"]);
+        database.insert_events((0..40).map(|n| NewRow::new("order.placed").of("order", n))).await;
+        let told = eventually("the answer is told", || async {
+            let (_, told) = status_json(&database).await;
+            let failure = &told["handlers"][0]["last_failure"];
+            (failure["reason"] == reason && failure["status"] == status).then_some(told)
+        })
+        .await;
+        let failure = &told["handlers"][0]["last_failure"];
+        assert!(failure["detail"].as_str().is_some_and(|detail| detail.contains("no tenant")), "{told:#}");
+        assert!(failure["event"].is_string() && failure["at"].is_string(), "{told:#}");
+        if status == 401 {
+            let text = outboxd(&database, &["status"]).await.stdout;
+            assert!(text.contains("its circuit is open") && text.contains("next probe in"), "{text}");
+            assert!(text.contains("; the last answer: 401 ") && text.contains("no tenant"), "{text}");
+            assert!(text.contains("-> outboxd handlers test shop"), "{text}");
+        }
+        running.terminate();
+        running.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn what_hides_events_is_critical_and_a_defence_that_is_off_a_warning() {
+    for (change, code, text) in [
+        ("create rule nothing as on insert to events do instead nothing", 2, "events may be passed over or lost: the rule nothing"),
+        ("alter table events disable trigger refuse_truncate", 1, "a defence is off: the trigger refuse_truncate of outbox.events"),
+    ] {
+        let database = healthy().await;
+        database.execute(change).await;
+        let told = outboxd(&database, &["status"]).await;
+        assert_eq!(told.code, Some(code), "{told:?}");
+        assert!(told.stdout.contains(text) && told.stdout.contains("-> outboxd doctor"), "{}", told.stdout);
     }
 }
 

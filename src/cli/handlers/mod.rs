@@ -176,17 +176,17 @@ fn describe(handlers: &[HandlerRow]) -> String {
     if handlers.is_empty() {
         return "no handlers: no relay has run on this outbox yet\n".to_owned();
     }
-    let mut table = plain_table(&["HANDLER", "KIND", "PARTITIONS", "STATE", "LAG", "RETRYING", "WAITING", "DEAD"]);
+    let mut table = plain_table(&["HANDLER", "KIND", "PARTITIONS", "STATE", "PENDING", "RETRYING", "WAITING", "DEAD"]);
     for handler in handlers {
         let is_known = handler.uncounted.is_none();
         let known = |count: u64, more: &str| if is_known { format!("{count}{more}") } else { "?".to_owned() };
-        let lag = known(handler.lag, if handler.lag_is_exact { "" } else { "+" });
+        let pending = known(handler.pending, if handler.pending_is_exact { "" } else { "+" });
         table.add_row([
             handler.name.clone(),
             handler.kind.clone(),
             handler.partitions.to_string(),
             describe_state(handler),
-            lag,
+            pending,
             known(handler.retrying, ""),
             known(handler.waiting, ""),
             known(handler.dead, ""),

@@ -94,6 +94,7 @@ impl Books {
         self.handler.metrics.delivered(finished.verdict.outcome, finished.took);
         if !finished.verdict.is_delivered() {
             self.handler.metrics.failed(finished.verdict.reason);
+            self.handler.tell_answer(self.partition, finished.queued.notification.id, &finished.verdict);
         }
         if finished.verdict.reach == Reach::Another && self.excuse(finished.queued.notification.seq) {
             self.circuit.released(finished.admission);

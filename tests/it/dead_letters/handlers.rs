@@ -46,8 +46,9 @@ async fn the_list_of_handlers_tells_the_state_the_lag_and_what_is_parked() {
 
     let listed = outbox.run_json(&["handlers", "list"]).await;
 
-    let numbers =
-        |row: &Value| ["lag", "retrying", "waiting", "dead", "partitions", "owned"].map(|name| row[name].as_u64().unwrap_or(99));
+    let numbers = |row: &Value| {
+        ["pending", "retrying", "waiting", "dead", "partitions", "owned"].map(|name| row[name].as_u64().unwrap_or(99))
+    };
     let (billing, mail) = (&listed["handlers"][0], &listed["handlers"][1]);
     assert_eq!((&billing["state"], numbers(billing)), (&Value::from("no_owner"), [0, 1, 2, 1, 1, 0]));
     assert_eq!((&mail["state"], numbers(mail)), (&Value::from("circuit_open"), [0, 0, 0, 0, 1, 1]));
