@@ -241,6 +241,25 @@ impl HandlerShared {
         self.figures.0.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(partition)].answered = Some(answered);
     }
 
+    /// The loop of one partition has nothing to do, or has again.
+    fn rests(&self, partition: u16, rests: bool) {
+        let figure = &mut self.figures.0.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(partition)];
+        figure.rests = rests;
+        figure.stirs += 1;
+    }
+
+    /// Somebody may have changed what is recorded of one partition.
+    fn stir(&self, partition: u16) {
+        self.figures.0.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(partition)].stirs += 1;
+    }
+
+    /// How often one partition was stirred, if it rests now.
+    fn rest(&self, partition: u16) -> Option<u64> {
+        let figures = self.figures.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Figure { rests, stirs, .. } = figures[usize::from(partition)];
+        rests.then_some(stirs)
+    }
+
     /// The last answer of one partition that was no delivery.
     fn last_answer(&self, partition: u16) -> Option<Answered> {
         self.figures.0.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(partition)].answered.clone()
@@ -276,6 +295,10 @@ struct Figure {
     held_until: Option<Instant>,
     held_reason: String,
     answered: Option<Answered>,
+    /// Its loop has nothing to do.
+    rests: bool,
+    /// Rises whenever that may have changed what a look would find.
+    stirs: u64,
     measure: Option<Measure>,
 }
 

@@ -17,6 +17,9 @@ use crate::telemetry::{Backlog, DatabaseOperation, Health, RelayMetrics, Report,
 
 /// How often everything is looked at. A loop that fails is looked at at once.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// One that rests is measured again after this, and stored again after that: others look whether anything happens.
+const REST_INTERVAL: Duration = Duration::from_secs(60);
+const REST_STORE: Duration = Duration::from_secs(25);
 /// Not more often than this, however often loops fail.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 /// How often it is noted which transactions are finished: the precision of ages.
@@ -61,6 +64,17 @@ pub(super) struct Observer {
 struct Look {
     at: Instant,
     oldest: f64,
+    /// As [`HandlerShared::rest`] told before it.
+    rest: Option<u64>,
+    /// When its progress was stored.
+    stored: Instant,
+}
+
+impl Look {
+    /// Whether what was seen holds: the loop has rested since before that look, and nobody has stirred it.
+    fn holds(&self, rest: Option<u64>, since: Instant, bound: Duration) -> bool {
+        rest.is_some() && self.rest == rest && since.elapsed() < bound
+    }
 }
 
 /// Looks until `stop`.
@@ -104,10 +118,22 @@ fn forget_gone(before: &[Served], now: &[Served], looks: &mut HashMap<i32, Look>
     for gone in before.iter().filter(|old| old.is_owned && !is_kept(old)) {
         gone.handler.show(gone.partition, |figure| {
             // What its loop shows goes when the loop ends.
-            let Figure { circuit, is_paused, concurrency, held_until, backlog: Backlog { in_flight, .. }, .. } = *figure;
+            let Figure { circuit, is_paused, concurrency, held_until, rests, stirs, backlog: Backlog { in_flight, .. }, .. } =
+                *figure;
             let (held_reason, answered) = (std::mem::take(&mut figure.held_reason), figure.answered.take());
             let backlog = Backlog { in_flight, ..Backlog::default() };
-            *figure = Figure { backlog, circuit, is_paused, concurrency, held_until, held_reason, answered, ..Figure::default() };
+            *figure = Figure {
+                backlog,
+                circuit,
+                is_paused,
+                concurrency,
+                held_until,
+                held_reason,
+                answered,
+                rests,
+                stirs,
+                ..Figure::default()
+            };
         });
         looks.remove(&gone.subscription);
     }
@@ -129,14 +155,30 @@ impl Observer {
             failures.push(error);
             Vec::new()
         });
-        let rows = served.iter().filter(|one| one.is_owned || vanished.contains(&one.name));
+        let is_news = |one: &&Served| {
+            let look = looks.get(&one.subscription);
+            !look.is_some_and(|look| look.holds(one.handler.rest(one.partition), look.stored, REST_STORE))
+        };
+        let rows = served.iter().filter(|one| one.is_owned || vanished.contains(&one.name)).filter(is_news);
         let rows: Vec<ProgressRow> = rows.filter_map(|one| row(one, reports.get(&one.name), &vanished, now)).collect();
         let stored = self.bounded(progress::record_progress(&self.pool, &self.instance, &rows)).await;
+        if stored.is_ok() {
+            for row in &rows {
+                if let Some(look) = looks.get_mut(&row.subscription) {
+                    look.stored = now;
+                }
+            }
+        }
         let noted = self.bounded(progress::record_moment(&self.pool, MOMENT_INTERVAL)).await;
         failures.extend([stored.err(), noted.err()].into_iter().flatten());
         for one in served.iter().filter(|one| one.is_owned && !vanished.contains(&one.name)) {
+            let (rest, look) = (one.handler.rest(one.partition), looks.get(&one.subscription));
+            if look.is_some_and(|look| look.holds(rest, look.at, REST_INTERVAL)) {
+                continue;
+            }
+            let stored = look.map_or(now, |look| look.stored);
             match self.measure(one).await {
-                Ok(oldest) => drop(looks.insert(one.subscription, Look { at: Instant::now(), oldest })),
+                Ok(oldest) => drop(looks.insert(one.subscription, Look { at: Instant::now(), oldest, rest, stored })),
                 Err(error) => failures.push(error),
             }
             show_progress(one, reports.get(&one.name), looks.get(&one.subscription), Instant::now());

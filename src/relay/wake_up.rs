@@ -1,14 +1,16 @@
 //! Waking up: when every loop of this relay has nothing to do, producers are asked to ring; while one works, they are not.
 //! NOTIFY takes an instance-wide lock at commit, so an awake relay polls instead. A lost ring costs one slow poll, never an event.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::domain::Snapshot;
 use crate::store::{BellLock, BellSession, Ring, StoreError};
 use crate::telemetry::{DatabaseOperation, RelayMetrics, WakeUpSource, chain};
 
@@ -29,6 +31,8 @@ pub struct WakeUp {
     changed: Notify,
     /// A person changed something.
     control: Notify,
+    /// The last look at the log for all who rest.
+    looked: Mutex<Option<Instant>>,
 }
 
 impl WakeUp {
@@ -39,6 +43,7 @@ impl WakeUp {
             idle: AtomicUsize::new(0),
             changed: Notify::new(),
             control: Notify::new(),
+            looked: Mutex::default(),
         })
     }
 
@@ -60,6 +65,11 @@ impl WakeUp {
 
     fn ring(&self, is_armed: bool) {
         self.bell.send_modify(|bell| *bell = Bell { rung: bell.rung + 1, is_armed });
+    }
+
+    /// Somebody has looked at the log for all.
+    fn looked(&self) {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     fn answer(&self, ring: Ring) {
@@ -93,6 +103,12 @@ impl Seat {
     /// Whether producers ring.
     pub fn is_armed(&self) -> bool {
         self.bell.borrow().is_armed
+    }
+
+    /// Whether producers ring, and the log is looked at for all who rest, in case that a ring is lost.
+    pub fn is_watched(&self) -> bool {
+        let looked = *self.shared.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_armed() && looked.is_some_and(|at| at.elapsed() < STALE_LOOK)
     }
 
     /// Returns when the bell rang or was armed since it was last looked at.
@@ -154,8 +170,12 @@ pub async fn serve(wake_up: Arc<WakeUp>, pool: sqlx::PgPool, stop: CancellationT
 
 const RECONNECT_MIN: Duration = Duration::from_millis(100);
 const RECONNECT_MAX: Duration = Duration::from_secs(30);
-/// How long a silent session is believed.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Between looks at the log for all who rest: what a lost ring costs.
+const LOOK: Duration = Duration::from_secs(1);
+/// After how many looks the session is asked whether it still listens.
+const LOOKS_BEFORE_CHECK: u32 = 10;
+/// A loop does not rely on a look that is older.
+const STALE_LOOK: Duration = Duration::from_secs(10);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between tries to take the bell while a writer that skipped it is in flight.
 const LOCK_RETRY_MIN: Duration = Duration::from_millis(5);
@@ -166,9 +186,12 @@ async fn attend(wake_up: &WakeUp, session: &mut BellSession, metrics: &RelayMetr
     loop {
         stay_awake(wake_up, session).await?;
         let Some(lock) = try_to_sleep(wake_up, session).await? else { continue };
+        // Before the loops look: what becomes visible after their looks has become visible after this.
+        let since = session.moment().await?;
+        wake_up.looked();
         // From here on producers ring. Every loop looks once more: what was committed before the lock was taken is visible now.
         wake_up.ring(true);
-        let ring = sleep(wake_up, session).await?;
+        let ring = sleep(wake_up, session, since, metrics).await?;
         if lock == BellLock::Ours {
             session.unlock().await?;
         }
@@ -214,15 +237,36 @@ async fn try_to_sleep(wake_up: &WakeUp, session: &mut BellSession) -> Result<Opt
     Ok(None)
 }
 
-/// Sleeps until a ring (`Some`) or until a loop has work of its own (`None`).
-async fn sleep(wake_up: &WakeUp, session: &mut BellSession) -> Result<Option<Ring>, StoreError> {
+/// Sleeps until a ring (`Some`) or until a loop has work of its own (`None`). Looks at the log meanwhile, once for all loops.
+async fn sleep(
+    wake_up: &WakeUp,
+    session: &mut BellSession,
+    mut since: Snapshot,
+    metrics: &RelayMetrics,
+) -> Result<Option<Ring>, StoreError> {
+    let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, LOOK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = 0;
     loop {
         let ring = tokio::select! {
             ring = session.next() => Some(ring?),
             () = wake_up.changed.notified() => None,
-            () = tokio::time::sleep(HEARTBEAT) => {
+            _ = tick.tick() => {
+                looks += 1;
                 // A half-open socket would be silent for ever.
-                tokio::time::timeout(HEARTBEAT_TIMEOUT, session.check()).await.map_err(|_| no_heartbeat())??;
+                let looking = async {
+                    if looks % LOOKS_BEFORE_CHECK == 0 {
+                        session.check().await?;
+                    }
+                    session.find_news(&since).await
+                };
+                let (has_news, moment) = tokio::time::timeout(HEARTBEAT_TIMEOUT, looking).await.map_err(|_| no_heartbeat())??;
+                if has_news {
+                    metrics.woken(WakeUpSource::Poll);
+                    return Ok(Some(Ring::Reconnected)); // a ring was lost: anything may have happened
+                }
+                since = moment;
+                wake_up.looked();
                 continue;
             }
         };

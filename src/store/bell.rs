@@ -4,6 +4,7 @@
 use sqlx::postgres::{PgListener, PgPool};
 
 use super::StoreError;
+use crate::domain::Snapshot;
 
 /// Who, if anybody, makes producers ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +69,25 @@ impl BellSession {
         Ok(if theirs { BellLock::AnotherRelay } else { BellLock::NotNow })
     }
 
+    /// The moment from which [`Self::find_news`] can look on.
+    pub async fn moment(&mut self) -> Result<Snapshot, StoreError> {
+        let text: String = sqlx::query_scalar(include_str!("sql/read_snapshot.sql"))
+            .fetch_one(&mut self.0)
+            .await
+            .map_err(StoreError::query("look at the log"))?;
+        parsed(&text)
+    }
+
+    /// Whether an event has become visible since then, and the moment from which to look on. Finds half-open sockets, too.
+    pub async fn find_news(&mut self, since: &Snapshot) -> Result<(bool, Snapshot), StoreError> {
+        let (text, has_news): (String, bool) = sqlx::query_as(include_str!("sql/find_news.sql"))
+            .bind(since.as_str())
+            .fetch_one(&mut self.0)
+            .await
+            .map_err(StoreError::query("look at the log"))?;
+        Ok((has_news, parsed(&text)?))
+    }
+
     /// Producers may skip the bell again.
     pub async fn unlock(&mut self) -> Result<(), StoreError> {
         sqlx::query(include_str!("sql/unlock_bell.sql"))
@@ -87,6 +107,10 @@ impl BellSession {
         }
         Ok(if is_control { Ring::Control } else { Ring::Events })
     }
+}
+
+fn parsed(text: &str) -> Result<Snapshot, StoreError> {
+    text.parse().map_err(|error| StoreError::query("understand a look at the log")(sqlx::Error::Decode(Box::new(error))))
 }
 
 /// Payload of a ring by a person's command.

@@ -97,6 +97,15 @@ impl Health {
         change(&mut self.state(), subscription, |progress| progress.read(Instant::now()));
     }
 
+    /// The loop of this subscription rests: it has nothing to record, and somebody else looks at the log for it. To be repeated while that lasts.
+    pub fn rests(&self, subscription: &str) {
+        let now = Instant::now();
+        change(&mut self.state(), subscription, |progress| {
+            progress.read(now);
+            progress.flushed(true, now);
+        });
+    }
+
     /// A flush of this subscription succeeded. `is_proof`: it wrote outcomes, or there were none to write.
     pub fn flushed(&self, subscription: &str, is_proof: bool) {
         change(&mut self.state(), subscription, |progress| progress.flushed(is_proof, Instant::now()));

@@ -19,7 +19,7 @@ use super::turn::{Answer, CircuitNews};
 use super::{HandlerShared, Measure};
 use crate::domain::{
     Circuit, DestinationPolicy, Destinations, LaneKey, LaneRef, Lanes, Notification, Origin, Position, Progress, Queued, Reason,
-    SegmentId, Suspects,
+    SegmentId, Snapshot, Suspects,
 };
 use crate::store::{Done, Entries, Reached, RecordedDelivery, UnreadableDelivery};
 
@@ -155,6 +155,18 @@ impl Books {
     /// Whether a flush has something to write about events.
     pub fn needs_flush(&self) -> bool {
         self.has_moved || !self.entries.is_empty()
+    }
+
+    /// Nothing is held, recorded or to be recorded, and nobody is in trouble.
+    pub fn is_at_rest(&self) -> bool {
+        let has_work = self.needs_flush() || self.outstanding() > 0 || self.unfinished > 0 || self.lanes.held() > 0;
+        let is_quiet = self.circuit.is_closed() && self.destinations.is_quiet() && self.suspects.is_empty();
+        !has_work && is_quiet && self.held_until.is_none() && !self.circuit_news && self.destination_changes.is_empty()
+    }
+
+    /// Everything visible in it has an outcome.
+    pub fn reached(&self) -> &Snapshot {
+        &self.position.snapshot
     }
 
     /// Events read that have no outcome yet.

@@ -22,7 +22,7 @@ use super::reader::Segment;
 use super::turn::{Answer, Failed};
 use super::wake_up::Seat;
 use super::{Control, HandlerShared, Order, RelayError, Shared, subscription_name};
-use crate::domain::{Admission, Pace, Position, Queued};
+use crate::domain::{Admission, Pace, Position, Queued, Snapshot};
 use crate::failpoints::failpoint;
 use crate::handlers::Built;
 use crate::store::{self, Fence, Recorded, Selection, StoreError, subscriptions};
@@ -87,6 +87,11 @@ const DUE_INTERVAL: Duration = Duration::from_secs(1);
 const ARMED_POLL: Duration = Duration::from_secs(1);
 /// Between comparisons of the lanes with the database.
 const LANES_INTERVAL: Duration = Duration::from_secs(5);
+/// Between flushes, and between looks of a loop at rest, which others look for: in case that something is changed behind everybody's back.
+const REST_FLUSH: Duration = Duration::from_secs(60);
+const REST_INTERVAL: Duration = Duration::from_secs(300);
+/// How often a loop at rest says that it lives.
+const REST_TICK: Duration = Duration::from_secs(2);
 
 /// Between releases of a replay.
 const RELEASE_PAUSE: Duration = Duration::from_millis(50);
@@ -161,6 +166,10 @@ struct Loop {
     failed_at: DatabaseOperation,
     /// The event that is counted, or was called and is recorded now, where it is only one.
     only_event: Option<Uuid>,
+    /// Where the last flush stood.
+    flushed_to: Option<Snapshot>,
+    /// Nothing is under way, recorded or due, and the log is looked at for all loops together.
+    rests: bool,
     /// Bytes that the metrics count for this loop.
     shown_bytes: usize,
     /// What the metrics say of a pause: a person who resumes the handler must not be called because of it.
@@ -265,6 +274,8 @@ impl Loop {
             flush_is_proof: false,
             failed_at: DatabaseOperation::Lease,
             only_event: None,
+            flushed_to: None,
+            rests: false,
             shown_bytes: 0,
             shows_paused: false,
         }))
@@ -319,6 +330,7 @@ impl Loop {
                     self.lanes_at = self.due_at;
                     self.books.forget_due();
                     self.release_at = self.due_at;
+                    self.handler.stir(self.partition);
                 }
                 Err(_) => return Ok(Some(End::LeaseLost)), // the supervisor is gone
             },
@@ -400,7 +412,7 @@ impl Loop {
     /// When to look again if nothing happens. Only what this loop could then do counts, or it would spin.
     fn next_timer(&self, control: Control) -> Instant {
         let now = Instant::now();
-        let mut timers = vec![now + DUE_INTERVAL];
+        let mut timers = vec![now + if self.rests { REST_TICK } else { DUE_INTERVAL }];
         if self.turn.is_none() {
             timers.push(self.lanes_at);
             timers.extend(self.books.needs_flush().then_some(self.last_flush + self.shared.options().flush_interval));

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::debug;
 
-use super::{ARMED_POLL, AWAKE_POLL, Loop, MOST_OUTSTANDING, MOST_PENDING, Performer};
+use super::{ARMED_POLL, AWAKE_POLL, DUE_INTERVAL, LANES_INTERVAL, Loop, MOST_OUTSTANDING, MOST_PENDING, Performer, REST_INTERVAL};
 use crate::failpoints::failpoint;
-use crate::relay::RelayError;
 use crate::relay::reader::{self, Plan, Segment};
 use crate::relay::turn::Failed;
+use crate::relay::{Control, Order, RelayError};
 use crate::store::Room;
 use crate::telemetry::{DatabaseOperation, WakeUpSource};
 
@@ -135,13 +135,45 @@ impl Loop {
         self.held_since = is_held.then(|| self.held_since.unwrap_or(now));
         let is_held_for_long = self.held_since.is_some_and(|since| now.duration_since(since) >= self.shared.options().linger);
         self.seat.set_idle(is_quiet || is_held_for_long);
+        self.rest(is_quiet && self.seat.is_watched());
         if is_quiet && self.read_pause > Duration::ZERO {
-            let pause = if self.seat.is_armed() { ARMED_POLL } else { self.shared.options().idle_poll_interval };
+            let pause = match self.seat.is_armed() {
+                true if self.rests => REST_INTERVAL,
+                true => ARMED_POLL,
+                false => self.shared.options().idle_poll_interval,
+            };
             if self.read_pause != pause {
                 self.read_pause = pause;
                 self.read_at = now + pause;
                 self.sleeps = true;
             }
+        }
+    }
+}
+
+impl Loop {
+    /// Rests or goes on. At rest others look: at the log for all loops together, at the deliveries the observer, and a person's command rings.
+    fn rest(&mut self, may_rest: bool) {
+        if let Some(measure) = self.handler.take_measure(self.partition) {
+            self.books.take_measure(measure);
+        }
+        let Control { order, is_paused, .. } = *self.control.borrow();
+        let is_idle = order == Order::Work && !is_paused && self.reading.is_none() && self.turn.is_none() && self.careful == 0;
+        let rests = may_rest && is_idle && self.recovery.is_none() && self.books.is_at_rest();
+        if rests {
+            self.shared.health.rests(&self.name);
+            self.shared.metrics.read_at(unix_time());
+        }
+        if self.rests == rests {
+            return;
+        }
+        self.rests = rests;
+        self.handler.rests(self.partition, rests);
+        let now = Instant::now();
+        let (at_most, lanes) = (now + DUE_INTERVAL, now + LANES_INTERVAL);
+        if !rests {
+            (self.due_at, self.release_at, self.lanes_at) =
+                (self.due_at.min(at_most), self.release_at.min(lanes), self.lanes_at.min(lanes));
         }
     }
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::{
-    DUE_INTERVAL, DUE_PAUSE, End, FULL_FLUSH, HELD_PAUSE, IDLE_FLUSH, LANES_INTERVAL, Loop, Performer, RELEASE_PAUSE, TurnEnd,
+    DUE_INTERVAL, DUE_PAUSE, End, FULL_FLUSH, HELD_PAUSE, IDLE_FLUSH, LANES_INTERVAL, Loop, Performer, RELEASE_PAUSE, REST_FLUSH,
+    REST_INTERVAL, TurnEnd,
 };
 use crate::domain::{Admission, OnDeadLetter};
 use crate::relay::functions::{Called, find_server};
@@ -48,13 +49,15 @@ impl Loop {
             flush: None,
             refills,
         };
+        let idle_flush = if self.rests && self.flushed_to.as_ref() == Some(self.books.reached()) { REST_FLUSH } else { IDLE_FLUSH };
         let asks = ask.due || ask.lanes.is_some() || ask.circuit.is_some() || ask.destinations.is_some() || !ask.refills.is_empty();
-        if !asks && !flush_is_due && since_flush < IDLE_FLUSH {
+        if !asks && !flush_is_due && since_flush < idle_flush {
             return;
         }
         // Whatever is asked comes after a flush of what is known: rows whose outcome we have must not be read as open.
-        let flush = (self.books.needs_flush() || since_flush >= IDLE_FLUSH).then(|| {
+        let flush = (self.books.needs_flush() || since_flush >= idle_flush).then(|| {
             let flush = self.books.take_flush();
+            self.flushed_to = Some(flush.0.position.snapshot.clone());
             // What writes outcomes, or has none to write, proves that recording works.
             self.flush_is_proof = !flush.1.is_empty() || self.books.outstanding() == 0;
             self.writing = flush.1.outcomes.iter().map(|outcome| outcome.seq).collect();
@@ -64,6 +67,11 @@ impl Loop {
         let answer =
             turn::take(self.shared.connections.ledger.clone(), self.fence, self.shared.instance.id.clone(), Ask { flush, ..ask });
         self.turn = Some(self.bounded(DatabaseOperation::Flush, async move { Ok(TurnEnd::Answered(answer.await?)) }));
+    }
+
+    /// Between looks of one kind, for a loop at work; one at rest is woken by whoever changes something.
+    fn pause(&self, at_work: Duration) -> Duration {
+        if self.rests { REST_INTERVAL } else { at_work }
     }
 
     pub(super) fn may_look_for_due(&self) -> bool {
@@ -170,11 +178,11 @@ impl Loop {
             self.books.take_due(rows);
         }
         if answer.asked {
-            let next = answer.next_due.map_or(DUE_INTERVAL, |wait| wait.clamp(DUE_PAUSE, DUE_INTERVAL));
+            let next = answer.next_due.map_or(self.pause(DUE_INTERVAL), |wait| wait.clamp(DUE_PAUSE, DUE_INTERVAL));
             self.due_at = now + next;
         }
         if answer.lanes.is_some() {
-            self.lanes_at = now + LANES_INTERVAL;
+            self.lanes_at = now + self.pause(LANES_INTERVAL);
             // People change rows behind our back.
             self.books.forget_due();
         }
@@ -194,7 +202,7 @@ impl Loop {
             self.books.take_unreadable(std::mem::take(&mut answer.unreadable));
         }
         if let Some(released) = answer.released {
-            self.release_at = now + next_release(released);
+            self.release_at = now + self.pause(next_release(released));
         }
         self.books.take_answer(&mut answer);
         // A careful time ends when nothing is left that the last owner can have had in flight.

@@ -1,4 +1,5 @@
 -- read_subscription_states: who owns each subscription, whether it is held, and how it gets on. Small tables. No parameters. Called by store::status.
+-- A loop that rests records nothing, and says through its relay that it lives.
 -- `unowned_micros`: since when no lease is live; null while one is. `unrecorded_micros`: since when nothing was recorded although one is.
 -- What an earlier owner said about its failures counts until the next one says something else.
 select s.id, s.handler, s.partition, s.kind, s.owner, s.paused_at, s.paused_by, s.pause_reason,
@@ -13,7 +14,7 @@ select s.id, s.handler, s.partition, s.kind, s.owner, s.paused_at, s.paused_by, 
            as oldest_destination,
        p.read_at, s.moved_at as flushed_at,
        case when s.owner is not null and s.lease_until >= clock_timestamp()
-            then (extract(epoch from clock_timestamp() - s.moved_at) * 1000000)::bigint end as unrecorded_micros,
+            then (extract(epoch from clock_timestamp() - greatest(s.moved_at, p.flushed_at)) * 1000000)::bigint end as unrecorded_micros,
        p.failing_since, (extract(epoch from clock_timestamp() - p.failing_since) * 1000000)::bigint as failing_micros,
        p.failed_at, p.failures, p.operation, p.sqlstate, p.error, p.event,
        w.waiting_until, (extract(epoch from w.waiting_until - clock_timestamp()) * 1000000)::bigint as waiting_micros, w.waiting_reason
