@@ -30,6 +30,8 @@ struct Suspect<T> {
     began: Tick,
     ended: Tick,
     segment: Option<SegmentId>,
+    /// An earlier fault was its own: this one says nothing about the handler.
+    is_proven: bool,
 }
 
 /// When an attempt was made, and with what its event was read.
@@ -100,8 +102,12 @@ impl<T> Suspects<T> {
     /// Whether a fault of this event needs no proof: an earlier one was its own, or its type is known for it, and nothing speaks against
     /// the handler now.
     pub fn is_proven(&self, notification: &Notification) -> bool {
+        self.held.is_empty() && self.is_guilty(notification)
+    }
+
+    fn is_guilty(&self, notification: &Notification) -> bool {
         let type_is_known = || self.proven_types.get(&notification.event_type).is_some_and(|count| *count >= PROVES_TYPE);
-        self.held.is_empty() && (self.proven.contains(&notification.seq) || type_is_known())
+        self.proven.contains(&notification.seq) || type_is_known()
     }
 
     /// A fault of this event was its own.
@@ -130,7 +136,8 @@ impl<T> Suspects<T> {
             self.since = now;
         }
         self.try_on(notification);
-        self.held.push(Suspect { case, began: span.began, ended: span.ended, segment: span.segment });
+        let is_proven = self.is_guilty(notification);
+        self.held.push(Suspect { case, began: span.began, ended: span.ended, segment: span.segment, is_proven });
     }
 
     /// An attempt succeeded. Gives the suspects that this contradicts: their faults came before it began.
@@ -158,9 +165,10 @@ impl<T> Suspects<T> {
         }
         // At about the same time: in flight together with each of them, or read together.
         let is_beside = |suspect: &Suspect<T>| {
-            self.success.is_some_and(|success| {
-                success.ended > suspect.began || (suspect.segment.is_some() && success.segment == suspect.segment)
-            })
+            suspect.is_proven
+                || self.success.is_some_and(|success| {
+                    success.ended > suspect.began || (suspect.segment.is_some() && success.segment == suspect.segment)
+                })
         };
         let all_contradicted = !is_enough && self.held.iter().all(is_beside);
         let cases = std::mem::take(&mut self.held).into_iter().map(|suspect| suspect.case).collect();

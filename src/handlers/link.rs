@@ -3,6 +3,7 @@
 //! Never retries by itself; whether and when to try again is decided where attempts are.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,32 @@ pub struct Link<C> {
 struct Current<C> {
     number: u64,
     connection: Option<Arc<C>>,
+    riders: Arc<Riders>,
+}
+
+/// Attempts that share a connection.
+#[derive(Debug, Default)]
+struct Riders {
+    now: AtomicUsize,
+    /// How many there were when the first of them saw that the connection was over; 0: nobody has.
+    at_the_end: AtomicUsize,
+}
+
+/// One of them, for as long as it lives.
+#[derive(Debug)]
+struct Ride(Arc<Riders>);
+
+impl Ride {
+    fn begin(riders: &Arc<Riders>) -> Self {
+        riders.now.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(riders))
+    }
+}
+
+impl Drop for Ride {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 #[derive(Default)]
@@ -40,6 +67,17 @@ struct Failures {
 pub struct Held<C> {
     number: u64,
     pub connection: Arc<C>,
+    ride: Ride,
+}
+
+impl<C> Held<C> {
+    /// For an attempt that the end of the connection has ended: whether others were on it, and may have been the reason. All that shared it
+    /// get the same answer, whoever asks first.
+    pub fn had_company(&self) -> bool {
+        let Riders { now, at_the_end } = &*self.ride.0;
+        let now = now.load(Ordering::SeqCst);
+        at_the_end.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst).map_or_else(|first| first, |_| now) > 1
+    }
 }
 
 /// Something was sent and its answer is to come. Dropped before it is settled, it gives the connection up: a delivery that the relay
@@ -67,7 +105,7 @@ impl<C> Drop for Doubt<'_, C> {
 
 impl<C> Link<C> {
     pub fn new(target: impl Into<String>, timeout: Duration) -> Self {
-        let current = Mutex::new(Current { number: 0, connection: None });
+        let current = Mutex::new(Current { number: 0, connection: None, riders: Arc::default() });
         Self { timeout, target: target.into(), current, connecting: tokio::sync::Mutex::default() }
     }
 
@@ -127,14 +165,14 @@ impl<C> Link<C> {
     fn current(&self, is_alive: &impl Fn(&C) -> bool) -> Option<Held<C>> {
         let current = self.lock();
         let connection = current.connection.as_ref().filter(|connection| is_alive(connection))?;
-        Some(Held { number: current.number, connection: Arc::clone(connection) })
+        Some(Held { number: current.number, connection: Arc::clone(connection), ride: Ride::begin(&current.riders) })
     }
 
     fn put(&self, connection: C) -> Held<C> {
         let connection = Arc::new(connection);
         let mut current = self.lock();
-        *current = Current { number: current.number + 1, connection: Some(Arc::clone(&connection)) };
-        Held { number: current.number, connection }
+        *current = Current { number: current.number + 1, connection: Some(Arc::clone(&connection)), riders: Arc::default() };
+        Held { number: current.number, connection, ride: Ride::begin(&current.riders) }
     }
 
     fn too_slow(&self) -> Verdict {
@@ -239,6 +277,20 @@ mod tests {
         assert_eq!(dialer.calls(), 2, "the pause doubles");
         tokio::time::sleep(LONGEST_PAUSE).await;
         assert!(link.get(|_| true, || dialer.works()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_alone_when_a_connection_ended_had_no_company_and_all_others_had() {
+        let (link, dialer) = (link(), Dialer::default());
+        let get = || link.get(|_| true, || dialer.works());
+        let (alone, gone) = (get().await.expect("connected"), get().await.expect("connected"));
+        drop(gone);
+        assert!(!alone.had_company());
+        link.give_up(&alone);
+        let (first, second) = (get().await.expect("connected"), get().await.expect("connected"));
+        assert!(first.had_company());
+        drop(first);
+        assert!(second.had_company(), "the last to see it was not alone");
     }
 
     #[tokio::test(start_paused = true)]

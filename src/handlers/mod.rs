@@ -5,6 +5,8 @@ mod cautions;
 mod closure;
 #[cfg_attr(not(feature = "brokers"), allow(dead_code))]
 mod cloud_event;
+#[cfg_attr(not(feature = "brokers"), allow(dead_code))]
+mod company;
 mod dial;
 mod discard;
 #[cfg_attr(not(feature = "brokers"), allow(dead_code))] // what a binary without some broker does not use
@@ -19,7 +21,6 @@ pub mod fuzzing;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod line;
-#[cfg_attr(not(feature = "brokers"), allow(dead_code))]
 mod link;
 #[cfg(feature = "mqtt")]
 mod mqtt;

@@ -110,7 +110,8 @@ pub struct Connections {
     pub keeper: PgPool,
     /// Turns of the loops: recording, and what is due.
     pub ledger: PgPool,
-    /// Reading the log.
+    /// Reading the log. Plans its statements once: of a limit that it does not know the server believes that a plan for it must be dear,
+    /// and would plan each look anew, at more than twice the cost of the look.
     pub log: PgPool,
     /// What looks after the outbox and may take long: retention, alerts, gauges.
     pub aside: PgPool,
@@ -130,8 +131,10 @@ pub async fn connect_relay(options: &Options<'_>, watch: Arc<ServerWatch>) -> Re
     let prepared = prepare(options, Some(watch), true).await?;
     let (ledger, log, aside) = shares(options.max_connections);
     let keeper = prepared.open(KEEPERS).await?;
-    let pool = |most| prepared.pool(most).connect_lazy_with(prepared.options.clone());
-    Ok(Connections { keeper, ledger: pool(ledger), log: pool(log), aside: pool(aside), calls: pool(MOST_CALLS) })
+    let pool = |most| prepared.pool(most, &prepared.settings).connect_lazy_with(prepared.options.clone());
+    let once = Arc::new(SessionSettings::clone(&prepared.settings).but("plan_cache_mode", "force_generic_plan"));
+    let log = prepared.pool(log, &once).connect_lazy_with(prepared.options.clone());
+    Ok(Connections { keeper, ledger: pool(ledger), log, aside: pool(aside), calls: pool(MOST_CALLS) })
 }
 
 impl Connections {
@@ -188,12 +191,12 @@ async fn prepare(options: &Options<'_>, watch: Option<Arc<ServerWatch>>, thoroug
 impl Prepared {
     /// A pool with its first connection made.
     async fn open(&self, most: u32) -> Result<PgPool, StoreError> {
-        let opened = self.pool(most).connect_with(self.options.clone()).await;
+        let opened = self.pool(most, &self.settings).connect_with(self.options.clone()).await;
         opened.map_err(|cause| StoreError::Connect { server: self.server.clone(), hint: hint(&cause), cause })
     }
 
-    fn pool(&self, most: u32) -> PgPoolOptions {
-        let (watch, settings, patience) = (self.watch.clone(), self.settings.clone(), self.patience);
+    fn pool(&self, most: u32, settings: &Arc<SessionSettings>) -> PgPoolOptions {
+        let (watch, settings, patience) = (self.watch.clone(), settings.clone(), self.patience);
         PgPoolOptions::new()
             .max_connections(most)
             .acquire_timeout(self.connect_timeout)

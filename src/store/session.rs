@@ -100,6 +100,13 @@ impl SessionSettings {
         self
     }
 
+    /// With another value for one of the list.
+    pub(super) fn but(mut self, name: &'static str, value: &str) -> Self {
+        let setting = self.settings.iter_mut().find(|(known, _)| *known == name).expect("it is in the list");
+        value.clone_into(&mut setting.1);
+        self
+    }
+
     /// As part of the start of the session, which makes them what the session returns to when something resets it.
     pub(super) fn add_to(&self, options: PgConnectOptions) -> PgConnectOptions {
         options.options(self.settings.iter().map(|(name, value)| (*name, value.as_str())))

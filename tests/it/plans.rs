@@ -171,6 +171,44 @@ async fn reading_the_first_that_wait_behind_a_key_does_not_read_all_that_do() {
     assert_eq!(read, 2 * (64 + 65), "seen under faults: it read all 10,000 for each of the 64, and met its time limit");
 }
 
+/// After a restore nothing is known of the log. A plan made for one look then scanned all of it, at every look of a filtered handler.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_a_log_without_statistics_uses_its_index() {
+    let database = TestDatabase::create().await;
+    let mut connection = database.connect().await;
+    let fill = "set search_path = outbox, pg_catalog, public; alter table events set (autovacuum_enabled = false);
+         insert into events (type, aggregate_type, aggregate_id, payload)
+         select 'order.placed', 'order', n::text, '{}' from generate_series(1, 200000) n;
+         set plan_cache_mode = force_generic_plan";
+    connection.execute(fill).await.expect("the outbox is filled");
+    let types = "text, bigint, bigint, text[], text[], jsonb, text, text[], integer, integer";
+    let arguments = "pg_current_snapshot()::text, 256, 1000000, array['invoice.%'], null, null, 'aggregate', '{}', 1, 0";
+    let read = plan(&mut connection, types, include_str!("../../src/store/sql/read_window.sql"), arguments).await;
+    assert_plan("read_window", &read, &["events_window"]);
+}
+
+/// A relay reads the log with the plans that these tests look at.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sessions_that_read_the_log_plan_once_and_the_others_as_the_server_likes() {
+    let database = TestDatabase::create().await;
+    let second = std::time::Duration::from_secs(30);
+    let options = outboxd::store::Options {
+        url: database.url(),
+        schema: "outbox",
+        application_name: "a test",
+        max_connections: 4,
+        connect_timeout: second,
+        statement_timeout: second,
+        lock_timeout: second,
+    };
+    let connections = outboxd::store::connect_relay(&options, std::sync::Arc::default()).await.expect("the server is there");
+    for (pool, want) in [(&connections.log, "force_generic_plan"), (&connections.ledger, "auto"), (&connections.aside, "auto")] {
+        let mode: String = sqlx::query_scalar("show plan_cache_mode").fetch_one(pool).await.expect("a setting");
+        assert_eq!(mode, want);
+    }
+    connections.close().await;
+}
+
 /// A statement with its condition as the store puts it in.
 fn with_filter(statement: &str) -> String {
     let condition = include_str!("../../src/store/sql/filter_deliveries.sql");

@@ -36,7 +36,7 @@ const HOSTILE: &[(&str, &str)] = &[
     ("default_table_access_method", "other_heap"),
     ("jit", "on"),
     ("max_parallel_workers_per_gather", "8"),
-    ("plan_cache_mode", "force_generic_plan"),
+    ("plan_cache_mode", "force_custom_plan"),
     ("from_collapse_limit", "1"),
     ("join_collapse_limit", "1"),
     ("enable_bitmapscan", "off"),

@@ -41,6 +41,22 @@ fn one_beside_it_contradicts_it_when_nothing_more_can_be_learned() {
     assert_eq!(suspects.judge(CONCURRENCY, false, GRACE), Judgement::EventsAtFault(vec![1]));
 }
 
+/// The second fault of an event that is known for it must not speak against the handler, only because another one is being judged.
+#[test]
+fn one_that_is_known_for_its_faults_does_not_speak_against_the_handler() {
+    let mut suspects = suspects();
+    accuse(&mut suspects, 2, (4, 5));
+    suspects.prove(&of(1, "a"));
+    suspects.succeeded(span(3, 6));
+    accuse(&mut suspects, 1, (8, 9));
+    assert_eq!(suspects.judge(CONCURRENCY, false, GRACE), Judgement::EventsAtFault(vec![2, 1]));
+
+    suspects.prove(&of(1, "a"));
+    accuse(&mut suspects, 3, (10, 11));
+    accuse(&mut suspects, 1, (12, 13));
+    assert_eq!(suspects.judge(CONCURRENCY, false, GRACE), Judgement::HandlerAtFault(vec![3, 1]), "in an outage nothing is spent");
+}
+
 #[test]
 fn one_that_had_ended_before_says_nothing() {
     let mut suspects = suspects();

@@ -23,6 +23,7 @@ use futures_util::future::BoxFuture;
 use self::connect::{Connection, Dialer};
 use self::settings::{Mode, Settings};
 use self::subject::Subjects;
+use super::company::Company;
 use super::envelope::Layout;
 use super::link::Link;
 use super::redaction::Redaction;
@@ -48,6 +49,7 @@ const LARGEST_GROUP: usize = 32;
 /// A place to publish to, and everything that can be prepared before the first event.
 struct Nats {
     link: Link<Connection>,
+    company: Company,
     dialer: Dialer,
     subjects: Subjects,
     layout: Layout,
@@ -63,6 +65,7 @@ impl Nats {
         let dialer = Dialer::new(servers, options, connect_timeout, confirm_timeout, domain);
         Self {
             link: Link::new(dialer.target(), connect_timeout),
+            company: Company::default(),
             dialer,
             subjects: settings.subjects,
             layout: settings.layout,
@@ -76,7 +79,7 @@ impl Nats {
 
 impl Handler for Nats {
     fn deliver<'a>(&'a self, notification: &'a Notification) -> BoxFuture<'a, Verdict> {
-        Box::pin(async { self.attempt_all(vec![notification]).await.remove(0) })
+        Box::pin(async { self.company.send(vec![notification], |group| self.attempt_all(group)).await.remove(0) })
     }
 
     fn largest_group(&self) -> usize {
@@ -84,7 +87,7 @@ impl Handler for Nats {
     }
 
     fn deliver_all<'a>(&'a self, notifications: Vec<&'a Notification>) -> BoxFuture<'a, Vec<Verdict>> {
-        Box::pin(self.attempt_all(notifications))
+        Box::pin(self.company.send(notifications, |group| self.attempt_all(group)))
     }
 
     fn destination(&self, notification: &Notification) -> Option<String> {

@@ -8,6 +8,7 @@ use async_nats::{Client, PublishErrorKind as CoreErrorKind};
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
+use super::super::link::Held;
 use super::connect::Connection;
 use super::notices::Refused;
 use super::outgoing::Outgoing;
@@ -24,6 +25,15 @@ const MAX_DETAIL: usize = 512;
 /// those it began with.
 pub(super) fn leaves_doubt(verdict: &Verdict) -> bool {
     verdict.ambiguous || matches!(verdict.reason, Reason::ConnectionReset | Reason::Unauthorized)
+}
+
+/// The verdicts of events that left together: where the connection ended under several, another one may be the reason.
+pub(super) fn excused(verdicts: Vec<Verdict>, held: &Held<Connection>) -> Vec<Verdict> {
+    let is_over = |verdict: &Verdict| verdict.reason == Reason::ConnectionReset;
+    if !verdicts.iter().any(is_over) || !(verdicts.len() > 1 || held.had_company()) {
+        return verdicts;
+    }
+    verdicts.into_iter().map(|verdict| if is_over(&verdict) { verdict.of_another() } else { verdict }).collect()
 }
 
 impl Nats {
@@ -49,6 +59,7 @@ impl Nats {
         let doubt = self.link.doubt(&held);
         let answer = timeout(self.confirm_timeout, pass_on(&held.connection, outgoing)).await;
         let verdict = answer.unwrap_or_else(|_| self.too_late(&held.connection));
+        let verdict = excused(vec![verdict], &held).remove(0);
         if !leaves_doubt(&verdict) {
             doubt.settle();
         }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::connect::Connection;
 use super::notices::Refused;
-use super::send::{because, leaves_doubt};
+use super::send::{because, excused, leaves_doubt};
 use super::{Nats, classify};
 use crate::domain::{Notification, Verdict};
 
@@ -55,6 +55,7 @@ impl Nats {
         }
         let verdicts = join_all(sent.into_iter().map(|sent| async { self.verdict(connection, sent?).await })).await;
         let verdicts: Vec<Verdict> = verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(|verdict| verdict)).collect();
+        let verdicts = excused(verdicts, &held);
         if !verdicts.iter().any(leaves_doubt) {
             doubt.settle();
         }

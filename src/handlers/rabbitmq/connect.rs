@@ -105,7 +105,7 @@ impl RabbitMq {
         self.exchange_declare(broker, ExchangeKind::Topic, options).await
     }
 
-    async fn declare_exchange(&self, broker: &Broker, kind: ExchangeKind) -> lapin::Result<()> {
+    pub(super) async fn declare_exchange(&self, broker: &Broker, kind: ExchangeKind) -> lapin::Result<()> {
         let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         self.exchange_declare(broker, kind, options).await
     }

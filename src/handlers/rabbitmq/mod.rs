@@ -26,6 +26,7 @@ use self::address::Address;
 use self::broker::Broker;
 use self::publication::Recipe;
 use self::settings::{Declared, Settings, Unroutable};
+use super::company::Company;
 use super::link::Link;
 use super::redaction::Redaction;
 use super::{Built, Handler, Kind};
@@ -52,6 +53,7 @@ const LARGEST_GROUP: usize = 32;
 struct RabbitMq {
     address: Address,
     link: Link<Broker>,
+    company: Company,
     recipe: Recipe,
     declared: Declared,
     unroutable: Unroutable,
@@ -69,6 +71,7 @@ impl RabbitMq {
         let Settings { address, recipe, declared, unroutable, tls, connection_name, connect_timeout, confirm_timeout } = settings;
         Self {
             link: Link::new(address.target.clone(), connect_timeout),
+            company: Company::default(),
             redaction: Redaction::new(&address.hidden),
             tls: address.is_encrypted().then(|| Arc::new(tls)),
             address,
@@ -84,7 +87,7 @@ impl RabbitMq {
 
 impl Handler for RabbitMq {
     fn deliver<'a>(&'a self, notification: &'a Notification) -> BoxFuture<'a, Verdict> {
-        Box::pin(async { self.publish_all(vec![notification]).await.remove(0) })
+        Box::pin(async { self.company.send(vec![notification], |group| self.publish_all(group)).await.remove(0) })
     }
 
     fn largest_group(&self) -> usize {
@@ -92,7 +95,7 @@ impl Handler for RabbitMq {
     }
 
     fn deliver_all<'a>(&'a self, notifications: Vec<&'a Notification>) -> BoxFuture<'a, Vec<Verdict>> {
-        Box::pin(self.publish_all(notifications))
+        Box::pin(self.company.send(notifications, |group| self.publish_all(group)))
     }
 
     fn destination(&self, notification: &Notification) -> Option<String> {

@@ -12,7 +12,8 @@ use super::RabbitMq;
 use super::broker::{Broker, Identity, Pending, Waited};
 use super::classify::{self, Stage};
 use super::publication::Publication;
-use crate::domain::{Notification, Reason, Verdict};
+use super::settings::Declared;
+use crate::domain::{Notification, Outcome, Reason, Verdict};
 
 /// What has to be known of an event to judge the word about it.
 struct Event<'n> {
@@ -39,12 +40,37 @@ impl RabbitMq {
             Ok(held) => held,
             Err(verdict) => return notifications.iter().map(|notification| self.unsent(notification, &verdict)).collect(),
         };
-        let verdicts = self.publish_to(&held.connection, &notifications).await;
+        let mut verdicts = self.publish_to(&held.connection, &notifications).await;
+        self.again_with_exchange(&held.connection, &notifications, &mut verdicts).await;
+        // What ended the connection under several of them was perhaps another one.
+        if !held.connection.is_alive() && (verdicts.len() > 1 || held.had_company()) {
+            let failed = verdicts.iter_mut().filter(|verdict| verdict.outcome == Outcome::Retry);
+            failed.for_each(|verdict| *verdict = verdict.clone().of_another());
+        }
         // The broker is there and says nothing: nobody should have to wait for it again.
         if verdicts.iter().any(|verdict| verdict.reason == Reason::Timeout) {
             self.link.give_up(&held);
         }
         verdicts
+    }
+
+    /// The exchange that this handler declares has vanished while the connection lived: it is declared again, and the events that did not
+    /// find it are published once more. A verdict stays as it was if that fails.
+    async fn again_with_exchange(&self, broker: &Broker, notifications: &[&Notification], verdicts: &mut [Verdict]) {
+        let Declared::Here(kind) = &self.declared else { return };
+        let missed: Vec<usize> = (0..verdicts.len()).filter(|place| verdicts[*place].reason == Reason::NotFound).collect();
+        if missed.is_empty() {
+            return;
+        }
+        let declared = tokio::time::timeout(self.confirm_timeout, self.declare_exchange(broker, kind.clone())).await;
+        if !matches!(declared, Ok(Ok(()))) {
+            return;
+        }
+        tracing::warn!(exchange = self.recipe.exchange(), "the exchange had vanished and was declared again, without its bindings");
+        let again: Vec<&Notification> = missed.iter().map(|place| notifications[*place]).collect();
+        for (place, verdict) in missed.into_iter().zip(self.publish_to(broker, &again).await) {
+            verdicts[place] = verdict;
+        }
     }
 
     /// Without a connection an event that cannot be sent is still told from one that can.

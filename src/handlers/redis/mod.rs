@@ -23,6 +23,7 @@ use futures_util::future::BoxFuture;
 use self::connection::{Connection, Server};
 use self::entry::Form;
 use self::settings::Settings;
+use super::company::Company;
 use super::envelope::Layout;
 use super::link::Link;
 use super::template::Template;
@@ -49,6 +50,7 @@ const LARGEST_PIPELINE: usize = 64;
 struct RedisStreams {
     server: Server,
     link: Link<Connection>,
+    company: Company,
     /// The key of the stream, which may depend on the event.
     stream: Template,
     layout: Layout,
@@ -60,13 +62,21 @@ struct RedisStreams {
 impl RedisStreams {
     fn new(settings: Settings) -> Self {
         let Settings { server, stream, layout, form, connect_timeout, confirm_timeout } = settings;
-        Self { link: Link::new(server.target(), connect_timeout), server, stream, layout, form, confirm_timeout }
+        Self {
+            link: Link::new(server.target(), connect_timeout),
+            company: Company::default(),
+            server,
+            stream,
+            layout,
+            form,
+            confirm_timeout,
+        }
     }
 }
 
 impl Handler for RedisStreams {
     fn deliver<'a>(&'a self, notification: &'a Notification) -> BoxFuture<'a, Verdict> {
-        Box::pin(async { self.attempt_all(vec![notification]).await.remove(0) })
+        Box::pin(async { self.company.send(vec![notification], |group| self.attempt_all(group)).await.remove(0) })
     }
 
     fn largest_group(&self) -> usize {
@@ -74,7 +84,7 @@ impl Handler for RedisStreams {
     }
 
     fn deliver_all<'a>(&'a self, notifications: Vec<&'a Notification>) -> BoxFuture<'a, Vec<Verdict>> {
-        Box::pin(self.attempt_all(notifications))
+        Box::pin(self.company.send(notifications, |group| self.attempt_all(group)))
     }
 
     fn destination(&self, notification: &Notification) -> Option<String> {

@@ -63,14 +63,12 @@ impl RedisStreams {
             doubt.settle();
         }
         let verdict = |end: Result<(), Setback>| end.map_or_else(|setback| self.about(setback.verdict), |()| Verdict::delivered());
-        // After an error of the protocol the server hangs up on all that are in the same pipeline.
-        let has_culprit = ends.iter().any(|end| end.as_ref().is_err_and(|setback| setback.verdict.outcome == Outcome::Permanent));
-        let judged = ends.into_iter().map(verdict);
-        let excused = |verdict: Verdict| match verdict.reason {
-            Reason::ConnectionReset if has_culprit => verdict.of_another(),
-            _ => verdict,
-        };
-        judged.map(excused).collect()
+        let judged: Vec<Verdict> = ends.into_iter().map(verdict).collect();
+        let is_over = |verdict: &Verdict| verdict.reason == Reason::ConnectionReset;
+        // The server hangs up on all that share the connection, after an error of the protocol for example.
+        let is_shared = judged.iter().any(is_over) && (judged.len() > 1 || held.had_company());
+        let excused = |verdict: Verdict| if is_shared && is_over(&verdict) { verdict.of_another() } else { verdict };
+        judged.into_iter().map(excused).collect()
     }
 
     /// Adds the entries and waits until they are where they must be.

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{strict, wait_for_rows};
 use crate::brokers::rabbitmq::server as rabbit;
-use crate::support::{Binary, NewRow, TestDatabase, nats_server, relay};
+use crate::support::{Binary, NewRow, TestDatabase, eventually, nats_server, relay};
 
 /// Sends to the destination that the type of the event names; some of them are in trouble until it is mended.
 struct Switchboard {
@@ -188,8 +188,12 @@ async fn a_full_queue_of_rabbitmq_holds_its_own_routing_key_only() {
     wait_for_rows(&database, "destinations where name = 'small' and reason = 'nacked'", 1).await;
     let status = Binary::relay(database.url(), &entry).run(&["status"]).await;
     assert!(status.stdout.contains("1 destination in trouble (small: nacked)"), "{}", status.stdout);
-    // Nothing was spent on those that wait.
-    assert_eq!(database.count("deliveries where state <> 'delivered' and attempts > 0").await, 0);
+    // Somebody reads the queue: all of it arrives, and nothing was spent.
+    eventually("the small ones arrive", || async {
+        server.steps(json!([["purge", small]])).await;
+        (database.count("deliveries where state = 'delivered' and attempts = 1").await == 85).then_some(())
+    })
+    .await;
     running.terminate();
     running.finish().await;
 }

@@ -8,6 +8,7 @@ mod kafka;
 #[cfg(feature = "mqtt")]
 mod mqtt;
 mod nats;
+mod neighbours;
 mod outage;
 mod programs;
 #[cfg(feature = "rabbitmq")]

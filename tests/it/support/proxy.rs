@@ -1,8 +1,8 @@
 //! A TCP proxy that fails on command: for a network that breaks, in ways that neither end can be told to.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,6 +61,7 @@ pub struct Proxy {
     address: SocketAddr,
     state: Arc<watch::Sender<State>>,
     forgotten: Arc<watch::Sender<Forgotten>>,
+    poison: Arc<OnceLock<&'static str>>,
     accepting: AbortHandle,
 }
 
@@ -70,8 +71,10 @@ impl Proxy {
         let address = listener.local_addr().expect("a bound socket has an address");
         let state = Arc::new(watch::Sender::new(State::Forwards));
         let forgotten = Arc::new(watch::Sender::new(Forgotten::All));
-        let accepting = tokio::spawn(accept(listener, target, Arc::clone(&state), Arc::clone(&forgotten))).abort_handle();
-        Self { address, state, forgotten, accepting }
+        let poison = Arc::new(OnceLock::new());
+        let accepting =
+            tokio::spawn(accept(listener, target, Arc::clone(&state), Arc::clone(&forgotten), Arc::clone(&poison))).abort_handle();
+        Self { address, state, forgotten, poison, accepting }
     }
 
     /// A proxy in front of the server of a `scheme://...` address, and that address through the proxy.
@@ -128,6 +131,11 @@ impl Proxy {
         self.state.send_replace(State::BreaksOff(bytes));
     }
 
+    /// From now on resets a connection whose client says this, and passes nothing of it on.
+    pub fn hang_up_over(&self, text: &'static str) {
+        self.poison.set(text).expect("it is set once");
+    }
+
     pub fn heal(&self) {
         self.state.send_replace(State::Forwards);
     }
@@ -144,6 +152,7 @@ async fn accept(
     target: SocketAddr,
     state: Arc<watch::Sender<State>>,
     forgotten: Arc<watch::Sender<Forgotten>>,
+    poison: Arc<OnceLock<&'static str>>,
 ) {
     let address = listener.local_addr().expect("a bound socket has an address");
     let mut connections = JoinSet::new();
@@ -151,7 +160,7 @@ async fn accept(
     loop {
         tokio::select! {
             Ok((client, _)) = listener.accept() => {
-                connections.spawn(connect(client, target, state.subscribe(), forgotten.subscribe()));
+                connections.spawn(connect(client, target, state.subscribe(), forgotten.subscribe(), Arc::clone(&poison)));
                 while connections.try_join_next().is_some() {}
             }
             () = has_come_to(&mut changes, |state| state == State::Closed) => {
@@ -183,7 +192,13 @@ async fn bind_again(address: SocketAddr) -> TcpSocket {
     }
 }
 
-async fn connect(client: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>, forgotten: watch::Receiver<Forgotten>) {
+async fn connect(
+    client: TcpStream,
+    target: SocketAddr,
+    mut state: watch::Receiver<State>,
+    forgotten: watch::Receiver<Forgotten>,
+    poison: Arc<OnceLock<&'static str>>,
+) {
     let _ = (client.set_nodelay(true), client.set_zero_linger());
     if state.borrow().resets() {
         return;
@@ -195,8 +210,8 @@ async fn connect(client: TcpStream, target: SocketAddr, mut state: watch::Receiv
     // Held: a socket that is dropped would tell its peer.
     let silent = tokio::select! {
         () = be_forgotten(forgotten, &waits) => true,
-        () = pass_on(From::Client, &mut from_client, &mut to_server, state.clone(), || waits.store(true, Relaxed)) => false,
-        () = pass_on(From::Server, &mut from_server, &mut to_client, state.clone(), || waits.store(false, Relaxed)) => false,
+        () = pass_on(From::Client, &mut from_client, &mut to_server, state.clone(), &poison, || waits.store(true, Relaxed)) => false,
+        () = pass_on(From::Server, &mut from_server, &mut to_client, state.clone(), &poison, || waits.store(false, Relaxed)) => false,
         _ = async { state.wait_for(|state| state.resets()).await.map(|_| ()) } => false,
     };
     if silent {
@@ -219,10 +234,22 @@ async fn pass_on(
     from: &mut OwnedReadHalf,
     to: &mut OwnedWriteHalf,
     mut state: watch::Receiver<State>,
+    poison: &OnceLock<&'static str>,
     passed: impl Fn(),
 ) {
     let mut buffer = vec![0; 64 * 1024];
+    // The end of what came before: a text may come in two pieces.
+    let mut before = Vec::new();
     while let Ok(bytes) = from.read(&mut buffer).await {
+        if side == From::Client
+            && let Some(text) = poison.get()
+        {
+            before.extend_from_slice(&buffer[..bytes]);
+            if before.windows(text.len()).any(|window| window == text.as_bytes()) {
+                return;
+            }
+            before.drain(..before.len().saturating_sub(text.len()));
+        }
         if bytes == 0 || state.wait_for(|state| state.passes_on()).await.is_err() {
             return;
         }

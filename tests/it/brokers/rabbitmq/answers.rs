@@ -161,6 +161,26 @@ async fn an_exchange_that_is_gone_is_a_fault_and_costs_no_connection() {
     assert_eq!(place.arrived(server).await.len(), 2);
 }
 
+/// What was declared at connecting and vanished while running is declared again, on the same connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_exchange_that_is_gone_is_declared_again() {
+    let Some(server) = shared().await else { return };
+    let place = Place { exchange: unique("exchange"), queue: unique("queue") };
+    let name = unique("handler");
+    let entry = place.settings(&server.url()) + "declare_exchange = \"topic\"\nunroutable = \"accept\"\n";
+    let handler = super::named(&name, &entry);
+    assert!(deliver(&handler, &numbered("a", 1)).await.is_delivered());
+    let before = server.connections(&name).await;
+    for number in [2, 4] {
+        server.steps(json!([["delete_exchange", place.exchange]])).await;
+        assert!(deliver(&handler, &numbered("a", number)).await.is_delivered(), "nobody is bound, and that is accepted");
+        place.bind(server, "#", json!({})).await;
+        assert!(deliver(&handler, &numbered("a", number + 1)).await.is_delivered());
+    }
+    assert_eq!(server.connections(&name).await, before);
+    assert_eq!(place.arrived(server).await.len(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_the_server_finds_too_large_is_buried_alone() {
     let Some(server) = shared().await else { return };
