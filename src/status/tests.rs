@@ -113,14 +113,7 @@ fn the_worst_complaint_decides() {
             Warning,
             vec!["paused by ann since 1970-01-01T00:00:00.000000Z: moving -> outboxd handlers resume billing"],
         ),
-        (
-            "no relay",
-            handler(|_| ()),
-            61,
-            State::Ok,
-            Critical,
-            vec!["no relay is running: nothing is delivered -> outboxd run"],
-        ),
+        ("no relay", handler(|_| ()), 61, State::Ok, Critical, vec!["no relay is running: nothing is delivered -> outboxd run"]),
         (
             "no relay, and dead letters: the worst comes first",
             handler(|h| {
