@@ -1,4 +1,5 @@
 //! What a person at a shell learns of an outbox: `status`, `events` and `migrate`, through the built binary.
+//! A long file, because the commands share one scene.
 
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor};

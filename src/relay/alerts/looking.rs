@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use crate::config::Alerts;
 use crate::domain::alerts::{Measure, Observation, SAMPLE_ERROR_CHARS, Sample};
 use crate::domain::{Reason, Timestamp};
 use crate::store::alerts::{self, ChannelRow};
@@ -23,6 +24,13 @@ pub(super) struct Wishes {
     pub old: Duration,
     /// A condition that needs no time to be certain is told as if it had lasted for so long.
     pub certain: Duration,
+}
+
+impl Wishes {
+    pub fn of(config: &Alerts) -> Self {
+        let policy = &config.policy;
+        Self { include_payload: config.include_payload, old: policy.backlog_age / 2, certain: policy.not_polling_for }
+    }
 }
 
 /// What one look has seen.

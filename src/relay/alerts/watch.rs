@@ -183,9 +183,7 @@ impl Watch {
 
     async fn try_look(&mut self) -> Result<(), StoreError> {
         let (pool, lease) = (self.context.pool.clone(), self.context.lease);
-        let (config, policy) = (&self.setup.config, &self.setup.config.policy);
-        let wishes =
-            Wishes { include_payload: config.include_payload, old: policy.backlog_age / 2, certain: policy.not_polling_for };
+        let wishes = Wishes::of(&self.setup.config);
         let Seen { observations: mut seen, uncounted } = look_at_handlers(&pool, &wishes, self.now()).await?;
         seen.extend(look_at_channels(&self.lines.iter().map(|line| line.row.clone()).collect::<Vec<_>>()));
         seen.push(look_at_database(&self.context.health, None));

@@ -3,6 +3,7 @@
 
 mod address;
 mod judge;
+mod ranges;
 mod settle;
 
 use std::collections::{HashMap, HashSet};
@@ -322,7 +323,7 @@ impl Books {
         self.unrecorded_keys.clear();
         // Rows instead of ranges that would grow with every flush.
         self.entries.delivered.extend(self.progress.take_scattered(MOST_RANGES));
-        let done = merge_ranges(self.carried_done.as_deref(), self.progress.done_ranges());
+        let done = ranges::merge_ranges(self.carried_done.as_deref(), self.progress.done_ranges());
         let done = if done == self.stored_done {
             Done::AsStored
         } else {
@@ -395,28 +396,7 @@ fn recorded(row: RecordedDelivery) -> Queued {
     Queued { notification: row.notification, origin: Origin::Recorded, attempts: row.attempts, age_micros: row.age_micros }
 }
 
-fn merge_ranges(carried: Option<&str>, new: Option<String>) -> Option<String> {
-    // Postgres merges what overlaps when it reads the text.
-    match (carried.filter(|ranges| *ranges != "{}"), new) {
-        (Some(old), Some(new)) => Some(format!("{},{}", old.trim_end_matches('}'), new.trim_start_matches('{'))),
-        (Some(old), None) => Some(old.to_owned()),
-        (None, new) => new,
-    }
-}
-
 fn local_micros() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_of_two_owners_are_told_together() {
-        assert_eq!(merge_ranges(Some("{[1,2)}"), Some("{[2,3)}".into())).as_deref(), Some("{[1,2),[2,3)}"));
-        assert_eq!(merge_ranges(Some("{}"), None), None);
-        assert_eq!(merge_ranges(Some("{[1,2)}"), None).as_deref(), Some("{[1,2)}"));
-    }
 }

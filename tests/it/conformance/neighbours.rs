@@ -21,7 +21,7 @@ async fn an_event_that_ends_every_connection_it_comes_on_costs_its_neighbours_no
     let trials = counterparts().await.into_iter().filter_map(|(kind, counterpart)| {
         // A client of Kafka connects to what the broker tells it, which is not the proxy; a program has no address.
         let has_address = !matches!(kind.name, "kafka" | "exec");
-        has_address.then(|| async move { suffers_alone(kind, counterpart).await })
+        has_address.then_some(async move { suffers_alone(kind, counterpart).await })
     });
     assert!(join_all(trials).await.len() > 1);
 }

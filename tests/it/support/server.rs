@@ -46,7 +46,7 @@ fn options() -> Options {
     let options = Options { keep_data: is_kept(), ..Options::default() };
     options
         .setting("fsync", "off")
-        .setting("max_connections", "200")
+        .setting("max_connections", "400")
         .setting("max_prepared_transactions", "10")
         .setting("wal_level", "replica")
 }
