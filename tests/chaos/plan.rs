@@ -102,9 +102,41 @@ impl Plan {
     }
 }
 
-/// Whether a handler refuses an event for good, until a person has mended it.
+/// Whether a handler refuses an event for good, until a person has mended it; what is no `jsonb` no person can mend for the function.
 pub fn is_poison(seed: u64, event: u32, handler: usize) -> bool {
     fingerprint(&(seed, event, handler, "poison")).is_multiple_of(1_009)
+        || (handler == FUNCTION && oddity(seed, event).is_some_and(|oddity| !oddity.is_jsonb))
+}
+
+/// A member of a payload that `json` takes as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Oddity {
+    pub member: &'static str,
+    /// Postgres can turn it into `jsonb`, so that the function can be called with it.
+    pub is_jsonb: bool,
+}
+
+const ODDITIES: [Oddity; 6] = [
+    Oddity { member: r#""note":"x\u0000""#, is_jsonb: false },
+    Oddity { member: r#""note":"\ud800""#, is_jsonb: false },
+    Oddity { member: r#""note":"\udc00\ud800""#, is_jsonb: false },
+    Oddity { member: r#""note":1e200000"#, is_jsonb: false },
+    Oddity { member: r#""note":123456789012345678901234567890.5e300"#, is_jsonb: true },
+    Oddity { member: r#""note":"\\u0000 \ud83d\ude00","note":[[[[[]]]]]"#, is_jsonb: true },
+];
+
+/// What is odd about the payload of an event; few have anything.
+pub fn oddity(seed: u64, event: u32) -> Option<Oddity> {
+    let drawn = fingerprint(&(seed, event, "oddity"));
+    drawn.is_multiple_of(307).then(|| ODDITIES[(drawn / 307) as usize % ODDITIES.len()])
+}
+
+/// A key longer than any index takes, and different for each event; few events have one, and only such as belong to no counter.
+pub fn long_key(seed: u64, event: u32) -> Option<String> {
+    let drawn = fingerprint(&(seed, event, "key"));
+    let length = [2_600, 2_720, 8_000, 60_000][(drawn / 4) as usize % 4];
+    let mut rng = fastrand::Rng::with_seed(drawn);
+    drawn.is_multiple_of(4).then(|| (0..length).map(|_| rng.alphanumeric()).collect())
 }
 
 /// A hash that is the same in every run.

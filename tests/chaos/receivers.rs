@@ -150,12 +150,12 @@ impl State {
             Mood::Hangs => return (Given::Dropped, Answer::Close.after(PATIENCE * 4)),
             Mood::AnswersLate => return (Given::AcceptedUnsaid, Answer::ok().after(PATIENCE + Duration::from_millis(500))),
         }
-        if is_poison {
-            return (Given::Poison, Answer::status(422));
-        }
         let mut rng = lock(&self.rng);
+        if is_poison {
+            return (Given::Poison, Answer::status(422).body(any_bytes(&mut rng)));
+        }
         match rng.u32(0..10_000) {
-            0..=99 => (Given::Refused, Answer::status(500)),
+            0..=99 => (Given::Refused, Answer::status(500).body(any_bytes(&mut rng))),
             100..=129 => (Given::Throttled, Answer::status(503).header("retry-after", "0")),
             130..=144 => (Given::Dropped, Answer::Reset),
             145..=154 => (Given::Dropped, Answer::Close),
@@ -172,6 +172,16 @@ impl State {
         timestamp
             .zip(signature)
             .is_some_and(|(timestamp, signature)| self.signer.verify(&request.id, timestamp, request.body(), signature))
+    }
+}
+
+/// What an answer can say: nothing, text, text with a NUL, bytes that are no text in any encoding.
+fn any_bytes(rng: &mut Rng) -> Vec<u8> {
+    match rng.u32(0..4) {
+        0 => Vec::new(),
+        1 => b"no such order".to_vec(),
+        2 => b"{\"error\":\"a\0b\\u0000\\ud800\"}".to_vec(),
+        _ => (0..rng.usize(1..5_000)).map(|_| rng.u8(..)).collect(),
     }
 }
 
