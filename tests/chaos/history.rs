@@ -20,7 +20,16 @@ pub struct DeadLetter {
     pub attempts: i32,
     /// The newest attempt in its history that was final; `None`: there is none.
     pub last_final: Option<i32>,
-    pub has_reason: bool,
+    pub reason: Why,
+}
+
+/// What a dead letter says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// A reason, an answer or a group of errors is missing.
+    Untold,
+    NotFound,
+    Other,
 }
 
 /// A change of a subscription, and by whom.

@@ -28,19 +28,37 @@ pub struct HandlerPlan {
     /// A function in the database instead of a receiver.
     pub is_function: bool,
     pub partitions: usize,
+    /// Attempts before an event is given up.
+    pub max_attempts: u32,
 }
 
-const WEBHOOK: HandlerPlan =
-    HandlerPlan { name: "", is_filtered: false, keeps_order: true, records_all: true, is_function: false, partitions: 1 };
+/// More than any outage can spend.
+const PATIENT: u32 = 1_000;
 
-pub const HANDLERS: [HandlerPlan; 4] = [
+const WEBHOOK: HandlerPlan = HandlerPlan {
+    name: "",
+    is_filtered: false,
+    keeps_order: true,
+    records_all: true,
+    is_function: false,
+    partitions: 1,
+    max_attempts: PATIENT,
+};
+
+pub const HANDLERS: [HandlerPlan; 5] = [
     HandlerPlan { name: "ordered", partitions: 2, ..WEBHOOK },
     HandlerPlan { name: "loose", partitions: 2, keeps_order: false, records_all: false, ..WEBHOOK },
     HandlerPlan { name: "filtered", is_filtered: true, records_all: false, ..WEBHOOK },
+    // Its delays add up to more than the longest outage: only what it never takes uses them up.
+    HandlerPlan { name: "strict", records_all: false, max_attempts: 10, ..WEBHOOK },
     HandlerPlan { name: "project", is_function: true, ..WEBHOOK },
 ];
-pub const RECEIVERS: usize = 3;
-pub const FUNCTION: usize = 3;
+pub const RECEIVERS: usize = 4;
+pub const STRICT: usize = 3;
+pub const FUNCTION: usize = 4;
+
+/// The counter that one receiver does not know: it answers 404 to every event of it, for good.
+pub const UNKNOWN_KEY: u16 = 400;
 
 impl HandlerPlan {
     /// Whether it wants an event of this key; the type follows from the key, so that versions of a key have no gaps for anybody.
@@ -102,6 +120,11 @@ impl Plan {
     }
 }
 
+/// Whether a receiver answers 404 to every event of this key. No person mends it.
+pub fn is_unknown(key: u16, handler: usize) -> bool {
+    key == UNKNOWN_KEY && handler == STRICT
+}
+
 /// Whether a handler refuses an event for good, until a person has mended it; what is no `jsonb` no person can mend for the function.
 pub fn is_poison(seed: u64, event: u32, handler: usize) -> bool {
     fingerprint(&(seed, event, handler, "poison")).is_multiple_of(1_009)
@@ -149,8 +172,7 @@ pub fn fingerprint(value: &impl Hash) -> u64 {
 /// The configuration of the relay in one place; its own way to the database and its own path at the receivers tell who it is.
 pub fn configuration(place: usize, database_url: &str, receivers: &[String]) -> String {
     let common = format!(
-        "timeout = \"{}s\"\nretry = {{ base = \"50ms\", factor = 2.0, max_delay = \"1s\", max_attempts = 1000 }}\n\
-         circuit = {{ first_probe = \"200ms\", max_probe = \"1s\" }}\nconcurrency = {CONCURRENCY}\n",
+        "timeout = \"{}s\"\ncircuit = {{ first_probe = \"200ms\", max_probe = \"1s\" }}\nconcurrency = {CONCURRENCY}\n",
         PATIENCE.as_secs()
     );
     let mut text = format!(
@@ -160,6 +182,8 @@ pub fn configuration(place: usize, database_url: &str, receivers: &[String]) -> 
     );
     for (number, handler) in HANDLERS.iter().enumerate() {
         text += &format!("[[handlers]]\nname = \"{}\"\npartitions = {}\n{common}", handler.name, handler.partitions);
+        let max_attempts = handler.max_attempts;
+        text += &format!("retry = {{ base = \"50ms\", factor = 2.0, max_delay = \"1s\", max_attempts = {max_attempts} }}\n");
         text += &match receivers.get(number) {
             Some(url) => {
                 format!("kind = \"webhook\"\nurl = \"{url}/{place}\"\nsecrets = [\"{SECRET}\"]\nrequest_timeout = \"2s\"\n")

@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::database::Database;
 use crate::ledger::Ledger;
 use crate::plan::WRITERS;
@@ -60,7 +60,8 @@ pub fn start(application: &Arc<Application>) -> JoinSet<()> {
     let mut writers = JoinSet::new();
     for number in 1..=WRITERS {
         let rng = Rng::with_seed(application.seed.wrapping_mul(31).wrapping_add(u64::from(number)));
-        let writer = Writer { number, rng, application: Arc::clone(application), connection: None, unresolved: None };
+        let writer =
+            Writer { number, rng, application: Arc::clone(application), connection: None, unresolved: None, unknown_at: 0 };
         writers.spawn(writer.run());
     }
     writers
@@ -73,7 +74,12 @@ struct Writer {
     connection: Option<PgConnection>,
     /// A prepared transaction whose end was not answered, and how it ends.
     unresolved: Option<(String, bool)>,
+    /// When it last changed the counter that one receiver does not know.
+    unknown_at: Moment,
 }
+
+/// How often one of the writers does. The receiver's handler needs most of that time to give an event up.
+const UNKNOWN_EVERY: Moment = 8_000;
 
 impl Writer {
     async fn run(mut self) {

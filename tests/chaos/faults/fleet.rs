@@ -44,7 +44,8 @@ pub async fn apply(world: &World, act: Act, rng: &mut Rng) {
         }
         Act::Locked(table) => {
             let (name, began) = (format!("table: {table} locked"), world.clock.now());
-            let lock = format!("begin; lock table outbox.{table} in access exclusive mode; select pg_sleep({LOCKED_SECONDS}); commit");
+            let lock =
+                format!("begin; lock table outbox.{table} in access exclusive mode; select pg_sleep({LOCKED_SECONDS}); commit");
             if sqlx::raw_sql(AssertSqlSafe(lock)).execute(&world.database.pool).await.is_ok() {
                 world.note(&name, Target::Server, Leaves::LostOutcomes, began);
             } else {

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use sqlx::{AssertSqlSafe, Executor, Row};
 use uuid::Uuid;
 
-use super::{Way, Writer};
+use super::{UNKNOWN_EVERY, Way, Writer};
 use crate::ledger::{Event, EventNumber, Fate, hash};
-use crate::plan::{FUNCTION, WRITERS, event_type, is_poison, long_key, oddity};
+use crate::plan::{FUNCTION, UNKNOWN_KEY, WRITERS, event_type, is_poison, long_key, oddity};
 
 /// Counters that all writers change; those of one writer alone come behind them.
 const SHARED_KEYS: u16 = 300;
@@ -44,7 +44,11 @@ impl Writer {
             if way == Way::Savepoint {
                 self.vanish(key).await?;
             }
-            let count = if way == Way::Many { self.rng.u32(200..800) } else { self.rng.u32(0..8) / 7 + 1 };
+            let count = match way {
+                _ if key == UNKNOWN_KEY => 1,
+                Way::Many => self.rng.u32(200..800),
+                _ => self.rng.u32(0..8) / 7 + 1,
+            };
             self.record(key, count, draft).await?;
         }
         if draft.events.is_empty() {
@@ -83,7 +87,16 @@ impl Writer {
             .collect();
         keys.sort_unstable();
         keys.dedup();
+        // Behind all others, so that it stays sorted.
+        keys.extend(self.is_time_for_unknown().then_some(UNKNOWN_KEY));
         keys
+    }
+
+    fn is_time_for_unknown(&mut self) -> bool {
+        let now = self.application.clock.now();
+        let is_time = self.number == 1 && now >= self.unknown_at + UNKNOWN_EVERY;
+        self.unknown_at = if is_time { now } else { self.unknown_at };
+        is_time
     }
 
     /// An event and its counter that vanish while their transaction goes on.
