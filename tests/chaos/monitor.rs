@@ -72,7 +72,7 @@ pub async fn sample(world: &World) -> Option<Sample> {
                     + (select count(*) from outbox.deliveries d join outbox.subscriptions s on s.id = d.subscription
                         where s.handler = 'project' and d.state = 'dead'),
                       (select count(*) from outbox.deliveries d join outbox.subscriptions s on s.id = d.subscription
-                        where s.handler = 'strict' and d.state = 'dead' and d.reason = 'not_found'),
+                        where s.handler = 'strict' and d.state = 'dead' and d.reason in ('not_found', 'exhausted')),
                       count(*), count(*) filter (where type = 'counter.audited') from outbox.events";
     let (function, unknown, all, audited): (i64, i64, i64, i64) = sqlx::query_as(sql).fetch_one(&world.database.pool).await.ok()?;
     let mut settled = [0; HANDLERS.len()];

@@ -125,18 +125,23 @@ async fn effects(
 async fn dead(database: &Database, seed: u64) -> Vec<DeadLetter> {
     // A replay counts its attempts anew, so that the newest is not always the one with the highest number.
     let sql = "select e.id, s.handler, d.attempts, case when d.detail is not null and d.error is not null then d.reason end,
-                      (select a.attempt from outbox.attempts a
-                        where a.subscription = d.subscription and a.seq = d.seq
-                          and (a.outcome = 'permanent' or (d.reason = 'not_found' and a.reason = d.reason))
-                        order by a.at desc, a.attempt desc limit 1)
+                      case when a.outcome = 'permanent' or d.reason in ('not_found', 'exhausted') then a.attempt end,
+                      coalesce(a.reason = 'not_found', false)
                  from outbox.deliveries d join outbox.events e using (seq) join outbox.subscriptions s on s.id = d.subscription
+                 left join lateral (select * from outbox.attempts a where a.subscription = d.subscription and a.seq = d.seq
+                                     order by a.at desc, a.attempt desc limit 1) a on true
                 where d.state = 'dead'";
-    let rows: Vec<(Uuid, String, i32, Option<String>, Option<i32>)> = database.rows(sql).await;
+    let rows: Vec<(Uuid, String, i32, Option<String>, Option<i32>, bool)> = database.rows(sql).await;
     let handlers: HashMap<&str, u8> = HANDLERS.iter().zip(0..).map(|(handler, number)| (handler.name, number)).collect();
-    let dead = rows.into_iter().filter_map(|(id, handler, attempts, reason, last_final)| {
+    let dead = rows.into_iter().filter_map(|(id, handler, attempts, reason, last_final, was_unknown)| {
         let (event, handler) = (number_of(seed, id)?, *handlers.get(handler.as_str())?);
-        let reason = reason.map_or(Why::Untold, |reason| if reason == "not_found" { Why::NotFound } else { Why::Other });
-        Some(DeadLetter { event, handler, attempts, last_final, reason })
+        let reason = match reason.as_deref() {
+            None => Why::Untold,
+            Some("not_found") => Why::NotFound,
+            Some("exhausted") => Why::Exhausted,
+            Some(_) => Why::Other,
+        };
+        Some(DeadLetter { event, handler, attempts, last_final, reason, was_unknown })
     });
     dead.collect()
 }
