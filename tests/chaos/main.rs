@@ -27,7 +27,7 @@ use std::time::Duration;
 use clock::{Clock, millis};
 use database::Database;
 use faults::{Faults, World};
-use plan::{HANDLERS, Plan};
+use plan::{HANDLERS, Plan, STRICT};
 use writers::Application;
 
 /// Without progress for so long after everything was healed something is stuck: longer than any lease, pause or silence.
@@ -96,7 +96,8 @@ const MOST_TOLD: usize = 300;
 
 /// Waits until everybody has everything. `true`: something is stuck.
 async fn quiesce(world: &World, application: &Arc<Application>) -> bool {
-    let (mut before, mut moved, mut told) = (None, world.clock.now(), 0);
+    let (mut before, mut moved) = (None, world.clock.now());
+    let (mut strict_before, mut strict_moved, mut told) = (None, world.clock.now(), 0);
     loop {
         let unfinished = world.database.count("outbox.deliveries where state in ('retrying', 'waiting')").await;
         let sample = monitor::sample(world).await;
@@ -106,13 +107,22 @@ async fn quiesce(world: &World, application: &Arc<Application>) -> bool {
         {
             return false;
         }
+        let strict = sample.map(|sample| sample.settled[STRICT]);
+        if strict != strict_before {
+            (strict_before, strict_moved) = (strict, world.clock.now());
+        } else if told < MOST_TOLD && world.clock.now() - strict_moved > millis(TELLS_AFTER) {
+            told += 1;
+            strict_moved = world.clock.now();
+            writers::add_one(application).await;
+        }
+        // What was added here is no sign of life.
+        let now = now.map(|(unfinished, wanted, settled)| {
+            (unfinished, wanted.iter().sum::<u64>() - settled.iter().sum::<u64>().min(wanted.iter().sum()))
+        });
         if now != before {
             (before, moved) = (now, world.clock.now());
-        } else if told < MOST_TOLD && world.clock.now() - moved > millis(TELLS_AFTER) {
-            told += 1;
-            writers::add_one(application).await;
         } else if world.clock.now() - moved > millis(STUCK_AFTER) {
-            eprintln!("chaos: stuck with (unfinished, wanted, settled) = {now:?}");
+            eprintln!("chaos: stuck with (unfinished, owed) = {now:?}");
             return true;
         }
         tokio::time::sleep(Duration::from_millis(300)).await;

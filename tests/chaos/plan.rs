@@ -104,7 +104,7 @@ impl Plan {
             minutes: minutes.unwrap_or(0.0),
             events: events.map_or(if is_long { 0 } else { SHORT }, |events| events as u64),
             // The long form goes on while a handler counts its attempts one by one, death after death: it catches up at the end.
-            backlog: if is_long { 1_000_000 } else { 2_000 },
+            backlog: parse("OUTBOXD_CHAOS_BACKLOG").map_or(if is_long { 1_000_000 } else { 2_000 }, |events| events as u64),
             is_long,
         }
     }
@@ -113,7 +113,7 @@ impl Plan {
     pub fn command(&self) -> String {
         let Self { seed, minutes, events, .. } = self;
         if self.is_long {
-            format!("make chaos SEED={seed} MINUTES={minutes} EVENTS={events}")
+            format!("make chaos SEED={seed} MINUTES={minutes} EVENTS={events} BACKLOG={}", self.backlog)
         } else {
             format!("OUTBOXD_CHAOS_SEED={seed} cargo test --test chaos")
         }

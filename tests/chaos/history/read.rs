@@ -122,6 +122,9 @@ async fn effects(
     receipts
 }
 
+/// Event, handler, attempts, reason, the attempt that decided it, whether that one was answered 404.
+type Buried = (Uuid, String, i32, Option<String>, Option<i32>, bool);
+
 async fn dead(database: &Database, seed: u64) -> Vec<DeadLetter> {
     // A replay counts its attempts anew, so that the newest is not always the one with the highest number.
     let sql = "select e.id, s.handler, d.attempts, case when d.detail is not null and d.error is not null then d.reason end,
@@ -131,7 +134,7 @@ async fn dead(database: &Database, seed: u64) -> Vec<DeadLetter> {
                  left join lateral (select * from outbox.attempts a where a.subscription = d.subscription and a.seq = d.seq
                                      order by a.at desc, a.attempt desc limit 1) a on true
                 where d.state = 'dead'";
-    let rows: Vec<(Uuid, String, i32, Option<String>, Option<i32>, bool)> = database.rows(sql).await;
+    let rows: Vec<Buried> = database.rows(sql).await;
     let handlers: HashMap<&str, u8> = HANDLERS.iter().zip(0..).map(|(handler, number)| (handler.name, number)).collect();
     let dead = rows.into_iter().filter_map(|(id, handler, attempts, reason, last_final, was_unknown)| {
         let (event, handler) = (number_of(seed, id)?, *handlers.get(handler.as_str())?);
