@@ -66,9 +66,10 @@ test-matrix: install-tools ## The integration tests on Postgres 14, 15, 16, 17 a
 chaos-short:
 	$(CARGO) test --test chaos -- --nocapture
 
-# Until MINUTES are over and EVENTS are reached, whichever is given; the name of a variable without a value is no limit.
+# Until MINUTES are over and EVENTS are reached, whichever is given; the name of a variable without a value is no limit. BACKLOG: events that the
+# slowest handler may be behind before the writers wait; on a slow or busy machine 20000 lets the end come soon.
 chaos: install-tools ## Writers, relays and faults of every kind, long: SEED=.. MINUTES=25 EVENTS=1000000
-	OUTBOXD_CHAOS_SEED=$(SEED) OUTBOXD_CHAOS_MINUTES=$(or $(MINUTES),$(if $(EVENTS),,25)) OUTBOXD_CHAOS_EVENTS=$(EVENTS) \
+	OUTBOXD_CHAOS_SEED=$(SEED) OUTBOXD_CHAOS_MINUTES=$(or $(MINUTES),$(if $(EVENTS),,25)) OUTBOXD_CHAOS_EVENTS=$(EVENTS) OUTBOXD_CHAOS_BACKLOG=$(BACKLOG) \
 		$(CARGO) test --release --features failpoints --test chaos whatever_fails -- --nocapture
 
 bench: install-tools ## Measure this machine: each figure beside the limit it is compared with

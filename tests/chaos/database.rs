@@ -123,6 +123,10 @@ const APPLICATION: &str = "
             raise exception 'poison' using errcode = 'OX001';
         elsif random() < 0.0002 then
             raise exception 'failed at random';
+        elsif random() < 0.0001 then
+            -- As a crash in an extension or a lack of memory does: the call ends its own session.
+            perform pg_terminate_backend(pg_backend_pid());
+            perform pg_sleep(1);
         elsif hashtextextended(id::text, 0) % 2000 = 0
               and exists (select from outbox.events e where e.id = apply.id and clock_timestamp() < e.occurred_at + interval '400 ms') then
             raise exception 'not yet';

@@ -18,9 +18,21 @@ pub struct DeadLetter {
     pub handler: u8,
     /// Attempts by its row.
     pub attempts: i32,
-    /// The newest attempt in its history that was final; `None`: there is none.
+    /// The newest attempt in its history, if it was final or none was left; `None`: it was not, or there is none.
     pub last_final: Option<i32>,
-    pub has_reason: bool,
+    pub reason: Why,
+    /// The newest attempt in its history was answered 404.
+    pub was_unknown: bool,
+}
+
+/// What a dead letter says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// A reason, an answer or a group of errors is missing.
+    Untold,
+    NotFound,
+    Exhausted,
+    Other,
 }
 
 /// A change of a subscription, and by whom.

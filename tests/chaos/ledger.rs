@@ -45,6 +45,8 @@ pub enum Given {
     /// Refused for good: a dead letter.
     Poison,
     Refused,
+    /// 404: the receiver does not know the key, or says so of every key while it is out of order.
+    NotFound,
     Throttled,
     /// Nothing, and the connection was closed.
     Dropped,

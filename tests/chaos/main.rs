@@ -27,7 +27,7 @@ use std::time::Duration;
 use clock::{Clock, millis};
 use database::Database;
 use faults::{Faults, World};
-use plan::{HANDLERS, Plan};
+use plan::{HANDLERS, Plan, STRICT};
 use writers::Application;
 
 /// Without progress for so long after everything was healed something is stuck: longer than any lease, pause or silence.
@@ -43,7 +43,7 @@ async fn whatever_fails_nothing_is_lost_made_up_or_out_of_order() {
 
     run(plan, &world, &application).await;
     eprintln!("chaos: {} s, all writers have ended and all faults are healed", world.clock.elapsed().as_secs());
-    let is_stuck = quiesce(&world).await;
+    let is_stuck = quiesce(&world, &application).await;
     watching_ends.store(true, Ordering::Relaxed);
     let sightings = watching.await.expect("the monitor goes on to its end");
     if !is_stuck {
@@ -89,9 +89,15 @@ async fn run(plan: Plan, world: &Arc<World>, application: &Arc<Application>) {
     faults.end(world).await;
 }
 
+/// A handler that has nothing but one event, and a 404 to it, holds that event until another one tells whose fault it is.
+const TELLS_AFTER: Duration = Duration::from_secs(4);
+/// More than there can be events of the unknown key.
+const MOST_TOLD: usize = 300;
+
 /// Waits until everybody has everything. `true`: something is stuck.
-async fn quiesce(world: &World) -> bool {
+async fn quiesce(world: &World, application: &Arc<Application>) -> bool {
     let (mut before, mut moved) = (None, world.clock.now());
+    let (mut strict_before, mut strict_moved, mut told) = (None, world.clock.now(), 0);
     loop {
         let unfinished = world.database.count("outbox.deliveries where state in ('retrying', 'waiting')").await;
         let sample = monitor::sample(world).await;
@@ -101,10 +107,22 @@ async fn quiesce(world: &World) -> bool {
         {
             return false;
         }
+        let strict = sample.map(|sample| sample.settled[STRICT]);
+        if strict != strict_before {
+            (strict_before, strict_moved) = (strict, world.clock.now());
+        } else if told < MOST_TOLD && world.clock.now() - strict_moved > millis(TELLS_AFTER) {
+            told += 1;
+            strict_moved = world.clock.now();
+            writers::add_one(application).await;
+        }
+        // What was added here is no sign of life.
+        let now = now.map(|(unfinished, wanted, settled)| {
+            (unfinished, wanted.iter().sum::<u64>() - settled.iter().sum::<u64>().min(wanted.iter().sum()))
+        });
         if now != before {
             (before, moved) = (now, world.clock.now());
         } else if world.clock.now() - moved > millis(STUCK_AFTER) {
-            eprintln!("chaos: stuck with (unfinished, wanted, settled) = {now:?}");
+            eprintln!("chaos: stuck with (unfinished, owed) = {now:?}");
             return true;
         }
         tokio::time::sleep(Duration::from_millis(300)).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::faults::World;
-use crate::plan::{FUNCTION, HANDLERS, Plan, RECEIVERS};
+use crate::plan::{FUNCTION, HANDLERS, Plan, RECEIVERS, STRICT};
 use crate::writers::Application;
 
 /// How far everybody was at a moment.
@@ -71,12 +71,16 @@ pub async fn sample(world: &World) -> Option<Sample> {
     let sql = "select (select count(*) from chaos.effects)
                     + (select count(*) from outbox.deliveries d join outbox.subscriptions s on s.id = d.subscription
                         where s.handler = 'project' and d.state = 'dead'),
+                      (select count(*) from outbox.deliveries d join outbox.subscriptions s on s.id = d.subscription
+                        where s.handler = 'strict' and d.state = 'dead' and d.reason in ('not_found', 'exhausted')),
                       count(*), count(*) filter (where type = 'counter.audited') from outbox.events";
-    let (function, all, audited): (i64, i64, i64) = sqlx::query_as(sql).fetch_one(&world.database.pool).await.ok()?;
+    let (function, unknown, all, audited): (i64, i64, i64, i64) = sqlx::query_as(sql).fetch_one(&world.database.pool).await.ok()?;
     let mut settled = [0; HANDLERS.len()];
     for (number, receiver) in world.receivers.iter().enumerate().take(RECEIVERS) {
         settled[number] = receiver.arrivals().settled_count;
     }
+    // A 404 settles nothing; the dead letter that comes of it does.
+    settled[STRICT] += u64::try_from(unknown).unwrap_or(0);
     settled[FUNCTION] = u64::try_from(function).unwrap_or(0);
     let wanted = HANDLERS.map(|handler| u64::try_from(if handler.is_filtered { audited } else { all }).unwrap_or(0));
     Some(Sample { at: world.clock.now(), wanted, settled })

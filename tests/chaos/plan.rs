@@ -28,19 +28,37 @@ pub struct HandlerPlan {
     /// A function in the database instead of a receiver.
     pub is_function: bool,
     pub partitions: usize,
+    /// Attempts before an event is given up.
+    pub max_attempts: u32,
 }
 
-const WEBHOOK: HandlerPlan =
-    HandlerPlan { name: "", is_filtered: false, keeps_order: true, records_all: true, is_function: false, partitions: 1 };
+/// More than any outage can spend.
+const PATIENT: u32 = 1_000;
 
-pub const HANDLERS: [HandlerPlan; 4] = [
+const WEBHOOK: HandlerPlan = HandlerPlan {
+    name: "",
+    is_filtered: false,
+    keeps_order: true,
+    records_all: true,
+    is_function: false,
+    partitions: 1,
+    max_attempts: PATIENT,
+};
+
+pub const HANDLERS: [HandlerPlan; 5] = [
     HandlerPlan { name: "ordered", partitions: 2, ..WEBHOOK },
     HandlerPlan { name: "loose", partitions: 2, keeps_order: false, records_all: false, ..WEBHOOK },
     HandlerPlan { name: "filtered", is_filtered: true, records_all: false, ..WEBHOOK },
+    // Its delays add up to more than the longest outage: only what it never takes uses them up.
+    HandlerPlan { name: "strict", records_all: false, max_attempts: 10, ..WEBHOOK },
     HandlerPlan { name: "project", is_function: true, ..WEBHOOK },
 ];
-pub const RECEIVERS: usize = 3;
-pub const FUNCTION: usize = 3;
+pub const RECEIVERS: usize = 4;
+pub const STRICT: usize = 3;
+pub const FUNCTION: usize = 4;
+
+/// The counter that one receiver does not know: it answers 404 to every event of it, for good.
+pub const UNKNOWN_KEY: u16 = 400;
 
 impl HandlerPlan {
     /// Whether it wants an event of this key; the type follows from the key, so that versions of a key have no gaps for anybody.
@@ -86,7 +104,7 @@ impl Plan {
             minutes: minutes.unwrap_or(0.0),
             events: events.map_or(if is_long { 0 } else { SHORT }, |events| events as u64),
             // The long form goes on while a handler counts its attempts one by one, death after death: it catches up at the end.
-            backlog: if is_long { 1_000_000 } else { 2_000 },
+            backlog: parse("OUTBOXD_CHAOS_BACKLOG").map_or(if is_long { 1_000_000 } else { 2_000 }, |events| events as u64),
             is_long,
         }
     }
@@ -95,16 +113,53 @@ impl Plan {
     pub fn command(&self) -> String {
         let Self { seed, minutes, events, .. } = self;
         if self.is_long {
-            format!("make chaos SEED={seed} MINUTES={minutes} EVENTS={events}")
+            format!("make chaos SEED={seed} MINUTES={minutes} EVENTS={events} BACKLOG={}", self.backlog)
         } else {
             format!("OUTBOXD_CHAOS_SEED={seed} cargo test --test chaos")
         }
     }
 }
 
-/// Whether a handler refuses an event for good, until a person has mended it.
+/// Whether a receiver answers 404 to every event of this key. No person mends it.
+pub fn is_unknown(key: u16, handler: usize) -> bool {
+    key == UNKNOWN_KEY && handler == STRICT
+}
+
+/// Whether a handler refuses an event for good, until a person has mended it; what is no `jsonb` no person can mend for the function.
 pub fn is_poison(seed: u64, event: u32, handler: usize) -> bool {
     fingerprint(&(seed, event, handler, "poison")).is_multiple_of(1_009)
+        || (handler == FUNCTION && oddity(seed, event).is_some_and(|oddity| !oddity.is_jsonb))
+}
+
+/// A member of a payload that `json` takes as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Oddity {
+    pub member: &'static str,
+    /// Postgres can turn it into `jsonb`, so that the function can be called with it.
+    pub is_jsonb: bool,
+}
+
+const ODDITIES: [Oddity; 6] = [
+    Oddity { member: r#""note":"x\u0000""#, is_jsonb: false },
+    Oddity { member: r#""note":"\ud800""#, is_jsonb: false },
+    Oddity { member: r#""note":"\udc00\ud800""#, is_jsonb: false },
+    Oddity { member: r#""note":1e200000"#, is_jsonb: false },
+    Oddity { member: r#""note":123456789012345678901234567890.5e300"#, is_jsonb: true },
+    Oddity { member: r#""note":"\\u0000 \ud83d\ude00","note":[[[[[]]]]]"#, is_jsonb: true },
+];
+
+/// What is odd about the payload of an event; few have anything.
+pub fn oddity(seed: u64, event: u32) -> Option<Oddity> {
+    let drawn = fingerprint(&(seed, event, "oddity"));
+    drawn.is_multiple_of(307).then(|| ODDITIES[(drawn / 307) as usize % ODDITIES.len()])
+}
+
+/// A key longer than any index takes, and different for each event; few events have one, and only such as belong to no counter.
+pub fn long_key(seed: u64, event: u32) -> Option<String> {
+    let drawn = fingerprint(&(seed, event, "key"));
+    let length = [2_600, 2_720, 8_000, 60_000][(drawn / 4) as usize % 4];
+    let mut rng = fastrand::Rng::with_seed(drawn);
+    drawn.is_multiple_of(4).then(|| (0..length).map(|_| rng.alphanumeric()).collect())
 }
 
 /// A hash that is the same in every run.
@@ -117,8 +172,7 @@ pub fn fingerprint(value: &impl Hash) -> u64 {
 /// The configuration of the relay in one place; its own way to the database and its own path at the receivers tell who it is.
 pub fn configuration(place: usize, database_url: &str, receivers: &[String]) -> String {
     let common = format!(
-        "timeout = \"{}s\"\nretry = {{ base = \"50ms\", factor = 2.0, max_delay = \"1s\", max_attempts = 1000 }}\n\
-         circuit = {{ first_probe = \"200ms\", max_probe = \"1s\" }}\nconcurrency = {CONCURRENCY}\n",
+        "timeout = \"{}s\"\ncircuit = {{ first_probe = \"200ms\", max_probe = \"1s\" }}\nconcurrency = {CONCURRENCY}\n",
         PATIENCE.as_secs()
     );
     let mut text = format!(
@@ -128,6 +182,8 @@ pub fn configuration(place: usize, database_url: &str, receivers: &[String]) -> 
     );
     for (number, handler) in HANDLERS.iter().enumerate() {
         text += &format!("[[handlers]]\nname = \"{}\"\npartitions = {}\n{common}", handler.name, handler.partitions);
+        let max_attempts = handler.max_attempts;
+        text += &format!("retry = {{ base = \"50ms\", factor = 2.0, max_delay = \"1s\", max_attempts = {max_attempts} }}\n");
         text += &match receivers.get(number) {
             Some(url) => {
                 format!("kind = \"webhook\"\nurl = \"{url}/{place}\"\nsecrets = [\"{SECRET}\"]\nrequest_timeout = \"2s\"\n")

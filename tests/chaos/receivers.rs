@@ -9,7 +9,7 @@ use outboxd::settings::Secret;
 
 use crate::clock::Clock;
 use crate::ledger::{Given, Receipt, hash, number_of};
-use crate::plan::{PATIENCE, RECEIVERS, SECRET, is_poison};
+use crate::plan::{PATIENCE, RECEIVERS, SECRET, STRICT, UNKNOWN_KEY, is_poison};
 use crate::support::{Answer, Proxy, Received, Receiver};
 
 /// How a receiver is disposed.
@@ -20,6 +20,8 @@ pub enum Mood {
     AsksToWait,
     /// 500 to everything.
     Fails,
+    /// 404 to everything, as a router whose route has gone.
+    KnowsNothing,
     /// Takes the request and never answers.
     Hangs,
     /// Takes the event and says so when nobody waits any more.
@@ -123,7 +125,12 @@ impl State {
         let event = request.id.parse().ok().and_then(|id| number_of(self.seed, id));
         let is_poison =
             event.is_some_and(|number| is_poison(self.seed, number, self.handler) && number >= *lock(&self.mended_below));
-        let (given, answer) = self.draw_answer(is_poison);
+        let (given, answer) = match *lock(&self.mood) {
+            Mood::Well if self.handler == STRICT && is_of_unknown_key(request.body()) => {
+                (Given::NotFound, Answer::status(404).body(&b"no such counter"[..]))
+            }
+            mood => self.draw_answer(mood, is_poison),
+        };
         let receipt = Receipt {
             event,
             handler: self.handler as u8,
@@ -141,21 +148,22 @@ impl State {
         answer
     }
 
-    fn draw_answer(&self, is_poison: bool) -> (Given, Answer) {
-        match *lock(&self.mood) {
+    fn draw_answer(&self, mood: Mood, is_poison: bool) -> (Given, Answer) {
+        match mood {
             Mood::Well => {}
             Mood::AsksToWait => return (Given::Throttled, Answer::status(503).header("retry-after", "1")),
             Mood::Fails => return (Given::Refused, Answer::status(500)),
+            Mood::KnowsNothing => return (Given::NotFound, Answer::status(404)),
             // Longer than anybody waits, and not for ever: a connection that is never closed is never given back.
             Mood::Hangs => return (Given::Dropped, Answer::Close.after(PATIENCE * 4)),
             Mood::AnswersLate => return (Given::AcceptedUnsaid, Answer::ok().after(PATIENCE + Duration::from_millis(500))),
         }
-        if is_poison {
-            return (Given::Poison, Answer::status(422));
-        }
         let mut rng = lock(&self.rng);
+        if is_poison {
+            return (Given::Poison, Answer::status(422).body(any_bytes(&mut rng)));
+        }
         match rng.u32(0..10_000) {
-            0..=99 => (Given::Refused, Answer::status(500)),
+            0..=99 => (Given::Refused, Answer::status(500).body(any_bytes(&mut rng))),
             100..=129 => (Given::Throttled, Answer::status(503).header("retry-after", "0")),
             130..=144 => (Given::Dropped, Answer::Reset),
             145..=154 => (Given::Dropped, Answer::Close),
@@ -172,6 +180,20 @@ impl State {
         timestamp
             .zip(signature)
             .is_some_and(|(timestamp, signature)| self.signer.verify(&request.id, timestamp, request.body(), signature))
+    }
+}
+
+fn is_of_unknown_key(body: &[u8]) -> bool {
+    String::from_utf8_lossy(body).contains(&format!("\"key\":{UNKNOWN_KEY},"))
+}
+
+/// What an answer can say: nothing, text, text with a NUL, bytes that are no text in any encoding.
+fn any_bytes(rng: &mut Rng) -> Vec<u8> {
+    match rng.u32(0..4) {
+        0 => Vec::new(),
+        1 => b"no such order".to_vec(),
+        2 => b"{\"error\":\"a\0b\\u0000\\ud800\"}".to_vec(),
+        _ => (0..rng.usize(1..5_000)).map(|_| rng.u8(..)).collect(),
     }
 }
 

@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::database::Database;
 use crate::ledger::Ledger;
 use crate::plan::WRITERS;
@@ -60,10 +60,25 @@ pub fn start(application: &Arc<Application>) -> JoinSet<()> {
     let mut writers = JoinSet::new();
     for number in 1..=WRITERS {
         let rng = Rng::with_seed(application.seed.wrapping_mul(31).wrapping_add(u64::from(number)));
-        let writer = Writer { number, rng, application: Arc::clone(application), connection: None, unresolved: None };
+        let writer =
+            Writer { number, rng, application: Arc::clone(application), connection: None, unresolved: None, unknown_at: 0 };
         writers.spawn(writer.run());
     }
     writers
+}
+
+/// One more event, without a key, after all writers have ended.
+pub async fn add_one(application: &Arc<Application>) {
+    let number = 2;
+    let rng = Rng::with_seed(application.seed);
+    let connection = application.database.connect().await.ok();
+    let mut writer = Writer { number, rng, application: Arc::clone(application), connection, unresolved: None, unknown_at: 0 };
+    if writer.connection.is_some() {
+        let mut draft = Draft::default();
+        // What went wrong is in the draft; the next one comes soon.
+        let _ = writer.follow(Way::WithoutKey, &mut draft).await;
+        writer.enter(draft);
+    }
 }
 
 struct Writer {
@@ -73,7 +88,12 @@ struct Writer {
     connection: Option<PgConnection>,
     /// A prepared transaction whose end was not answered, and how it ends.
     unresolved: Option<(String, bool)>,
+    /// When it last changed the counter that one receiver does not know.
+    unknown_at: Moment,
 }
+
+/// How often one of the writers does. The receiver's handler needs most of that time to give an event up.
+const UNKNOWN_EVERY: Moment = 8_000;
 
 impl Writer {
     async fn run(mut self) {
@@ -88,8 +108,12 @@ impl Writer {
                 continue;
             }
             if self.application.waits.load(Ordering::Relaxed) {
-                self.pause(20..60).await;
-                continue;
+                // One goes on slowly: a handler that has nothing but an event that is answered 404 holds it until it has another one.
+                if self.number != WRITERS {
+                    self.pause(20..60).await;
+                    continue;
+                }
+                self.pause(600..1_000).await;
             }
             self.transaction().await;
         }

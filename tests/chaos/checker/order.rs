@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use super::Violation;
 use crate::history::History;
-use crate::plan::{FUNCTION, HANDLERS, is_poison};
+use crate::ledger::Given;
+use crate::plan::{FUNCTION, HANDLERS, is_poison, is_unknown};
 
 pub fn check(history: &History) -> Vec<Violation> {
     let by_version = history.by_version();
@@ -27,7 +28,8 @@ pub fn check(history: &History) -> Vec<Violation> {
                 let what = format!("out of order at {}: version {version} of key {key} came after {newest}", plan.name);
                 found.push(Violation { rule: "order", event: Some(event), at: Some(receipt.at), what });
             }
-            if receipt.given.is_final() {
+            // Which 404 was the last one only the dead letter tells.
+            if receipt.given.is_final() || (is_unknown(key, handler) && receipt.given == Given::NotFound) {
                 *newest = (*newest).max(version);
             }
         }
@@ -37,9 +39,10 @@ pub fn check(history: &History) -> Vec<Violation> {
 
 #[cfg(test)]
 mod tests {
+    use crate::checker::check;
     use crate::checker::sample::{only_rule, receipt, well};
-    use crate::ledger::Given;
-    use crate::plan::FUNCTION;
+    use crate::ledger::{Given, Receipt};
+    use crate::plan::{FUNCTION, STRICT, UNKNOWN_KEY};
 
     #[test]
     fn a_version_that_comes_before_its_predecessor_is_found() {
@@ -57,6 +60,20 @@ mod tests {
         let again = receipt(&history, 0, 0, 1_215);
         history.receipts[0].insert(3, again);
         assert_eq!(only_rule(&history, "order").len(), 1);
+    }
+
+    #[test]
+    fn of_an_unknown_key_a_later_event_is_not_tried_before_an_earlier_one() {
+        let mut history = well();
+        for event in [0, 2, 4] {
+            history.events[event].key = UNKNOWN_KEY;
+        }
+        let of_key = |receipt: &&mut Receipt| receipt.event.is_some_and(|event| event % 2 == 0);
+        history.receipts[STRICT].iter_mut().filter(of_key).for_each(|receipt| receipt.given = Given::NotFound);
+        let order = |history: &_| check(history).into_iter().filter(|violation| violation.rule == "order").count();
+        assert_eq!(order(&history), 0);
+        history.receipts[STRICT].swap(0, 2);
+        assert_eq!(order(&history), 1);
     }
 
     #[test]

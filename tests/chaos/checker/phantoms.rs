@@ -48,8 +48,8 @@ mod tests {
         let mut history = well();
         history.events[5].fate = Fate::Unknown;
         history.stored[5] = false;
-        // By the three handlers that want it.
-        assert_eq!(only_rule(&history, "phantoms").len(), 3);
+        // By the four handlers that want it.
+        assert_eq!(only_rule(&history, "phantoms").len(), 4);
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! What happens to all relays at once: the server is killed and recovers, every relay starts in the same moment and wants every lease.
+//! What happens to all relays at once: the server is killed and recovers, every relay starts in the same moment and wants every lease,
+//! somebody locks one of the tables for longer than a lease.
 
 use fastrand::Rng;
 use futures_util::future::join_all;
+use sqlx::AssertSqlSafe;
 
 use super::{Leaves, Target, World, last};
 
@@ -9,11 +11,16 @@ use super::{Leaves, Target, World, last};
 pub enum Act {
     ServerKilled,
     Race,
+    Locked(&'static str),
 }
 
 impl Act {
-    pub const ALL: [Self; 2] = [Self::ServerKilled, Self::Race];
+    pub const ALL: [Self; 5] =
+        [Self::ServerKilled, Self::Race, Self::Locked("events"), Self::Locked("deliveries"), Self::Locked("subscriptions")];
 }
+
+/// As long as a careless `alter table` or `vacuum full` takes: three leases.
+const LOCKED_SECONDS: u32 = 10;
 
 pub async fn apply(world: &World, act: Act, rng: &mut Rng) {
     match act {
@@ -34,6 +41,16 @@ pub async fn apply(world: &World, act: Act, rng: &mut Rng) {
             join_all(world.relays.iter().map(|relay| relay.start())).await;
             let leaves = if gracefully { Leaves::NoDoubt } else { Leaves::LostOutcomes };
             world.note("relays: all started at once", Target::AllRelays, leaves, began);
+        }
+        Act::Locked(table) => {
+            let (name, began) = (format!("table: {table} locked"), world.clock.now());
+            let lock =
+                format!("begin; lock table outbox.{table} in access exclusive mode; select pg_sleep({LOCKED_SECONDS}); commit");
+            if sqlx::raw_sql(AssertSqlSafe(lock)).execute(&world.database.pool).await.is_ok() {
+                world.note(&name, Target::Server, Leaves::LostOutcomes, began);
+            } else {
+                world.miss(&name);
+            }
         }
     }
 }

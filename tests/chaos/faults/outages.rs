@@ -1,4 +1,4 @@
-//! Receivers that are there and of no use, or not there: refusing, asking to wait, failing, hanging, answering late.
+//! Receivers that are there and of no use, or not there: refusing, asking to wait, failing, knowing nothing, hanging, answering late.
 
 use fastrand::Rng;
 
@@ -13,14 +13,21 @@ pub enum Outage {
 }
 
 impl Outage {
-    pub const ALL: [Self; 5] =
-        [Self::Refuses, Self::Has(Mood::AsksToWait), Self::Has(Mood::Fails), Self::Has(Mood::Hangs), Self::Has(Mood::AnswersLate)];
+    pub const ALL: [Self; 6] = [
+        Self::Refuses,
+        Self::Has(Mood::AsksToWait),
+        Self::Has(Mood::Fails),
+        Self::Has(Mood::KnowsNothing),
+        Self::Has(Mood::Hangs),
+        Self::Has(Mood::AnswersLate),
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Refuses => "receiver: refuses connections",
             Self::Has(Mood::AsksToWait) => "receiver: asks to wait",
             Self::Has(Mood::Fails) => "receiver: fails",
+            Self::Has(Mood::KnowsNothing) => "receiver: answers 404 to everything",
             Self::Has(Mood::Hangs) => "receiver: hangs",
             Self::Has(Mood::AnswersLate) => "receiver: answers late",
             Self::Has(Mood::Well) => "receiver: is well",

@@ -3,11 +3,13 @@
 use fastrand::Rng;
 
 use super::{Leaves, Target, World};
-use crate::plan::{FUNCTION, HANDLERS, RELAYS, configuration};
+use crate::plan::{FUNCTION, HANDLERS, RELAYS, STRICT, configuration};
 use crate::support::Binary;
 
 pub async fn replay(world: &World, rng: &mut Rng) {
-    let handler = rng.usize(0..HANDLERS.len());
+    // What is unknown to a receiver stays so: its dead letters are left.
+    let mendable: Vec<usize> = (0..HANDLERS.len()).filter(|handler| *handler != STRICT).collect();
+    let handler = *rng.choice(&mendable).expect("there are others");
     // What is newer stays poison, and becomes a dead letter once more if it is replayed, too.
     let below = (world.newest)().saturating_sub(rng.u32(0..2_000));
     match world.receivers.get(handler) {

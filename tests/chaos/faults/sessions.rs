@@ -1,5 +1,5 @@
 //! Sessions of one relay that the server ends, as an administrator or a failing network does: those that read, those that record, the
-//! one that listens, all of them.
+//! one that listens, all of them. Or all of them while somebody has given the relay's role settings that no relay can work with.
 
 use fastrand::Rng;
 use sqlx::AssertSqlSafe;
@@ -12,10 +12,30 @@ pub enum Which {
     Recorder,
     Listener,
     All,
+    /// All of them, and the next ones begin with hostile settings.
+    Hostile,
 }
 
+/// What `alter role` can do to a session that relies on the server's defaults.
+const HOSTILE: [(&str, &str); 14] = [
+    ("search_path", "pg_catalog"),
+    ("default_transaction_read_only", "on"),
+    ("default_transaction_isolation", "serializable"),
+    ("default_transaction_deferrable", "on"),
+    ("quote_all_identifiers", "on"),
+    ("row_security", "on"),
+    ("client_encoding", "'LATIN1'"),
+    ("datestyle", "'SQL, DMY'"),
+    ("intervalstyle", "'iso_8601'"),
+    ("bytea_output", "'escape'"),
+    ("timezone", "'Pacific/Chatham'"),
+    ("extra_float_digits", "-15"),
+    ("statement_timeout", "1"),
+    ("lock_timeout", "1"),
+];
+
 impl Which {
-    pub const ALL: [Self; 4] = [Self::Reader, Self::Recorder, Self::Listener, Self::All];
+    pub const ALL: [Self; 5] = [Self::Reader, Self::Recorder, Self::Listener, Self::All, Self::Hostile];
 
     /// Our statements begin with their names.
     fn condition(self) -> &'static str {
@@ -25,7 +45,7 @@ impl Which {
                 "query like '-- record\\_%' or query like '-- insert\\_%' or query like '-- count\\_%' or query ilike 'commit%'"
             }
             Self::Listener => "query ~* '(listen|bell)'",
-            Self::All => "true",
+            Self::All | Self::Hostile => "true",
         }
     }
 
@@ -35,6 +55,7 @@ impl Which {
             Self::Recorder => "sessions: recorders ended",
             Self::Listener => "sessions: listener ended",
             Self::All => "sessions: all ended",
+            Self::Hostile => "sessions: begun with hostile settings",
         }
     }
 }
@@ -43,6 +64,11 @@ impl Which {
 pub async fn apply(world: &World, place: usize, which: Which, rng: &mut Rng) {
     let _peace = world.fleet.read().await;
     let began = world.clock.now();
+    if which == Which::Hostile {
+        for (name, value) in HOSTILE {
+            world.database.execute(&format!("alter role relay_{place} set {name} = {value}")).await;
+        }
+    }
     let sql = format!(
         "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = 'relay_{place}' and ({})",
         which.condition()
@@ -60,6 +86,11 @@ pub async fn apply(world: &World, place: usize, which: Which, rng: &mut Rng) {
         world.note(which.name(), Target::Relay(place as u8), Leaves::LostOutcomes, began);
     } else {
         world.miss(which.name());
+    }
+    if which == Which::Hostile {
+        last(rng, 2_000..5_000).await;
+        // Sessions that have begun meanwhile keep what they were given.
+        world.database.execute(&format!("alter role relay_{place} reset all")).await;
     }
     last(rng, 0..800).await;
 }

@@ -1,16 +1,16 @@
 //! Reads the history of a run that has come to rest: from the ledgers, from the database, from the relays' logs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::{DeadLetter, History, Move, Restart, Table};
+use super::{DeadLetter, History, Move, Restart, Table, Why};
 use crate::clock::Clock;
 use crate::database::Database;
-use crate::faults::World;
+use crate::faults::{Fault, Leaves, Target, World};
 use crate::ledger::{Event, EventNumber, Given, Receipt, number_of};
 use crate::monitor::Sightings;
-use crate::plan::{FUNCTION, HANDLERS};
+use crate::plan::{FUNCTION, HANDLERS, STRICT, is_unknown};
 use crate::relays::time_of;
 
 /// What a relay says when it has lost what it had in memory, or may have.
@@ -41,6 +41,8 @@ pub async fn read(world: &World, events: Vec<Event>, sightings: Sightings, is_st
             }
         }
     }
+    let mut faults = world.faults();
+    faults.extend(unknown(&events, &receipts[STRICT]));
     History {
         seed,
         stored: stored(database, seed, events.len(), &mut odd_rows).await,
@@ -49,7 +51,7 @@ pub async fn read(world: &World, events: Vec<Event>, sightings: Sightings, is_st
         tables: tables(database).await,
         events,
         receipts,
-        faults: world.faults(),
+        faults,
         restarts,
         idle: sightings.idle,
         samples: sightings.samples,
@@ -57,6 +59,24 @@ pub async fn read(world: &World, events: Vec<Event>, sightings: Sightings, is_st
         complaints,
         is_stuck,
     }
+}
+
+/// The first 404 to each event of the key that a receiver does not know: a fault as any other, after which all handlers go on.
+fn unknown(events: &[Event], receipts: &[Receipt]) -> Vec<Fault> {
+    let mut seen = HashSet::new();
+    let is_of_unknown = |number: EventNumber| events.get(number as usize).is_some_and(|event| is_unknown(event.key, STRICT));
+    let first = receipts.iter().filter(|receipt| {
+        receipt.given == Given::NotFound && receipt.event.is_some_and(|number| is_of_unknown(number) && seen.insert(number))
+    });
+    first
+        .map(|receipt| Fault {
+            name: "receiver: one key answers 404 for good".to_owned(),
+            target: Target::Receiver(receipt.handler),
+            leaves: Leaves::NoDoubt,
+            began: receipt.at,
+            ended: receipt.at,
+        })
+        .collect()
 }
 
 async fn stored(database: &Database, seed: u64, count: usize, odd: &mut Vec<(Option<EventNumber>, String)>) -> Vec<bool> {
@@ -102,17 +122,29 @@ async fn effects(
     receipts
 }
 
+/// Event, handler, attempts, reason, the attempt that decided it, whether that one was answered 404.
+type Buried = (Uuid, String, i32, Option<String>, Option<i32>, bool);
+
 async fn dead(database: &Database, seed: u64) -> Vec<DeadLetter> {
-    let sql = "select e.id, s.handler, d.attempts, d.reason is not null and d.detail is not null and d.error is not null,
-                      (select max(a.attempt) from outbox.attempts a
-                        where a.subscription = d.subscription and a.seq = d.seq and a.outcome = 'permanent')
+    // A replay counts its attempts anew, so that the newest is not always the one with the highest number.
+    let sql = "select e.id, s.handler, d.attempts, case when d.detail is not null and d.error is not null then d.reason end,
+                      case when a.outcome = 'permanent' or d.reason in ('not_found', 'exhausted') then a.attempt end,
+                      coalesce(a.reason = 'not_found', false)
                  from outbox.deliveries d join outbox.events e using (seq) join outbox.subscriptions s on s.id = d.subscription
+                 left join lateral (select * from outbox.attempts a where a.subscription = d.subscription and a.seq = d.seq
+                                     order by a.at desc, a.attempt desc limit 1) a on true
                 where d.state = 'dead'";
-    let rows: Vec<(Uuid, String, i32, bool, Option<i32>)> = database.rows(sql).await;
+    let rows: Vec<Buried> = database.rows(sql).await;
     let handlers: HashMap<&str, u8> = HANDLERS.iter().zip(0..).map(|(handler, number)| (handler.name, number)).collect();
-    let dead = rows.into_iter().filter_map(|(id, handler, attempts, has_reason, last_final)| {
+    let dead = rows.into_iter().filter_map(|(id, handler, attempts, reason, last_final, was_unknown)| {
         let (event, handler) = (number_of(seed, id)?, *handlers.get(handler.as_str())?);
-        Some(DeadLetter { event, handler, attempts, last_final, has_reason })
+        let reason = match reason.as_deref() {
+            None => Why::Untold,
+            Some("not_found") => Why::NotFound,
+            Some("exhausted") => Why::Exhausted,
+            Some(_) => Why::Other,
+        };
+        Some(DeadLetter { event, handler, attempts, last_final, reason, was_unknown })
     });
     dead.collect()
 }

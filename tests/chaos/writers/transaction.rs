@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use sqlx::{AssertSqlSafe, Executor, Row};
 use uuid::Uuid;
 
-use super::{Way, Writer};
+use super::{UNKNOWN_EVERY, Way, Writer};
 use crate::ledger::{Event, EventNumber, Fate, hash};
-use crate::plan::{FUNCTION, WRITERS, event_type, is_poison};
+use crate::plan::{FUNCTION, UNKNOWN_KEY, WRITERS, event_type, is_poison, long_key, oddity};
 
 /// Counters that all writers change; those of one writer alone come behind them.
 const SHARED_KEYS: u16 = 300;
@@ -26,8 +26,8 @@ impl Default for Draft {
 
 const BUMP: &str = "update chaos.keys set version = version + $2 where key = $1 returning version";
 const INSERT: &str = "insert into outbox.events (id, type, aggregate_type, aggregate_id, payload)
-    select id, $2, case when $3 > 0 then 'counter' end, case when $3 > 0 then $3::text end, payload::json
-      from unnest($1::uuid[], $4::text[]) with ordinality as t (id, payload, place) order by place";
+    select id, $2, case when key is not null then 'counter' end, key, payload::json
+      from unnest($1::uuid[], $3::text[], $4::text[]) with ordinality as t (id, key, payload, place) order by place";
 
 impl Writer {
     pub(super) async fn follow(&mut self, way: Way, draft: &mut Draft) -> Result<(), sqlx::Error> {
@@ -44,7 +44,11 @@ impl Writer {
             if way == Way::Savepoint {
                 self.vanish(key).await?;
             }
-            let count = if way == Way::Many { self.rng.u32(200..800) } else { self.rng.u32(0..8) / 7 + 1 };
+            let count = match way {
+                _ if key == UNKNOWN_KEY => 1,
+                Way::Many => self.rng.u32(200..800),
+                _ => self.rng.u32(0..8) / 7 + 1,
+            };
             self.record(key, count, draft).await?;
         }
         if draft.events.is_empty() {
@@ -83,7 +87,16 @@ impl Writer {
             .collect();
         keys.sort_unstable();
         keys.dedup();
+        // Behind all others, so that it stays sorted.
+        keys.extend(self.is_time_for_unknown().then_some(UNKNOWN_KEY));
         keys
+    }
+
+    fn is_time_for_unknown(&mut self) -> bool {
+        let now = self.application.clock.now();
+        let is_time = self.number == 1 && now >= self.unknown_at + UNKNOWN_EVERY;
+        self.unknown_at = if is_time { now } else { self.unknown_at };
+        is_time
     }
 
     /// An event and its counter that vanish while their transaction goes on.
@@ -97,13 +110,14 @@ impl Writer {
     async fn record(&mut self, key: u16, count: u32, draft: &mut Draft) -> Result<(), sqlx::Error> {
         let version = if key == 0 { 0 } else { self.bump(key, count).await? };
         let first = self.application.ledger.draw(count);
-        let (mut ids, mut payloads): (Vec<Uuid>, Vec<String>) = (Vec::new(), Vec::new());
+        let (mut ids, mut keys, mut payloads) = (Vec::<Uuid>::new(), Vec::<Option<String>>::new(), Vec::<String>::new());
         for place in 0..count {
             let number = first + place;
             let version = if key == 0 { 0 } else { version - (count - 1 - place) };
             let poison = is_poison(self.application.seed, number, FUNCTION);
+            let odd = oddity(self.application.seed, number).map(|odd| format!(",{}", odd.member)).unwrap_or_default();
             let payload = format!(
-                r#"{{"n":{number}, "key":{key},"version":{version}, "writer":{},"poison":{poison},"big":9007199254740993}}"#,
+                r#"{{"n":{number}, "key":{key},"version":{version}, "writer":{},"poison":{poison},"big":9007199254740993{odd}}}"#,
                 self.number
             );
             let event = Event { key, version, fate: Fate::RolledBack, body: hash(payload.as_bytes()), at: 0 };
@@ -111,9 +125,10 @@ impl Writer {
             self.application.ledger.enter(number, event);
             draft.events.push((number, event));
             ids.push(self.application.ledger.id(number));
+            keys.push(if key == 0 { long_key(self.application.seed, number) } else { Some(key.to_string()) });
             payloads.push(payload);
         }
-        let insert = sqlx::query(INSERT).bind(ids).bind(event_type(key)).bind(i32::from(key)).bind(payloads);
+        let insert = sqlx::query(INSERT).bind(ids).bind(event_type(key)).bind(keys).bind(payloads);
         let connection = self.connection.as_mut().expect("a writer in a transaction has a connection");
         connection.execute(insert).await.map(drop)
     }
