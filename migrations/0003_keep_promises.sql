@@ -224,7 +224,10 @@ create table progress (
     answered_event  uuid,
     answered_reason text,
     answered_status integer,
-    answered_detail text
+    answered_detail text,
+    -- Nothing is pending, retrying or waiting, and nothing has happened since that was counted; and how many dead letters there were then.
+    at_rest         boolean not null default false,
+    dead            bigint
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 
 -- A row every ten seconds while a relay runs: what is not visible in `snapshot` committed after `at`. Ages are counted from these

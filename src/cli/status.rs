@@ -17,7 +17,7 @@ use crate::status::{
 };
 use crate::store::adoption::inspect_adoptions;
 use crate::store::blind_spots::find_blind_spots;
-use crate::store::status::{HandlerStats, LastFailure, RelayStats, Stats, read_stats};
+use crate::store::status::{Counting, HandlerStats, LastFailure, RelayStats, Stats, read_stats};
 
 /// Often enough to watch a backlog shrink, seldom enough not to be part of it.
 const REDRAW: Duration = Duration::from_secs(2);
@@ -117,7 +117,7 @@ async fn look(session: &mut Option<Session>, global: &Global) -> Result<Status, 
         }
     }
     let pool: &PgPool = &session.as_ref().expect("a session was opened above").pool;
-    Ok(match read_stats(pool).await {
+    Ok(match read_stats(pool, Counting::All).await {
         Ok(stats) => {
             let session = session.as_ref().expect("it is there");
             let mut more = adopted_tables(global, session).await;

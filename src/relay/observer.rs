@@ -66,8 +66,9 @@ struct Look {
     oldest: f64,
     /// As [`HandlerShared::rest`] told before it.
     rest: Option<u64>,
-    /// When its progress was stored.
-    stored: Instant,
+    /// When its progress was stored, and whether as one at rest.
+    stored: (Instant, bool),
+    dead: u64,
 }
 
 impl Look {
@@ -157,15 +158,23 @@ impl Observer {
         });
         let is_news = |one: &&Served| {
             let look = looks.get(&one.subscription);
-            !look.is_some_and(|look| look.holds(one.handler.rest(one.partition), look.stored, REST_STORE))
+            let rest = one.handler.rest(one.partition);
+            !look.is_some_and(|look| look.stored.1 && look.holds(rest, look.stored.0, REST_STORE))
+        };
+        let dead = |one: &Served| {
+            let look = looks.get(&one.subscription)?;
+            let holds = look.holds(one.handler.rest(one.partition), look.at, REST_INTERVAL * 2);
+            (holds && look.oldest <= 0.0).then_some(look.dead)
         };
         let rows = served.iter().filter(|one| one.is_owned || vanished.contains(&one.name)).filter(is_news);
-        let rows: Vec<ProgressRow> = rows.filter_map(|one| row(one, reports.get(&one.name), &vanished, now)).collect();
+        let rows: Vec<ProgressRow> = rows
+            .filter_map(|one| Some(ProgressRow { dead_at_rest: dead(one), ..row(one, reports.get(&one.name), &vanished, now)? }))
+            .collect();
         let stored = self.bounded(progress::record_progress(&self.pool, &self.instance, &rows)).await;
         if stored.is_ok() {
             for row in &rows {
                 if let Some(look) = looks.get_mut(&row.subscription) {
-                    look.stored = now;
+                    look.stored = (now, row.dead_at_rest.is_some());
                 }
             }
         }
@@ -176,9 +185,11 @@ impl Observer {
             if look.is_some_and(|look| look.holds(rest, look.at, REST_INTERVAL)) {
                 continue;
             }
-            let stored = look.map_or(now, |look| look.stored);
+            let stored = look.map_or((now, false), |look| look.stored);
             match self.measure(one).await {
-                Ok(oldest) => drop(looks.insert(one.subscription, Look { at: Instant::now(), oldest, rest, stored })),
+                Ok((oldest, dead)) => {
+                    looks.insert(one.subscription, Look { at: Instant::now(), oldest, rest, stored, dead });
+                }
                 Err(error) => failures.push(error),
             }
             show_progress(one, reports.get(&one.name), looks.get(&one.subscription), Instant::now());
@@ -196,8 +207,8 @@ impl Observer {
         Ok(names)
     }
 
-    /// Measures one subscription, and gives the age of its oldest unfinished event in seconds.
-    async fn measure(&self, one: &Served) -> Result<f64, StoreError> {
+    /// Measures one subscription, and gives the age of its oldest unfinished event in seconds, and the number of its dead letters.
+    async fn measure(&self, one: &Served) -> Result<(f64, u64), StoreError> {
         let began = Instant::now();
         let selection = &one.handler.selections[usize::from(one.partition)];
         let most_parked = one.handler.config.max_parked;
@@ -214,7 +225,7 @@ impl Observer {
             };
             figure.measure = Some(Measure { began, unfinished: measured.retrying + measured.waiting, dead: measured.dead });
         });
-        Ok(oldest)
+        Ok((oldest, measured.dead))
     }
 
     async fn bounded<T>(&self, look: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -280,5 +291,6 @@ fn row(one: &Served, report: Option<&Report>, vanished: &[String], now: Instant)
         failing: gone.or(failing),
         waiting: left.map(|left| (left, reason)),
         answered,
+        dead_at_rest: None,
     })
 }

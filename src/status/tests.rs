@@ -41,6 +41,7 @@ fn handler(change: impl FnOnce(&mut HandlerStats)) -> HandlerStats {
         unowned: None,
         deliveries_are_exact: true,
         uncounted: None,
+        dead_at_rest: None,
         last_read_at: None,
         last_flush_at: None,
         unrecorded: Some(Duration::from_secs(5)),

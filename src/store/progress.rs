@@ -21,6 +21,8 @@ pub struct ProgressRow {
     pub waiting: Option<(Duration, String)>,
     /// The last answer that was no delivery.
     pub answered: Option<AnsweredRow>,
+    /// Of one that has nothing to do: its dead letters.
+    pub dead_at_rest: Option<u64>,
 }
 
 /// An answer that was no delivery, whether it has spent an attempt or not.
@@ -109,6 +111,7 @@ pub async fn record_progress(pool: &PgPool, instance: &str, rows: &[ProgressRow]
         .bind(column(rows, |row| row.answered.as_ref().map(|answered| answered.reason)))
         .bind(column(rows, |row| row.answered.as_ref().and_then(|answered| answered.status).map(i32::from)))
         .bind(column(rows, |row| row.answered.as_ref().map(|answered| storable(&answered.detail))))
+        .bind(column(rows, |row| row.dead_at_rest.map(u64::cast_signed)))
         .execute(&mut *transaction)
         .await
         .map_err(StoreError::query("store how the subscriptions get on"))?;

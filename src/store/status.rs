@@ -72,6 +72,18 @@ pub struct HandlerStats {
     pub failing: Option<Failing>,
     /// Its receiver asked for a pause that is not over.
     pub waiting_until: Option<WaitingUntil>,
+    /// Its relays say that it has nothing to do, and so many dead letters.
+    #[serde(skip)]
+    pub dead_at_rest: Option<u64>,
+}
+
+/// What is counted of the handlers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counting {
+    /// All of them, and the last failure of each is looked for.
+    All,
+    /// Those that may have something to do. Of the others what their relays say is believed, which is some seconds old.
+    Busy,
 }
 
 /// What keeps a handler from going on, as its owner told.
@@ -144,14 +156,18 @@ pub struct RelayStats {
     pub reload: Option<ReloadReport>,
 }
 
-/// Reads all of it. Three statements, and two more per handler. What cannot be counted, because a table is locked or may not be read,
+/// Reads all of it. Three statements, and two more per handler that is counted. What cannot be counted, because a table is locked or may not be read,
 /// does not hide the rest: that is what has to be told then.
-pub async fn read_stats(pool: &PgPool) -> Result<Stats, StoreError> {
+pub async fn read_stats(pool: &PgPool, counting: Counting) -> Result<Stats, StoreError> {
     let relays = list_instances(pool).await?;
     let vanished = progress::list_vanished(pool, SILENCE).await?;
     let mut handlers = read_handlers(pool).await?;
     let mut uncounted: Option<String> = None;
     for handler in &mut handlers {
+        if let Some(dead) = handler.dead_at_rest.filter(|_| counting == Counting::Busy) {
+            handler.dead = dead;
+            continue;
+        }
         if uncounted.is_none() {
             uncounted = count(pool, handler).await.err().map(|error| chain(&error));
         }
@@ -288,6 +304,7 @@ fn subscription(row: &PgRow) -> Result<HandlerStats, sqlx::Error> {
         unrecorded: row.try_get::<Option<i64>, _>("unrecorded_micros")?.map(micros),
         failing,
         waiting_until,
+        dead_at_rest: row.try_get::<Option<i64>, _>("dead_at_rest")?.map(i64::unsigned_abs),
     })
 }
 
@@ -311,6 +328,7 @@ impl HandlerStats {
         self.failing = [self.failing.take(), other.failing].into_iter().flatten().min_by_key(|failing| failing.since);
         self.waiting_until =
             [self.waiting_until.take(), other.waiting_until].into_iter().flatten().max_by_key(|waiting| waiting.until);
+        self.dead_at_rest = self.dead_at_rest.zip(other.dead_at_rest).map(|(one, other)| one + other);
         self.owners.extend(other.owners);
         self.owners.sort();
         self.owners.dedup();

@@ -119,7 +119,7 @@ async fn measure_looks(outbox: &Outbox, pool: &PgPool) -> Result<Vec<Measured>, 
         idle.push(gauge(outbox, pool, "bench", &all).await?);
         behind.push(gauge(outbox, pool, "far", &far).await?);
         let began = Instant::now();
-        store::status::read_stats(pool).await?;
+        store::status::read_stats(pool, store::status::Counting::All).await?;
         status.push(millis(began));
     }
     Ok(vec![

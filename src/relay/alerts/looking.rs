@@ -10,7 +10,7 @@ use crate::config::Alerts;
 use crate::domain::alerts::{Measure, Observation, SAMPLE_ERROR_CHARS, Sample};
 use crate::domain::{Reason, Timestamp};
 use crate::store::alerts::{self, ChannelRow};
-use crate::store::status::{HandlerStats, LastFailure, OpenCircuit, read_stats};
+use crate::store::status::{Counting, HandlerStats, LastFailure, OpenCircuit, read_stats};
 use crate::store::{self, StoreError};
 use crate::telemetry::Health;
 
@@ -42,7 +42,7 @@ pub(super) struct Seen {
 
 /// Everything about the handlers. `now` is the time of the database.
 pub(super) async fn look_at_handlers(pool: &PgPool, wishes: &Wishes, now: Timestamp) -> Result<Seen, StoreError> {
-    let stats = read_stats(pool).await?;
+    let stats = read_stats(pool, Counting::Busy).await?;
     let vanished = |name: &String| {
         let detail = "its subscription was deleted while a relay serves it".to_owned();
         Observation::new(name, Measure::Stuck(Some(wishes.certain)), 0).detail(Some(detail))

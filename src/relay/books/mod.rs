@@ -4,6 +4,7 @@
 mod address;
 mod judge;
 mod ranges;
+mod rest;
 mod settle;
 
 use std::collections::{HashMap, HashSet};
@@ -156,13 +157,6 @@ impl Books {
     /// Whether a flush has something to write about events.
     pub fn needs_flush(&self) -> bool {
         self.has_moved || !self.entries.is_empty()
-    }
-
-    /// Nothing is held, recorded or to be recorded, and nobody is in trouble.
-    pub fn is_at_rest(&self) -> bool {
-        let has_work = self.needs_flush() || self.outstanding() > 0 || self.unfinished > 0 || self.lanes.held() > 0;
-        let is_quiet = self.circuit.is_closed() && self.destinations.is_quiet() && self.suspects.is_empty();
-        !has_work && is_quiet && self.held_until.is_none() && !self.circuit_news && self.destination_changes.is_empty()
     }
 
     /// Everything visible in it has an outcome.

@@ -87,8 +87,7 @@ const DUE_INTERVAL: Duration = Duration::from_secs(1);
 const ARMED_POLL: Duration = Duration::from_secs(1);
 /// Between comparisons of the lanes with the database.
 const LANES_INTERVAL: Duration = Duration::from_secs(5);
-/// Between flushes, and between looks of a loop at rest, which others look for: in case that something is changed behind everybody's back.
-const REST_FLUSH: Duration = Duration::from_secs(60);
+/// Between flushes and looks of a loop at rest, for which others look: in case that something is changed behind everybody's back.
 const REST_INTERVAL: Duration = Duration::from_secs(300);
 /// How often a loop at rest says that it lives.
 const REST_TICK: Duration = Duration::from_secs(2);

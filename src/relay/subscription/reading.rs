@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::debug;
 
-use super::{ARMED_POLL, AWAKE_POLL, DUE_INTERVAL, LANES_INTERVAL, Loop, MOST_OUTSTANDING, MOST_PENDING, Performer, REST_INTERVAL};
+use super::{ARMED_POLL, AWAKE_POLL, DUE_INTERVAL, LANES_INTERVAL, Loop, MOST_OUTSTANDING, MOST_PENDING, Performer};
 use crate::failpoints::failpoint;
 use crate::relay::reader::{self, Plan, Segment};
 use crate::relay::turn::Failed;
@@ -138,8 +138,7 @@ impl Loop {
         self.rest(is_quiet && self.seat.is_watched());
         if is_quiet && self.read_pause > Duration::ZERO {
             let pause = match self.seat.is_armed() {
-                true if self.rests => REST_INTERVAL,
-                true => ARMED_POLL,
+                true => self.pause(ARMED_POLL),
                 false => self.shared.options().idle_poll_interval,
             };
             if self.read_pause != pause {
@@ -152,13 +151,13 @@ impl Loop {
 }
 
 impl Loop {
-    /// Rests or goes on. At rest others look: at the log for all loops together, at the deliveries the observer, and a person's command rings.
+    /// Rests or goes on; a look that is under way is no work, only what it finds is. At rest others look: at the log for all loops together, at the deliveries the observer, and a person's command rings.
     fn rest(&mut self, may_rest: bool) {
         if let Some(measure) = self.handler.take_measure(self.partition) {
             self.books.take_measure(measure);
         }
         let Control { order, is_paused, .. } = *self.control.borrow();
-        let is_idle = order == Order::Work && !is_paused && self.reading.is_none() && self.turn.is_none() && self.careful == 0;
+        let is_idle = order == Order::Work && !is_paused && self.careful == 0;
         let rests = may_rest && is_idle && self.recovery.is_none() && self.books.is_at_rest();
         if rests {
             self.shared.health.rests(&self.name);

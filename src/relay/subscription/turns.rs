@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::{
-    DUE_INTERVAL, DUE_PAUSE, End, FULL_FLUSH, HELD_PAUSE, IDLE_FLUSH, LANES_INTERVAL, Loop, Performer, RELEASE_PAUSE, REST_FLUSH,
+    DUE_INTERVAL, DUE_PAUSE, End, FULL_FLUSH, HELD_PAUSE, IDLE_FLUSH, LANES_INTERVAL, Loop, Performer, RELEASE_PAUSE,
     REST_INTERVAL, TurnEnd,
 };
 use crate::domain::{Admission, OnDeadLetter};
@@ -49,7 +49,8 @@ impl Loop {
             flush: None,
             refills,
         };
-        let idle_flush = if self.rests && self.flushed_to.as_ref() == Some(self.books.reached()) { REST_FLUSH } else { IDLE_FLUSH };
+        let idle_flush =
+            if self.rests && self.flushed_to.as_ref() == Some(self.books.reached()) { self.pause(IDLE_FLUSH) } else { IDLE_FLUSH };
         let asks = ask.due || ask.lanes.is_some() || ask.circuit.is_some() || ask.destinations.is_some() || !ask.refills.is_empty();
         if !asks && !flush_is_due && since_flush < idle_flush {
             return;
@@ -70,8 +71,9 @@ impl Loop {
     }
 
     /// Between looks of one kind, for a loop at work; one at rest is woken by whoever changes something.
-    fn pause(&self, at_work: Duration) -> Duration {
-        if self.rests { REST_INTERVAL } else { at_work }
+    pub(super) fn pause(&self, at_work: Duration) -> Duration {
+        // Each a little different, so that a thousand do not look at the same moment.
+        if self.rests { REST_INTERVAL.mul_f64(0.75 + f64::from(self.fence.subscription % 64) / 128.0) } else { at_work }
     }
 
     pub(super) fn may_look_for_due(&self) -> bool {

@@ -17,6 +17,7 @@ select s.id, s.handler, s.partition, s.kind, s.owner, s.paused_at, s.paused_by, 
             then (extract(epoch from clock_timestamp() - greatest(s.moved_at, p.flushed_at)) * 1000000)::bigint end as unrecorded_micros,
        p.failing_since, (extract(epoch from clock_timestamp() - p.failing_since) * 1000000)::bigint as failing_micros,
        p.failed_at, p.failures, p.operation, p.sqlstate, p.error, p.event,
+       case when p.at_rest and p.seen_at > clock_timestamp() - interval '60 seconds' then p.dead end as dead_at_rest,
        w.waiting_until, (extract(epoch from w.waiting_until - clock_timestamp()) * 1000000)::bigint as waiting_micros, w.waiting_reason
   from subscriptions s
   left join progress p on p.subscription = s.id
