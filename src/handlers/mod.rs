@@ -21,6 +21,7 @@ pub mod fuzzing;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod line;
+#[cfg_attr(not(feature = "brokers"), allow(dead_code))]
 mod link;
 #[cfg(feature = "mqtt")]
 mod mqtt;

@@ -1,7 +1,8 @@
 //! A turn of the kind `sql`: functions are called for as many events as their time allows, in a transaction that stays open for the
 //! recording. Whatever happens in between ends in a verdict or in events that were not called, never in an error that says nothing.
-//! Never records and never decides what follows a verdict.
+//! Never records and never decides what follows a verdict. A long file: what a turn calls, and what the next one learns of it, stand together.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -97,6 +98,20 @@ fn budget(lease: Duration) -> Duration {
 /// is likely to fail again.
 const FAILED_AT_ONCE: usize = 8;
 
+/// What came of calling several in one statement.
+enum Tried {
+    Done,
+    Failed,
+    /// They need more time than there is.
+    NoTime,
+}
+
+/// Whether an event of this key was called and failed.
+fn has_failed(key: &str, group: &[Argument], made: &[Option<Verdict>]) -> bool {
+    let failed = |verdict: &Option<Verdict>| verdict.as_ref().is_some_and(|verdict| !verdict.is_delivered());
+    group.iter().zip(made).any(|(argument, verdict)| argument.key.as_deref() == Some(key) && failed(verdict))
+}
+
 /// One turn.
 #[derive(Debug)]
 pub struct Setup {
@@ -187,11 +202,7 @@ impl Calls<'_> {
         for (has_failed, worth_a_try) in [(false, 2), (true, FAILED_AT_ONCE)] {
             let places: Vec<usize> = (0..arguments.len()).filter(|at| arguments[*at].has_failed == has_failed).collect();
             let group: Vec<Argument> = places.iter().map(|at| arguments[*at].clone()).collect();
-            let made = if group.len() >= worth_a_try && self.at_once(&group).await? {
-                vec![Some(Verdict::delivered()); group.len()]
-            } else {
-                self.one_by_one(&group).await?
-            };
+            let made = if group.len() >= worth_a_try { self.in_parts(&group).await? } else { self.one_by_one(&group).await? };
             if let Alone::One(at) = self.alone {
                 self.alone = Alone::One(places[at]);
             }
@@ -208,23 +219,63 @@ impl Calls<'_> {
         (self.made > 0).then(|| self.setup.budget.saturating_sub(self.began.elapsed()))
     }
 
-    /// All in one statement. `false`: something in it failed, and nothing is done.
-    async fn at_once(&mut self, arguments: &[Argument]) -> Result<bool, StoreError> {
+    /// All in one statement; where something in it fails, in two halves, and so on: one bad event among hundreds costs a dozen statements.
+    async fn in_parts(&mut self, arguments: &[Argument]) -> Result<Vec<Option<Verdict>>, StoreError> {
+        let mut verdicts: Vec<Option<Verdict>> = vec![None; arguments.len()];
+        let mut failed_keys: HashSet<&str> = HashSet::new();
+        let mut parts = vec![(0, arguments.len())];
+        while let Some((first, end)) = parts.pop() {
+            let may_go = |at: &usize| arguments[*at].key.as_deref().is_none_or(|key| !failed_keys.contains(key));
+            let places: Vec<usize> = (first..end).filter(may_go).collect();
+            let group: Vec<Argument> = places.iter().map(|at| arguments[*at].clone()).collect();
+            let tried = if group.len() > 1 { self.at_once(&group).await? } else { Tried::NoTime }; // one by itself is told more of
+            match tried {
+                Tried::Done => places.iter().for_each(|at| verdicts[*at] = Some(Verdict::delivered())),
+                Tried::Failed => {
+                    let middle = first.midpoint(end);
+                    parts.extend([(middle, end), (first, middle)]);
+                }
+                Tried::NoTime => {
+                    let made = self.one_by_one(&group).await?;
+                    let is_over = made.iter().zip(&group).any(|(verdict, argument)| {
+                        verdict.is_none() && argument.key.as_deref().is_none_or(|key| !has_failed(key, &group, &made))
+                    });
+                    for (at, verdict) in places.iter().zip(made) {
+                        if verdict.as_ref().is_some_and(|verdict| !verdict.is_delivered()) {
+                            failed_keys.extend(arguments[*at].key.as_deref());
+                        }
+                        verdicts[*at] = verdict;
+                    }
+                    if let Alone::One(at) = self.alone {
+                        self.alone = Alone::One(places[at]);
+                    }
+                    // The turn has no time left for what comes after.
+                    if is_over || self.alone != Alone::Nobody {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// All in one statement. Unless it is done, nothing is.
+    async fn at_once(&mut self, arguments: &[Argument]) -> Result<Tried, StoreError> {
         let allowance = self.allowance().min(self.left().unwrap_or(Duration::MAX));
         if allowance.is_zero() {
-            return Ok(false);
+            return Ok(Tried::NoTime);
         }
         let began = Instant::now();
         match self.call(Some(allowance), arguments).await? {
             CallEnd::Done => self.size.measured(arguments.len(), began.elapsed(), self.allowance()),
             CallEnd::TimedOut(_) => {
                 self.size.ran_out_of_time();
-                return Ok(false);
+                return Ok(Tried::NoTime);
             }
-            CallEnd::Failed(_) | CallEnd::Missing(_) => return Ok(false),
+            CallEnd::Failed(_) | CallEnd::Missing(_) => return Ok(Tried::Failed),
         }
         self.made += arguments.len();
-        Ok(true)
+        Ok(Tried::Done)
     }
 
     /// The first has the time that the handler's settings grant it; the others have what is left of the turn. One that needs more goes

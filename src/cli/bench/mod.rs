@@ -5,6 +5,7 @@ mod brokers;
 mod drain;
 mod footprint;
 mod growth;
+mod handlers;
 mod latency;
 mod outbox;
 mod producer;
@@ -37,6 +38,9 @@ pub struct BenchArgs {
     /// Events in the log, one measurement each, for the part growth
     #[arg(long, value_delimiter = ',', default_values_t = [100_000, 1_000_000])]
     pub sizes: Vec<u64>,
+    /// Handlers of one relay, one measurement each, for the part handlers
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 1_000])]
+    pub handlers: Vec<u32>,
     /// Keep the data on disk instead of in memory, so that fsync costs what it costs here
     #[arg(long)]
     pub disk: bool,
@@ -60,6 +64,8 @@ pub enum Part {
     Footprint,
     /// Drain, flush, looks and retention on logs of several sizes
     Growth,
+    /// What many handlers cost: with nothing to do, with events for one of them, with events for all
+    Handlers,
     /// Brokers whose addresses are given, against a bare client each
     Brokers,
 }
@@ -97,6 +103,9 @@ pub async fn run(args: BenchArgs, global: &Global) -> Result<ExitCode, CliError>
     }
     if wanted(Part::Growth) {
         report.extend(growth::measure(&server, &args.sizes).await?);
+    }
+    if wanted(Part::Handlers) {
+        report.extend(handlers::measure(&server, postgres.pid(), &args.handlers).await?);
     }
     if wanted(Part::Brokers) {
         report.extend(brokers::measure(&server, &args.brokers, args.events / 4, args.rounds).await?);
