@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 
 use super::{Figure, HandlerShared, Measure, unix_time};
 use crate::store::progress::{self, AnsweredRow, FailingRow, ProgressRow};
-use crate::store::{StoreError, subscriptions};
+use crate::store::{self, StoreError, subscriptions};
 use crate::telemetry::{Backlog, DatabaseOperation, Health, RelayMetrics, Report, chain, is_stuck};
 
 /// How often everything is looked at. A loop that fails is looked at at once.
@@ -180,6 +180,21 @@ impl Observer {
         }
         let noted = self.bounded(progress::record_moment(&self.pool, MOMENT_INTERVAL)).await;
         failures.extend([stored.err(), noted.err()].into_iter().flatten());
+        // The loops whose deliveries end a replay may rest by now.
+        failures.extend(self.bounded(store::finish_replays(&self.pool)).await.err());
+        // People change rows behind everybody's back: what rests and has a row to attempt is stirred.
+        let resting: Vec<i32> = served
+            .iter()
+            .filter(|one| one.is_owned && one.handler.rest(one.partition).is_some())
+            .map(|one| one.subscription)
+            .collect();
+        let parked = self.bounded(progress::find_parked(&self.pool, &resting)).await.unwrap_or_else(|error| {
+            failures.push(error);
+            Vec::new()
+        });
+        for one in served.iter().filter(|one| parked.contains(&one.subscription)) {
+            one.handler.stir(one.partition);
+        }
         for one in served.iter().filter(|one| one.is_owned && !vanished.contains(&one.name)) {
             let (rest, look) = (one.handler.rest(one.partition), looks.get(&one.subscription));
             if look.is_some_and(|look| look.holds(rest, look.at, REST_INTERVAL)) {

@@ -261,8 +261,8 @@ async fn sleep(
                     session.find_news(&since).await
                 };
                 let (has_news, moment) = tokio::time::timeout(HEARTBEAT_TIMEOUT, looking).await.map_err(|_| no_heartbeat())??;
+                metrics.woken(WakeUpSource::Poll);
                 if has_news {
-                    metrics.woken(WakeUpSource::Poll);
                     return Ok(Some(Ring::Reconnected)); // a ring was lost: anything may have happened
                 }
                 since = moment;

@@ -84,6 +84,21 @@ pub async fn find_existing(pool: &PgPool, subscriptions: &[i32]) -> Result<Vec<i
     Ok(found)
 }
 
+/// Which of these subscriptions have a delivery that will be attempted again.
+pub async fn find_parked(pool: &PgPool, subscriptions: &[i32]) -> Result<Vec<i32>, StoreError> {
+    if subscriptions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut transaction = begin_look(pool).await?;
+    let found = sqlx::query_scalar(include_str!("sql/find_parked.sql"))
+        .bind(subscriptions)
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(StoreError::query("look for deliveries of handlers that rest"))?;
+    commit(transaction).await?;
+    Ok(found)
+}
+
 /// Stores how the subscriptions of one relay get on.
 pub async fn record_progress(pool: &PgPool, instance: &str, rows: &[ProgressRow]) -> Result<(), StoreError> {
     if rows.is_empty() {

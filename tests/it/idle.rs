@@ -54,6 +54,14 @@ async fn handlers_with_nothing_to_do_leave_the_bell_alone() {
             (database.count("deliveries where state = 'delivered'").await == i64::from(handlers)).then_some(())
         })
         .await;
+
+        // A row that somebody changes behind everybody's back is found all the same.
+        eventually("the relay sleeps again", || async { database.has_sleeping_relay().await.then_some(()) }).await;
+        database.execute("update deliveries set state = 'retrying', due_at = clock_timestamp(), handled_at = null").await;
+        eventually("each of them has it again", || async {
+            (database.count("deliveries where state = 'delivered' and attempts = 2").await == i64::from(handlers)).then_some(())
+        })
+        .await;
         running.terminate();
         assert_eq!(running.finish().await.code, Some(0));
     }

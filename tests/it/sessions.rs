@@ -228,10 +228,13 @@ async fn works(level: &str, is_pooled: bool) {
     delivered(7).await;
     receiver.wait_for(7).await;
     assert_eq!(place.count("outbox.attempts").await, 0, "{}", running.stderr());
-    for arguments in [&["status"][..], &["verify"], &["dead-letters", "list"], &["handlers", "list"]] {
+    // What this role may not change is told.
+    let status = binary.run(&["status"]).await;
+    let is_told = status.stdout.contains("session_replication_role is replica in the sessions of outboxd");
+    assert_eq!((status.code, is_told), if level == "role" { (Some(0), false) } else { (Some(2), true) }, "{level}: {status:?}");
+    for arguments in [&["verify"][..], &["dead-letters", "list"], &["handlers", "list"]] {
         ok(arguments).await;
     }
-    // What this role may not change is told.
     let checked = binary.run(&["check", "--connect"]).await;
     let is_told = checked.stdout.contains("session_replication_role is replica in the sessions of outboxd");
     assert_eq!((checked.code, is_told), if level == "role" { (Some(0), false) } else { (Some(75), true) }, "{level}: {checked:?}");

@@ -204,7 +204,8 @@ impl Loop {
             self.books.take_unreadable(std::mem::take(&mut answer.unreadable));
         }
         if let Some(released) = answer.released {
-            self.release_at = now + self.pause(next_release(released));
+            let next = next_release(released);
+            self.release_at = now + if released.has_held { next } else { self.pause(next) };
         }
         self.books.take_answer(&mut answer);
         // A careful time ends when nothing is left that the last owner can have had in flight.

@@ -1,5 +1,5 @@
 -- count_again: what moving a subscription back to a number would deliver again: events from it on that have an outcome. A discarded
--- delivery stays discarded, and one that is still owed is none that comes again. Relies on the primary keys of events and deliveries, and on deliveries_dead. Locks nothing.
+-- delivery stays discarded. Relies on the primary keys of events and deliveries, and on deliveries_dead. Locks nothing.
 -- Dead letters are read as a range of one subscription, as in read_backlog, all of them: they are few, and moving back takes them out.
 -- $1 subscription, $2 first number, $3 events to look at: the owner waits meanwhile. `looked_at` tells whether there are more.
 with seen as materialized (
@@ -8,7 +8,7 @@ with seen as materialized (
      cross join lateral (
            select wants(s, e)
                   and (s.partitions = 1 or partition_of(ordering_key(e.aggregate_type, e.aggregate_id, e.headers, e.payload, s.key_source, s.key_path), e.seq, s.partitions) = s.partition)
-                  and (d.state is null or d.state not in ('discarded', 'retrying', 'waiting'))
+                  and d.state is distinct from 'discarded'
                   and (d.state is not null or pg_visible_in_snapshot(e.tx, s.snapshot) or (s.done is not null and e.seq <@ s.done)
                        or (s.window_seq is not null and e.seq <= s.window_seq and pg_visible_in_snapshot(e.tx, s.window_snapshot))) as is_again
              from (select * from events where seq >= $2 order by seq limit $3) e

@@ -149,9 +149,10 @@ impl World {
             if *seq < first_seq && known.is_owed && kind != MoveKind::Rewind && !parked.contains(seq) {
                 (known.is_owed, skipped) = (false, skipped + 1);
             }
-            if *seq >= first_seq && !known.is_owed {
+            let has_row = parked.contains(seq);
+            if *seq >= first_seq && (!known.is_owed || has_row) {
                 again += 1;
-                known.is_owed = kind != MoveKind::Skip;
+                known.is_owed = has_row || kind != MoveKind::Skip;
             }
         }
         let context = format!("{kind:?} to {target:?}, number {first_seq}");
