@@ -8,12 +8,16 @@ use futures_util::future::join_all;
 use lapin::types::ShortString;
 use tokio::time::Instant;
 
+use super::super::link::Held;
 use super::RabbitMq;
 use super::broker::{Broker, Identity, Pending, Waited};
 use super::classify::{self, Stage};
 use super::publication::Publication;
 use super::settings::Declared;
 use crate::domain::{Notification, Outcome, Reason, Verdict};
+
+/// Of frames on a channel that is closed: channel error, unexpected frame.
+const AFTER_CLOSE: [u16; 2] = [504, 505];
 
 /// What has to be known of an event to judge the word about it.
 struct Event<'n> {
@@ -36,12 +40,15 @@ struct Sent<'n> {
 impl RabbitMq {
     /// One attempt at each event.
     pub(super) async fn publish_all(&self, notifications: Vec<&Notification>) -> Vec<Verdict> {
-        let held = match self.link.get(Broker::is_alive, || self.connect()).await {
+        let mut held = match self.link.get(Broker::is_alive, || self.connect()).await {
             Ok(held) => held,
             Err(verdict) => return notifications.iter().map(|notification| self.unsent(notification, &verdict)).collect(),
         };
         let mut verdicts = self.publish_to(&held.connection, &notifications).await;
         self.again_with_exchange(&held.connection, &notifications, &mut verdicts).await;
+        if let Some(again) = self.again_on_another(&notifications, &mut verdicts).await {
+            held = again;
+        }
         // What ended the connection under several of them was perhaps another one.
         if !held.connection.is_alive() && (verdicts.len() > 1 || held.had_company()) {
             let failed = verdicts.iter_mut().filter(|verdict| verdict.outcome == Outcome::Retry);
@@ -71,6 +78,24 @@ impl RabbitMq {
         for (place, verdict) in missed.into_iter().zip(self.publish_to(broker, &again).await) {
             verdicts[place] = verdict;
         }
+    }
+
+    /// The crate sends what was queued for a channel after it has confirmed that the broker closed it, and the broker ends the connection
+    /// over those frames: the fault of no event. What failed is published once more, each alone, so that nothing can follow a close.
+    async fn again_on_another(&self, notifications: &[&Notification], verdicts: &mut [Verdict]) -> Option<Held<Broker>> {
+        let is_late =
+            |verdict: &Verdict| verdict.outcome == Outcome::Retry && verdict.status.is_some_and(|code| AFTER_CLOSE.contains(&code));
+        if !verdicts.iter().any(is_late) {
+            return None;
+        }
+        let held = self.link.get(Broker::is_alive, || self.connect()).await.ok()?;
+        let failed: Vec<usize> = (0..verdicts.len()).filter(|place| verdicts[*place].outcome == Outcome::Retry).collect();
+        let again =
+            failed.iter().map(|place| notifications[*place]).map(|one| async { self.publish_to(&held.connection, &[one]).await });
+        for (place, mut verdict) in failed.iter().zip(join_all(again).await) {
+            verdicts[*place] = verdict.remove(0);
+        }
+        Some(held)
     }
 
     /// Without a connection an event that cannot be sent is still told from one that can.
