@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use sqlx::{PgPool, Postgres, Transaction};
 
 use super::batch_size::BatchSize;
+use super::halves::Halves;
 use super::patience::answered;
 use crate::domain::{LaneKey, LaneRef, Queued, Reason, Verdict};
 use crate::handlers::SqlFunction;
@@ -223,18 +224,15 @@ impl Calls<'_> {
     async fn in_parts(&mut self, arguments: &[Argument]) -> Result<Vec<Option<Verdict>>, StoreError> {
         let mut verdicts: Vec<Option<Verdict>> = vec![None; arguments.len()];
         let mut failed_keys: HashSet<&str> = HashSet::new();
-        let mut parts = vec![(0, arguments.len())];
-        while let Some((first, end)) = parts.pop() {
+        let mut halves = Halves::of(arguments.len());
+        while let Some(part) = halves.take_next() {
             let may_go = |at: &usize| arguments[*at].key.as_deref().is_none_or(|key| !failed_keys.contains(key));
-            let places: Vec<usize> = (first..end).filter(may_go).collect();
+            let places: Vec<usize> = (part.0..part.1).filter(may_go).collect();
             let group: Vec<Argument> = places.iter().map(|at| arguments[*at].clone()).collect();
             let tried = if group.len() > 1 { self.at_once(&group).await? } else { Tried::NoTime }; // one by itself is told more of
             match tried {
                 Tried::Done => places.iter().for_each(|at| verdicts[*at] = Some(Verdict::delivered())),
-                Tried::Failed => {
-                    let middle = first.midpoint(end);
-                    parts.extend([(middle, end), (first, middle)]);
-                }
+                Tried::Failed => halves.split(part),
                 Tried::NoTime => {
                     let made = self.one_by_one(&group).await?;
                     let is_over = made.iter().zip(&group).any(|(verdict, argument)| {

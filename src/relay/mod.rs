@@ -7,6 +7,7 @@ mod batch_size;
 mod books;
 mod dispatch;
 mod functions;
+mod halves;
 mod narrowing;
 mod observer;
 mod patience;

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::wake_up::WakeUp;
 use super::{Figure, HandlerShared, Measure, unix_time};
 use crate::store::progress::{self, AnsweredRow, FailingRow, ProgressRow};
 use crate::store::{self, StoreError, subscriptions};
@@ -56,6 +57,7 @@ pub(super) struct Observer {
     pub served: watch::Receiver<Vec<Served>>,
     /// A loop has failed: store it now.
     pub wake: Arc<Notify>,
+    pub wake_up: Arc<WakeUp>,
     /// Longest that an answer is waited for; `None`: for ever.
     pub patience: Option<Duration>,
 }
@@ -156,8 +158,9 @@ impl Observer {
             failures.push(error);
             Vec::new()
         });
+        let is_failing = |one: &Served| reports.get(&one.name).is_some_and(|report| report.failing.is_some());
         let is_news = |one: &&Served| {
-            let look = looks.get(&one.subscription);
+            let look = looks.get(&one.subscription).filter(|_| !is_failing(one) && !vanished.contains(&one.name));
             let rest = one.handler.rest(one.partition);
             !look.is_some_and(|look| look.stored.1 && look.holds(rest, look.stored.0, REST_STORE))
         };
@@ -208,6 +211,10 @@ impl Observer {
                 Err(error) => failures.push(error),
             }
             show_progress(one, reports.get(&one.name), looks.get(&one.subscription), Instant::now());
+        }
+        if !parked.is_empty() {
+            // With what was just measured their loops know that they have something to do.
+            self.wake_up.stir();
         }
         failures.into_iter().next()
     }

@@ -1,9 +1,9 @@
 //! Waking up: when every loop of this relay has nothing to do, producers are asked to ring; while one works, they are not.
 //! NOTIFY takes an instance-wide lock at commit, so an awake relay polls instead. A lost ring costs one slow poll, never an event.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
@@ -12,14 +12,14 @@ use tracing::{debug, info, warn};
 
 use crate::domain::Snapshot;
 use crate::store::{BellLock, BellSession, Ring, StoreError};
-use crate::telemetry::{DatabaseOperation, RelayMetrics, WakeUpSource, chain};
+use crate::telemetry::{DatabaseOperation, Health, RelayMetrics, WakeUpSource, chain};
 
 /// What the loops see of the bell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bell {
     /// Rises with every ring, and whenever somebody should look.
     pub rung: u64,
-    /// Producers ring: a loop that finds nothing may sleep.
+    /// Producers ring, and somebody looks at the log for all: a loop that finds nothing may sleep.
     pub is_armed: bool,
 }
 
@@ -31,8 +31,6 @@ pub struct WakeUp {
     changed: Notify,
     /// A person changed something.
     control: Notify,
-    /// The last look at the log for all who rest.
-    looked: Mutex<Option<Instant>>,
 }
 
 impl WakeUp {
@@ -43,7 +41,6 @@ impl WakeUp {
             idle: AtomicUsize::new(0),
             changed: Notify::new(),
             control: Notify::new(),
-            looked: Mutex::default(),
         })
     }
 
@@ -67,9 +64,9 @@ impl WakeUp {
         self.bell.send_modify(|bell| *bell = Bell { rung: bell.rung + 1, is_armed });
     }
 
-    /// Somebody has looked at the log for all.
-    fn looked(&self) {
-        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    /// Every loop looks again, as after a ring.
+    pub fn stir(&self) {
+        self.bell.send_modify(|bell| bell.rung += 1);
     }
 
     fn answer(&self, ring: Ring) {
@@ -100,15 +97,9 @@ impl Seat {
         }
     }
 
-    /// Whether producers ring.
+    /// Whether producers ring, and somebody looks at the log once a second for all loops in case that a ring is lost.
     pub fn is_armed(&self) -> bool {
         self.bell.borrow().is_armed
-    }
-
-    /// Whether producers ring, and the log is looked at for all who rest, in case that a ring is lost.
-    pub fn is_watched(&self) -> bool {
-        let looked = *self.shared.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        self.is_armed() && looked.is_some_and(|at| at.elapsed() < STALE_LOOK)
     }
 
     /// Returns when the bell rang or was armed since it was last looked at.
@@ -128,7 +119,7 @@ impl Drop for Seat {
 }
 
 /// Serves the bell until `stop`: sleeping and waking, over lost connections.
-pub async fn serve(wake_up: Arc<WakeUp>, pool: sqlx::PgPool, stop: CancellationToken, metrics: RelayMetrics) {
+pub async fn serve(wake_up: Arc<WakeUp>, pool: sqlx::PgPool, stop: CancellationToken, metrics: RelayMetrics, health: Arc<Health>) {
     let mut pause = RECONNECT_MIN;
     while !stop.is_cancelled() {
         let session = tokio::select! {
@@ -141,7 +132,7 @@ pub async fn serve(wake_up: Arc<WakeUp>, pool: sqlx::PgPool, stop: CancellationT
                 pause = RECONNECT_MIN;
                 wake_up.ring(false);
                 tokio::select! {
-                    ended = attend(&wake_up, &mut session, &metrics) => if let Err(error) = ended {
+                    ended = attend(&wake_up, &mut session, (&metrics, &health)) => if let Err(error) = ended {
                         metrics.database_error(DatabaseOperation::Listen);
                         warn!(error = %chain(&error), "the listening session broke, polling meanwhile");
                     },
@@ -174,24 +165,25 @@ const RECONNECT_MAX: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(1);
 /// After how many looks the session is asked whether it still listens.
 const LOOKS_BEFORE_CHECK: u32 = 10;
-/// A loop does not rely on a look that is older.
-const STALE_LOOK: Duration = Duration::from_secs(10);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between tries to take the bell while a writer that skipped it is in flight.
 const LOCK_RETRY_MIN: Duration = Duration::from_millis(5);
 const LOCK_RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// One listening session, until it breaks.
-async fn attend(wake_up: &WakeUp, session: &mut BellSession, metrics: &RelayMetrics) -> Result<(), StoreError> {
+async fn attend(
+    wake_up: &WakeUp,
+    session: &mut BellSession,
+    (metrics, health): (&RelayMetrics, &Health),
+) -> Result<(), StoreError> {
     loop {
         stay_awake(wake_up, session).await?;
         let Some(lock) = try_to_sleep(wake_up, session).await? else { continue };
         // Before the loops look: what becomes visible after their looks has become visible after this.
         let since = session.moment().await?;
-        wake_up.looked();
         // From here on producers ring. Every loop looks once more: what was committed before the lock was taken is visible now.
         wake_up.ring(true);
-        let ring = sleep(wake_up, session, since, metrics).await?;
+        let ring = sleep(wake_up, session, since, (metrics, health)).await?;
         if lock == BellLock::Ours {
             session.unlock().await?;
         }
@@ -242,7 +234,7 @@ async fn sleep(
     wake_up: &WakeUp,
     session: &mut BellSession,
     mut since: Snapshot,
-    metrics: &RelayMetrics,
+    (metrics, health): (&RelayMetrics, &Health),
 ) -> Result<Option<Ring>, StoreError> {
     let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -266,7 +258,9 @@ async fn sleep(
                     return Ok(Some(Ring::Reconnected)); // a ring was lost: anything may have happened
                 }
                 since = moment;
-                wake_up.looked();
+                if health.watched(Instant::now()) {
+                    metrics.read_at(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+                }
                 continue;
             }
         };

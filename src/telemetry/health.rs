@@ -2,7 +2,7 @@
 //! Readiness is judged from what was last reported, so that a loop that hangs without an error turns it red, too.
 //! Never acts on what it knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,8 @@ struct State {
     lease_round: Option<Instant>,
     /// Subscriptions owned since the last lease round, and what the loop of each has told.
     owned: BTreeMap<String, Progress>,
+    /// Owned or not: subscriptions whose loop has nothing to do.
+    resting: BTreeSet<String>,
     /// Subscriptions that this instance serves and that somebody has deleted.
     vanished: Vec<String>,
     refused: Option<String>,
@@ -97,13 +99,23 @@ impl Health {
         change(&mut self.state(), subscription, |progress| progress.read(Instant::now()));
     }
 
-    /// The loop of this subscription rests: it has nothing to record, and somebody else looks at the log for it. To be repeated while that lasts.
-    pub fn rests(&self, subscription: &str) {
-        let now = Instant::now();
-        change(&mut self.state(), subscription, |progress| {
+    /// Whether the loop of this subscription rests: it has nothing to record, and somebody else looks at the log for it.
+    pub fn rests(&self, subscription: &str, rests: bool) {
+        let mut state = self.state();
+        match rests {
+            true => drop(state.resting.insert(subscription.to_owned())),
+            false => drop(state.resting.remove(subscription)),
+        }
+    }
+
+    /// Somebody has looked at the log for all that rest, just now. `false`: nobody rests.
+    pub fn watched(&self, now: Instant) -> bool {
+        let State { owned, resting, .. } = &mut *self.state();
+        for (_, progress) in owned.iter_mut().filter(|(name, _)| resting.contains(*name)) {
             progress.read(now);
             progress.flushed(true, now);
-        });
+        }
+        !resting.is_empty()
     }
 
     /// A flush of this subscription succeeded. `is_proof`: it wrote outcomes, or there were none to write.

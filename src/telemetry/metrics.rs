@@ -93,7 +93,7 @@ metrics! {
         "Unix time of the last read of the log, or of the last time that nothing was read on purpose; 0 before the first.";
     DATABASE_ERRORS = "outboxd_database_errors_total", C, Count, ["operation"], "What failed at the database: connect, lease, read, flush, listen, retention, alerts, observe.";
     WAKE_UPS = "outboxd_wake_ups_total", C, Count, ["source"],
-        "Sleeps that ended: by the bell, once for the whole relay, or by the poll, once for each subscription that then looks.";
+        "Sleeps that ended by the bell, and looks at the log by the poll: once a second for the whole relay while producers ring, else once for each subscription.";
     FLUSH_DURATION = "outboxd_flush_duration_seconds", H(FLUSH_BUCKETS), Seconds, [],
         "How long the transaction took that records outcomes and the position.";
     RETENTION_REMOVED = "outboxd_retention_removed_total", C, Count, [], "Finished events removed by retention.";

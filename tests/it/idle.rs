@@ -27,6 +27,35 @@ async fn rate(database: &TestDatabase, over: Duration) -> f64 {
     (after.0 - count) as f64 / (after.1 - began)
 }
 
+/// A handler that was paused when the bell rang has not looked since. Resumed while all sleep, it must not take the sleep of the others for its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_is_resumed_while_the_relay_sleeps_reads_what_came_meanwhile() {
+    let database = TestDatabase::create().await;
+    let entries = "[[handlers]]\nname = \"held\"\nkind = \"discard\"\n[[handlers]]\nname = \"other\"\nkind = \"discard\"\n";
+    let binary = Binary::relay(database.url(), entries);
+    let running = binary.spawn(&["run"]);
+    running.wait_for_output("relay started").await;
+    for round in 1..=5 {
+        eventually("the relay sleeps", || async { database.has_sleeping_relay().await.then_some(()) }).await;
+        let paused = binary.run(&["handlers", "pause", "held", "--because", "a test"]).await;
+        assert_eq!(paused.code, Some(0), "{paused:?}");
+        database.insert_event(NewRow::new("a")).await;
+        eventually("the other one has it", || async {
+            (database.count("deliveries where state = 'delivered'").await == 2 * round - 1).then_some(())
+        })
+        .await;
+        eventually("the relay sleeps again", || async { database.has_sleeping_relay().await.then_some(()) }).await;
+        let resumed = binary.run(&["handlers", "resume", "held"]).await;
+        assert_eq!(resumed.code, Some(0), "{resumed:?}");
+        eventually("the one that was held has it", || async {
+            (database.count("deliveries where state = 'delivered'").await == 2 * round).then_some(())
+        })
+        .await;
+    }
+    running.terminate();
+    assert_eq!(running.finish().await.code, Some(0));
+}
+
 /// Seen: ten handlers with nothing to do kept one and a half processors busy with 3,800 transactions a second, because a read under way
 /// counted as work: the bell was taken, given back and rung again, and each ring made every loop read.
 #[tokio::test(flavor = "multi_thread")]

@@ -102,6 +102,9 @@ async fn a_look_at_a_million_events_reads_no_more_than_its_bound() {
     let (convert, unreadable) = (sql!("convert_payload").replace("{schema}", "outbox"), sql!("read_unreadable").to_owned());
     // Name, statement, types, arguments, most rows.
     let table: Vec<(&str, &str, &str, String, u64)> = vec![
+        ("a look for all loops, nothing new", sql!("find_news"), "text", "pg_current_snapshot()::text".into(), 0),
+        ("a look for all loops, a straggler", sql!("find_news"), "text", "'3:3:'".into(), 1),
+        ("what rests and has a row", sql!("find_parked"), "integer[]", "'{1,2,3,4,5,6}'".into(), 2),
         (
             "gauges, nothing pending",
             sql!("read_backlog"),

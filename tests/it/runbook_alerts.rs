@@ -4,6 +4,7 @@
 use std::process::Stdio;
 
 use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -170,6 +171,75 @@ async fn whoever_follows_the_runbook_of_an_alert_is_told_that_it_is_over() {
     }
     let lost = |one: &crate::support::Received| one.json()["groupLabels"]["alertname"] == "OutboxdLeasesLost";
     assert!(!calls.iter().any(lost), "a reload is no loss of leases");
+    relay.terminate();
+    relay.finish().await;
+}
+
+/// The alerts about the relay itself and its database: each ends when what its runbook says has been done, and no sooner.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_the_database_a_stuck_handler_and_a_stopped_relay_call_a_person_and_end() {
+    let Some(program) = find_program(&["prometheus"], &["--version"]).await else { return };
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let people = Receiver::start().await;
+    let Some((alerts_to, _alertmanager)) = alertmanager(&directory, &people).await else { return };
+    let (failing, fine) = (Receiver::answering(|_| Answer::status(500)).await, Receiver::start().await);
+    let handler = |name: &str, receiver: &Receiver| {
+        format!(
+            "[[handlers]]\nname = \"{name}\"\nkind = \"webhook\"\nurl = \"{}\"\negress = \"any\"\n\
+             retry = {{ base = \"100ms\", factor = 1.0, max_delay = \"100ms\", max_attempts = 1000 }}\n\
+             circuit = {{ failure_rate = 1.0, minimum = 1000 }}\n",
+            receiver.url()
+        )
+    };
+    let handlers = handler("failing", &failing) + &handler("fine", &fine);
+    let database = TestDatabase::create().await;
+    let address = format!("127.0.0.1:{}", free_port());
+    let config = Binary::relay_config(database.url(), &handlers).replace("listen = \"\"", &format!("listen = \"{address}\""));
+    let scene = Scene { database, binary: Binary::with_config(&config), people };
+    let relay = scene.start(&address).await;
+    let _prometheus = Prometheus::start_with(&program, &quick_rules(&directory), &[&address], Some(&alerts_to)).await;
+
+    scene.database.insert_events((0..20).map(|number| NewRow::new("order.placed").of("order", number))).await;
+    scene.is_called("OutboxdHandlerFailing", "failing").await;
+    failing.answer_with(|_| Answer::ok());
+    scene.is_left_in_peace("OutboxdHandlerFailing", "failing").await;
+
+    // Nobody gets in: the relay is not ready, fails at the database, and loses what it owns.
+    let mut url: url::Url = scene.database.url().parse().expect("an address");
+    let name = url.path().trim_start_matches('/').to_owned();
+    url.set_path("/postgres");
+    let mut elsewhere = PgConnection::connect(url.as_str()).await.expect("the server is there");
+    let close = format!(
+        "alter database {name} with allow_connections false;
+         select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'"
+    );
+    sqlx::raw_sql(AssertSqlSafe(close)).execute(&mut elsewhere).await.expect("a superuser may");
+    for alert in ["OutboxdNotReady", "OutboxdDatabaseErrors", "OutboxdNoOwner"] {
+        scene.is_called(alert, "").await;
+    }
+    let open = format!("alter database {name} with allow_connections true");
+    sqlx::raw_sql(AssertSqlSafe(open)).execute(&mut elsewhere).await.expect("a superuser may");
+    for alert in ["OutboxdNotReady", "OutboxdDatabaseErrors", "OutboxdNoOwner"] {
+        scene.is_left_in_peace(alert, "").await;
+    }
+
+    // Nothing can be recorded.
+    let rename = |from: &str, to: &str| format!("alter table outbox.{from} rename to {to}");
+    sqlx::raw_sql(AssertSqlSafe(rename("deliveries", "gone"))).execute(scene.database.pool()).await.expect("it is there");
+    scene.database.insert_event(NewRow::new("order.placed").of("order", 100)).await;
+    scene.is_called("OutboxdHandlerStuck", "fine").await;
+    sqlx::raw_sql(AssertSqlSafe(rename("gone", "deliveries"))).execute(scene.database.pool()).await.expect("it is there");
+    scene.is_left_in_peace("OutboxdHandlerStuck", "fine").await;
+
+    relay.terminate();
+    relay.finish().await;
+    for alert in ["OutboxdRelayGone", "OutboxdInstanceDown"] {
+        scene.is_called(alert, "").await;
+    }
+    let relay = scene.start(&address).await;
+    for alert in ["OutboxdRelayGone", "OutboxdInstanceDown"] {
+        scene.is_left_in_peace(alert, "").await;
+    }
     relay.terminate();
     relay.finish().await;
 }

@@ -1,11 +1,8 @@
 //! What the relay holds and burns: its own process, memory while it drains a backlog, processor time while it sleeps.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tokio::process::{Child, Command};
-
-use super::outbox::{Outbox, Server};
+use super::outbox::{ONE_HANDLER, Server};
 use super::report::Figure;
 use crate::cli::CliError;
 
@@ -15,7 +12,7 @@ pub async fn measure(server: &Server, backlog: u64) -> Result<Vec<Figure>, CliEr
     let outbox = server.outbox().await?;
     outbox.fill(backlog).await?;
     let directory = tempfile::tempdir().map_err(CliError::failed)?;
-    let mut relay = start(&outbox, directory.path())?;
+    let mut relay = outbox.start_relay(directory.path(), "", ONE_HANDLER)?;
     let pid = relay.id().ok_or_else(|| CliError::failed("the relay did not start"))?;
     let mut peak = 0.0_f64;
     let finished = outbox.wait_recorded(backlog);
@@ -35,18 +32,6 @@ pub async fn measure(server: &Server, backlog: u64) -> Result<Vec<Figure>, CliEr
         Figure::new(format!("resident memory, draining {backlog} events"), peak, "MiB").target("under 64"),
         Figure::new("processor time when idle", idle, "% of one processor").target("under 1"),
     ])
-}
-
-fn start(outbox: &Outbox, directory: &Path) -> Result<Child, CliError> {
-    let config = format!(
-        "[database]\nurl = \"{}\"\n[http]\nlisten = \"\"\n[log]\nfilter = \"warn\"\n\
-         [[handlers]]\nname = \"bench\"\nkind = \"discard\"\nstart = \"beginning\"\n",
-        outbox.url
-    );
-    let path = directory.join("outboxd.toml");
-    std::fs::write(&path, config).map_err(CliError::failed)?;
-    let program = std::env::current_exe().map_err(CliError::failed)?;
-    Command::new(program).arg("run").arg("--config").arg(&path).kill_on_drop(true).spawn().map_err(CliError::failed)
 }
 
 /// Linux only; elsewhere the figure is missing.

@@ -1,16 +1,14 @@
 //! What must not grow with the log: drain, flush, the looks of gauges and status, and a round of retention, on logs of several sizes.
 //! The statements of the looks and of retention are executed as the relay and the commands execute them, by the same functions.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
 
 use super::median;
-use super::outbox::{Outbox, Server};
+use super::outbox::{ONE_HANDLER, Outbox, Server};
 use super::report::Figure;
 use crate::cli::CliError;
 use crate::domain::{EventFilter, Ordering};
@@ -91,7 +89,7 @@ async fn measure_relay(outbox: &Outbox, size: u64) -> Result<Vec<Measured>, CliE
     let directory = tempfile::tempdir().map_err(CliError::failed)?;
     let port = free_port().await?;
     let began = Instant::now();
-    let mut relay = start(outbox, directory.path(), port)?;
+    let mut relay = outbox.start_relay(directory.path(), &format!("127.0.0.1:{port}"), ONE_HANDLER)?;
     outbox.wait_recorded(size).await?;
     let drain = size as f64 / began.elapsed().as_secs_f64();
     let (seconds, flushes) = read_flushes(port).await?;
@@ -170,18 +168,6 @@ async fn chunk(pool: &PgPool, after: i64, keep: Duration) -> Result<(f64, Remove
 
 fn millis(began: Instant) -> f64 {
     began.elapsed().as_secs_f64() * 1e3
-}
-
-fn start(outbox: &Outbox, directory: &Path, port: u16) -> Result<Child, CliError> {
-    let config = format!(
-        "[database]\nurl = \"{}\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n[log]\nfilter = \"warn\"\n\
-         [[handlers]]\nname = \"bench\"\nkind = \"discard\"\nstart = \"beginning\"\n",
-        outbox.url
-    );
-    let path = directory.join("outboxd.toml");
-    std::fs::write(&path, config).map_err(CliError::failed)?;
-    let program = std::env::current_exe().map_err(CliError::failed)?;
-    Command::new(program).arg("run").arg("--config").arg(&path).kill_on_drop(true).spawn().map_err(CliError::failed)
 }
 
 async fn free_port() -> Result<u16, CliError> {

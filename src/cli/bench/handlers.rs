@@ -2,11 +2,7 @@
 //! them wants, and with events that all of them want. Processor time is that of the relay and of the server, so it does not depend on who
 //! shares the machine.
 
-use std::fmt::Write;
-use std::path::Path;
 use std::time::{Duration, Instant};
-
-use tokio::process::{Child, Command};
 
 use super::footprint::{processor_seconds, resident_mib};
 use super::outbox::{Outbox, Server};
@@ -52,7 +48,10 @@ async fn measure_one(server: &Server, postmaster: u32, count: u32) -> Result<Vec
     let outbox = server.outbox().await?;
     let directory = tempfile::tempdir().map_err(CliError::failed)?;
     let began = Instant::now();
-    let mut relay = start(&outbox, directory.path(), count)?;
+    let handlers: String = (0..count)
+        .map(|n| format!("[[handlers]]\nname = \"h{n}\"\nkind = \"discard\"\nevents = [\"type_{n}\", \"everybody\"]\n"))
+        .collect();
+    let mut relay = outbox.start_relay(directory.path(), "", &handlers)?;
     let pid = relay.id().ok_or_else(|| CliError::failed("the relay did not start"))?;
     wait_owned(&outbox, count).await?;
     let started = began.elapsed().as_secs_f64();
@@ -149,16 +148,4 @@ async fn produce(outbox: &Outbox, kind: &str) -> Result<u32, CliError> {
         events += BATCH;
     }
     Ok(events)
-}
-
-fn start(outbox: &Outbox, directory: &Path, count: u32) -> Result<Child, CliError> {
-    let mut config = format!("[database]\nurl = \"{}\"\n[http]\nlisten = \"\"\n[log]\nfilter = \"warn\"\n", outbox.url);
-    for n in 0..count {
-        write!(config, "[[handlers]]\nname = \"h{n}\"\nkind = \"discard\"\nevents = [\"type_{n}\", \"everybody\"]\n")
-            .map_err(CliError::failed)?;
-    }
-    let path = directory.join("outboxd.toml");
-    std::fs::write(&path, config).map_err(CliError::failed)?;
-    let program = std::env::current_exe().map_err(CliError::failed)?;
-    Command::new(program).arg("run").arg("--config").arg(&path).kill_on_drop(true).spawn().map_err(CliError::failed)
 }

@@ -1,5 +1,6 @@
 //! Fresh outboxes for one measurement each, filled as a producer would fill them, and relays over them.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::process::{Child, Command};
 
 use crate::app::{EmbeddedRelay, RelayBuilder};
 use crate::cli::CliError;
@@ -14,6 +16,9 @@ use crate::domain::{Notification, Record, Verdict};
 use crate::handlers::Handler;
 use crate::launcher::Postgres;
 use crate::store;
+
+/// The handler of most measurements.
+pub const ONE_HANDLER: &str = "[[handlers]]\nname = \"bench\"\nkind = \"discard\"\nstart = \"beginning\"\n";
 
 /// Keys over which the events of a bench are spread.
 pub const KEYS: u64 = 10_000;
@@ -93,6 +98,16 @@ impl Outbox {
             })
             .start()
             .map_err(|mistake| CliError::failed(mistake.to_string()))
+    }
+
+    /// A relay in a process of its own, with these handlers; its file is in the directory. `listen`: where it serves its metrics, if anywhere.
+    pub fn start_relay(&self, directory: &Path, listen: &str, handlers: &str) -> Result<Child, CliError> {
+        let config =
+            format!("[database]\nurl = \"{}\"\n[http]\nlisten = \"{listen}\"\n[log]\nfilter = \"warn\"\n{handlers}", self.url);
+        let path = directory.join("outboxd.toml");
+        std::fs::write(&path, config).map_err(CliError::failed)?;
+        let program = std::env::current_exe().map_err(CliError::failed)?;
+        Command::new(program).arg("run").arg("--config").arg(&path).kill_on_drop(true).spawn().map_err(CliError::failed)
     }
 
     /// Waits until everything up to `seq` is recorded as handled.

@@ -89,8 +89,6 @@ const ARMED_POLL: Duration = Duration::from_secs(1);
 const LANES_INTERVAL: Duration = Duration::from_secs(5);
 /// Between flushes and looks of a loop at rest, for which others look: in case that something is changed behind everybody's back.
 const REST_INTERVAL: Duration = Duration::from_secs(300);
-/// How often a loop at rest says that it lives.
-const REST_TICK: Duration = Duration::from_secs(2);
 
 /// Between releases of a replay.
 const RELEASE_PAUSE: Duration = Duration::from_millis(50);
@@ -167,6 +165,8 @@ struct Loop {
     only_event: Option<Uuid>,
     /// Where the last flush stood.
     flushed_to: Option<Snapshot>,
+    /// A read has ended that began after the bell last rang or was armed: what comes rings.
+    has_looked: bool,
     /// Nothing is under way, recorded or due, and the log is looked at for all loops together.
     rests: bool,
     /// Bytes that the metrics count for this loop.
@@ -274,6 +274,7 @@ impl Loop {
             failed_at: DatabaseOperation::Lease,
             only_event: None,
             flushed_to: None,
+            has_looked: false,
             rests: false,
             shown_bytes: 0,
             shows_paused: false,
@@ -351,6 +352,7 @@ impl Loop {
                 self.read_at = Instant::now();
                 self.sleeps = false;
                 self.reads_again = self.reading.is_some();
+                self.has_looked = false;
             }
             () = tokio::time::sleep_until(timer) => {}
         }
@@ -411,9 +413,9 @@ impl Loop {
     /// When to look again if nothing happens. Only what this loop could then do counts, or it would spin.
     fn next_timer(&self, control: Control) -> Instant {
         let now = Instant::now();
-        let mut timers = vec![now + if self.rests { REST_TICK } else { DUE_INTERVAL }];
+        let mut timers = vec![now + self.pause(DUE_INTERVAL)];
         if self.turn.is_none() {
-            timers.push(self.lanes_at);
+            timers.extend([self.lanes_at, self.last_flush + self.idle_flush()]);
             timers.extend(self.books.needs_flush().then_some(self.last_flush + self.shared.options().flush_interval));
         }
         if control.order == Order::Work && !control.is_paused {
@@ -435,6 +437,8 @@ impl Drop for Loop {
     fn drop(&mut self) {
         // Whoever owns the subscription next tells its figures; ours would stand there for ever. What the observer has measured stays:
         // a loop that fails and is started again has no less to do.
+        self.shared.health.rests(&self.name, false);
+        self.handler.rests(self.partition, false);
         self.handler.show(self.partition, |figure| {
             figure.backlog.in_flight = 0;
             (figure.circuit, figure.is_paused, figure.concurrency, figure.held_until) = (None, false, 0, None);

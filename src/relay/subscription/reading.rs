@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::debug;
 
-use super::{ARMED_POLL, AWAKE_POLL, DUE_INTERVAL, LANES_INTERVAL, Loop, MOST_OUTSTANDING, MOST_PENDING, Performer};
+use super::{ARMED_POLL, AWAKE_POLL, DUE_INTERVAL, LANES_INTERVAL, Loop, MOST_OUTSTANDING, MOST_PENDING, Performer, REST_INTERVAL};
 use crate::failpoints::failpoint;
 use crate::relay::reader::{self, Plan, Segment};
 use crate::relay::turn::Failed;
@@ -103,6 +103,7 @@ impl Loop {
             (self.read_pause * 3 / 2)
                 .clamp(self.shared.options().poll_interval, AWAKE_POLL.max(self.shared.options().poll_interval))
         };
+        self.has_looked = !self.reads_again;
         if std::mem::take(&mut self.reads_again) {
             self.read_pause = Duration::ZERO; // or resting would put the read off
         }
@@ -135,10 +136,12 @@ impl Loop {
         self.held_since = is_held.then(|| self.held_since.unwrap_or(now));
         let is_held_for_long = self.held_since.is_some_and(|since| now.duration_since(since) >= self.shared.options().linger);
         self.seat.set_idle(is_quiet || is_held_for_long);
-        self.rest(is_quiet && self.seat.is_watched());
+        let is_watched = self.seat.is_armed() && self.has_looked;
+        self.rest(is_quiet && is_watched);
         if is_quiet && self.read_pause > Duration::ZERO {
             let pause = match self.seat.is_armed() {
-                true => self.pause(ARMED_POLL),
+                true if is_watched => self.spread(REST_INTERVAL),
+                true => ARMED_POLL,
                 false => self.shared.options().idle_poll_interval,
             };
             if self.read_pause != pause {
@@ -151,7 +154,8 @@ impl Loop {
 }
 
 impl Loop {
-    /// Rests or goes on; a look that is under way is no work, only what it finds is. At rest others look: at the log for all loops together, at the deliveries the observer, and a person's command rings.
+    /// Rests or goes on; a look that is under way is no work, only what it finds is. At rest others look: the listening session at the
+    /// log, the observer at the deliveries, each for all loops together; and a person's command rings.
     fn rest(&mut self, may_rest: bool) {
         if let Some(measure) = self.handler.take_measure(self.partition) {
             self.books.take_measure(measure);
@@ -159,14 +163,11 @@ impl Loop {
         let Control { order, is_paused, .. } = *self.control.borrow();
         let is_idle = order == Order::Work && !is_paused && self.careful == 0;
         let rests = may_rest && is_idle && self.recovery.is_none() && self.books.is_at_rest();
-        if rests {
-            self.shared.health.rests(&self.name);
-            self.shared.metrics.read_at(unix_time());
-        }
         if self.rests == rests {
             return;
         }
         self.rests = rests;
+        self.shared.health.rests(&self.name, rests);
         self.handler.rests(self.partition, rests);
         let now = Instant::now();
         let (at_most, lanes) = (now + DUE_INTERVAL, now + LANES_INTERVAL);

@@ -49,8 +49,7 @@ impl Loop {
             flush: None,
             refills,
         };
-        let idle_flush =
-            if self.rests && self.flushed_to.as_ref() == Some(self.books.reached()) { self.pause(IDLE_FLUSH) } else { IDLE_FLUSH };
+        let idle_flush = self.idle_flush();
         let asks = ask.due || ask.lanes.is_some() || ask.circuit.is_some() || ask.destinations.is_some() || !ask.refills.is_empty();
         if !asks && !flush_is_due && since_flush < idle_flush {
             return;
@@ -70,10 +69,20 @@ impl Loop {
         self.turn = Some(self.bounded(DatabaseOperation::Flush, async move { Ok(TurnEnd::Answered(answer.await?)) }));
     }
 
+    /// Between flushes that write nothing but the position.
+    pub(super) fn idle_flush(&self) -> Duration {
+        let has_moved = self.flushed_to.as_ref() != Some(self.books.reached());
+        if has_moved { IDLE_FLUSH } else { self.pause(IDLE_FLUSH) }
+    }
+
     /// Between looks of one kind, for a loop at work; one at rest is woken by whoever changes something.
     pub(super) fn pause(&self, at_work: Duration) -> Duration {
-        // Each a little different, so that a thousand do not look at the same moment.
-        if self.rests { REST_INTERVAL.mul_f64(0.75 + f64::from(self.fence.subscription % 64) / 128.0) } else { at_work }
+        if self.rests { self.spread(REST_INTERVAL) } else { at_work }
+    }
+
+    /// A little different for each loop, so that a thousand do not look at the same moment.
+    pub(super) fn spread(&self, interval: Duration) -> Duration {
+        interval.mul_f64(0.75 + f64::from(self.fence.subscription % 64) / 128.0)
     }
 
     pub(super) fn may_look_for_due(&self) -> bool {

@@ -23,7 +23,8 @@ impl Helpers {
         let mut tasks = JoinSet::new();
         if shared.options().wake_up == WakeUp::Listen {
             let bell = Arc::clone(&shared.wake_up);
-            tasks.spawn(wake_up::serve(bell, shared.connections.keeper.clone(), stop.clone(), shared.metrics.clone()));
+            let (pool, health) = (shared.connections.keeper.clone(), Arc::clone(&shared.health));
+            tasks.spawn(wake_up::serve(bell, pool, stop.clone(), shared.metrics.clone(), health));
         }
         let log = retention::Log { pool: shared.connections.aside.clone(), patience: shared.answer_timeout };
         tasks.spawn(retention::serve(log, outbox, stop.clone(), shared.metrics.clone()));
@@ -34,6 +35,7 @@ impl Helpers {
             metrics: shared.metrics.clone(),
             served: shared.served.subscribe(),
             wake: Arc::clone(&shared.observe),
+            wake_up: Arc::clone(&shared.wake_up),
             patience: shared.answer_timeout,
         };
         tasks.spawn(observer::serve(observer, stop.clone()));

@@ -166,3 +166,21 @@ fn a_lease_round_neither_excuses_a_silent_loop_nor_keeps_what_was_lost() {
     health.held("billing/0");
     assert!(heard("billing/0") <= first && first.flatten().is_some());
 }
+
+#[test]
+fn what_rests_is_no_stall_while_somebody_looks_for_it_and_one_as_soon_as_nobody_does() {
+    let health = Health::new(STALL);
+    let names = ["billing/0", "search/0"];
+    health.owns(names);
+    let start = Instant::now();
+    let at = |second: u64| start + Duration::from_secs(second);
+    let stuck = |second| health.progress(at(second)).into_iter().map(|one| one.failing.is_some()).collect::<Vec<_>>();
+    assert!(!health.watched(at(20)), "nobody rests, so nobody has to look");
+    health.rests("billing/0", true);
+    assert!(health.watched(at(25)));
+    assert_eq!(stuck(50), [false, true], "the one that does not rest has to read by itself");
+    assert_eq!(stuck(56), [true, true], "nobody has looked for too long");
+    health.rests("billing/0", false);
+    assert!(!health.watched(at(60)), "nobody rests any more");
+    assert_eq!(stuck(60), [true, true]);
+}
