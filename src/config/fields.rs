@@ -198,6 +198,18 @@ pub const COMMON: &[Field] = &[
     Field::new("key", T::Text, "aggregate", "What keeps the order: \"aggregate\", \"header:<name>\" or \"payload:<a.b.c>\"."),
     Field::new("partitions", T::Integer(1, 64), "1", "Parts that instances can share between them, by a hash of the key."),
     Field::new("concurrency", T::Integer(1, 1024), "16", "Deliveries in flight at once."),
+    Field::new(
+        "rate",
+        T::Text,
+        "",
+        "The most attempts that the receiver gets, per s, min or h, over all partitions; retries and probes count. Absent: no bound.",
+    ),
+    Field::new(
+        "burst",
+        T::Integer(1, 1_000_000),
+        "",
+        "With a rate: attempts that may begin at once after a time without any. Absent: one second's worth, at least one per partition.",
+    ),
     Field::new("timeout", T::Duration, "15s", "Longest that one attempt may take."),
     Field::new(
         "record",

@@ -9,12 +9,14 @@ use super::fields::{COMMON, IDENTITY};
 use super::rules::{at_least, count, is_name, report_name};
 use super::{HandlerConfig, Start, handler_path};
 use crate::domain::{
-    Backoff, CircuitPolicy, EventFilter, InvalidBackoff, OnBadDestination, OnDeadLetter, Ordering, Record, RetryPolicy,
+    Backoff, CircuitPolicy, EventFilter, InvalidBackoff, OnBadDestination, OnDeadLetter, Ordering, RateLimit, Record, RetryPolicy,
 };
 use crate::settings::{Mistakes, Section, format_duration};
 
 /// Beyond this nothing is held back any more.
 const MOST_BACKFILL: u32 = 1_000_000;
+/// Beyond this a rate bounds nothing.
+const MOST_RATE: u32 = 1_000_000;
 
 /// Reads the list. Every entry stays in its place, because that is what a nameless one is called by.
 pub(super) fn read_handlers(list: &Value, mistakes: &Mistakes) -> Vec<HandlerConfig> {
@@ -60,6 +62,7 @@ fn read_handler(index: usize, entry: &Table, mistakes: &Mistakes) -> HandlerConf
         ordering: read_ordering(&section),
         partitions: count(&section, "partitions"),
         concurrency: count(&section, "concurrency"),
+        rate: read_rate(&section),
         timeout: section.duration("timeout"),
         retry: read_retry(&section.table("retry")),
         circuit: read_circuit(&section.table("circuit")),
@@ -127,6 +130,43 @@ fn read_backfill(section: &Section<'_>) -> Option<u32> {
             .mistake("backfill", &format!("got {text:?}, expected events per second such as \"500/s\", at most {MOST_BACKFILL}"));
     }
     rate
+}
+
+fn read_rate(section: &Section<'_>) -> Option<RateLimit> {
+    if section.is_set("burst") && !section.is_set("rate") {
+        section.mistake("burst", "has no effect without a rate; add one, such as rate = \"200/s\", or leave burst out");
+    }
+    let text = section.optional_text("rate")?;
+    let Some((attempts, period)) = parse_rate(&text) else {
+        let expected = format!("expected a whole number from 1 to {MOST_RATE} per s, min or h, such as \"200/s\"");
+        section.mistake("rate", &format!("got {text:?}, {expected}"));
+        return None;
+    };
+    let partitions: u32 = count(section, "partitions");
+    let per_second = u32::try_from(u64::from(attempts) / period.as_secs()).unwrap_or(MOST_RATE);
+    // Each partition must be able to begin an attempt, and together they must not exceed the burst.
+    let burst = match section.is_set("burst").then(|| count(section, "burst")) {
+        Some(burst) if (1..partitions).contains(&burst) => {
+            section.mistake("burst", &format!("got {burst}, expected at least {partitions}, one for each partition"));
+            burst
+        }
+        Some(burst) => burst,
+        None => per_second.max(partitions).max(1),
+    };
+    RateLimit::new(attempts, period, burst)
+}
+
+/// Attempts, and the time in which so many may begin. `None`: the text is no rate.
+fn parse_rate(text: &str) -> Option<(u32, Duration)> {
+    let (number, unit) = text.split_once('/')?;
+    let period = match unit.trim() {
+        "s" => Duration::from_secs(1),
+        "min" => Duration::from_secs(60),
+        "h" => Duration::from_secs(3600),
+        _ => return None,
+    };
+    let attempts = number.trim().parse().ok().filter(|attempts| (1..=MOST_RATE).contains(attempts))?;
+    Some((attempts, period))
 }
 
 /// The `key` of a handler. `None`: it is none.
@@ -262,6 +302,23 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_is_per_second_minute_or_hour_and_its_burst_a_second_of_it() {
+        let limit = |attempts, seconds, burst| RateLimit::new(attempts, Duration::from_secs(seconds), burst);
+        for (settings, want) in [
+            ("", None),
+            ("rate = \"200/s\"", limit(200, 1, 200)),
+            ("rate = \"200 / s\"\nburst = 50", limit(200, 1, 50)),
+            ("rate = \"150/min\"", limit(150, 60, 2)),
+            ("rate = \"5000/h\"", limit(5000, 3600, 1)),
+            ("rate = \"1/h\"\npartitions = 3", limit(1, 3600, 3)),
+            ("rate = \"1/h\"\npartitions = 3\nburst = 9", limit(1, 3600, 9)),
+        ] {
+            let (handler, mistakes) = with(settings);
+            assert_eq!((handler.rate, mistakes), (want, vec![]), "{settings}");
+        }
+    }
+
+    #[test]
     fn mistakes_stand_where_a_person_would_look() {
         for (settings, want) in [
             ("retry.base = \"0s\"", "handlers.x.retry.base: got \"0s\": the base must be longer than zero"),
@@ -273,6 +330,19 @@ mod tests {
             ("circuit.max_probe = \"1s\"", "handlers.x.circuit.max_probe: got \"1s\", expected at least \"30s\", the first_probe"),
             ("partitions = 65", "handlers.x.partitions: got 65, expected a whole number from 1 to 64"),
             ("timeout = \"0s\"", "handlers.x.timeout: got \"0s\", expected at least \"1ms\""),
+            (
+                "rate = \"200\"",
+                "handlers.x.rate: got \"200\", expected a whole number from 1 to 1000000 per s, min or h, such as \"200/s\"",
+            ),
+            ("rate = \"0/s\"", "handlers.x.rate: got \"0/s\", expected a whole number from 1 to 1000000 per s, min or h"),
+            ("rate = \"-1/s\"", "handlers.x.rate: got \"-1/s\", expected a whole number from 1"),
+            ("rate = \"0.5/s\"", "handlers.x.rate: got \"0.5/s\", expected a whole number from 1"),
+            ("rate = \"1/day\"", "handlers.x.rate: got \"1/day\", expected a whole number from 1 to 1000000 per s, min or h"),
+            ("rate = \"1000001/h\"", "handlers.x.rate: got \"1000001/h\", expected a whole number from 1 to 1000000"),
+            ("rate = 200", "handlers.x.rate: got 200, expected a text"),
+            ("rate = \"200/s\"\nburst = 0", "handlers.x.burst: got 0, expected a whole number from 1 to 1000000"),
+            ("rate = \"5/s\"\nburst = 3\npartitions = 4", "handlers.x.burst: got 3, expected at least 4, one for each partition"),
+            ("burst = 5", "handlers.x.burst: has no effect without a rate; add one, such as rate = \"200/s\""),
             ("backfill = \"500\"", "handlers.x.backfill: got \"500\", expected events per second such as \"500/s\""),
             ("backfill = \"0/s\"", "handlers.x.backfill: got \"0/s\", expected events per second"),
             ("events = [\"a\\u0000\"]", "handlers.x.events: got a NUL character"),

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use crate::domain::alerts::{AlertPolicy, Severity};
 use crate::domain::{
-    Adoption, CircuitPolicy, EventFilter, OnBadDestination, OnDeadLetter, Ordering, Record, RetryPolicy, TableName,
+    Adoption, CircuitPolicy, EventFilter, OnBadDestination, OnDeadLetter, Ordering, RateLimit, Record, RetryPolicy, TableName,
 };
 use crate::settings::Secret;
 
@@ -186,6 +186,8 @@ pub struct HandlerConfig {
     pub ordering: Ordering,
     pub partitions: u16,
     pub concurrency: usize,
+    /// The most attempts that the receiver gets, over all partitions; `None`: no bound.
+    pub rate: Option<RateLimit>,
     /// Longest that one attempt may take, enforced by the relay.
     pub timeout: Duration,
     pub retry: RetryPolicy,

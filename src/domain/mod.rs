@@ -39,6 +39,8 @@ mod position;
 #[cfg(feature = "daemon")]
 mod progress;
 #[cfg(feature = "daemon")]
+mod rate;
+#[cfg(feature = "daemon")]
 mod suspects;
 #[cfg(feature = "daemon")]
 mod timestamp;
@@ -64,6 +66,7 @@ pub use {
     policy::{Next, OnDeadLetter, Ordering, Record, RetryPolicy, at_fault, decide},
     position::{OpenWindow, Position, Snapshot},
     progress::{Progress, SegmentId},
+    rate::{Allowance, RateLimit},
     suspects::{Judgement, Span, Suspects, Tick},
     timestamp::Timestamp,
 };

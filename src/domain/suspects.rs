@@ -14,6 +14,8 @@ const ENOUGH: usize = 16;
 const GRACE: Duration = Duration::from_secs(1);
 /// How many graces later it is judged although others are under way: they may never end.
 const LONGEST: u32 = 10;
+/// Faults that are held, above which waiting for the rate no longer delays a judgement: in an outage it must come within a few attempts.
+const MOST_WAITED_FOR: usize = 4;
 /// Events and keys remembered. Beyond that, one is forgotten too many, and asked once more.
 const MOST_REMEMBERED: usize = 4_096;
 
@@ -180,6 +182,14 @@ impl<T> Suspects<T> {
         self.proven.clear();
         self.proven_types.clear();
         Judgement::HandlerAtFault(cases)
+    }
+
+    /// Only the rate of the handler holds back events that could contradict the suspects: as long as these are few, time does not speak
+    /// against the handler.
+    pub fn put_off(&mut self, now: Duration) {
+        if self.held.len() <= MOST_WAITED_FOR {
+            self.since = now;
+        }
     }
 
     /// Gives all that are held back unjudged: the circuit has opened for another reason.

@@ -143,6 +143,18 @@ pub struct Called {
     server_start: Option<String>,
 }
 
+impl Called {
+    /// Events that the function was not called for, or that it did not see to the end of a statement. One that ran out of its time is
+    /// none of them; when the session has ended, it is not known which are.
+    pub fn uncalled(&self) -> usize {
+        let unanswered = self.verdicts.iter().filter(|verdict| verdict.is_none()).count();
+        match self.transaction {
+            Some(_) => unanswered.saturating_sub(usize::from(matches!(self.alone, Alone::One(_)))),
+            None => 0,
+        }
+    }
+}
+
 /// Which events the next turns call one to a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Alone {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Binary, NewRow, TestDatabase, eventually};
+use crate::support::{Binary, NewRow, TestDatabase, eventually, get};
 
 /// Transactions that have ended in this database so far, and the server's clock in seconds.
 async fn ended(database: &TestDatabase) -> (i64, f64) {
@@ -94,4 +94,32 @@ async fn handlers_with_nothing_to_do_leave_the_bell_alone() {
         running.terminate();
         assert_eq!(running.finish().await.code, Some(0));
     }
+}
+
+/// A loop that waits for its rate sleeps until the next attempt may begin, and is neither stalled nor stuck meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_with_a_rate_is_quiet_without_events_and_while_they_wait() {
+    let database = TestDatabase::create().await;
+    let config = format!(
+        "[database]\nurl = \"{}\"\n[http]\nlisten = \"127.0.0.1:0\"\nstall_after = \"2s\"\n\
+         [relay]\nlease = \"3s\"\nflush_interval = \"20ms\"\n[[handlers]]\nname = \"slow\"\nkind = \"discard\"\nrate = \"1/h\"\n",
+        database.url()
+    );
+    let binary = Binary::with_config(&config);
+    let (running, address) = binary.serve().await;
+    eventually("the relay sleeps", || async { database.has_sleeping_relay().await.then_some(()) }).await;
+    let is_quiet = || async { (rate(&database, Duration::from_secs(5)).await < 30.0).then_some(()) };
+    eventually("it is quiet without events", is_quiet).await;
+
+    database.insert_events((0..50).map(|key| NewRow::new("a").of("order", key))).await;
+    eventually("one is delivered", || async { (database.count("deliveries where state = 'delivered'").await == 1).then_some(()) })
+        .await;
+    eventually("it is quiet while the others wait", is_quiet).await;
+    let (code, reasons) = get(&address, "/readyz").await.expect("it answers");
+    assert_eq!(code, 200, "{reasons}");
+    let handlers = binary.run(&["handlers", "list"]).await;
+    assert!(!handlers.stdout.contains("stuck"), "{handlers:?}");
+    assert_eq!(database.count("deliveries").await, 1, "the second one is an hour away");
+    running.terminate();
+    assert_eq!(running.finish().await.code, Some(0));
 }

@@ -36,6 +36,7 @@ mod outbox_table;
 mod plans;
 mod pooler;
 mod prometheus;
+mod rates;
 mod rebase;
 mod receivers;
 mod recovery;

@@ -41,6 +41,33 @@ fn one_beside_it_contradicts_it_when_nothing_more_can_be_learned() {
     assert_eq!(suspects.judge(CONCURRENCY, false, GRACE), Judgement::EventsAtFault(vec![1]));
 }
 
+/// Seen: with a rate of a few attempts a minute the circuit opened over one event, although others that would have spoken for the handler
+/// only waited for their turn.
+#[test]
+fn time_in_which_no_other_may_be_tried_does_not_speak_against_the_handler() {
+    let mut suspects = suspects();
+    accuse(&mut suspects, 1, (1, 2));
+    let late = GRACE * LONGEST * 9;
+    suspects.put_off(late);
+    assert_eq!(suspects.judge(CONCURRENCY, true, late + GRACE), Judgement::Undecided);
+    assert_eq!(suspects.succeeded(span(3, 4)), [1]);
+}
+
+/// At the slowest rates an outage would otherwise be reported after hours.
+#[test]
+fn a_few_faults_without_a_success_are_judged_although_others_wait_for_the_rate() {
+    let mut suspects = suspects();
+    let late = GRACE * LONGEST;
+    for (seq, tick) in [(1, 1), (2, 3), (3, 5), (4, 7)] {
+        accuse(&mut suspects, seq, (tick, tick + 1));
+        suspects.put_off(late);
+        assert_eq!(suspects.judge(CONCURRENCY, true, late + GRACE), Judgement::Undecided, "{seq}");
+    }
+    accuse(&mut suspects, 5, (9, 10));
+    suspects.put_off(late + GRACE);
+    assert_eq!(suspects.judge(CONCURRENCY, true, late + late), Judgement::HandlerAtFault(vec![1, 2, 3, 4, 5]));
+}
+
 /// The second fault of an event that is known for it must not speak against the handler, only because another one is being judged.
 #[test]
 fn one_that_is_known_for_its_faults_does_not_speak_against_the_handler() {

@@ -66,6 +66,12 @@ impl Books {
         }
     }
 
+    /// Others could speak for or against the suspects, and only the rate of the handler holds them back: that time does not count.
+    pub fn put_off_judgement(&mut self) {
+        let now = self.clock();
+        self.suspects.put_off(now);
+    }
+
     /// When to judge if nothing else happens.
     pub fn judge_in(&self) -> Option<Duration> {
         let now = self.clock();

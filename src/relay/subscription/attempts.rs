@@ -18,10 +18,16 @@ use crate::telemetry::DatabaseOperation;
 impl Loop {
     /// Begins as many attempts as may be in flight.
     pub(super) async fn begin_attempts(&mut self) -> Result<(), RelayError> {
+        self.next_token_at = None;
         while self.books.lanes.has_ready() && self.may_begin() {
+            // Before the circuit is asked: a probe that it admits must go out.
+            let room = self.room_of_rate();
+            if room == 0 {
+                break;
+            }
             let Some(admission) = self.books.admit() else { break };
             if matches!(self.performer, Performer::Functions(_)) {
-                self.begin_functions(admission).await?;
+                self.begin_functions(admission, room).await?;
                 break;
             }
             let Some(queued) = self.books.take_next() else {
@@ -32,6 +38,7 @@ impl Loop {
                 self.books.circuit.released(admission);
                 continue;
             };
+            self.spend(1);
             if let Performer::Attempts(dispatch) = &mut self.performer
                 && let Some(finished) = dispatch.begin(queued, admission)
             {
@@ -42,8 +49,28 @@ impl Loop {
             Performer::Attempts(dispatch) => dispatch.in_flight() > 0,
             Performer::Functions(_) => !self.batch.is_empty(),
         };
+        if self.next_token_at.is_some() {
+            self.books.put_off_judgement();
+        }
         self.books.judge_suspects(is_under_way);
         Ok(())
+    }
+
+    /// How many attempts the rate of the handler lets begin now. Zero: `next_token_at` says when there is room again.
+    fn room_of_rate(&mut self) -> usize {
+        let now = self.books.clock();
+        let Some(allowance) = &mut self.allowance else { return usize::MAX };
+        let room = allowance.room(now);
+        if room == 0 {
+            self.next_token_at = Some(Instant::now() + allowance.wait());
+        }
+        room
+    }
+
+    fn spend(&mut self, attempts: usize) {
+        if let Some(allowance) = &mut self.allowance {
+            allowance.spend(attempts);
+        }
     }
 
     pub(super) fn may_begin(&mut self) -> bool {
@@ -105,10 +132,10 @@ impl Loop {
         Ok(Some(queued))
     }
 
-    pub(super) async fn begin_functions(&mut self, admission: Admission) -> Result<(), RelayError> {
+    pub(super) async fn begin_functions(&mut self, admission: Admission, room: usize) -> Result<(), RelayError> {
         let Performer::Functions(functions) = &self.performer else { return Ok(()) };
         let is_careful = self.careful > 0;
-        let limit = if is_careful { 1 } else { functions.limit() };
+        let limit = if is_careful { 1 } else { functions.limit().min(room) };
         let mut batch = match self.books.circuit.is_closed() {
             true => self.books.lanes.next_batch(limit),
             false => self.books.take_next().into_iter().collect(),
@@ -121,6 +148,7 @@ impl Loop {
             self.books.circuit.released(admission);
             return Ok(());
         }
+        self.spend(self.batch.len());
         let Performer::Functions(functions) = &self.performer else { return Ok(()) };
         let failed: HashSet<LaneRef<'_>> =
             self.batch.iter().filter(|queued| queued.attempts > 0).map(|queued| LaneRef::of(&queued.notification)).collect();

@@ -22,7 +22,7 @@ use super::reader::Segment;
 use super::turn::{Answer, Failed};
 use super::wake_up::Seat;
 use super::{Control, HandlerShared, Order, RelayError, Shared, subscription_name};
-use crate::domain::{Admission, Pace, Position, Queued, Snapshot};
+use crate::domain::{Admission, Allowance, Pace, Position, Queued, Snapshot};
 use crate::failpoints::failpoint;
 use crate::handlers::Built;
 use crate::store::{self, Fence, Recorded, Selection, StoreError, subscriptions};
@@ -128,6 +128,10 @@ struct Loop {
     reading: Task<Segment>,
     /// Bounds how fast history is read.
     pace: Option<Pace>,
+    /// Bounds how fast attempts begin.
+    allowance: Option<Allowance>,
+    /// When the rate lets the next attempt begin; `None` unless the rate alone holds one back.
+    next_token_at: Option<Instant>,
     turn: Task<TurnEnd>,
     /// Events of the functions that a turn is calling.
     batch: Vec<Queued>,
@@ -234,6 +238,8 @@ impl Loop {
         let now = Instant::now();
         Ok(Some(Self {
             pace: config.backfill.map(Pace::new),
+            allowance: config.rate.map(|rate| Allowance::new(rate.share(config.partitions), books.clock())),
+            next_token_at: None,
             selection: Arc::clone(&handler.selections[usize::from(partition)]),
             name: subscription_name(config, partition),
             partition,
@@ -428,6 +434,7 @@ impl Loop {
             timers.extend(
                 [self.books.held_until, circuit, judgement, Some(rest)].into_iter().flatten().filter(|moment| *moment > now),
             );
+            timers.extend(self.next_token_at);
         }
         timers.into_iter().min().unwrap_or(now).max(now + SHORTEST_WAIT)
     }

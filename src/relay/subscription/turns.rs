@@ -144,6 +144,9 @@ impl Loop {
         self.only_event = (batch.len() == 1).then(|| batch[0].notification.id);
         let Performer::Functions(functions) = &mut self.performer else { return };
         let first = functions.learn(&batch, &called);
+        if let Some(allowance) = &mut self.allowance {
+            allowance.give_back(called.uncalled());
+        }
         if called.verdicts.iter().all(Option::is_none) {
             self.books.circuit.released(admission);
         }
