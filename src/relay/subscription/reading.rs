@@ -136,11 +136,11 @@ impl Loop {
         self.held_since = is_held.then(|| self.held_since.unwrap_or(now));
         let is_held_for_long = self.held_since.is_some_and(|since| now.duration_since(since) >= self.shared.options().linger);
         self.seat.set_idle(is_quiet || is_held_for_long);
-        let is_watched = self.seat.is_armed() && self.has_looked;
-        self.rest(is_quiet && is_watched);
+        self.rest(is_quiet && self.seat.is_armed() && self.has_looked);
         if is_quiet && self.read_pause > Duration::ZERO {
             let pause = match self.seat.is_armed() {
-                true if is_watched => self.spread(REST_INTERVAL),
+                // Only a loop at rest: for one that still has an event in hand nothing else tells that the log is looked at.
+                true if self.rests => self.spread(REST_INTERVAL),
                 true => ARMED_POLL,
                 false => self.shared.options().idle_poll_interval,
             };
