@@ -52,7 +52,7 @@ impl Arrivals {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_gets_no_more_attempts_than_the_rate_allows_over_all_partitions_retries_included() {
-    const EVENTS: i64 = 60;
+    const EVENTS: i64 = 100;
     const KEYS: i64 = 20;
     for partitions in [1, 2] {
         let (database, arrivals) = (TestDatabase::create().await, Arrivals::begin());
@@ -153,11 +153,11 @@ async fn a_function_is_called_for_no_more_events_than_the_rate_allows() {
          where nth > 5 + 50 * extract(epoch from e.at - b.at)";
     let database = TestDatabase::create().await;
     database.execute(APPLICATION).await;
-    database.insert_events((0..60).map(|n| numbered(n % 7, n))).await;
+    database.insert_events((0..120).map(|n| numbered(n % 7, n))).await;
     let entry = "[[handlers]]\nname = \"take\"\nkind = \"sql\"\nfunction = \"app.take\"\nstart = \"beginning\"\nrate = \"50/s\"\nburst = 5\n";
     let running = Binary::relay(database.url(), entry).spawn(&["run"]);
-    wait_for_rows(&database, "app.effects", 60).await;
-    wait_for_rows(&database, "deliveries where state = 'delivered' and attempts = 1", 60).await;
+    wait_for_rows(&database, "app.effects", 120).await;
+    wait_for_rows(&database, "deliveries where state = 'delivered' and attempts = 1", 120).await;
     running.terminate();
     assert_eq!(running.finish().await.code, Some(0));
     assert_eq!(database.count(TOO_EARLY).await, 0);
