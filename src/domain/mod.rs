@@ -41,7 +41,11 @@ mod progress;
 #[cfg(feature = "daemon")]
 mod rate;
 #[cfg(feature = "daemon")]
+mod routing;
+#[cfg(feature = "daemon")]
 mod suspects;
+#[cfg(feature = "daemon")]
+mod tail;
 #[cfg(feature = "daemon")]
 mod timestamp;
 
@@ -67,6 +71,8 @@ pub use {
     position::{OpenWindow, Position, Snapshot},
     progress::{Progress, SegmentId},
     rate::{Allowance, RateLimit},
+    routing::is_routable,
     suspects::{Judgement, Span, Suspects, Tick},
+    tail::{Tail, TailBounds, Taken},
     timestamp::Timestamp,
 };

@@ -1,6 +1,7 @@
 //! How far a subscription has read: a snapshot, because commit order is not number order.
 //! Consecutive windows between snapshots partition all committed rows exactly.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -30,6 +31,28 @@ impl Snapshot {
     /// First transaction number that was not given out yet.
     pub fn xmax(&self) -> u64 {
         self.xmax
+    }
+
+    /// Whether everything that is visible in `earlier` is visible in this one: it was taken later on the same server, or at the same moment.
+    pub fn contains(&self, earlier: &Self) -> bool {
+        let (running, earlier_running) = (self.running(), earlier.running());
+        let was_visible = |number: u64| number < earlier.xmax && !earlier_running.contains(&number);
+        // Beyond its own end nothing is visible in this one; what the earlier one knows there must have been running.
+        let beyond = earlier.xmax.saturating_sub(self.xmax);
+        beyond <= earlier_running.len() as u64
+            && !(self.xmax..earlier.xmax).any(was_visible)
+            && !running.into_iter().any(was_visible)
+    }
+
+    /// The transactions that were running, of those below `xmax`.
+    fn running(&self) -> BTreeSet<u64> {
+        self.text
+            .splitn(3, ':')
+            .nth(2)
+            .into_iter()
+            .flat_map(|list| list.split(','))
+            .filter_map(|number| number.parse().ok())
+            .collect()
     }
 }
 
@@ -116,6 +139,25 @@ mod tests {
         let after = head.after(Snapshot::beginning(), 1_000);
         assert_eq!((after.low_seq, after.high_seq, after.window.is_none()), (990, 1_000, true));
         assert_eq!(after.after(Snapshot::beginning(), 1_200).low_seq, 1_000);
+    }
+
+    #[test]
+    fn a_later_snapshot_contains_an_earlier_one_and_no_other() {
+        for (later, earlier, want) in [
+            ("5:9:5,7", "5:9:5,7", true),
+            ("5:12:7", "5:9:5,7", true),
+            ("5:9:5,7", "5:12:7", false),
+            ("5:12:6", "5:9:5,7", false),
+            ("5:12:10", "5:9:5", true),
+            ("5:8:5", "5:10:5,8,9", true),
+            ("5:8:5", "5:10:5,8", false),
+            ("5:5:", "3:3:", true),
+            ("3:3:", "5:5:", false),
+            ("3:3:", "900000000000:900000000000:", false),
+        ] {
+            let snapshot = |text: &str| text.parse::<Snapshot>().expect("a snapshot");
+            assert_eq!(snapshot(later).contains(&snapshot(earlier)), want, "{later} {earlier}");
+        }
     }
 
     #[test]

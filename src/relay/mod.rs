@@ -16,6 +16,7 @@ mod reload;
 mod retention;
 mod subscription;
 mod supervisor;
+mod tail;
 mod turn;
 mod wake_up;
 mod worker;
@@ -24,7 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use uuid::Uuid;
 
 use crate::config::{self, HandlerConfig};
@@ -124,6 +125,9 @@ struct Shared {
     /// After which a loop gives a connection up that does not answer; `None`: never.
     answer_timeout: Option<Duration>,
     wake_up: Arc<wake_up::WakeUp>,
+    tail: Arc<tail::Tail>,
+    /// For loops that begin: a thousand at once would wait for connections until they gave up, begin again, and never all get there.
+    beginners: Semaphore,
     /// What this relay serves, for the observer.
     served: watch::Sender<Vec<observer::Served>>,
     /// Wakes the observer: a loop has failed.

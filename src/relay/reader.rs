@@ -8,12 +8,14 @@ use sqlx::{PgConnection, PgPool};
 use super::narrowing;
 use crate::domain::{Notification, OpenWindow, Position, Timestamp};
 use crate::failpoints::failpoint;
-use crate::store::{self, Moment, OpenedPage, PAGE_SPAN, Recorded, Room, Selection, StoreError, Unreadable};
+use crate::store::{self, Moment, OpenedPage, PAGE_SPAN, Recorded, Room, Selection, StoreError, Unreadable, WindowBounds};
 
 /// How to read.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub head: Position,
+    /// Read no further than to this position, of which the head is a part; `None`: to now. Larger windows end where they do.
+    pub until: Option<Position>,
     pub room: Room,
     /// Leave out what is recorded already: after a take-over.
     pub recorded: Option<Recorded>,
@@ -43,46 +45,12 @@ pub async fn read_segment(pool: PgPool, selection: std::sync::Arc<Selection>, pl
     if plan.head.window.is_some() {
         return read_page(&pool, &selection, &plan, plan.head.clone(), false, None).await;
     }
-    // One connection for the read and for the wait that follows it: it ends when the server does. Another one, to the server as it is
-    // after a crash, would tell of a log that has grown past the moment of the read again, without what was read.
     let mut connection = pool.acquire().await.map_err(StoreError::query("read the log"))?;
-    if !plan.expects_large && plan.recorded.is_none() {
-        let read = match store::read_window(&mut connection, &plan.head.snapshot, plan.room, &selection).await {
-            // One of its events cannot be read. Pages can be made as small as it takes to find out which.
-            Err(error) if error.is_about_data() => None,
-            read => Some(read?),
-        };
-        failpoint!("window-read");
-        if let Some(read) = &read {
-            check_numbers(&plan, &read.moment)?;
-        }
-        let read = read.filter(|read| !read.is_larger);
-        if let Some(read) = read {
-            let moment = read.moment;
-            let is_durable = !plan.durability_gate || moment.flush_lsn >= moment.insert_lsn;
-            if read.notifications.is_empty() && read.unreadable.is_empty() && !is_durable {
-                // Nothing to dispatch and nothing to gain by waiting. The head stays, because a snapshot that a crash of the
-                // server can take back must not become a position.
-                return Ok(Segment {
-                    notifications: Vec::new(),
-                    unreadable: Vec::new(),
-                    end: plan.head,
-                    has_more: false,
-                    opened_now: false,
-                    now: Some(moment.now),
-                });
-            }
-            pass_gate(&mut connection, &plan, &moment).await?;
-            let end = plan.head.after(moment.snapshot, moment.high_seq);
-            return Ok(Segment {
-                notifications: read.notifications,
-                unreadable: read.unreadable,
-                end,
-                has_more: false,
-                opened_now: false,
-                now: Some(moment.now),
-            });
-        }
+    if !plan.expects_large
+        && plan.recorded.is_none()
+        && let Some(segment) = read_whole(&mut connection, &selection, &plan).await?
+    {
+        return Ok(segment);
     }
     let opened = store::open_window(&mut connection, &plan.head).await?;
     failpoint!("window-opened");
@@ -92,6 +60,45 @@ pub async fn read_segment(pool: PgPool, selection: std::sync::Arc<Selection>, pl
     let window = opened.window;
     let head = plan.head.inside(window);
     read_page(&pool, &selection, &plan, head, true, Some(opened.moment.now)).await
+}
+
+/// Reads the next window for all who stand at the end of the log. `None`: it has no room, or something in it cannot be read, and whoever
+/// wants it has to read it for himself.
+pub async fn read_tail(pool: &PgPool, selection: &Selection, plan: &Plan) -> Result<Option<Segment>, StoreError> {
+    let mut connection = pool.acquire().await.map_err(StoreError::query("read the log"))?;
+    let read = read_whole(&mut connection, selection, plan).await?;
+    Ok(read.filter(|segment| segment.unreadable.is_empty()))
+}
+
+/// A window in one statement, if it has room. One connection for the read and for the wait that follows it: it ends when the server does.
+/// Another one, to the server as it is after a crash, would tell of a log that has grown past the moment of the read again, without what
+/// was read.
+async fn read_whole(connection: &mut PgConnection, selection: &Selection, plan: &Plan) -> Result<Option<Segment>, StoreError> {
+    let end = plan.until.as_ref().map(|until| &until.snapshot);
+    let bounds = WindowBounds { begin: &plan.head.snapshot, end };
+    let read = match store::read_window(connection, bounds, plan.room, selection).await {
+        // One of its events cannot be read. Pages can be made as small as it takes to find out which.
+        Err(error) if error.is_about_data() => None,
+        read => Some(read?),
+    };
+    failpoint!("window-read");
+    let Some(read) = read else { return Ok(None) };
+    let moment = read.moment;
+    check_numbers(plan, &moment)?;
+    if read.is_larger {
+        return Ok(None);
+    }
+    let is_durable = !plan.durability_gate || moment.flush_lsn >= moment.insert_lsn;
+    let end = if read.notifications.is_empty() && read.unreadable.is_empty() && !is_durable {
+        // Nothing to dispatch and nothing to gain by waiting. The head stays, because a snapshot that a crash of the server can take
+        // back must not become a position.
+        plan.head.clone()
+    } else {
+        pass_gate(connection, plan, &moment).await?;
+        plan.until.clone().unwrap_or_else(|| plan.head.after(moment.snapshot, moment.high_seq))
+    };
+    let (notifications, unreadable) = (read.notifications, read.unreadable);
+    Ok(Some(Segment { notifications, unreadable, end, has_more: false, opened_now: false, now: Some(moment.now) }))
 }
 
 async fn read_page(

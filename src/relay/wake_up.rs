@@ -21,6 +21,8 @@ pub struct Bell {
     pub rung: u64,
     /// Producers ring, and somebody looks at the log for all: a loop that finds nothing may sleep.
     pub is_armed: bool,
+    /// Rises when somebody has changed what only a look at the database finds, although nothing came.
+    pub stirs: u64,
 }
 
 /// Shared between the loops and the bell.
@@ -48,7 +50,7 @@ impl WakeUp {
     pub fn seat(self: &Arc<Self>) -> Seat {
         self.loops.fetch_add(1, Ordering::SeqCst);
         self.changed.notify_one();
-        Seat { shared: Arc::clone(self), bell: self.bell.subscribe(), is_idle: false }
+        Seat { shared: Arc::clone(self), bell: self.bell.subscribe(), stirs: self.bell.borrow().stirs, is_idle: false }
     }
 
     /// Returns when a person changed something.
@@ -61,12 +63,12 @@ impl WakeUp {
     }
 
     fn ring(&self, is_armed: bool) {
-        self.bell.send_modify(|bell| *bell = Bell { rung: bell.rung + 1, is_armed });
+        self.bell.send_modify(|bell| *bell = Bell { rung: bell.rung + 1, is_armed, ..*bell });
     }
 
     /// Every loop looks again, as after a ring.
     pub fn stir(&self) {
-        self.bell.send_modify(|bell| bell.rung += 1);
+        self.bell.send_modify(|bell| (bell.rung, bell.stirs) = (bell.rung + 1, bell.stirs + 1));
     }
 
     fn answer(&self, ring: Ring) {
@@ -80,6 +82,8 @@ impl WakeUp {
 pub struct Seat {
     shared: Arc<WakeUp>,
     bell: watch::Receiver<Bell>,
+    /// As of the last change that was told.
+    stirs: u64,
     is_idle: bool,
 }
 
@@ -107,6 +111,17 @@ impl Seat {
         if self.bell.changed().await.is_err() {
             std::future::pending::<()>().await; // the relay is going down; somebody else says so
         }
+        self.stirs = self.bell.borrow().stirs;
+    }
+
+    /// Returns when somebody stirred all loops. For one whose events somebody else looks for: a ring is not for it.
+    pub async fn stirred(&mut self) {
+        while self.bell.borrow_and_update().stirs == self.stirs {
+            if self.bell.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+        self.stirs = self.bell.borrow().stirs;
     }
 }
 

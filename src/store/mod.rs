@@ -86,8 +86,8 @@ pub use server::{Server, describe_server, has_function, read_now, read_server_st
 pub use session::SessionSettings;
 pub use unreadable::{Unreadable, read_unreadable};
 pub use windows::{
-    Moment, OpenedPage, OpenedWindow, PAGE_SPAN, Page, Recorded, Room, Selection, WindowRead, nudge_flush, open_window,
-    read_flush_lsn, read_page, read_window,
+    Moment, OpenedPage, OpenedWindow, PAGE_SPAN, Page, Recorded, Room, Selection, WindowBounds, WindowRead, nudge_flush,
+    open_window, read_end, read_flush_lsn, read_page, read_window,
 };
 
 /// Why the store could not do its work. The cause is in the chain.

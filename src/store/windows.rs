@@ -158,28 +158,36 @@ pub struct WindowRead {
     pub is_larger: bool,
 }
 
-/// Reads everything between `position` and now, in one statement.
+/// What a window is read of.
+#[derive(Debug, Clone, Copy)]
+pub struct WindowBounds<'a> {
+    pub begin: &'a Snapshot,
+    /// A snapshot that contains `begin`; `None`: now.
+    pub end: Option<&'a Snapshot>,
+}
+
+/// Reads everything between two moments, in one statement. The moment that it gives is that of the end.
 pub async fn read_window(
     connection: &mut PgConnection,
-    snapshot: &Snapshot,
+    bounds: WindowBounds<'_>,
     room: Room,
     selection: &Selection,
 ) -> Result<WindowRead, StoreError> {
-    match try_window(connection, snapshot, room, selection, Keys::Quick).await {
-        Err(error) if error.is_about_data() => try_window(connection, snapshot, room, selection, Keys::Certain).await,
+    match try_window(connection, bounds, room, selection, Keys::Quick).await {
+        Err(error) if error.is_about_data() => try_window(connection, bounds, room, selection, Keys::Certain).await,
         read => read,
     }
 }
 
 async fn try_window(
     connection: &mut PgConnection,
-    snapshot: &Snapshot,
+    WindowBounds { begin, end }: WindowBounds<'_>,
     room: Room,
     selection: &Selection,
     keys: Keys,
 ) -> Result<WindowRead, StoreError> {
     let rows = sqlx::query(READ_WINDOW.text(keys))
-        .bind(snapshot.as_str())
+        .bind(begin.as_str())
         .bind(room.rows)
         .bind(room.bytes)
         .bind(&selection.type_patterns)
@@ -189,6 +197,7 @@ async fn try_window(
         .bind(&selection.key_path)
         .bind(selection.partitions)
         .bind(selection.partition)
+        .bind(end.map(Snapshot::as_str))
         .fetch_all(connection)
         .await
         .map_err(StoreError::query("read the log"))?;
@@ -248,6 +257,20 @@ pub async fn open_window(connection: &mut PgConnection, position: &Position) -> 
         .await
         .map_err(StoreError::query("open a window of the log"))?;
     decode_opened(&row, position, low_seq).map_err(StoreError::query("understand the log"))
+}
+
+/// This moment, as a position after everything that is visible now.
+pub async fn read_end(connection: &mut PgConnection) -> Result<Position, StoreError> {
+    let low_seq: i64 = sqlx::query_scalar(include_str!("sql/read_last_seq.sql"))
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(StoreError::query("read the sequence"))?;
+    let row = sqlx::query(include_str!("sql/read_end.sql"))
+        .fetch_one(connection)
+        .await
+        .map_err(StoreError::query("read the end of the log"))?;
+    let (Moment { snapshot, high_seq, .. }, _) = moment(&row).map_err(StoreError::query("understand the end of the log"))?;
+    Ok(Position { snapshot, low_seq, high_seq, window: None })
 }
 
 fn decode_opened(row: &PgRow, position: &Position, low_seq: i64) -> Result<OpenedWindow, sqlx::Error> {

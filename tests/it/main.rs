@@ -52,6 +52,7 @@ mod status;
 mod stuck;
 mod support;
 mod support_works;
+mod tail;
 mod take_over;
 mod uow;
 mod usage;

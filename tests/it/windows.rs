@@ -470,7 +470,8 @@ async fn a_window_is_in_the_order_of_its_numbers_and_not_of_its_transactions() {
     let selection = Selection::new(&EventFilter::default(), &Ordering::Aggregate, 1, 0);
     let (room, begin) = (Room { rows: 10, bytes: 1 << 20 }, Position::beginning());
     let mut connection = database.pool().acquire().await.expect("a connection");
-    let whole = outboxd::store::read_window(&mut connection, &begin.snapshot, room, &selection).await.expect("a window");
+    let bounds = outboxd::store::WindowBounds { begin: &begin.snapshot, end: None };
+    let whole = outboxd::store::read_window(&mut connection, bounds, room, &selection).await.expect("a window");
     let opened = outboxd::store::open_window(&mut connection, &begin).await.expect("a window");
     let opened = OpenedPage { begin: &begin.snapshot, window: &opened.window, room, selection: &selection, recorded: None };
     let page = outboxd::store::read_page(database.pool(), &opened, PAGE_SPAN).await.expect("a page");

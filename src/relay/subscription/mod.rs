@@ -19,6 +19,7 @@ use super::dispatch::Dispatch;
 use super::functions::{Called, Functions};
 use super::patience::answered;
 use super::reader::Segment;
+use super::tail::Follower;
 use super::turn::{Answer, Failed};
 use super::wake_up::Seat;
 use super::{Control, HandlerShared, Order, RelayError, Shared, subscription_name};
@@ -55,7 +56,9 @@ pub async fn run(assignment: Assignment) -> Result<End, RelayError> {
     let shared = Arc::clone(&assignment.shared);
     let name = subscription_name(&assignment.handler.config, assignment.partition);
     let fail = |failure: &RelayError, operation, event| shared.health.failed(&name, describe_failure(failure, operation, event));
+    let turn = shared.beginners.acquire().await;
     let begun = Loop::begin(assignment).await.inspect_err(|failure| fail(failure, DatabaseOperation::Lease, None))?;
+    drop(turn);
     let Some(mut state) = begun else { return Ok(End::LeaseLost) };
     let ended = state.run().await.inspect_err(|failure| fail(failure, state.failed_at, state.event_in_question()));
     // Whoever begins with the subscription next may be we ourselves: nothing of ours must still be under way then.
@@ -85,10 +88,15 @@ const IDLE_FLUSH: Duration = Duration::from_secs(5);
 const DUE_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait between reads while producers ring: what a lost ring costs.
 const ARMED_POLL: Duration = Duration::from_secs(1);
+/// The same at rest, where only the position of others moves.
+const RESTING_FLUSH: Duration = Duration::from_secs(60);
 /// Between comparisons of the lanes with the database.
 const LANES_INTERVAL: Duration = Duration::from_secs(5);
 /// Between flushes and looks of a loop at rest, for which others look: in case that something is changed behind everybody's back.
 const REST_INTERVAL: Duration = Duration::from_secs(300);
+
+/// A look by the tail that is older says nothing any more.
+const STALE_LOOK: Duration = Duration::from_secs(5);
 
 /// Between releases of a replay.
 const RELEASE_PAUSE: Duration = Duration::from_millis(50);
@@ -126,6 +134,10 @@ struct Loop {
     /// Where reading goes on; ahead of the books' position.
     head: Position,
     reading: Task<Segment>,
+    /// Its place at the tail; `None`: only the database can find its events.
+    follower: Option<Follower>,
+    /// The tail reads for this loop.
+    follows: bool,
     /// Bounds how fast history is read.
     pace: Option<Pace>,
     /// Bounds how fast attempts begin.
@@ -251,6 +263,7 @@ impl Loop {
                 covers_all: false,
             }),
             careful: if is_careful { room } else { 0 },
+            follower: shared.tail.follower(config, room / 2),
             shared,
             handler,
             control,
@@ -259,6 +272,7 @@ impl Loop {
             books,
             performer,
             reading: None,
+            follows: false,
             turn: None,
             batch: Vec::new(),
             writing: Vec::new(),
@@ -307,7 +321,9 @@ impl Loop {
             if works && !control.is_paused {
                 self.begin_attempts().await?;
                 self.relieve();
-                self.begin_reading();
+                self.read_on()?;
+            } else {
+                self.stop_following();
             }
             self.begin_turn(works && !control.is_paused);
             if !works && self.is_drained() {
@@ -354,12 +370,13 @@ impl Loop {
                 self.books.settle(finished);
                 self.settle_ended_attempts();
             }
-            () = self.seat.changed() => {
+            () = rung(&mut self.seat, self.follows) => {
                 self.read_at = Instant::now();
                 self.sleeps = false;
                 self.reads_again = self.reading.is_some();
                 self.has_looked = false;
             }
+            () = called(self.follower.as_ref()) => {}
             () = tokio::time::sleep_until(timer) => {}
         }
         Ok(None)
@@ -425,7 +442,7 @@ impl Loop {
             timers.extend(self.books.needs_flush().then_some(self.last_flush + self.shared.options().flush_interval));
         }
         if control.order == Order::Work && !control.is_paused {
-            timers.extend((self.reading.is_none() && self.may_read()).then_some(self.read_at));
+            timers.extend((self.reading.is_none() && !self.follows && self.may_read()).then_some(self.read_at));
             timers.extend((self.turn.is_none() && self.may_look_for_due()).then_some(self.due_at));
             timers.extend((self.turn.is_none() && self.may_release()).then_some(self.release_at));
             let circuit = self.books.circuit.wait(self.books.clock()).map(|wait| now + wait);
@@ -465,6 +482,18 @@ async fn next_finished(performer: &mut Performer) -> super::attempt::Finished {
     match performer {
         Performer::Attempts(dispatch) => dispatch.next().await,
         Performer::Functions(_) => std::future::pending().await,
+    }
+}
+
+/// A loop that follows is not woken by what others have rung for.
+async fn rung(seat: &mut Seat, follows: bool) {
+    if follows { seat.stirred().await } else { seat.changed().await }
+}
+
+async fn called(follower: Option<&Follower>) {
+    match follower {
+        Some(follower) => follower.called().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -6,17 +6,69 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::debug;
 
-use super::{ARMED_POLL, AWAKE_POLL, DUE_INTERVAL, LANES_INTERVAL, Loop, MOST_OUTSTANDING, MOST_PENDING, Performer, REST_INTERVAL};
+use super::{
+    ARMED_POLL, AWAKE_POLL, DUE_INTERVAL, LANES_INTERVAL, Loop, MOST_OUTSTANDING, MOST_PENDING, Performer, REST_INTERVAL,
+    STALE_LOOK,
+};
 use crate::failpoints::failpoint;
 use crate::relay::reader::{self, Plan, Segment};
+use crate::relay::tail::Follower;
 use crate::relay::turn::Failed;
 use crate::relay::{Control, Order, RelayError};
 use crate::store::Room;
 use crate::telemetry::{DatabaseOperation, WakeUpSource};
 
 impl Loop {
-    pub(super) fn begin_reading(&mut self) {
-        if self.reading.is_some() || !self.may_read() || Instant::now() < self.read_at {
+    /// Takes what the tail has read for this loop, or reads for itself.
+    pub(super) fn read_on(&mut self) -> Result<(), RelayError> {
+        if self.reading.is_some() || !self.may_read() {
+            return Ok(());
+        }
+        match self.follow() {
+            Some(segment) => self.enter_segment(segment)?,
+            None => self.begin_reading(),
+        }
+        Ok(())
+    }
+
+    /// What the tail has read since this was asked last. A loop that is where the tail is follows it from then on.
+    fn follow(&mut self) -> Option<Segment> {
+        let follower = self.follower.as_ref()?;
+        let may_join = self.recovery.is_none() && self.careful == 0;
+        self.follows = self.follows || (may_join && follower.join(&self.head, self.server_generation));
+        let taken = self.follows.then(|| follower.take()).flatten();
+        let recently = STALE_LOOK.max(self.shared.options().idle_poll_interval * 2);
+        match &taken {
+            Some(_) if self.seat.is_armed() || follower.is_read_within(recently) => self.shared.health.read_ok(&self.name),
+            Some(_) => {}
+            None => self.read_alone(),
+        }
+        taken
+    }
+
+    /// Whether this loop will follow as soon as it has come to where the tail is.
+    fn could_follow(&self) -> bool {
+        let may_join = self.recovery.is_none() && self.careful == 0 && !self.follows;
+        may_join && self.follower.as_ref().is_some_and(Follower::has_company)
+    }
+
+    pub(super) fn stop_following(&mut self) {
+        if let Some(follower) = self.follower.as_ref().filter(|_| self.follows) {
+            follower.leave();
+            self.read_alone();
+        }
+    }
+
+    /// Goes on from its own head; whatever was left in the inbox is read again.
+    fn read_alone(&mut self) {
+        if std::mem::take(&mut self.follows) {
+            self.read_at = Instant::now();
+            self.has_looked = false;
+        }
+    }
+
+    fn begin_reading(&mut self) {
+        if Instant::now() < self.read_at {
             return;
         }
         let Some(room) = self.paced_room() else { return };
@@ -25,6 +77,7 @@ impl Loop {
         }
         let plan = Plan {
             head: self.head.clone(),
+            until: self.follower.as_ref().and_then(|follower| follower.meeting(&self.head, self.server_generation)),
             room,
             recorded: self.recovery.as_ref().map(|recovery| recovery.recorded.clone()),
             expects_large: self.expects_large,
@@ -75,11 +128,15 @@ impl Loop {
     }
 
     pub(super) fn finish_reading(&mut self, segment: Segment) -> Result<(), RelayError> {
+        self.shared.health.read_ok(&self.name);
+        self.shared.metrics.read_at(unix_time());
+        self.enter_segment(segment)
+    }
+
+    fn enter_segment(&mut self, segment: Segment) -> Result<(), RelayError> {
         if self.shared.server.generation() != self.server_generation {
             return Err(RelayError::ServerChanged);
         }
-        self.shared.health.read_ok(&self.name);
-        self.shared.metrics.read_at(unix_time());
         self.handler.count_unreadable(&segment).inspect_err(|_| self.failed_at = DatabaseOperation::Read)?;
         let now = Instant::now();
         let (has_events, has_more) = (!segment.notifications.is_empty() || !segment.unreadable.is_empty(), segment.has_more);
@@ -136,7 +193,9 @@ impl Loop {
         self.held_since = is_held.then(|| self.held_since.unwrap_or(now));
         let is_held_for_long = self.held_since.is_some_and(|since| now.duration_since(since) >= self.shared.options().linger);
         self.seat.set_idle(is_quiet || is_held_for_long);
-        self.rest(is_quiet && self.seat.is_armed() && self.has_looked);
+        // One that could follow does so first: then a busy neighbour is no reason to wake up.
+        let is_watched = self.seat.is_armed() && self.has_looked && !self.could_follow();
+        self.rest(is_quiet && (self.follows || is_watched));
         if is_quiet && self.read_pause > Duration::ZERO {
             let pause = match self.seat.is_armed() {
                 // Only a loop at rest: for one that still has an event in hand nothing else tells that the log is looked at.

@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -23,7 +23,9 @@ use super::observer::{self, Served};
 use super::patience::answered;
 use super::reload::{self, Desk, RelayHandle};
 use super::subscription::{self, Assignment, End};
-use super::{AlertSetup, Figures, HandlerSetup, HandlerShared, Live, Order, RelayError, Shared, Trust, subscription_name, wake_up};
+use super::{
+    AlertSetup, Figures, HandlerSetup, HandlerShared, Live, Order, RelayError, Shared, Trust, subscription_name, tail, wake_up,
+};
 use crate::config::{self};
 use crate::failpoints::failpoint;
 use crate::store::subscriptions::{self, Candidate};
@@ -78,6 +80,8 @@ impl Relay {
             answer_timeout: store::answer_timeout(options.statement_timeout),
             settings: Live::new(options.relay, count_loops(&handlers)),
             wake_up: wake_up::WakeUp::new(),
+            tail: tail::Tail::new(),
+            beginners: Semaphore::new(BEGINNERS),
             served: watch::Sender::new(Vec::new()),
             observe: Arc::new(Notify::new()),
             health: options.health,
@@ -423,6 +427,8 @@ impl Supervisor {
     }
 }
 
+/// Loops that may begin at once.
+const BEGINNERS: usize = 8;
 pub(super) const RESTART_MIN: Duration = Duration::from_millis(200);
 pub(super) const RESTART_MAX: Duration = Duration::from_secs(30);
 

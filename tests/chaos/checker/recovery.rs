@@ -1,9 +1,9 @@
 //! After each fault every handler goes on: while something is owed to it, something is settled again within a bound. What lasts longer
-//! has stalled.
+//! has stalled. Time in which the server or every relay was under a fault of its own does not count: nothing can be settled then.
 
 use super::Violation;
 use crate::clock::Moment;
-use crate::faults::Fault;
+use crate::faults::{Fault, Target};
 use crate::history::History;
 use crate::monitor::Sample;
 use crate::plan::HANDLERS;
@@ -39,15 +39,29 @@ fn recoveries<'a>(history: &'a History, fault: &'a Fault) -> impl Iterator<Item 
         let before = samples.first().filter(|sample| owed(sample))?;
         let after = samples.iter().find(|sample| sample.settled[handler] > before.settled[handler]);
         let until = after.or(samples.last()).map_or(before.at, |sample| sample.at);
-        Some((handler, until - before.at))
+        Some((handler, until - before.at - hindered(history, before.at, until)))
     })
+}
+
+/// How much of this time nobody could settle anything.
+fn hindered(history: &History, from: Moment, until: Moment) -> Moment {
+    let is_for_all = |fault: &&Fault| matches!(fault.target, Target::Server | Target::AllRelays);
+    let mut spans: Vec<(Moment, Moment)> =
+        history.faults.iter().filter(is_for_all).map(|fault| (fault.began.max(from), fault.ended.min(until))).collect();
+    spans.sort_unstable();
+    let (mut sum, mut reached) = (0, from);
+    for (began, ended) in spans {
+        sum += ended.saturating_sub(began.max(reached));
+        reached = reached.max(ended);
+    }
+    sum
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::checker::sample::{fault, only_rule, sample_at, well};
-    use crate::faults::{Leaves, Target};
+    use crate::faults::Leaves;
 
     fn count(settled_again_at: Option<Moment>) -> usize {
         let mut history = well();
@@ -66,6 +80,14 @@ mod tests {
         assert_eq!(count(Some(9_000)), 0);
         assert_eq!(count(Some(80_000)), 1);
         assert_eq!(count(None), 1);
+    }
+
+    #[test]
+    fn time_in_which_nobody_could_do_anything_does_not_count() {
+        let lock = |began, ended| fault("table locked", Target::Server, Leaves::NoDoubt, began, ended);
+        let mut history = well();
+        history.faults = vec![lock(0, 5_000), lock(4_000, 10_000), lock(20_000, 21_000), lock(90_000, 95_000)];
+        assert_eq!(hindered(&history, 2_000, 60_000), 9_000);
     }
 
     #[test]

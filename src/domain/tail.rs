@@ -1,0 +1,221 @@
+//! The tail: the end of the log as it was read once for all who stand there. A cache of reads: it holds no position of anybody, and
+//! whoever leaves it or is left reads on by himself from where he was.
+//!
+//! A follower that joined has in its inbox everything it wants of what lies between its head and the end of the tail, in order.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::routing::Routes;
+use super::{EventFilter, Notification, Position, Snapshot};
+
+/// What one reader has read, and who follows him.
+#[derive(Debug)]
+pub struct Tail {
+    bounds: TailBounds,
+    end: Option<Position>,
+    /// The last windows, for those who come from behind: each begins where the one before it ends, the last ends at `end`.
+    windows: VecDeque<Window>,
+    /// Bytes of the events in them.
+    bytes: usize,
+    routes: Routes,
+    followers: BTreeMap<u32, Follower>,
+    next: u32,
+    /// Rises with every follower, whose filter the reads before it did not ask for.
+    generation: u64,
+}
+
+/// How much may be kept.
+#[derive(Debug, Clone, Copy)]
+pub struct TailBounds {
+    pub windows: usize,
+    pub bytes: usize,
+    /// Bytes that a follower may leave in its inbox.
+    pub inbox_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Window {
+    begin: Snapshot,
+    events: Vec<Arc<Notification>>,
+    bytes: usize,
+    generation: u64,
+}
+
+#[derive(Debug)]
+struct Follower {
+    generation: u64,
+    /// Events that it may leave in its inbox.
+    room: usize,
+    /// `None`: it reads by itself.
+    inbox: Option<Inbox>,
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    events: Vec<Arc<Notification>>,
+    bytes: usize,
+}
+
+/// What a follower finds.
+#[derive(Debug)]
+pub enum Taken {
+    /// It does not follow: it reads by itself, from the head that it has.
+    Left,
+    /// Everything it wants between its head and this position.
+    Read { events: Vec<Arc<Notification>>, end: Position },
+}
+
+impl Tail {
+    pub fn new(bounds: TailBounds) -> Self {
+        Self {
+            bounds,
+            end: None,
+            windows: VecDeque::new(),
+            bytes: 0,
+            routes: Routes::default(),
+            followers: BTreeMap::new(),
+            next: 0,
+            generation: 0,
+        }
+    }
+
+    /// Somebody may follow from now on, and leave `room` events in its inbox; `filter` must be routable. Gives its number.
+    pub fn add(&mut self, filter: EventFilter, room: usize) -> u32 {
+        self.next += 1;
+        self.generation += 1;
+        self.routes.add(self.next, filter);
+        self.followers.insert(self.next, Follower { generation: self.generation, room, inbox: None });
+        self.next
+    }
+
+    /// Changes how many bytes a follower may leave in its inbox.
+    pub fn bound_inboxes(&mut self, bytes: usize) {
+        self.bounds.inbox_bytes = bytes;
+    }
+
+    /// Bytes of what is remembered for those who come from behind.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn remove(&mut self, number: u32) {
+        self.routes.remove(number);
+        self.followers.remove(&number);
+    }
+
+    pub fn count(&self) -> usize {
+        self.followers.len()
+    }
+
+    /// What to read, at most so many types, and what to say with it when it has been read.
+    pub fn wanted(&self, most_types: usize) -> (EventFilter, u64) {
+        (self.routes.union(most_types), self.generation)
+    }
+
+    /// Where whoever is behind has to come to; `None`: there is no tail.
+    pub fn end(&self) -> Option<&Position> {
+        self.end.as_ref()
+    }
+
+    /// Begins anew, or (`None`) ends. Everybody is left; gives those who followed.
+    pub fn begin(&mut self, end: Option<Position>) -> Vec<u32> {
+        self.end = end;
+        self.windows.clear();
+        self.bytes = 0;
+        let followed = self.followers.iter_mut().filter_map(|(number, follower)| follower.inbox.take().map(|_| *number));
+        followed.collect()
+    }
+
+    /// The next window has been read, asked for as of `generation`. Gives whoever has to look: what he wants has come, or he was left.
+    pub fn push(&mut self, events: Vec<Arc<Notification>>, end: Position, generation: u64) -> Vec<u32> {
+        let Some(before) = self.end.replace(end) else {
+            self.end = None;
+            return Vec::new();
+        };
+        let mut concerned = Vec::new();
+        // The window was not asked for what they want.
+        for (number, follower) in self.followers.iter_mut().filter(|(_, follower)| follower.generation > generation) {
+            concerned.extend(follower.inbox.take().map(|_| *number));
+        }
+        for event in &events {
+            for number in self.routes.find(event) {
+                let Some(follower) = self.followers.get_mut(&number) else { continue };
+                if follower.offer(event, &self.bounds).is_some() && concerned.last() != Some(&number) {
+                    concerned.push(number);
+                }
+            }
+        }
+        concerned.sort_unstable();
+        concerned.dedup();
+        if self.end.as_ref().is_none_or(|end| end.snapshot != before.snapshot) || !events.is_empty() {
+            let bytes = events.iter().map(|event| event.bytes()).sum();
+            self.bytes += bytes;
+            self.windows.push_back(Window { begin: before.snapshot, events, bytes, generation });
+            while self.windows.len() > self.bounds.windows || self.bytes > self.bounds.bytes {
+                self.bytes -= self.windows.pop_front().map_or(0, |window| window.bytes);
+            }
+        }
+        concerned
+    }
+
+    /// Whoever has read up to `head` follows from now on, if the tail stands there or remembers what came since.
+    pub fn join(&mut self, number: u32, head: &Snapshot) -> bool {
+        let Some(end) = &self.end else { return false };
+        let Some(follower) = self.followers.get_mut(&number) else { return false };
+        let first = match self.windows.iter().position(|window| window.begin == *head) {
+            Some(first) => first,
+            None if end.snapshot == *head => self.windows.len(),
+            None => return false,
+        };
+        let since = self.windows.range(first..);
+        if since.clone().any(|window| window.generation < follower.generation) {
+            return false;
+        }
+        follower.inbox = Some(Inbox::default());
+        for event in since.flat_map(|window| &window.events).filter(|event| self.routes.is_wanted_by(number, event)) {
+            follower.offer(event, &self.bounds);
+        }
+        follower.inbox.is_some()
+    }
+
+    pub fn follows(&self, number: u32) -> bool {
+        self.followers.get(&number).is_some_and(|follower| follower.inbox.is_some())
+    }
+
+    /// Whether anybody follows.
+    pub fn is_followed(&self) -> bool {
+        self.followers.values().any(|follower| follower.inbox.is_some())
+    }
+
+    pub fn leave(&mut self, number: u32) {
+        if let Some(follower) = self.followers.get_mut(&number) {
+            follower.inbox = None;
+        }
+    }
+
+    /// What has come for a follower since it asked last; its head is the end of the tail then.
+    pub fn take(&mut self, number: u32) -> Taken {
+        let inbox = self.followers.get_mut(&number).and_then(|follower| follower.inbox.as_mut());
+        match (inbox, &self.end) {
+            (Some(inbox), Some(end)) => Taken::Read { events: std::mem::take(inbox).events, end: end.clone() },
+            _ => Taken::Left,
+        }
+    }
+}
+
+impl Follower {
+    /// Puts an event into the inbox. One that has no room is left: what it has not taken it reads again. `None`: it does not follow.
+    fn offer(&mut self, event: &Arc<Notification>, bounds: &TailBounds) -> Option<()> {
+        let inbox = self.inbox.as_mut()?;
+        inbox.bytes += event.bytes();
+        inbox.events.push(Arc::clone(event));
+        if inbox.events.len() > self.room || inbox.bytes > bounds.inbox_bytes {
+            self.inbox = None;
+        }
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

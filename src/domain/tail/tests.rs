@@ -1,0 +1,188 @@
+//! Random histories of one tail against followers that may join, fall behind, leave and read by themselves.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const BOUNDS: TailBounds = TailBounds { windows: 4, bytes: 1 << 20, inbox_bytes: 1 << 20 };
+const ROOM: usize = 3;
+
+fn snapshot(moment: u64) -> Snapshot {
+    format!("{0}:{0}:", moment + 3).parse().expect("a snapshot")
+}
+
+fn position(moment: u64) -> Position {
+    Position { snapshot: snapshot(moment), low_seq: 0, high_seq: 0, window: None }
+}
+
+fn event(seq: i64, event_type: &str) -> Arc<Notification> {
+    Arc::new(Notification { seq, ..Notification::sample(event_type, "{}") })
+}
+
+fn of(types: &[&str]) -> EventFilter {
+    EventFilter { types: types.iter().map(ToString::to_string).collect(), ..EventFilter::default() }
+}
+
+fn seqs(taken: Taken) -> Option<Vec<i64>> {
+    match taken {
+        Taken::Left => None,
+        Taken::Read { events, .. } => Some(events.iter().map(|event| event.seq).collect()),
+    }
+}
+
+#[test]
+fn an_event_goes_to_those_who_want_it_and_moves_the_head_of_all() {
+    let mut tail = Tail::new(BOUNDS);
+    let (one, other) = (tail.add(of(&["a"]), ROOM), tail.add(of(&["b"]), ROOM));
+    assert_eq!(tail.begin(Some(position(0))), Vec::<u32>::new());
+    assert!(tail.join(one, &snapshot(0)) && tail.join(other, &snapshot(0)));
+    let (_, generation) = tail.wanted(9);
+    assert_eq!(tail.push(vec![event(1, "a"), event(2, "a")], position(1), generation), [one]);
+    assert!(matches!(tail.take(other), Taken::Read { events, end } if events.is_empty() && end == position(1)));
+    assert_eq!(seqs(tail.take(one)), Some(vec![1, 2]));
+    assert_eq!(seqs(tail.take(one)), Some(vec![]));
+    assert_eq!(tail.begin(Some(position(5))), [one, other], "a new beginning leaves everybody");
+    assert_eq!((seqs(tail.take(one)), tail.join(one, &snapshot(1))), (None, false));
+}
+
+#[test]
+fn a_follower_without_room_is_left_and_the_others_are_not() {
+    let mut tail = Tail::new(BOUNDS);
+    let (slow, quick) = (tail.add(of(&["a"]), ROOM), tail.add(of(&["a"]), ROOM));
+    tail.begin(Some(position(0)));
+    assert!(tail.join(slow, &snapshot(0)) && tail.join(quick, &snapshot(0)));
+    let (_, generation) = tail.wanted(9);
+    for moment in 1..=4 {
+        assert!(tail.push(vec![event(moment, "a")], position(moment as u64), generation).contains(&quick));
+        assert_eq!(seqs(tail.take(quick)), Some(vec![moment]));
+    }
+    assert_eq!(seqs(tail.take(slow)), None);
+    assert!(tail.join(slow, &snapshot(1)), "it has read the first by itself, and the others are remembered");
+    assert_eq!(seqs(tail.take(slow)), Some(vec![2, 3, 4]));
+}
+
+#[test]
+fn what_was_not_asked_for_is_not_missed_by_whoever_came_meanwhile() {
+    let mut tail = Tail::new(BOUNDS);
+    let first = tail.add(of(&["a"]), ROOM);
+    tail.begin(Some(position(0)));
+    assert!(tail.join(first, &snapshot(0)));
+    let (filter, generation) = tail.wanted(9);
+    assert_eq!(filter.types, ["a"]);
+    let late = tail.add(of(&["b"]), ROOM);
+    assert!(tail.join(late, &snapshot(0)), "nothing has been read since");
+    // The read under way asks for "a" only, and "b" is in the log.
+    assert_eq!(tail.push(vec![event(2, "a")], position(1), generation), [first, late]);
+    assert_eq!(seqs(tail.take(late)), None);
+    assert!(!tail.join(late, &snapshot(0)), "this window has not its events");
+    assert!(tail.join(late, &snapshot(1)));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Events appear, and the tail reads them.
+    Read(Vec<u8>),
+    /// The same, asked for before the last follower came.
+    ReadStale(Vec<u8>),
+    Take(usize),
+    Leave(usize),
+    ReadAlone(usize),
+    Join(usize),
+    BeginAnew,
+    Come(u8),
+    Go(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let kinds = || prop::collection::vec(0..3_u8, 0..3);
+    prop_oneof![
+        4 => kinds().prop_map(Step::Read),
+        1 => kinds().prop_map(Step::ReadStale),
+        4 => (0..4_usize).prop_map(Step::Take),
+        1 => (0..4_usize).prop_map(Step::Leave),
+        3 => (0..4_usize).prop_map(Step::ReadAlone),
+        4 => (0..4_usize).prop_map(Step::Join),
+        1 => Just(Step::BeginAnew),
+        2 => (0..3_u8).prop_map(Step::Come),
+        1 => (0..4_usize).prop_map(Step::Go),
+    ]
+}
+
+/// Somebody, what it wants, its head as a moment, and what it has got.
+struct Somebody {
+    number: u32,
+    kind: u8,
+    since: u64,
+    head: u64,
+    got: Vec<i64>,
+}
+
+fn name(kind: u8) -> &'static str {
+    ["a", "b", "c"][usize::from(kind)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    #[test]
+    fn whoever_joins_leaves_and_reads_alone_gets_everything_once_and_in_order(steps in prop::collection::vec(step(), 1..80)) {
+        let mut tail = Tail::new(BOUNDS);
+        // The log: the events of each moment.
+        let mut log: Vec<Vec<(i64, u8)>> = vec![Vec::new()];
+        let mut all: Vec<Somebody> = Vec::new();
+        let mut seq = 0;
+        let mut stale = tail.wanted(9);
+        tail.begin(Some(position(0)));
+        for step in steps {
+            let now = log.len() as u64 - 1;
+            match step {
+                Step::Read(ref kinds) | Step::ReadStale(ref kinds) => {
+                    if matches!(step, Step::Read(_)) {
+                        stale = tail.wanted(9);
+                    }
+                    let events: Vec<(i64, u8)> = kinds.iter().map(|kind| { seq += 1; (seq, *kind) }).collect();
+                    log.push(events.clone());
+                    let (filter, generation) = stale.clone();
+                    let is_read = |kind: u8| filter.types.is_empty() || filter.types.iter().any(|one| one == name(kind));
+                    let read = events.iter().filter(|(_, kind)| is_read(*kind)).map(|(seq, kind)| event(*seq, name(*kind))).collect();
+                    tail.push(read, position(now + 1), generation);
+                }
+                Step::Take(at) => if let Some(one) = all.get_mut(at)
+                    && let Taken::Read { events, end } = tail.take(one.number) {
+                        one.got.extend(events.iter().map(|event| event.seq));
+                        one.head = end.snapshot.xmax() - 3;
+                },
+                Step::Leave(at) => if let Some(one) = all.get(at) {
+                    tail.leave(one.number);
+                },
+                Step::ReadAlone(at) => if let Some(one) = all.get_mut(at) {
+                    // Only whoever does not follow reads alone.
+                    if let Taken::Read { events, end } = tail.take(one.number) {
+                        one.got.extend(events.iter().map(|event| event.seq));
+                        one.head = end.snapshot.xmax() - 3;
+                    } else {
+                        let windows = &log[one.head as usize + 1..];
+                        one.got.extend(windows.iter().flatten().filter(|(_, kind)| *kind == one.kind).map(|(seq, _)| *seq));
+                        one.head = now;
+                    }
+                },
+                Step::Join(at) => if let Some(one) = all.get(at)
+                    && !tail.follows(one.number) {
+                        tail.join(one.number, &snapshot(one.head));
+                },
+                Step::BeginAnew => drop(tail.begin(Some(position(now)))),
+                Step::Come(kind) if all.len() < 4 => {
+                    all.push(Somebody { number: tail.add(of(&[name(kind)]), ROOM), kind, since: now, head: now, got: Vec::new() });
+                }
+                Step::Come(_) => {}
+                Step::Go(at) => if at < all.len() {
+                    tail.remove(all.swap_remove(at).number);
+                },
+            }
+            for one in &all {
+                let passed = &log[one.since as usize + 1..=one.head as usize];
+                let want: Vec<i64> = passed.iter().flatten().filter(|(_, kind)| *kind == one.kind).map(|(seq, _)| *seq).collect();
+                prop_assert_eq!(&one.got, &want, "head {} of {}", one.head, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! The tail: one reader at the end of the log for all loops of this relay that stand there. Each event is read once and goes to those
+//! who want it; a loop that has nothing to do for it asks the database nothing.
+//! Nothing depends on it: a loop that cannot follow, or that is left, reads on by itself from where it was, and meets the tail again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::reader::{self, Plan, Segment};
+use super::wake_up::Seat;
+use super::{RelayError, Shared};
+use crate::config::HandlerConfig;
+use crate::domain::{self, EventFilter, Ordering, Position, TailBounds, Taken, Timestamp, is_routable};
+use crate::store::{self, Room, Selection};
+use crate::telemetry::{DatabaseOperation, chain};
+
+/// What is remembered for those who come from behind, and how much one may leave lying about before it is left, at first.
+const BOUNDS: TailBounds = TailBounds { windows: 1_024, bytes: 8 << 20, inbox_bytes: 1 << 20 };
+/// What one read may take. More at once is read by each for himself, in pages.
+const ROOM: Room = Room { rows: 8_192, bytes: 4 << 20 };
+/// Types that are asked for by name; more of them, and everything is read.
+const MOST_TYPES: usize = 64;
+/// One loop alone reads better by itself: the server leaves out what it does not want.
+const COMPANY: usize = 2;
+/// Longest pause between reads before the linger is over.
+const AWAKE_POLL: Duration = Duration::from_millis(20);
+/// While the bell is armed: others look, and ring.
+const REST: Duration = Duration::from_secs(300);
+/// Between signs of life for those who rest.
+const WATCH: Duration = Duration::from_secs(1);
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// Shared between its reader and the loops.
+pub struct Tail {
+    state: Mutex<State>,
+    /// Somebody came, went or waits.
+    changed: Notify,
+}
+
+struct State {
+    tail: domain::Tail,
+    bells: HashMap<u32, Arc<Notify>>,
+    /// Somebody reads it.
+    is_served: bool,
+    /// Of the server that was read.
+    generation: u64,
+    /// Somebody is beyond the end, and cannot follow before it has moved.
+    is_awaited: bool,
+    /// When it was read last, and what the clock of the database said.
+    read: Option<(Instant, Timestamp)>,
+}
+
+/// The place of one loop.
+pub struct Follower {
+    tail: Arc<Tail>,
+    number: u32,
+    bell: Arc<Notify>,
+    has_keys: bool,
+}
+
+impl Tail {
+    pub fn new() -> Arc<Self> {
+        let state = State {
+            tail: domain::Tail::new(BOUNDS),
+            bells: HashMap::new(),
+            is_served: false,
+            generation: 0,
+            is_awaited: false,
+            read: None,
+        };
+        Arc::new(Self { state: Mutex::new(state), changed: Notify::new() })
+    }
+
+    /// A place for a loop of this handler that takes so many events at once, until it is dropped; `None`: its events can only be found by
+    /// the database.
+    pub fn follower(self: &Arc<Self>, config: &HandlerConfig, room: usize) -> Option<Follower> {
+        let has_keys = match config.ordering {
+            Ordering::Aggregate => true,
+            Ordering::None => false,
+            Ordering::Header(_) | Ordering::Payload(_) => return None,
+        };
+        if config.partitions > 1 || !is_routable(&config.filter) {
+            return None;
+        }
+        let bell = Arc::new(Notify::new());
+        let mut state = self.state();
+        let number = state.tail.add(config.filter.clone(), room);
+        state.bells.insert(number, Arc::clone(&bell));
+        drop(state);
+        self.changed.notify_one();
+        Some(Follower { tail: Arc::clone(self), number, bell, has_keys })
+    }
+
+    /// Begins anew at `end`, or ends: whoever followed reads for himself.
+    fn begin(&self, end: Option<Position>, generation: u64) {
+        let mut state = self.state();
+        (state.generation, state.read) = (generation, None);
+        let left = state.tail.begin(end);
+        state.ring(&left);
+    }
+
+    fn push(&self, segment: Segment, asked: u64, inbox_bytes: usize) {
+        let mut state = self.state();
+        state.tail.bound_inboxes(inbox_bytes);
+        state.is_awaited = false;
+        state.read = segment.now.map(|now| (Instant::now(), now));
+        let events = segment.notifications.into_iter().map(Arc::from).collect();
+        let concerned = state.tail.push(events, segment.end, asked);
+        state.ring(&concerned);
+    }
+
+    /// Whether somebody has to be read for; `None`: there is no company any more.
+    fn has_readers(&self) -> Option<bool> {
+        let state = self.state();
+        (state.tail.count() >= COMPANY).then(|| state.is_awaited || state.tail.is_followed())
+    }
+
+    /// Returns when somebody is beyond the end.
+    async fn awaited(&self) {
+        while !self.state().is_awaited {
+            self.changed.notified().await;
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.state().tail.bytes()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What could panic half way leaves somebody without his events; then nobody follows any more.
+        self.state.lock().unwrap_or_else(|poisoned| {
+            self.state.clear_poison();
+            let mut state = PoisonError::into_inner(poisoned);
+            let left = state.tail.begin(None);
+            state.ring(&left);
+            state
+        })
+    }
+}
+
+impl State {
+    fn ring(&self, numbers: &[u32]) {
+        numbers.iter().filter_map(|number| self.bells.get(number)).for_each(|bell| bell.notify_one());
+    }
+}
+
+impl Follower {
+    /// Returns when something has come, or when this loop was left.
+    pub async fn called(&self) {
+        self.bell.notified().await;
+    }
+
+    /// Follows from now on, if the tail stands where this loop does, at the same server.
+    pub fn join(&self, head: &Position, generation: u64) -> bool {
+        let mut state = self.tail.state();
+        let joined = state.generation == generation && head.window.is_none() && state.tail.join(self.number, &head.snapshot);
+        drop(state);
+        if joined {
+            self.tail.changed.notify_one();
+        }
+        joined
+    }
+
+    pub fn leave(&self) {
+        self.tail.state().tail.leave(self.number);
+    }
+
+    /// Where to read to, to meet the tail there.
+    pub fn meeting(&self, head: &Position, generation: u64) -> Option<Position> {
+        let mut state = self.tail.state();
+        let end = state.tail.end().filter(|end| state.generation == generation && end.snapshot != head.snapshot)?.clone();
+        if end.snapshot.contains(&head.snapshot) {
+            return Some(end);
+        }
+        state.is_awaited = true;
+        drop(state);
+        self.tail.changed.notify_one();
+        None
+    }
+
+    /// Whether there is a tail to follow.
+    pub fn has_company(&self) -> bool {
+        let state = self.tail.state();
+        state.is_served && state.tail.count() >= COMPANY
+    }
+
+    /// What has come since this was asked last; `None`: the loop reads for itself.
+    pub fn take(&self) -> Option<Segment> {
+        let mut state = self.tail.state();
+        let Taken::Read { events, end } = state.tail.take(self.number) else { return None };
+        let now = state.read.map(|(at, now)| Timestamp::from_micros(now.as_micros() + at.elapsed().as_micros() as i64));
+        drop(state);
+        let own = |event: Arc<domain::Notification>| {
+            let mut event = Box::new(Arc::unwrap_or_clone(event));
+            event.key = event.key.take().filter(|_| self.has_keys);
+            event
+        };
+        let notifications = events.into_iter().map(own).collect();
+        Some(Segment { notifications, unreadable: Vec::new(), end, has_more: false, opened_now: false, now })
+    }
+
+    /// Whether somebody has looked for this loop, no longer ago than so.
+    pub fn is_read_within(&self, time: Duration) -> bool {
+        self.tail.state().read.is_some_and(|(at, _)| at.elapsed() < time)
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let mut state = self.tail.state();
+        state.tail.remove(self.number);
+        state.bells.remove(&self.number);
+        drop(state);
+        self.tail.changed.notify_one();
+    }
+}
+
+/// The tail while somebody reads it. Dropped, also by a bug that ends its task, it leaves nobody waiting.
+struct Served<'s>(&'s Shared);
+
+impl<'s> Served<'s> {
+    fn begin(shared: &'s Shared) -> Self {
+        shared.tail.state().is_served = true;
+        Self(shared)
+    }
+
+    /// Whoever followed reads for himself.
+    fn end(&self) {
+        let before = self.0.tail.bytes();
+        self.0.tail.begin(None, 0);
+        self.0.metrics.memory(before, 0);
+    }
+}
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        self.0.tail.state().is_served = false;
+        self.end();
+    }
+}
+
+/// Reads the tail until `stop`, over lost connections.
+pub async fn serve(shared: Arc<Shared>, stop: CancellationToken) {
+    let served = Served::begin(&shared);
+    let mut seat = shared.wake_up.seat();
+    let mut pause = RETRY_MIN;
+    loop {
+        seat.set_idle(true);
+        let ended = tokio::select! {
+            ended = attend(&shared, &mut seat) => ended,
+            () = stop.cancelled() => return,
+        };
+        served.end();
+        match ended {
+            Ok(()) => pause = RETRY_MIN,
+            Err(error) => {
+                shared.metrics.database_error(DatabaseOperation::Read);
+                info!(error = %chain(&error), "could not read the end of the log for all handlers, each reads it by itself meanwhile");
+                seat.set_idle(true);
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY_MAX),
+                    () = stop.cancelled() => return,
+                }
+            }
+        }
+    }
+}
+
+/// One stretch: from a beginning at the end of the log until it has to begin anew.
+async fn attend(shared: &Shared, seat: &mut Seat) -> Result<(), RelayError> {
+    let tail = &shared.tail;
+    while tail.has_readers().is_none() {
+        tail.changed.notified().await;
+    }
+    let generation = shared.server.generation();
+    let mut head = shared.answered(read_end(shared)).await?;
+    tail.begin(Some(head.clone()), generation);
+    let (mut asked, mut selection) = (u64::MAX, everything(&EventFilter::default()));
+    let (mut last_event, mut watched, mut pause) = (Instant::now(), Instant::now(), Duration::ZERO);
+    loop {
+        // Nobody has to be read for while nobody follows; where the tail ends is where they come to.
+        while tail.has_readers() == Some(false) {
+            seat.set_idle(true);
+            tail.changed.notified().await;
+        }
+        if tail.has_readers().is_none() {
+            return Ok(());
+        }
+        let options = shared.options();
+        let (filter, wanted) = tail.state().tail.wanted(MOST_TYPES);
+        if wanted != asked {
+            (asked, selection) = (wanted, everything(&filter));
+        }
+        let plan = Plan {
+            head: head.clone(),
+            until: None,
+            room: ROOM,
+            recorded: None,
+            expects_large: false,
+            durability_gate: options.durability_gate,
+        };
+        let read = shared.answered(reader::read_tail(&shared.connections.log, &selection, &plan)).await?;
+        if shared.server.generation() != generation {
+            return Ok(());
+        }
+        let Some(segment) = read else {
+            debug!("the end of the log is read by each handler for itself: it is large, or something in it cannot be read");
+            return Ok(());
+        };
+        let now = Instant::now();
+        shared.metrics.read_at(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+        if now.duration_since(watched) >= WATCH {
+            shared.health.watched(now);
+            watched = now;
+        }
+        let has_events = !segment.notifications.is_empty();
+        if has_events {
+            last_event = now;
+        }
+        head = segment.end.clone();
+        let before = tail.bytes();
+        tail.push(segment, asked, shared.memory_per_loop() / 2);
+        shared.metrics.memory(before, tail.bytes());
+        let is_quiet = now.duration_since(last_event) >= options.linger;
+        seat.set_idle(is_quiet);
+        pause = match (has_events, is_quiet) {
+            (true, _) => options.poll_interval,
+            (false, false) => (pause * 3 / 2).clamp(options.poll_interval, AWAKE_POLL.max(options.poll_interval)),
+            (false, true) if seat.is_armed() => REST,
+            (false, true) => options.idle_poll_interval,
+        };
+        tokio::select! {
+            biased;
+            // It was rung or armed, perhaps during the read: what it is about may have come after that.
+            () = seat.changed() => pause = Duration::ZERO,
+            () = tail.awaited() => pause = Duration::ZERO,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn read_end(shared: &Shared) -> Result<Position, store::StoreError> {
+    let mut connection = shared.connections.log.acquire().await.map_err(store::StoreError::query("read the end of the log"))?;
+    store::read_end(&mut connection).await
+}
+
+/// All partitions at once, with the key of an aggregate.
+fn everything(filter: &EventFilter) -> Selection {
+    Selection::new(filter, &Ordering::Aggregate, 1, 0)
+}
