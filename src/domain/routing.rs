@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::{EventFilter, Notification};
@@ -77,7 +78,7 @@ impl Routes {
         let mut headers = None;
         let mut candidates = branch.plain.clone();
         for (name, values) in &branch.by_header {
-            let headers = headers.get_or_insert_with(|| event.headers());
+            let headers = headers.get_or_insert_with(|| plain_headers(event));
             if let Some(Value::String(value)) = headers.get(name) {
                 candidates.extend(values.get(value).into_iter().flatten());
             }
@@ -111,9 +112,17 @@ fn has_rest(filter: &EventFilter, event: &Notification, headers: &mut Option<Map
         || event.aggregate_type.as_ref().is_some_and(|aggregate_type| filter.aggregate_types.contains(aggregate_type));
     has_aggregate
         && (filter.headers.is_empty() || {
-            let headers = headers.get_or_insert_with(|| event.headers());
+            let headers = headers.get_or_insert_with(|| plain_headers(event));
             filter.headers.iter().all(|(name, value)| headers.get(name) == Some(value))
         })
+}
+
+/// The headers of an event. What no [`Value`] can hold, such as a number beyond every float, is left out: nobody can require it here.
+fn plain_headers(event: &Notification) -> Map<String, Value> {
+    serde_json::from_str(&event.headers).unwrap_or_else(|_| {
+        let values: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&event.headers).unwrap_or_default();
+        values.into_iter().filter_map(|(name, raw)| Some((name, serde_json::from_str(raw.get()).ok()?))).collect()
+    })
 }
 
 /// `*` stands for any characters, also for none.
@@ -161,6 +170,19 @@ mod tests {
         for (value, want) in [(Value::from("5"), true), (Value::from(true), true), (Value::from(5), false)] {
             assert_eq!(is_routable(&filter(value)), want);
         }
+    }
+
+    #[test]
+    fn a_number_beyond_every_float_is_not_the_text_of_it() {
+        let filter = |name: &str, text: &str| EventFilter {
+            headers: BTreeMap::from([(name.to_owned(), Value::from(text))]),
+            ..EventFilter::default()
+        };
+        let event = Notification { headers: r#"{"n":1e400,"a":"b"}"#.to_owned(), ..Notification::sample("t", "{}") };
+        let mut routes = Routes::default();
+        routes.add(1, filter("n", "1e400"));
+        routes.add(2, filter("a", "b"));
+        assert_eq!(routes.find(&event), [2]);
     }
 
     #[test]

@@ -88,8 +88,8 @@ const IDLE_FLUSH: Duration = Duration::from_secs(5);
 const DUE_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait between reads while producers ring: what a lost ring costs.
 const ARMED_POLL: Duration = Duration::from_secs(1);
-/// The same at rest, where only the position of others moves.
-const RESTING_FLUSH: Duration = Duration::from_secs(60);
+/// Between looks of a loop at rest at how far the tail is: its own position must not fall so far behind that it looks like a backlog.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(15);
 /// Between comparisons of the lanes with the database.
 const LANES_INTERVAL: Duration = Duration::from_secs(5);
 /// Between flushes and looks of a loop at rest, for which others look: in case that something is changed behind everybody's back.
@@ -138,6 +138,7 @@ struct Loop {
     follower: Option<Follower>,
     /// The tail reads for this loop.
     follows: bool,
+    follow_at: Instant,
     /// Bounds how fast history is read.
     pace: Option<Pace>,
     /// Bounds how fast attempts begin.
@@ -273,6 +274,7 @@ impl Loop {
             performer,
             reading: None,
             follows: false,
+            follow_at: now,
             turn: None,
             batch: Vec::new(),
             writing: Vec::new(),
@@ -443,6 +445,7 @@ impl Loop {
         }
         if control.order == Order::Work && !control.is_paused {
             timers.extend((self.reading.is_none() && !self.follows && self.may_read()).then_some(self.read_at));
+            timers.extend((self.follows && self.rests && self.may_read()).then_some(self.follow_at));
             timers.extend((self.turn.is_none() && self.may_look_for_due()).then_some(self.due_at));
             timers.extend((self.turn.is_none() && self.may_release()).then_some(self.release_at));
             let circuit = self.books.circuit.wait(self.books.clock()).map(|wait| now + wait);

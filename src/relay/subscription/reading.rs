@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::debug;
 
 use super::{
-    ARMED_POLL, AWAKE_POLL, DUE_INTERVAL, LANES_INTERVAL, Loop, MOST_OUTSTANDING, MOST_PENDING, Performer, REST_INTERVAL,
-    STALE_LOOK,
+    ARMED_POLL, AWAKE_POLL, DUE_INTERVAL, FOLLOW_INTERVAL, LANES_INTERVAL, Loop, MOST_OUTSTANDING, MOST_PENDING, Performer,
+    REST_INTERVAL, STALE_LOOK,
 };
 use crate::failpoints::failpoint;
 use crate::relay::reader::{self, Plan, Segment};
@@ -37,6 +37,7 @@ impl Loop {
         let may_join = self.recovery.is_none() && self.careful == 0;
         self.follows = self.follows || (may_join && follower.join(&self.head, self.server_generation));
         let taken = self.follows.then(|| follower.take()).flatten();
+        self.follow_at = Instant::now() + self.spread(FOLLOW_INTERVAL);
         let recently = STALE_LOOK.max(self.shared.options().idle_poll_interval * 2);
         match &taken {
             Some(_) if self.seat.is_armed() || follower.is_read_within(recently) => self.shared.health.read_ok(&self.name),

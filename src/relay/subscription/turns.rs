@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::{
     DUE_INTERVAL, DUE_PAUSE, End, FULL_FLUSH, HELD_PAUSE, IDLE_FLUSH, LANES_INTERVAL, Loop, Performer, RELEASE_PAUSE,
-    REST_INTERVAL, RESTING_FLUSH, TurnEnd,
+    REST_INTERVAL, TurnEnd,
 };
 use crate::domain::{Admission, OnDeadLetter};
 use crate::relay::functions::{Called, find_server};
@@ -72,11 +72,7 @@ impl Loop {
     /// Between flushes that write nothing but the position.
     pub(super) fn idle_flush(&self) -> Duration {
         let has_moved = self.flushed_to.as_ref() != Some(self.books.reached());
-        match (has_moved, self.rests) {
-            (true, false) => IDLE_FLUSH,
-            (true, true) => self.spread(RESTING_FLUSH),
-            (false, _) => self.pause(IDLE_FLUSH),
-        }
+        if has_moved { IDLE_FLUSH } else { self.pause(IDLE_FLUSH) }
     }
 
     /// Between looks of one kind, for a loop at work; one at rest is woken by whoever changes something.
