@@ -61,14 +61,17 @@ async fn hot_statements_use_their_indexes_on_a_large_log() {
     let reached = format!("1, 0, '3:3:', {EVENTS}, {EVENTS}, null, null, null, null, true");
     let reached_types = "integer, bigint, text, bigint, bigint, text, bigint, bigint, text, boolean";
 
-    let window = plan(
-        &mut connection,
-        &format!("text, bigint, bigint, {selection}"),
-        include_str!("../../src/store/sql/read_window.sql"),
-        &format!("pg_current_snapshot()::text, 500, 1000000, {everything}"),
-    )
-    .await;
-    assert_plan("read_window", &window, &["events_window"]);
+    // To now, and to where the tail stands.
+    for end in ["null", "pg_current_snapshot()::text"] {
+        let window = plan(
+            &mut connection,
+            &format!("text, bigint, bigint, {selection}, text"),
+            include_str!("../../src/store/sql/read_window.sql"),
+            &format!("pg_current_snapshot()::text, 500, 1000000, {everything}, {end}"),
+        )
+        .await;
+        assert_plan("read_window", &window, &["events_window"]);
+    }
 
     for (recorded, indexes) in [("null, null", &["events_pkey"][..]), ("1, null", &["events_pkey", "deliveries_pkey"])] {
         let page = plan(
@@ -181,10 +184,13 @@ async fn a_look_at_a_log_without_statistics_uses_its_index() {
          select 'order.placed', 'order', n::text, '{}' from generate_series(1, 200000) n;
          set plan_cache_mode = force_generic_plan";
     connection.execute(fill).await.expect("the outbox is filled");
-    let types = "text, bigint, bigint, text[], text[], jsonb, text, text[], integer, integer";
-    let arguments = "pg_current_snapshot()::text, 256, 1000000, array['invoice.%'], null, null, 'aggregate', '{}', 1, 0";
-    let read = plan(&mut connection, types, include_str!("../../src/store/sql/read_window.sql"), arguments).await;
-    assert_plan("read_window", &read, &["events_window"]);
+    let types = "text, bigint, bigint, text[], text[], jsonb, text, text[], integer, integer, text";
+    for end in ["null", "pg_current_snapshot()::text"] {
+        let arguments =
+            format!("pg_current_snapshot()::text, 256, 1000000, array['invoice.%'], null, null, 'aggregate', '{{}}', 1, 0, {end}");
+        let read = plan(&mut connection, types, include_str!("../../src/store/sql/read_window.sql"), &arguments).await;
+        assert_plan("read_window", &read, &["events_window"]);
+    }
 }
 
 /// A relay reads the log with the plans that these tests look at.
