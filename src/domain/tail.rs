@@ -1,15 +1,16 @@
 //! The tail: the end of the log as it was read once for all who stand there. A cache of reads: it holds no position of anybody, and
-//! whoever leaves it or is left reads on by himself from where he was.
+//! a subscription that leaves it or is left reads on by itself from its own head. Time is an argument: a monotonic reading.
 //!
 //! A follower that joined has in its inbox everything it wants of what lies between its head and the end of the tail, in order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::routing::Routes;
 use super::{EventFilter, Notification, Position, Snapshot};
 
-/// What one reader has read, and who follows him.
+/// What one reader has read, and who follows it.
 #[derive(Debug)]
 pub struct Tail {
     bounds: TailBounds,
@@ -30,6 +31,8 @@ pub struct Tail {
 pub struct TailBounds {
     pub windows: usize,
     pub bytes: usize,
+    /// How long a window is remembered. Events that a person erases must not come out of it hours later.
+    pub time: Duration,
     /// Bytes that a follower may leave in its inbox.
     pub inbox_bytes: usize,
 }
@@ -40,6 +43,7 @@ struct Window {
     events: Vec<Arc<Notification>>,
     bytes: usize,
     generation: u64,
+    at: Duration,
 }
 
 #[derive(Debug)]
@@ -127,8 +131,8 @@ impl Tail {
         followed.collect()
     }
 
-    /// The next window has been read, asked for as of `generation`. Gives whoever has to look: what he wants has come, or he was left.
-    pub fn push(&mut self, events: Vec<Arc<Notification>>, end: Position, generation: u64) -> Vec<u32> {
+    /// The next window has been read, asked for as of `generation`. Gives the followers that have to look: they want some of it, or were left.
+    pub fn push(&mut self, events: Vec<Arc<Notification>>, end: Position, generation: u64, now: Duration) -> Vec<u32> {
         let Some(before) = self.end.replace(end) else {
             self.end = None;
             return Vec::new();
@@ -151,16 +155,24 @@ impl Tail {
         if self.end.as_ref().is_none_or(|end| end.snapshot != before.snapshot) || !events.is_empty() {
             let bytes = events.iter().map(|event| event.bytes()).sum();
             self.bytes += bytes;
-            self.windows.push_back(Window { begin: before.snapshot, events, bytes, generation });
-            while self.windows.len() > self.bounds.windows || self.bytes > self.bounds.bytes {
-                self.bytes -= self.windows.pop_front().map_or(0, |window| window.bytes);
-            }
+            self.windows.push_back(Window { begin: before.snapshot, events, bytes, generation, at: now });
         }
+        self.forget(now);
         concerned
     }
 
-    /// Whoever has read up to `head` follows from now on, if the tail stands there or remembers what came since.
-    pub fn join(&mut self, number: u32, head: &Snapshot) -> bool {
+    /// Keeps no more windows than the bounds say, and none for longer.
+    pub fn forget(&mut self, now: Duration) {
+        let TailBounds { windows, bytes, time, .. } = self.bounds;
+        let is_old = |window: &Window| now.saturating_sub(window.at) > time;
+        while self.windows.len() > windows || self.bytes > bytes || self.windows.front().is_some_and(is_old) {
+            self.bytes -= self.windows.pop_front().map_or(0, |window| window.bytes);
+        }
+    }
+
+    /// A follower that has read up to `head` joins, if the tail stands there or remembers what came since.
+    pub fn join(&mut self, number: u32, head: &Snapshot, now: Duration) -> bool {
+        self.forget(now);
         let Some(end) = &self.end else { return false };
         let Some(follower) = self.followers.get_mut(&number) else { return false };
         let first = match self.windows.iter().position(|window| window.begin == *head) {
@@ -179,6 +191,7 @@ impl Tail {
         follower.inbox.is_some()
     }
 
+    #[cfg(test)]
     pub fn follows(&self, number: u32) -> bool {
         self.followers.get(&number).is_some_and(|follower| follower.inbox.is_some())
     }

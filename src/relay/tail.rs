@@ -16,11 +16,11 @@ use super::{RelayError, Shared};
 use crate::config::HandlerConfig;
 use crate::domain::{self, EventFilter, Ordering, Position, TailBounds, Taken, Timestamp, is_routable};
 use crate::store::{self, Room, Selection};
-use crate::telemetry::{DatabaseOperation, chain};
+use crate::telemetry::{DatabaseOperation, RelayMetrics, chain};
 
 /// What is remembered for those who come from behind, and how much one may leave lying about before it is left, at first.
-const BOUNDS: TailBounds = TailBounds { windows: 1_024, bytes: 8 << 20, inbox_bytes: 1 << 20 };
-/// What one read may take. More at once is read by each for himself, in pages.
+const BOUNDS: TailBounds = TailBounds { windows: 1_024, bytes: 8 << 20, time: Duration::from_secs(5), inbox_bytes: 1 << 20 };
+/// What one read may take. More at once each loop reads for itself, in pages.
 const ROOM: Room = Room { rows: 8_192, bytes: 4 << 20 };
 /// Types that are asked for by name; more of them, and everything is read.
 const MOST_TYPES: usize = 64;
@@ -43,6 +43,8 @@ pub struct Tail {
 }
 
 struct State {
+    /// What its times are counted from.
+    began: Instant,
     tail: domain::Tail,
     bells: HashMap<u32, Arc<Notify>>,
     /// Somebody reads it.
@@ -53,6 +55,8 @@ struct State {
     is_awaited: bool,
     /// When it was read last, and what the clock of the database said.
     read: Option<(Instant, Timestamp)>,
+    /// Bytes that the metrics count.
+    shown_bytes: usize,
 }
 
 /// The place of one loop.
@@ -66,12 +70,14 @@ pub struct Follower {
 impl Tail {
     pub fn new() -> Arc<Self> {
         let state = State {
+            began: Instant::now(),
             tail: domain::Tail::new(BOUNDS),
             bells: HashMap::new(),
             is_served: false,
             generation: 0,
             is_awaited: false,
             read: None,
+            shown_bytes: 0,
         };
         Arc::new(Self { state: Mutex::new(state), changed: Notify::new() })
     }
@@ -96,7 +102,7 @@ impl Tail {
         Some(Follower { tail: Arc::clone(self), number, bell, has_keys })
     }
 
-    /// Begins anew at `end`, or ends: whoever followed reads for himself.
+    /// Begins anew at `end`, or ends: every loop that followed reads for itself.
     fn begin(&self, end: Option<Position>, generation: u64) {
         let mut state = self.state();
         (state.generation, state.read) = (generation, None);
@@ -110,7 +116,8 @@ impl Tail {
         state.is_awaited = false;
         state.read = segment.now.map(|now| (Instant::now(), now));
         let events = segment.notifications.into_iter().map(Arc::from).collect();
-        let concerned = state.tail.push(events, segment.end, asked);
+        let now = state.began.elapsed();
+        let concerned = state.tail.push(events, segment.end, asked, now);
         state.ring(&concerned);
     }
 
@@ -127,12 +134,15 @@ impl Tail {
         }
     }
 
-    fn bytes(&self) -> usize {
-        self.state().tail.bytes()
+    /// Tells how much is remembered.
+    fn show_memory(&self, metrics: &RelayMetrics) {
+        let mut state = self.state();
+        let bytes = state.tail.bytes();
+        metrics.memory(std::mem::replace(&mut state.shown_bytes, bytes), bytes);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // What could panic half way leaves somebody without his events; then nobody follows any more.
+        // What could panic half way leaves a loop without its events; then nobody follows any more.
         self.state.lock().unwrap_or_else(|poisoned| {
             self.state.clear_poison();
             let mut state = PoisonError::into_inner(poisoned);
@@ -158,7 +168,9 @@ impl Follower {
     /// Follows from now on, if the tail stands where this loop does, at the same server.
     pub fn join(&self, head: &Position, generation: u64) -> bool {
         let mut state = self.tail.state();
-        let joined = state.generation == generation && head.window.is_none() && state.tail.join(self.number, &head.snapshot);
+        let now = state.began.elapsed();
+        let is_there = state.generation == generation && head.window.is_none();
+        let joined = is_there && state.tail.join(self.number, &head.snapshot, now);
         drop(state);
         if joined {
             self.tail.changed.notify_one();
@@ -229,11 +241,10 @@ impl<'s> Served<'s> {
         Self(shared)
     }
 
-    /// Whoever followed reads for himself.
+    /// Every loop that followed reads for itself.
     fn end(&self) {
-        let before = self.0.tail.bytes();
         self.0.tail.begin(None, 0);
-        self.0.metrics.memory(before, 0);
+        self.0.tail.show_memory(&self.0.metrics);
     }
 }
 
@@ -323,9 +334,8 @@ async fn attend(shared: &Shared, seat: &mut Seat) -> Result<(), RelayError> {
             last_event = now;
         }
         head = segment.end.clone();
-        let before = tail.bytes();
         tail.push(segment, asked, shared.memory_per_loop() / 2);
-        shared.metrics.memory(before, tail.bytes());
+        tail.show_memory(&shared.metrics);
         let is_quiet = now.duration_since(last_event) >= options.linger;
         seat.set_idle(is_quiet);
         pause = match (has_events, is_quiet) {

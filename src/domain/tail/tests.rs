@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const BOUNDS: TailBounds = TailBounds { windows: 4, bytes: 1 << 20, inbox_bytes: 1 << 20 };
+const BOUNDS: TailBounds = TailBounds { windows: 4, bytes: 1 << 20, time: Duration::from_secs(5), inbox_bytes: 1 << 20 };
+const NOW: Duration = Duration::ZERO;
 const ROOM: usize = 3;
 
 fn snapshot(moment: u64) -> Snapshot {
@@ -35,14 +36,14 @@ fn an_event_goes_to_those_who_want_it_and_moves_the_head_of_all() {
     let mut tail = Tail::new(BOUNDS);
     let (one, other) = (tail.add(of(&["a"]), ROOM), tail.add(of(&["b"]), ROOM));
     assert_eq!(tail.begin(Some(position(0))), Vec::<u32>::new());
-    assert!(tail.join(one, &snapshot(0)) && tail.join(other, &snapshot(0)));
+    assert!(tail.join(one, &snapshot(0), NOW) && tail.join(other, &snapshot(0), NOW));
     let (_, generation) = tail.wanted(9);
-    assert_eq!(tail.push(vec![event(1, "a"), event(2, "a")], position(1), generation), [one]);
+    assert_eq!(tail.push(vec![event(1, "a"), event(2, "a")], position(1), generation, NOW), [one]);
     assert!(matches!(tail.take(other), Taken::Read { events, end } if events.is_empty() && end == position(1)));
     assert_eq!(seqs(tail.take(one)), Some(vec![1, 2]));
     assert_eq!(seqs(tail.take(one)), Some(vec![]));
     assert_eq!(tail.begin(Some(position(5))), [one, other], "a new beginning leaves everybody");
-    assert_eq!((seqs(tail.take(one)), tail.join(one, &snapshot(1))), (None, false));
+    assert_eq!((seqs(tail.take(one)), tail.join(one, &snapshot(1), NOW)), (None, false));
 }
 
 #[test]
@@ -50,14 +51,14 @@ fn a_follower_without_room_is_left_and_the_others_are_not() {
     let mut tail = Tail::new(BOUNDS);
     let (slow, quick) = (tail.add(of(&["a"]), ROOM), tail.add(of(&["a"]), ROOM));
     tail.begin(Some(position(0)));
-    assert!(tail.join(slow, &snapshot(0)) && tail.join(quick, &snapshot(0)));
+    assert!(tail.join(slow, &snapshot(0), NOW) && tail.join(quick, &snapshot(0), NOW));
     let (_, generation) = tail.wanted(9);
     for moment in 1..=4 {
-        assert!(tail.push(vec![event(moment, "a")], position(moment as u64), generation).contains(&quick));
+        assert!(tail.push(vec![event(moment, "a")], position(moment as u64), generation, NOW).contains(&quick));
         assert_eq!(seqs(tail.take(quick)), Some(vec![moment]));
     }
     assert_eq!(seqs(tail.take(slow)), None);
-    assert!(tail.join(slow, &snapshot(1)), "it has read the first by itself, and the others are remembered");
+    assert!(tail.join(slow, &snapshot(1), NOW), "it has read the first by itself, and the others are remembered");
     assert_eq!(seqs(tail.take(slow)), Some(vec![2, 3, 4]));
 }
 
@@ -66,16 +67,30 @@ fn what_was_not_asked_for_is_not_missed_by_whoever_came_meanwhile() {
     let mut tail = Tail::new(BOUNDS);
     let first = tail.add(of(&["a"]), ROOM);
     tail.begin(Some(position(0)));
-    assert!(tail.join(first, &snapshot(0)));
+    assert!(tail.join(first, &snapshot(0), NOW));
     let (filter, generation) = tail.wanted(9);
     assert_eq!(filter.types, ["a"]);
     let late = tail.add(of(&["b"]), ROOM);
-    assert!(tail.join(late, &snapshot(0)), "nothing has been read since");
+    assert!(tail.join(late, &snapshot(0), NOW), "nothing has been read since");
     // The read under way asks for "a" only, and "b" is in the log.
-    assert_eq!(tail.push(vec![event(2, "a")], position(1), generation), [first, late]);
+    assert_eq!(tail.push(vec![event(2, "a")], position(1), generation, NOW), [first, late]);
     assert_eq!(seqs(tail.take(late)), None);
-    assert!(!tail.join(late, &snapshot(0)), "this window has not its events");
-    assert!(tail.join(late, &snapshot(1)));
+    assert!(!tail.join(late, &snapshot(0), NOW), "this window has not its events");
+    assert!(tail.join(late, &snapshot(1), NOW));
+}
+
+#[test]
+fn what_a_person_erases_does_not_come_out_of_an_old_window() {
+    let mut tail = Tail::new(BOUNDS);
+    let one = tail.add(of(&["a"]), ROOM);
+    tail.begin(Some(position(0)));
+    let (_, generation) = tail.wanted(9);
+    tail.push(vec![event(1, "a")], position(1), generation, NOW);
+    assert!(tail.join(one, &snapshot(0), NOW + BOUNDS.time), "it is remembered for a moment");
+    tail.leave(one);
+    assert!(!tail.join(one, &snapshot(0), NOW + BOUNDS.time * 2), "and not for longer, also when nothing comes");
+    assert_eq!(tail.bytes(), 0);
+    assert!(tail.join(one, &snapshot(1), NOW + BOUNDS.time * 2), "the end is where it was");
 }
 
 #[derive(Debug, Clone)]
@@ -144,7 +159,7 @@ proptest! {
                     let (filter, generation) = stale.clone();
                     let is_read = |kind: u8| filter.types.is_empty() || filter.types.iter().any(|one| one == name(kind));
                     let read = events.iter().filter(|(_, kind)| is_read(*kind)).map(|(seq, kind)| event(*seq, name(*kind))).collect();
-                    tail.push(read, position(now + 1), generation);
+                    tail.push(read, position(now + 1), generation, NOW);
                 }
                 Step::Take(at) => if let Some(one) = all.get_mut(at)
                     && let Taken::Read { events, end } = tail.take(one.number) {
@@ -167,7 +182,7 @@ proptest! {
                 },
                 Step::Join(at) => if let Some(one) = all.get(at)
                     && !tail.follows(one.number) {
-                        tail.join(one.number, &snapshot(one.head));
+                        tail.join(one.number, &snapshot(one.head), NOW);
                 },
                 Step::BeginAnew => drop(tail.begin(Some(position(now)))),
                 Step::Come(kind) if all.len() < 4 => {

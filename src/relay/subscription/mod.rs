@@ -56,9 +56,9 @@ pub async fn run(assignment: Assignment) -> Result<End, RelayError> {
     let shared = Arc::clone(&assignment.shared);
     let name = subscription_name(&assignment.handler.config, assignment.partition);
     let fail = |failure: &RelayError, operation, event| shared.health.failed(&name, describe_failure(failure, operation, event));
-    let turn = shared.beginners.acquire().await;
+    let place = shared.beginners.acquire().await;
     let begun = Loop::begin(assignment).await.inspect_err(|failure| fail(failure, DatabaseOperation::Lease, None))?;
-    drop(turn);
+    drop(place);
     let Some(mut state) = begun else { return Ok(End::LeaseLost) };
     let ended = state.run().await.inspect_err(|failure| fail(failure, state.failed_at, state.event_in_question()));
     // Whoever begins with the subscription next may be we ourselves: nothing of ours must still be under way then.
@@ -138,6 +138,7 @@ struct Loop {
     follower: Option<Follower>,
     /// The tail reads for this loop.
     follows: bool,
+    /// When to look at how far the tail is, at rest.
     follow_at: Instant,
     /// Bounds how fast history is read.
     pace: Option<Pace>,

@@ -429,6 +429,7 @@ impl Supervisor {
 
 /// Loops that may begin at once.
 const BEGINNERS: usize = 8;
+
 pub(super) const RESTART_MIN: Duration = Duration::from_millis(200);
 pub(super) const RESTART_MAX: Duration = Duration::from_secs(30);
 
