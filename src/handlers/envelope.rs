@@ -32,6 +32,7 @@ pub const LAYOUT: &[Field] = &[FORMAT, SOURCE, SUBJECT, HEADERS, FORWARD_HEADERS
 pub const CHOICES: &[&str] = &["plain", "cloudevents-binary", "cloudevents-structured"];
 
 const JSON: &str = "application/json";
+const CLOUD_EVENTS_JSON: &str = "application/cloudevents-batch+json";
 const CLOUD_EVENT_JSON: &str = "application/cloudevents+json";
 
 /// How the event is laid out.
@@ -49,6 +50,14 @@ impl Format {
             "cloudevents-binary" => Self::CloudEventsBinary,
             "cloudevents-structured" => Self::CloudEventsStructured,
             _ => Self::Plain,
+        }
+    }
+
+    /// What a body of several events is.
+    pub const fn batch_content_type(self) -> &'static str {
+        match self {
+            Self::Plain | Self::CloudEventsBinary => JSON,
+            Self::CloudEventsStructured => CLOUD_EVENTS_JSON,
         }
     }
 

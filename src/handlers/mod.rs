@@ -42,6 +42,7 @@ mod waits;
 mod webhook;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
 
@@ -67,6 +68,11 @@ pub trait Handler: Send + Sync + 'static {
     /// How many notifications one exchange with the receiver can carry; see [`Handler::deliver_all`].
     fn largest_group(&self) -> usize {
         1
+    }
+
+    /// How long the first of a group that is not full waits for others.
+    fn gather_for(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// One attempt each at several notifications that are to leave at the same moment: no two of one key, and no more than

@@ -59,15 +59,25 @@ impl Means {
 
 /// Makes the attempts that are begun until nobody can begin any more. Dropping it breaks off those in flight.
 pub async fn work(means: Arc<Means>, mut begun: UnboundedReceiver<Begun>) {
-    let largest_group = means.handler.largest_group();
+    let (largest_group, patience) = (means.handler.largest_group(), means.handler.gather_for());
     let mut attempts = FuturesUnordered::new();
-    let mut alarm = Alarm::default();
+    let (mut alarm, mut gathered) = (Alarm::default(), Alarm::default());
     let mut fresh = Vec::new();
     poll_fn(|cx| {
-        while begun.poll_recv_many(cx, &mut fresh, largest_group).is_ready() {
-            if fresh.is_empty() {
-                return Poll::Ready(());
+        loop {
+            let room = largest_group - fresh.len();
+            match begun.poll_recv_many(cx, &mut fresh, room) {
+                Poll::Ready(0) => return Poll::Ready(()),
+                Poll::Ready(_) if fresh.len() < largest_group && !patience.is_zero() => {
+                    gathered.set(Instant::now() + patience);
+                    continue;
+                }
+                Poll::Ready(_) => {}
+                // Of those that wait for others, the first has waited long enough.
+                Poll::Pending if !fresh.is_empty() && gathered.poll(cx).is_ready() => {}
+                Poll::Pending => break,
             }
+            gathered.unset();
             let began = Instant::now();
             let deadline = began + means.timeout;
             alarm.set(deadline);
@@ -192,6 +202,10 @@ impl Alarm {
         }
     }
 
+    fn unset(&mut self) {
+        self.is_set = false;
+    }
+
     /// Ready once it has rung.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(timer) = self.timer.as_mut().filter(|_| self.is_set) else { return Poll::Pending };
@@ -215,6 +229,7 @@ mod tests {
     /// What a handler does with an event is written in its payload.
     struct Scripted {
         group: usize,
+        wait: Duration,
     }
 
     impl Handler for Scripted {
@@ -231,6 +246,10 @@ mod tests {
 
         fn largest_group(&self) -> usize {
             self.group
+        }
+
+        fn gather_for(&self) -> Duration {
+            self.wait
         }
 
         fn deliver_all<'a>(&'a self, notifications: Vec<&'a Notification>) -> BoxFuture<'a, Vec<Verdict>> {
@@ -251,10 +270,18 @@ mod tests {
     }
 
     fn start(group: usize, payloads: &[&str]) -> (UnboundedSender<Begun>, UnboundedReceiver<Finished>, JoinHandle<()>) {
+        start_gathering(group, Duration::ZERO, payloads)
+    }
+
+    fn start_gathering(
+        group: usize,
+        wait: Duration,
+        payloads: &[&str],
+    ) -> (UnboundedSender<Begun>, UnboundedReceiver<Finished>, JoinHandle<()>) {
         let (begin, to_make) = unbounded_channel();
         let (tell, ended) = unbounded_channel();
         payloads.iter().for_each(|payload| begin.send(begun(payload)).expect("it listens"));
-        let means = Arc::new(Means::new(Arc::new(Scripted { group }), TIMEOUT, tell));
+        let means = Arc::new(Means::new(Arc::new(Scripted { group, wait }), TIMEOUT, tell));
         (begin, ended, tokio::spawn(work(means, to_make)))
     }
 
@@ -278,6 +305,28 @@ mod tests {
         assert_eq!((rest[0].0.as_str(), rest[0].1), ("29", Outcome::Delivered));
         let late = |took| ("hangs".to_owned(), Outcome::Retry, Reason::Timeout, took);
         assert_eq!(rest[1..], [late(30), late(30)], "the second began a second later and ends a second later");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_group_that_is_not_full_waits_for_others_and_one_that_is_does_not() {
+        let began = Instant::now();
+        let (begin, mut ended, _work) = start_gathering(3, Duration::from_secs(5), &["0", "0"]);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        begin.send(begun("0")).expect("it listens");
+        told(&mut ended, 3).await;
+        assert_eq!(began.elapsed().as_secs(), 4, "it is full");
+        begin.send(begun("0")).expect("it listens");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        begin.send(begun("0")).expect("it listens");
+        told(&mut ended, 2).await;
+        assert_eq!(began.elapsed().as_secs(), 4 + 5, "the first has waited long enough, and takes the second with it");
+        for _ in 0..4 {
+            begin.send(begun("0")).expect("it listens");
+        }
+        told(&mut ended, 3).await;
+        assert_eq!(began.elapsed().as_secs(), 9);
+        told(&mut ended, 1).await;
+        assert_eq!(began.elapsed().as_secs(), 9 + 5);
     }
 
     #[tokio::test(start_paused = true)]

@@ -39,6 +39,12 @@ pub struct OfEvent {
     forwarded: Vec<Forwarded>,
 }
 
+impl OfEvent {
+    pub fn is_empty(&self) -> bool {
+        self.templates.is_empty() && self.forwarded.is_empty()
+    }
+}
+
 /// A header of the event, and the name that it has in a request.
 #[derive(Debug)]
 struct Forwarded {

@@ -1,8 +1,9 @@
 //! `webhook`: posts each event to a URL, signed by the Standard Webhooks scheme, as plain JSON or as a CloudEvent.
-//! Reading order: `settings`, `send` (one exchange), `body`, `signature`, `pool` and `connect`, then `classify` (what an answer means) and `egress`.
+//! Reading order: `settings`, `send` (one exchange), `batch` (several events in one), `body`, `signature`, `pool` and `connect`, then `classify` (what an answer means) and `egress`.
 //! Never follows a redirect, never uses a proxy of the environment, never retries, never shows a secret.
 
 mod answers;
+mod batch;
 mod body;
 mod classify;
 mod connect;
@@ -23,12 +24,13 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use hyper::Uri;
 use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use percent_encoding::percent_decode_str;
 use url::{Position, Url};
 
+use self::batch::{Batch, Doubts};
 #[cfg(not(any(test, feature = "fuzzing")))]
 use self::classify::Rules;
 use self::connect::Connector;
@@ -88,6 +90,9 @@ struct Webhook {
     request_timeout: Duration,
     max_payload: usize,
     max_response: usize,
+    /// `None`: each event in a request of its own.
+    batch: Option<Batch>,
+    doubts: Doubts,
 }
 
 impl Webhook {
@@ -110,6 +115,8 @@ impl Webhook {
             request_timeout: settings.request_timeout,
             max_payload: settings.max_payload,
             max_response: settings.max_response,
+            batch: settings.batch,
+            doubts: Doubts::default(),
         })
     }
 }
@@ -143,7 +150,25 @@ fn basic_credentials(url: &Url) -> Option<HeaderValue> {
 
 impl Handler for Webhook {
     fn deliver<'a>(&'a self, notification: &'a Notification) -> BoxFuture<'a, Verdict> {
-        Box::pin(self.exchange(notification))
+        match self.batch {
+            Some(batch) => Box::pin(async move { self.exchange_all(batch, vec![notification]).await.remove(0) }),
+            None => Box::pin(self.exchange(notification)),
+        }
+    }
+
+    fn largest_group(&self) -> usize {
+        self.batch.map_or(1, |batch| batch.events)
+    }
+
+    fn gather_for(&self) -> Duration {
+        self.batch.map_or(Duration::ZERO, |batch| batch.wait)
+    }
+
+    fn deliver_all<'a>(&'a self, notifications: Vec<&'a Notification>) -> BoxFuture<'a, Vec<Verdict>> {
+        match self.batch {
+            Some(batch) => Box::pin(self.exchange_all(batch, notifications)),
+            None => Box::pin(join_all(notifications.into_iter().map(|notification| self.exchange(notification)))),
+        }
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<String, String>> {

@@ -4,7 +4,7 @@
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
@@ -15,16 +15,16 @@ use super::{Webhook, body, retry_after};
 use crate::domain::{Notification, Reason, Verdict};
 use crate::settings::format_bytes;
 
-const ID: HeaderName = HeaderName::from_static("webhook-id");
-const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+pub(super) const ID: HeaderName = HeaderName::from_static("webhook-id");
+pub(super) const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+pub(super) const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const EVENT_TYPE: HeaderName = HeaderName::from_static("webhook-event-type");
 const AGGREGATE_TYPE: HeaderName = HeaderName::from_static("webhook-aggregate-type");
 const AGGREGATE_ID: HeaderName = HeaderName::from_static("webhook-aggregate-id");
 const AGGREGATE_VERSION: HeaderName = HeaderName::from_static("webhook-aggregate-version");
 const ATTEMPT: HeaderName = HeaderName::from_static("webhook-attempt");
 const REPLAY: HeaderName = HeaderName::from_static("webhook-replay");
-const TEST: HeaderName = HeaderName::from_static("webhook-test");
+pub(super) const TEST: HeaderName = HeaderName::from_static("webhook-test");
 
 /// How the reading of a body ended.
 enum BodyEnd {
@@ -33,6 +33,14 @@ enum BodyEnd {
     Cut,
     Stalled,
     Broken(hyper::Error),
+}
+
+/// A complete exchange.
+pub(super) struct Exchanged {
+    /// Without the excerpt.
+    pub head: Answer,
+    pub body: Vec<u8>,
+    pub is_whole: bool,
 }
 
 impl Webhook {
@@ -46,17 +54,29 @@ impl Webhook {
             Ok(request) => request,
             Err(refusal) => return refusal,
         };
-        let deadline = Instant::now() + self.request_timeout;
+        match self.exchanged(request, Instant::now() + self.request_timeout, self.max_response).await {
+            Ok(exchanged) => self.judge(exchanged),
+            Err(verdict) => verdict,
+        }
+    }
+
+    /// A request out and an answer in, of whose body at most so many bytes are read. The verdict says why there is none.
+    pub(super) async fn exchanged(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Instant,
+        most: usize,
+    ) -> Result<Exchanged, Verdict> {
         match timeout_at(deadline, self.pool.send(&self.connector, request)).await {
-            Ok(Ok((response, sender))) => self.answer(response, sender, deadline).await,
-            Ok(Err(NoAnswer::NotConnected(no))) => failed(no.failure, no.text),
-            Ok(Err(NoAnswer::Broken { error, sent })) => self.failure(&error, sent),
-            Err(_) => self.too_late("no answer"),
+            Ok(Ok((response, sender))) => self.answer(response, sender, deadline, most).await,
+            Ok(Err(NoAnswer::NotConnected(no))) => Err(failed(no.failure, no.text)),
+            Ok(Err(NoAnswer::Broken { error, sent })) => Err(self.failure(&error, sent)),
+            Err(_) => Err(self.too_late("no answer")),
         }
     }
 
     /// What needs no connection to be known.
-    fn refusal(&self, notification: &Notification) -> Option<Verdict> {
+    pub(super) fn refusal(&self, notification: &Notification) -> Option<Verdict> {
         let bytes = notification.payload.len();
         (bytes > self.max_payload).then(|| {
             let detail = format!("the payload has {bytes} bytes, max_payload is {}", format_bytes(self.max_payload as u64));
@@ -92,26 +112,36 @@ impl Webhook {
         Ok(request)
     }
 
-    async fn answer(&self, response: Response<Incoming>, sender: Sender, deadline: Instant) -> Verdict {
+    async fn answer(
+        &self,
+        response: Response<Incoming>,
+        sender: Sender,
+        deadline: Instant,
+        most: usize,
+    ) -> Result<Exchanged, Verdict> {
         let status = response.status();
         let head = self.head(&response);
-        let (body, end) = read_body(response.into_body(), self.max_response, deadline).await;
+        let (body, end) = read_body(response.into_body(), most, deadline).await;
         if matches!(end, BodyEnd::Complete) {
             self.pool.give_back(sender);
         }
         match end {
             // A success is one only when the answer is complete; any other status speaks for itself.
-            BodyEnd::Stalled if status.is_success() => self.too_late("an incomplete answer").with_status(status.as_u16()),
-            BodyEnd::Broken(error) if status.is_success() => self.failure(&error, true).with_status(status.as_u16()),
-            end => {
-                let excerpt = match status.is_success() {
-                    true => String::new(),
-                    false => self.redaction.excerpt(&body, !matches!(end, BodyEnd::Complete)),
-                };
-                let excerpt = if excerpt.is_empty() { status.to_string() } else { excerpt };
-                classify::answered(Answer { excerpt, ..head }, &self.rules)
-            }
+            BodyEnd::Stalled if status.is_success() => Err(self.too_late("an incomplete answer").with_status(status.as_u16())),
+            BodyEnd::Broken(error) if status.is_success() => Err(self.failure(&error, true).with_status(status.as_u16())),
+            end => Ok(Exchanged { head, body, is_whole: matches!(end, BodyEnd::Complete) }),
         }
+    }
+
+    /// What an answer means for all that was in the request.
+    pub(super) fn judge(&self, Exchanged { head, body, is_whole }: Exchanged) -> Verdict {
+        let status = StatusCode::from_u16(head.status);
+        let excerpt = match (200..300).contains(&head.status) {
+            true => String::new(),
+            false => self.redaction.excerpt(&body, !is_whole),
+        };
+        let excerpt = if excerpt.is_empty() { status.map(|status| status.to_string()).unwrap_or_default() } else { excerpt };
+        classify::answered(Answer { excerpt, ..head }, &self.rules)
     }
 
     fn head(&self, response: &Response<Incoming>) -> Answer {

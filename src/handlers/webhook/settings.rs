@@ -10,6 +10,7 @@ use super::super::redaction::hidden_parts;
 use super::super::template::Template;
 use super::super::tls;
 use super::answers::Answers;
+use super::batch::Batch;
 use super::classify::Rules;
 use super::egress::{self, Egress};
 use super::headers::{self, Headers};
@@ -35,6 +36,14 @@ pub const FIELDS: &[Field] = &[
     Field::new("request_timeout", FieldType::Duration, "15s", "Longest that one request and its answer may take."),
     envelope::MAX_PAYLOAD,
     Field::new("max_response", FieldType::Bytes, "8KiB", "How much of an answer is read and kept."),
+    Field::new(
+        "batch",
+        FieldType::Integer(1, 1_000),
+        "1",
+        "Events in one request, as a JSON array or a batch of CloudEvents; at most `concurrency` of them are under way.",
+    ),
+    Field::new("batch_bytes", FieldType::Bytes, "1MiB", "Largest body of several events; a single event may be larger."),
+    Field::new("batch_wait", FieldType::Duration, "10ms", "Longest that the first event of a batch waits for others."),
     Field::new(
         "egress",
         FieldType::Choice(egress::CHOICES),
@@ -80,6 +89,8 @@ pub struct Settings {
     pub max_response: usize,
     pub egress: Egress,
     pub rules: Rules,
+    /// `None`: each event in a request of its own.
+    pub batch: Option<Batch>,
     pub tls: rustls::ClientConfig,
 }
 
@@ -91,12 +102,15 @@ pub fn read(section: &Section<'_>) -> Option<Settings> {
     let cloud_events = CloudEvents::read(section);
     let request_timeout = read_request_timeout(section);
     let rules = read_rules(section);
+    let format = Format::from_choice(&section.text("format"));
+    let batch = read_batch(section, format, headers.as_ref());
     let tls = tls::read(section, b"http/1.1", url.as_ref().is_some_and(|url| url.scheme() == "https"));
     let (url, request_timeout) = (url?, request_timeout?);
     Some(Settings {
         hidden: hidden(section, &url),
         signer: signer?,
-        format: Format::from_choice(&section.text("format")),
+        format,
+        batch: batch?,
         cloud_events: cloud_events?,
         headers: headers?,
         connect_timeout: within(section.duration("connect_timeout"), request_timeout),
@@ -108,6 +122,29 @@ pub fn read(section: &Section<'_>) -> Option<Settings> {
         tls: tls?,
         url,
     })
+}
+
+fn read_batch(section: &Section<'_>, format: Format, headers: Option<&Headers>) -> Option<Option<Batch>> {
+    let events = usize::try_from(section.integer("batch")).unwrap_or(1);
+    let batch = Batch { events, bytes: size(section, "batch_bytes"), wait: section.duration("batch_wait") };
+    if events == 1 {
+        return Some(None);
+    }
+    let mut is_right = true;
+    let mut refuse = |name, text| {
+        section.mistake(name, text);
+        is_right = false;
+    };
+    if format == Format::CloudEventsBinary {
+        refuse("batch", "several CloudEvents have no binary form; set format = \"cloudevents-structured\" or \"plain\"");
+    }
+    if headers.is_some_and(|headers| !headers.of_event.is_empty()) {
+        refuse("batch", "a request of several events has no header of one of them; remove the templates and forward_headers");
+    }
+    if batch.wait > Duration::from_secs(10) {
+        refuse("batch_wait", "got more than 10 s, expected at most \"10s\"");
+    }
+    is_right.then_some(Some(batch))
 }
 
 fn read_rules(section: &Section<'_>) -> Option<Rules> {

@@ -1,5 +1,6 @@
 //! The kind against real receivers on 127.0.0.1: what is sent, what is made of answers, and what misbehaving receivers can do.
 
+mod batch;
 mod hostile;
 mod receiver;
 mod secure;

@@ -23,12 +23,17 @@ pub struct Receiver {
 
 impl Receiver {
     pub async fn start(answer: fn(&Parts) -> Response) -> Self {
+        Self::reading(move |head, _| answer(head)).await
+    }
+
+    /// Answers by what it was sent.
+    pub async fn reading(answer: impl Fn(&Parts, &Bytes) -> Response + Clone + Send + Sync + 'static) -> Self {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&requests);
         let router = Router::new().fallback(move |request: axum::extract::Request| async move {
             let (head, body) = request.into_parts();
             let body = axum::body::to_bytes(body, usize::MAX).await.expect("a whole body");
-            let response = answer(&head);
+            let response = answer(&head, &body);
             record.lock().expect("not poisoned").push((head, body));
             response
         });
