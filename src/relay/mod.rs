@@ -6,12 +6,14 @@ mod attempt;
 mod batch_size;
 mod books;
 mod dispatch;
+mod figures;
 mod functions;
 mod halves;
 mod narrowing;
 mod observer;
 mod patience;
 mod reader;
+mod recorder;
 mod reload;
 mod retention;
 mod subscription;
@@ -29,10 +31,12 @@ use tokio::sync::{Notify, Semaphore, watch};
 use uuid::Uuid;
 
 use crate::config::{self, HandlerConfig};
-use crate::domain::{CircuitState, Incarnation, Reason, Verdict};
+use crate::domain::{Incarnation, Verdict};
 use crate::handlers::Built;
 use crate::store::{self, Instance, Selection, ServerWatch, SessionSettings, StoreError};
-use crate::telemetry::{Backlog, HandlerMetrics, Health, RelayMetrics};
+use crate::telemetry::{HandlerMetrics, Health, RelayMetrics};
+
+use figures::{Answered, Figure, Figures, Measure};
 
 pub use alerts::{AlertSetup, AlertSignals};
 pub use reload::{Change, RelayHandle};
@@ -126,6 +130,9 @@ struct Shared {
     answer_timeout: Option<Duration>,
     wake_up: Arc<wake_up::WakeUp>,
     tail: Arc<tail::Tail>,
+    recorder: Arc<recorder::Recorder>,
+    /// What moments are counted from that all loops have in common.
+    began: Instant,
     /// For loops that begin: a thousand at once would wait for connections until they gave up, begin again, and never all get there.
     beginners: Semaphore,
     /// What this relay serves, for the observer.
@@ -236,132 +243,42 @@ impl HandlerShared {
 
     /// What the observer has measured of one partition since this was asked last.
     fn take_measure(&self, partition: u16) -> Option<Measure> {
-        self.figures.0.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(partition)].measure.take()
+        self.figures.with(partition, |figure| figure.measure.take())
     }
 
     /// An attempt has ended without a delivery.
     fn tell_answer(&self, partition: u16, event: Uuid, verdict: &Verdict) {
         let Verdict { reason, status, detail, .. } = verdict;
         let answered = Answered { at: Instant::now(), event, reason: *reason, status: *status, detail: detail.clone() };
-        self.figures.0.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(partition)].answered = Some(answered);
+        self.figures.with(partition, |figure| figure.answered = Some(answered));
     }
 
     /// The loop of one partition has nothing to do, or has again.
     fn rests(&self, partition: u16, rests: bool) {
-        let figure = &mut self.figures.0.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(partition)];
-        figure.rests = rests;
-        figure.stirs += 1;
+        self.figures.with(partition, |figure| {
+            figure.rests = rests;
+            figure.stirs += 1;
+        });
     }
 
     /// Somebody may have changed what is recorded of one partition.
     fn stir(&self, partition: u16) {
-        self.figures.0.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(partition)].stirs += 1;
+        self.figures.with(partition, |figure| figure.stirs += 1);
     }
 
     /// How often one partition was stirred, if it rests now.
     fn rest(&self, partition: u16) -> Option<u64> {
-        let figures = self.figures.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Figure { rests, stirs, .. } = figures[usize::from(partition)];
-        rests.then_some(stirs)
+        self.figures.with(partition, |figure| figure.rests.then_some(figure.stirs))
     }
 
     /// The last answer of one partition that was no delivery.
     fn last_answer(&self, partition: u16) -> Option<Answered> {
-        self.figures.0.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(partition)].answered.clone()
+        self.figures.with(partition, |figure| figure.answered.clone())
     }
 
     /// Until when one partition waits because its receiver asked for it, and what the receiver answered.
     fn holds(&self, partition: u16) -> (Option<Instant>, String) {
-        let figures = self.figures.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let figure = &figures[usize::from(partition)];
-        (figure.held_until, figure.held_reason.clone())
-    }
-}
-
-/// What each partition of a handler last told. The gauges belong to the handler, so they show the sum, and the worst circuit.
-struct Figures(Mutex<Vec<Figure>>);
-
-/// One partition as its loop sees it. The default is that of a partition which another instance owns, or nobody.
-#[derive(Debug, Clone, Default)]
-struct Figure {
-    backlog: Backlog,
-    circuit: Option<CircuitState>,
-    is_paused: bool,
-    concurrency: usize,
-    /// Destinations in trouble.
-    destinations: usize,
-    /// The rest is the observer's, except `held_until`.
-    is_owned: bool,
-    is_stuck: bool,
-    /// Since the Unix epoch, in seconds.
-    last_read: Option<f64>,
-    last_flush: Option<f64>,
-    /// The receiver asked for a pause.
-    held_until: Option<Instant>,
-    held_reason: String,
-    answered: Option<Answered>,
-    /// Its loop has nothing to do.
-    rests: bool,
-    /// Rises whenever that may have changed what a look would find.
-    stirs: u64,
-    measure: Option<Measure>,
-}
-
-/// The last answer that was no delivery, spent or not.
-#[derive(Debug, Clone)]
-struct Answered {
-    at: Instant,
-    event: Uuid,
-    reason: Reason,
-    status: Option<u16>,
-    detail: String,
-}
-
-/// What the observer has counted for a loop.
-#[derive(Debug, Clone, Copy)]
-struct Measure {
-    /// Before the count was made.
-    began: Instant,
-    /// Retrying and waiting deliveries.
-    unfinished: u64,
-    dead: u64,
-}
-
-impl Figures {
-    fn new(partitions: u16) -> Self {
-        Self(Mutex::new(vec![Figure::default(); usize::from(partitions)]))
-    }
-
-    /// Changes one partition's figures and shows the handler's.
-    fn change(&self, metrics: &HandlerMetrics, partition: u16, change: impl FnOnce(&mut Figure)) {
-        let mut figures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut figures[usize::from(partition)]);
-        let sum = |part: fn(&Backlog) -> u64| figures.iter().map(|figure| part(&figure.backlog)).sum();
-        metrics.gauges(&Backlog {
-            ready: sum(|backlog| backlog.ready),
-            retrying: sum(|backlog| backlog.retrying),
-            waiting: sum(|backlog| backlog.waiting),
-            in_flight: sum(|backlog| backlog.in_flight),
-            dead: sum(|backlog| backlog.dead),
-            oldest_seconds: figures.iter().map(|figure| figure.backlog.oldest_seconds).fold(0.0, f64::max),
-        });
-        let is_in = |state| figures.iter().any(|figure| figure.circuit == Some(state));
-        let worst = [CircuitState::Open, CircuitState::HalfOpen].into_iter().find(|state| is_in(*state));
-        metrics.circuit(worst.unwrap_or(CircuitState::Closed));
-        metrics.paused(figures.iter().any(|figure| figure.is_paused));
-        metrics.destinations(figures.iter().map(|figure| figure.destinations).sum());
-        metrics.concurrency(figures.iter().map(|figure| figure.concurrency).sum());
-        metrics.stuck(figures.iter().any(|figure| figure.is_stuck));
-        let owned = || figures.iter().filter(|figure| figure.is_owned);
-        let earliest = |moment: fn(&Figure) -> Option<f64>| owned().map(|f| moment(f).unwrap_or_default()).reduce(f64::min);
-        let now = Instant::now();
-        let left = figures.iter().filter_map(|figure| figure.held_until?.checked_duration_since(now)).max();
-        let waiting_until = left.map(|left| unix_time() + left);
-        metrics.moments(
-            earliest(|figure| figure.last_read).unwrap_or_default(),
-            earliest(|figure| figure.last_flush).unwrap_or_default(),
-            waiting_until.unwrap_or_default().as_secs_f64(),
-        );
+        self.figures.with(partition, |figure| (figure.held_until, figure.held_reason.clone()))
     }
 }
 

@@ -1,14 +1,16 @@
 //! A turn: everything a loop has to tell the database and to ask it, in one sequence on one connection.
 //! Sequential on purpose: what is read after a flush cannot contain a row whose outcome that flush recorded.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
+use super::recorder::{self, Recorder};
 use crate::failpoints::failpoint;
 use crate::store::{
-    self, Entries, Fence, Fenced, Reached, RecordedDelivery, RecordedLane, Released, Room, StoreError, UnreadableDelivery,
+    self, Entries, Fence, Fenced, Flushed, Reached, RecordedDelivery, RecordedLane, Released, Room, StoreError, UnreadableDelivery,
     Unstorable,
 };
 use crate::telemetry::DatabaseOperation::{self, Flush, Read};
@@ -26,7 +28,7 @@ pub struct Ask {
     /// Compare the lanes with the database: `Some(dead letters hold their key)`.
     pub lanes: Option<bool>,
     /// Let the next deliveries of replays leave, at most so many.
-    pub release: Option<(std::sync::Arc<store::Selection>, u64)>,
+    pub release: Option<(Arc<store::Selection>, u64)>,
     /// Destinations have come into trouble, or out of it.
     pub destinations: Option<store::DestinationNews>,
     /// The circuit has changed.
@@ -85,14 +87,16 @@ impl Failed {
 }
 
 /// Takes a turn.
-pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Result<Answer, Failed> {
+pub async fn take(pool: PgPool, recorder: Arc<Recorder>, fence: Fence, instance: String, ask: Ask) -> Result<Answer, Failed> {
     let (flushing, reading) = (Failed::at(Flush), Failed::at(Read));
     let mut answer = Answer::default();
     let mut orphans = Vec::new();
-    if let Some((reached, entries)) = &ask.flush {
+    // First-try successes change nothing about what is due.
+    let asks_next = ask.due || ask.release.is_some() || ask.flush.as_ref().is_none_or(|(_, entries)| !entries.outcomes.is_empty());
+    if let Some((reached, entries)) = ask.flush {
         answer.flushed = true;
         failpoint!("flush-begun");
-        let flushed = store::record(&pool, fence, &instance, reached, entries).await.map_err(&flushing)?;
+        let flushed = record(&pool, &recorder, fence, &instance, reached, entries).await.map_err(&flushing)?;
         answer.unstorable = flushed.unstorable;
         if flushed.fenced == Fenced::LeaseLost {
             return Ok(Answer { lease_is_lost: true, ..answer });
@@ -137,11 +141,35 @@ pub async fn take(pool: PgPool, fence: Fence, instance: String, ask: Ask) -> Res
     if let Some(dead_holds) = ask.lanes {
         answer.lanes = Some(store::read_lanes(&pool, fence.subscription, dead_holds).await.map_err(&reading)?);
     }
+    if !asks_next {
+        return Ok(answer);
+    }
     // What was read now is known, too.
     known_due.extend(answer.due.iter().flatten().map(|row| row.notification.seq));
     answer.next_due = store::find_next_due(&pool, fence.subscription, &known_due).await.map_err(&reading)?;
     answer.asked = true;
     Ok(answer)
+}
+
+/// Writes a flush: with those of other loops where that cannot fail for it alone, else by itself.
+async fn record(
+    pool: &PgPool,
+    recorder: &Recorder,
+    fence: Fence,
+    instance: &str,
+    reached: Reached,
+    mut entries: Entries,
+) -> Result<Flushed, StoreError> {
+    let has_only_successes = entries.outcomes.is_empty() && entries.attempts.is_empty();
+    if !has_only_successes {
+        return store::record(pool, fence, instance, &reached, &entries).await;
+    }
+    match recorder.record(fence, reached, std::mem::take(&mut entries.delivered)).await? {
+        recorder::Answer::Written => Ok(Fenced::Written.into()),
+        recorder::Answer::Alone(reached, delivered) => {
+            store::record(pool, fence, instance, &reached, &Entries { delivered, ..entries }).await
+        }
+    }
 }
 
 /// Lets the next deliveries of replays leave; where nothing did, a replay may have come to its end.

@@ -38,6 +38,7 @@ mod session;
 pub mod status;
 pub mod subscriptions;
 mod text;
+mod together;
 mod types;
 mod unreadable;
 mod windows;
@@ -84,11 +85,14 @@ pub use replays::{
 pub use retention::{Removed, Stretch, remove_finished, remove_inbox, remove_replay_items};
 pub use server::{Server, describe_server, has_function, read_now, read_server_start};
 pub use session::SessionSettings;
+pub use together::{Successes, record_together};
 pub use unreadable::{Unreadable, read_unreadable};
 pub use windows::{
     Moment, OpenedPage, OpenedWindow, PAGE_SPAN, Page, Recorded, Room, Selection, WindowBounds, WindowRead, nudge_flush,
     open_window, read_end, read_flush_lsn, read_page, read_window,
 };
+
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 /// Why the store could not do its work. The cause is in the chain.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +127,9 @@ pub enum StoreError {
     },
     #[error("{0}")]
     Refused(String),
+    /// Of a statement that wrote for several loops: each is told.
+    #[error(transparent)]
+    Together(std::sync::Arc<StoreError>),
 }
 
 impl StoreError {
@@ -140,13 +147,19 @@ impl StoreError {
 
     /// The server ended the session because of something else than what ran in it: the crash of another session, or its own end.
     pub fn is_end_of_server(&self) -> bool {
-        let (Self::Connect { cause, .. } | Self::Query { cause, .. }) = self else { return false };
+        let (Self::Connect { cause, .. } | Self::Query { cause, .. }) = self.itself() else { return false };
         matches!(cause, sqlx::Error::Database(error) if matches!(error.code().as_deref(), Some("57P02" | "57P03")))
     }
 
     /// No answer came: the connection has fallen silent, or the server works on.
     pub fn is_silence(&self) -> bool {
-        matches!(self, Self::Query { cause: sqlx::Error::PoolTimedOut, .. })
+        matches!(self.itself(), Self::Query { cause: sqlx::Error::PoolTimedOut, .. })
+    }
+
+    /// The server refused the statement and goes on: nothing of it is written.
+    pub fn is_refusal(&self) -> bool {
+        let Some(sqlx::Error::Database(error)) = self.cause() else { return false };
+        error.try_downcast_ref::<PgDatabaseError>().is_some_and(|error| error.severity() == PgSeverity::Error)
     }
 
     /// What it began with, in the words of the server where it said something.
@@ -206,7 +219,16 @@ impl StoreError {
             Self::Connect { cause, .. } | Self::Query { cause, .. } | Self::Event { cause, .. } | Self::Address(cause) => {
                 Some(cause)
             }
+            Self::Together(error) => error.cause(),
             Self::SharedSessions { .. } | Self::Refused(_) => None,
+        }
+    }
+
+    /// The error of which this loop was told.
+    fn itself(&self) -> &Self {
+        match self {
+            Self::Together(error) => error.itself(),
+            own => own,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use outboxd::RelayBuilder;
 use outboxd::config::HandlerConfig;
 use outboxd::domain::{Outcome, Reason};
-use outboxd::store::{self, Done, Entries, Fenced, Reached, RecordedAttempt, subscriptions};
+use outboxd::store::{self, Done, Entries, Fenced, Reached, RecordedAttempt, Successes, subscriptions};
 use serde_json::json;
 use sqlx::Executor;
 
@@ -128,6 +128,11 @@ async fn an_owner_whose_epoch_is_over_writes_nothing() {
     for entries in [Entries::default(), delivered(), failed()] {
         let written = store::record(pool, stale.fence, "we", &reached, &entries).await.expect("it answers");
         assert_eq!(written.fenced, Fenced::LeaseLost, "{entries:?}");
+    }
+    for delivered in [Vec::new(), vec![1]] {
+        let flush = Successes { fence: stale.fence, reached: reached.clone(), delivered };
+        let written = store::record_together(pool, &[flush]).await.expect("it answers");
+        assert!(written.is_empty(), "{written:?}");
     }
     let counted = store::count_attempt(pool, stale.fence, 1, None).await.expect("it answers");
     assert_eq!(counted, None);

@@ -134,6 +134,18 @@ async fn hot_statements_use_their_indexes_on_a_large_log() {
     .await;
     assert_plan("record_delivered", &delivered, &[]);
 
+    let together = plan(
+        &mut connection,
+        "integer[], bigint[], text[], bigint[], bigint[], text[], bigint[], bigint[], text[], boolean[], integer[], bigint[]",
+        include_str!("../../src/store/sql/record_together.sql"),
+        &format!(
+            "array[1], array[0], array['3:3:'], array[{EVENTS}], array[{EVENTS}], array[null]::text[], array[null]::bigint[], \
+             array[null]::bigint[], array[null]::text[], array[true], array[1, 1], array[1, 2]"
+        ),
+    )
+    .await;
+    assert_plan("record_together", &together, &[]);
+
     let removed = plan(
         &mut connection,
         "bigint, bigint, bigint, bigint, boolean",

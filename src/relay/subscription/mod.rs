@@ -442,7 +442,7 @@ impl Loop {
         let mut timers = vec![now + self.pause(DUE_INTERVAL)];
         if self.turn.is_none() {
             timers.extend([self.lanes_at, self.last_flush + self.idle_flush()]);
-            timers.extend(self.books.needs_flush().then_some(self.last_flush + self.shared.options().flush_interval));
+            timers.extend(self.books.needs_flush().then(|| self.next_flush()));
         }
         if control.order == Order::Work && !control.is_paused {
             timers.extend((self.reading.is_none() && !self.follows && self.may_read()).then_some(self.read_at));

@@ -28,10 +28,7 @@ impl Loop {
         let since_flush = now.duration_since(self.last_flush);
         let stops = self.control.borrow().order != Order::Work;
         let flush_is_due = self.books.needs_flush()
-            && (stops
-                || self.careful > 0
-                || since_flush >= self.shared.options().flush_interval
-                || self.books.pending() >= FULL_FLUSH);
+            && (stops || self.careful > 0 || now >= self.next_flush() || self.books.pending() >= FULL_FLUSH);
         let refills = if may_take_work && self.has_room_for_recorded() { self.books.lanes.take_refills(64) } else { Vec::new() };
         if self.books.take_due_news() {
             self.due_at = self.due_at.min(now + DUE_PAUSE);
@@ -64,9 +61,17 @@ impl Loop {
             self.last_flush = now;
             flush
         });
-        let answer =
-            turn::take(self.shared.connections.ledger.clone(), self.fence, self.shared.instance.id.clone(), Ask { flush, ..ask });
+        let (pool, recorder) = (self.shared.connections.ledger.clone(), Arc::clone(&self.shared.recorder));
+        let answer = turn::take(pool, recorder, self.fence, self.shared.instance.id.clone(), Ask { flush, ..ask });
         self.turn = Some(self.bounded(DatabaseOperation::Flush, async move { Ok(TurnEnd::Answered(answer.await?)) }));
+    }
+
+    /// The first moment after the last flush at which all loops of this relay flush, so that they can do it together.
+    pub(super) fn next_flush(&self) -> Instant {
+        let interval = self.shared.options().flush_interval.as_nanos().max(1);
+        let passed = self.last_flush.saturating_duration_since(self.shared.began).as_nanos();
+        let next = (passed / interval + 1) * interval;
+        self.shared.began + Duration::from_nanos(u64::try_from(next).unwrap_or(u64::MAX))
     }
 
     /// Between flushes that write nothing but the position.
@@ -192,7 +197,9 @@ impl Loop {
             self.books.take_due(rows);
         }
         if answer.asked {
-            let next = answer.next_due.map_or(self.pause(DUE_INTERVAL), |wait| wait.clamp(DUE_PAUSE, DUE_INTERVAL));
+            // Where nothing is recorded that will be attempted, only a person can make something due, and rings.
+            let idle = if self.books.unfinished() == 0 { LANES_INTERVAL } else { DUE_INTERVAL };
+            let next = answer.next_due.map_or(self.pause(idle), |wait| wait.clamp(DUE_PAUSE, DUE_INTERVAL));
             self.due_at = now + next;
         }
         if answer.lanes.is_some() {

@@ -1,4 +1,4 @@
-//! What runs beside the loops: the bell, the tail, the observer, retention, and the alerts. Ends with the relay; none of it is needed for an event to be delivered.
+//! What runs beside the loops: the bell, the tail, the recorder, the observer, retention, and the alerts. Ends with the relay; none of it is needed for an event to be delivered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Outbox, WakeUp};
 use crate::relay::alerts::{self, AlertContext};
 use crate::relay::observer::{self, Observer};
-use crate::relay::{AlertSetup, Shared, retention, tail, wake_up};
+use crate::relay::{AlertSetup, Shared, recorder, retention, tail, wake_up};
 
 pub(super) struct Helpers {
     stop: CancellationToken,
@@ -27,6 +27,7 @@ impl Helpers {
             tasks.spawn(wake_up::serve(bell, pool, stop.clone(), shared.metrics.clone(), health));
         }
         tasks.spawn(tail::serve(Arc::clone(shared), stop.clone()));
+        tasks.spawn(recorder::serve(Arc::clone(shared), stop.clone()));
         let log = retention::Log { pool: shared.connections.aside.clone(), patience: shared.answer_timeout };
         tasks.spawn(retention::serve(log, outbox, stop.clone(), shared.metrics.clone()));
         let observer = Observer {

@@ -24,7 +24,8 @@ use super::patience::answered;
 use super::reload::{self, Desk, RelayHandle};
 use super::subscription::{self, Assignment, End};
 use super::{
-    AlertSetup, Figures, HandlerSetup, HandlerShared, Live, Order, RelayError, Shared, Trust, subscription_name, tail, wake_up,
+    AlertSetup, Figures, HandlerSetup, HandlerShared, Live, Order, RelayError, Shared, Trust, recorder, subscription_name, tail,
+    wake_up,
 };
 use crate::config::{self};
 use crate::failpoints::failpoint;
@@ -81,6 +82,8 @@ impl Relay {
             settings: Live::new(options.relay, count_loops(&handlers)),
             wake_up: wake_up::WakeUp::new(),
             tail: tail::Tail::new(),
+            recorder: recorder::Recorder::new(),
+            began: Instant::now(),
             beginners: Semaphore::new(BEGINNERS),
             served: watch::Sender::new(Vec::new()),
             observe: Arc::new(Notify::new()),

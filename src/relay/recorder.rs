@@ -1,0 +1,156 @@
+//! The recorder: loops that flush at the same moment do so in one statement and one commit. A thousand handlers that each have one event
+//! cost the database no more than one that has a thousand.
+//! Only for what cannot fail for one loop alone: positions and first-try successes. Whoever is left out records by itself, as if there were no
+//! recorder; so nothing depends on it, and a subscription that somebody has locked holds up nobody else.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use crate::store::{self, Fence, Reached, StoreError, Successes};
+
+/// Loops in one statement, and rows that are enough for one.
+const MOST_LOOPS: usize = 1_024;
+const FULL: usize = 16_384;
+
+/// Shared between its task and the loops.
+pub struct Recorder {
+    state: Mutex<State>,
+    /// Somebody waits.
+    asked: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    is_served: bool,
+    queue: Vec<Request>,
+}
+
+struct Request {
+    flush: Successes,
+    answer: oneshot::Sender<Result<Answer, StoreError>>,
+}
+
+/// What became of a flush.
+#[derive(Debug)]
+pub enum Answer {
+    Written,
+    /// Nothing was written: it was the only one, or was left out.
+    Alone(Reached, Vec<i64>),
+}
+
+impl Recorder {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), asked: Notify::new() })
+    }
+
+    /// Records with whoever does at this moment. An error: nobody knows whether it was written.
+    pub async fn record(&self, fence: Fence, reached: Reached, delivered: Vec<i64>) -> Result<Answer, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut state = self.state();
+            if !state.is_served {
+                return Ok(Answer::Alone(reached, delivered));
+            }
+            state.queue.push(Request { flush: Successes { fence, reached, delivered }, answer });
+        }
+        self.asked.notify_one();
+        answered.await.unwrap_or_else(|_| Err(StoreError::Refused("the recorder ended before it had answered".to_owned())))
+    }
+
+    /// Those for the next statement, once there are any. Who has gone meanwhile is not among them.
+    async fn next(&self) -> Vec<Request> {
+        loop {
+            self.asked.notified().await;
+            // Loops that flush at the same moment are a little apart.
+            tokio::task::yield_now().await;
+            let requests = self.take();
+            if !requests.is_empty() {
+                return requests;
+            }
+        }
+    }
+
+    fn take(&self) -> Vec<Request> {
+        let mut state = self.state();
+        state.queue.retain(|request| !request.answer.is_closed());
+        let mut rows = 0;
+        let is_enough = |request: &Request| {
+            let is_enough = rows >= FULL;
+            rows += request.flush.delivered.len();
+            is_enough
+        };
+        let enough = state.queue.iter().take(MOST_LOOPS).position(is_enough);
+        let count = enough.unwrap_or_else(|| state.queue.len().min(MOST_LOOPS));
+        let taken = state.queue.drain(..count).collect();
+        if !state.queue.is_empty() {
+            self.asked.notify_one();
+        }
+        taken
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change is one step: there is no half of it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The recorder while somebody serves it. Dropped, it leaves nobody waiting.
+struct Served<'r>(&'r Recorder);
+
+impl<'r> Served<'r> {
+    fn begin(recorder: &'r Recorder) -> Self {
+        recorder.state().is_served = true;
+        Self(recorder)
+    }
+}
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        let left = {
+            let mut state = self.0.state();
+            state.is_served = false;
+            std::mem::take(&mut state.queue)
+        };
+        left.into_iter().for_each(|request| alone(request.flush, request.answer));
+    }
+}
+
+/// Records until `stop`; a statement under way is waited for.
+pub async fn serve(shared: Arc<Shared>, stop: CancellationToken) {
+    let served = Served::begin(&shared.recorder);
+    while let Some(requests) = stop.run_until_cancelled(served.0.next()).await {
+        record(&shared, requests).await;
+    }
+}
+
+async fn record(shared: &Shared, requests: Vec<Request>) {
+    let (flushes, answers): (Vec<_>, Vec<_>) = requests.into_iter().map(|request| (request.flush, request.answer)).unzip();
+    if flushes.len() < 2 {
+        return flushes.into_iter().zip(answers).for_each(|(flush, answer)| alone(flush, answer));
+    }
+    let recording = store::record_together(&shared.connections.ledger, &flushes);
+    match shared.answered(recording).await {
+        Ok(written) => {
+            for (flush, answer) in flushes.into_iter().zip(answers) {
+                if written.contains(&flush.fence.subscription) {
+                    answer.send(Ok(Answer::Written)).ok(); // a loop that has gone remembers nothing either
+                } else {
+                    alone(flush, answer);
+                }
+            }
+        }
+        // The statement was refused, so nothing of it is written. Whose fault it was shows when each is alone.
+        Err(error) if error.is_refusal() => flushes.into_iter().zip(answers).for_each(|(flush, answer)| alone(flush, answer)),
+        Err(error) => {
+            let error = Arc::new(error);
+            answers.into_iter().for_each(|answer| drop(answer.send(Err(StoreError::Together(Arc::clone(&error))))));
+        }
+    }
+}
+
+fn alone(flush: Successes, answer: oneshot::Sender<Result<Answer, StoreError>>) {
+    answer.send(Ok(Answer::Alone(flush.reached, flush.delivered))).ok(); // a loop that has gone remembers nothing either
+}

@@ -1,0 +1,111 @@
+//! What handlers of one relay record at the same moment is one transaction; and none of them waits for another because of it.
+
+use std::time::Duration;
+
+use crate::support::{Binary, NewRow, TestDatabase, eventually};
+
+fn handlers(count: usize) -> String {
+    (0..count).map(|n| format!("[[handlers]]\nname = \"h{n}\"\nkind = \"discard\"\n")).collect()
+}
+
+async fn insert_steadily(database: &TestDatabase, count: usize) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    for number in 0..count {
+        ticks.tick().await;
+        database.insert_event(NewRow::new("order.placed").of("order", number % 7)).await;
+    }
+}
+
+/// Deliveries of one handler, each recorded after its first attempt.
+async fn delivered(database: &TestDatabase, handler: &str) -> i64 {
+    let of_handler = format!("subscription = (select id from subscriptions where handler = '{handler}')");
+    database.count(&format!("deliveries where state = 'delivered' and attempts = 1 and {of_handler}")).await
+}
+
+async fn transactions(database: &TestDatabase) -> i64 {
+    sqlx::query_scalar("select xact_commit + xact_rollback from pg_stat_database where datname = current_database()")
+        .fetch_one(database.pool())
+        .await
+        .expect("the server counts")
+}
+
+/// Seen: a hundred handlers that all want the same event recorded it in a hundred transactions, and each looked for retries after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn handlers_that_want_the_same_events_record_them_together() {
+    let database = TestDatabase::create().await;
+    let running = Binary::relay(database.url(), &handlers(60)).spawn(&["run"]);
+    running.wait_for_output("relay started").await;
+    insert_steadily(&database, 50).await;
+    eventually("those are delivered", || async { (database.count("deliveries").await == 60 * 50).then_some(()) }).await;
+    let mut fewest = i64::MAX;
+    for _ in 0..4 {
+        let before = transactions(&database).await;
+        insert_steadily(&database, 250).await;
+        fewest = fewest.min(transactions(&database).await - before);
+    }
+    println!("60 handlers: {fewest} transactions for 250 events");
+    assert!(fewest < 3_000, "{fewest} transactions for 250 events: each handler records for itself");
+    eventually("all are delivered", || async {
+        (database.count("deliveries where attempts = 1").await == 60 * 1_050).then_some(())
+    })
+    .await;
+    running.terminate();
+    assert_eq!(running.finish().await.code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_somebody_has_locked_holds_up_nobody_else() {
+    let database = TestDatabase::create().await;
+    let running = Binary::relay(database.url(), &handlers(8)).spawn(&["run"]);
+    running.wait_for_output("relay started").await;
+    insert_steadily(&database, 20).await;
+    eventually("those are delivered", || async { (database.count("deliveries").await == 8 * 20).then_some(()) }).await;
+
+    let mut person = database.pool().begin().await.expect("a transaction");
+    sqlx::query("select from subscriptions where handler = 'h3' for update")
+        .execute(&mut *person)
+        .await
+        .expect("its row is locked");
+    insert_steadily(&database, 20).await;
+    for number in [0, 1, 2, 4, 5, 6, 7] {
+        let handler = format!("h{number}");
+        eventually("the others have recorded", || async { (delivered(&database, &handler).await == 40).then_some(()) }).await;
+    }
+    assert_eq!(delivered(&database, "h3").await, 20, "its row is locked");
+    person.rollback().await.expect("it ends");
+    eventually("it goes on", || async { (delivered(&database, "h3").await == 40).then_some(()) }).await;
+    running.terminate();
+    let ended = running.finish().await;
+    assert_eq!(ended.code, Some(0));
+    assert!(!ended.stderr.contains("could not"), "{ended:?}");
+}
+
+/// A server that refuses what is recorded together: each shows by itself whether it was the reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_refuses_of_one_handler_is_recorded_of_the_others() {
+    let database = TestDatabase::create().await;
+    let running = Binary::relay(database.url(), &handlers(8)).spawn(&["run"]);
+    running.wait_for_output("relay started").await;
+    insert_steadily(&database, 20).await;
+    eventually("those are delivered", || async { (database.count("deliveries").await == 8 * 20).then_some(()) }).await;
+
+    database
+        .execute(
+            "create function refuse() returns trigger language plpgsql as $$ begin
+                 if (select handler from subscriptions where id = new.subscription) = 'h5' then raise exception 'not today'; end if;
+                 return new;
+             end $$",
+        )
+        .await;
+    database.execute("create trigger refuse before insert on deliveries for each row execute function refuse()").await;
+    insert_steadily(&database, 20).await;
+    for number in [0, 1, 2, 3, 4, 6, 7] {
+        let handler = format!("h{number}");
+        eventually("the others have recorded", || async { (delivered(&database, &handler).await == 40).then_some(()) }).await;
+    }
+    assert_eq!(delivered(&database, "h5").await, 20, "what it has done is refused");
+    database.execute("drop trigger refuse on deliveries").await;
+    eventually("it goes on", || async { (delivered(&database, "h5").await == 40).then_some(()) }).await;
+    running.terminate();
+    assert_eq!(running.finish().await.code, Some(0));
+}
