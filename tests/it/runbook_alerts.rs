@@ -23,7 +23,11 @@ fn quick_rules(directory: &TempDir) -> std::path::PathBuf {
             _ => format!("{line}\n"),
         })
         .collect();
-    let quick = quick.replace("[15m]", "[10s]").replace("[5m]", "[10s]").replace("age_seconds:max > 300", "age_seconds:max > 2");
+    let quick = quick
+        .replace("[15m]", "[10s]")
+        .replace("[5m]", "[10s]")
+        .replace("age_seconds:max > 300", "age_seconds:max > 2")
+        .replace("timestamp_seconds > 60 and", "timestamp_seconds > 3 and");
     let path = directory.path().join("rules.yml");
     std::fs::write(&path, quick).expect("the directory is ours");
     path
@@ -240,6 +244,83 @@ async fn an_outage_of_the_database_a_stuck_handler_and_a_stopped_relay_call_a_pe
     for alert in ["OutboxdRelayGone", "OutboxdInstanceDown"] {
         scene.is_left_in_peace(alert, "").await;
     }
+    relay.terminate();
+    relay.finish().await;
+}
+
+/// The alerts about what a relay works with: the tables it reads and writes, a table it has adopted, a channel it tells people by.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_writes_a_log_that_cannot_be_read_a_broken_adoption_and_a_deaf_channel_call_a_person_and_end() {
+    let Some(program) = find_program(&["prometheus"], &["--version"]).await else { return };
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let people = Receiver::start().await;
+    let Some((alerts_to, _alertmanager)) = alertmanager(&directory, &people).await else { return };
+    let (refused, deaf) = (Receiver::answering(|_| Answer::status(422)).await, Receiver::answering(|_| Answer::status(500)).await);
+    let database = TestDatabase::create().await;
+    let table = "create table public.outboxevent (id uuid primary key, aggregatetype varchar(255) not null, aggregateid varchar(255) not null,
+                 type varchar(255) not null, payload jsonb)";
+    database.execute(table).await;
+    let entries = format!(
+        "[[handlers]]\nname = \"fine\"\nkind = \"discard\"\nevents = [\"order.*\"]\n\
+         [[handlers]]\nname = \"refused\"\nkind = \"webhook\"\nevents = [\"refused\"]\nurl = \"{}\"\negress = \"any\"\n\
+         [[adopt]]\ntable = \"public.outboxevent\"\nshape = \"debezium\"\n\
+         [alerts]\ninterval = \"1s\"\n\
+         [[alerts.channels]]\nname = \"deaf\"\nkind = \"webhook\"\nurl = \"{}\"\n",
+        refused.url(),
+        deaf.url()
+    );
+    let address = format!("127.0.0.1:{}", free_port());
+    let config = Binary::relay_config(database.url(), &entries).replace("listen = \"\"", &format!("listen = \"{address}\""));
+    let scene = Scene { database, binary: Binary::with_config(&config), people };
+    scene.outboxd("adopt").await;
+    let relay = scene.start(&address).await;
+    let _prometheus = Prometheus::start_with(&program, &quick_rules(&directory), &[&address], Some(&alerts_to)).await;
+    let execute = async |sql: &'static str| {
+        sqlx::raw_sql(sql).execute(scene.database.pool()).await.expect("a superuser may");
+    };
+
+    // Each statement that records outcomes waits, as behind a lock or a disk.
+    execute(
+        "create function outbox.slow() returns trigger language plpgsql as 'begin perform pg_sleep(1.5); return null; end';
+         create trigger slow before insert on outbox.deliveries for each statement execute function outbox.slow()",
+    )
+    .await;
+    let ordering = async {
+        loop {
+            scene.database.insert_event(NewRow::new("order.placed")).await;
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    let called = scene.is_called("OutboxdFlushSlow", "");
+    tokio::select! {
+        () = called => {}
+        () = ordering => {}
+    }
+    execute("drop trigger slow on outbox.deliveries").await;
+    scene.is_left_in_peace("OutboxdFlushSlow", "").await;
+
+    execute("alter table outbox.events rename to gone").await;
+    scene.is_called("OutboxdNotReading", "").await;
+    execute("alter table outbox.gone rename to events").await;
+    scene.is_left_in_peace("OutboxdNotReading", "").await;
+
+    // Somebody migrates the table, and says so afterwards.
+    execute("alter table public.outboxevent rename column aggregateid to aggregate").await;
+    scene.is_called("OutboxdAdoptionBroken", "").await;
+    let doctor = scene.binary.run(&["doctor"]).await;
+    assert!(doctor.stdout.contains("outboxevent"), "{doctor:?}");
+    execute("alter table public.outboxevent rename column aggregate to aggregateid").await;
+    scene.outboxd("adopt public.outboxevent").await;
+    scene.is_left_in_peace("OutboxdAdoptionBroken", "").await;
+
+    // What a person is to be told comes to nobody.
+    scene.database.insert_event(NewRow::new("refused")).await;
+    scene.is_called("OutboxdAlertChannelFailing", "").await;
+    let list = scene.outboxd("alerts list").await;
+    assert!(list.stdout.contains("500"), "the runbook says that the error is there: {list:?}");
+    deaf.answer_with(|_| Answer::ok());
+    scene.outboxd("alerts test deaf").await;
+    scene.is_left_in_peace("OutboxdAlertChannelFailing", "").await;
     relay.terminate();
     relay.finish().await;
 }
