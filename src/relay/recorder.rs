@@ -154,3 +154,80 @@ async fn record(shared: &Shared, requests: Vec<Request>) {
 fn alone(flush: Successes, answer: oneshot::Sender<Result<Answer, StoreError>>) {
     answer.send(Ok(Answer::Alone(flush.reached, flush.delivered))).ok(); // a loop that has gone remembers nothing either
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::poll;
+
+    use super::*;
+    use crate::domain::Position;
+    use crate::store::Done;
+
+    fn record(recorder: &Recorder, subscription: i32, rows: usize) -> impl Future<Output = Result<Answer, StoreError>> {
+        let reached = Reached { position: Position::beginning(), done: Done::AsStored };
+        recorder.record(Fence { subscription, epoch: 1 }, reached, vec![7; rows])
+    }
+
+    fn subscriptions(taken: &[Request]) -> Vec<i32> {
+        taken.iter().map(|request| request.flush.fence.subscription).collect()
+    }
+
+    #[tokio::test]
+    async fn without_anybody_who_records_each_does_so_alone() {
+        let recorder = Recorder::new();
+        let Ok(Answer::Alone(_, delivered)) = record(&recorder, 1, 3).await else { panic!("nobody serves it") };
+        assert_eq!(delivered, [7; 3]);
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_are_taken_together_and_who_has_gone_is_not() {
+        let recorder = Recorder::new();
+        let served = Served::begin(&recorder);
+        let (mut first, mut third) = (pin!(record(&recorder, 1, 1)), pin!(record(&recorder, 3, 0)));
+        assert!(poll!(&mut first).is_pending());
+        {
+            let mut second = pin!(record(&recorder, 2, 1));
+            assert!(poll!(&mut second).is_pending());
+        }
+        assert!(poll!(&mut third).is_pending());
+        let taken = recorder.next().await;
+        assert_eq!(subscriptions(&taken), [1, 3]);
+        for Request { flush, answer } in taken {
+            alone(flush, answer);
+        }
+        assert!(matches!(first.await, Ok(Answer::Alone(_, delivered)) if delivered == [7]));
+        assert!(matches!(third.await, Ok(Answer::Alone(_, delivered)) if delivered.is_empty()));
+        drop(served);
+    }
+
+    #[tokio::test]
+    async fn one_statement_holds_no_more_than_it_may_and_the_rest_follows() {
+        let recorder = Recorder::new();
+        let _served = Served::begin(&recorder);
+        let mut waiting = futures_util::stream::FuturesUnordered::new();
+        for subscription in 1..=5 {
+            waiting.push(Box::pin(record(&recorder, subscription, FULL / 2)));
+        }
+        assert!(poll!(futures_util::StreamExt::next(&mut waiting)).is_pending());
+        assert_eq!(subscriptions(&recorder.next().await), [1, 2]);
+        assert_eq!(subscriptions(&recorder.next().await), [3, 4]);
+        assert_eq!(subscriptions(&recorder.next().await), [5]);
+    }
+
+    /// A task that has ended holds nobody up; of what it was about to write nobody knows.
+    #[tokio::test]
+    async fn whoever_waits_for_a_recorder_that_ends_is_told() {
+        let recorder = Recorder::new();
+        let served = Served::begin(&recorder);
+        let (mut taken, mut left) = (pin!(record(&recorder, 1, 1)), pin!(record(&recorder, 2, 1)));
+        assert!(poll!(&mut taken).is_pending());
+        let under_way = recorder.next().await;
+        assert!(poll!(&mut left).is_pending());
+        drop((under_way, served));
+        assert!(taken.await.is_err(), "it may be written");
+        assert!(matches!(left.await, Ok(Answer::Alone(..))), "it is not");
+        assert!(matches!(record(&recorder, 3, 1).await, Ok(Answer::Alone(..))));
+    }
+}
