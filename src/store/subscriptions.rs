@@ -187,18 +187,25 @@ pub async fn acquire(
 pub struct Renewed {
     pub subscription: i32,
     pub wishes: Wishes,
+    /// Of the lease: less than a whole one where somebody has locked the subscription, so that it could not be renewed.
+    pub left: Duration,
 }
 
-/// Renews the leases of this instance on what it serves. One on anything else runs out.
+/// Renews the leases of this instance on what it serves. One on anything else runs out. One that cannot be renewed now is ours while at least
+/// half of it is left: until the next round.
 pub async fn renew(pool: &PgPool, instance: &str, lease: Duration, served: &[i32]) -> Result<Vec<Renewed>, StoreError> {
     let rows = sqlx::query(include_str!("sql/renew_leases.sql"))
         .bind(instance)
         .bind(micros(lease))
         .bind(served)
+        .bind(micros(lease / 2))
         .fetch_all(pool)
         .await
         .map_err(StoreError::query("renew leases"))?;
-    let renewed = |row: &PgRow| Ok(Renewed { subscription: row.try_get(0)?, wishes: wishes(row)? });
+    let renewed = |row: &PgRow| {
+        let left = Duration::from_micros(row.try_get::<i64, _>(4)?.unsigned_abs());
+        Ok(Renewed { subscription: row.try_get(0)?, wishes: wishes(row)?, left })
+    };
     rows.iter().map(renewed).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand the leases"))
 }
 

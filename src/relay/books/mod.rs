@@ -79,6 +79,8 @@ pub struct Books {
     /// When the number above has last grown.
     grown_at: Option<Instant>,
     dead: u64,
+    /// When the number above has last grown.
+    died_at: Option<Instant>,
     /// Attempts at once, lowered by back-pressure and raised by success.
     limit: f64,
     pub held_until: Option<Instant>,
@@ -124,6 +126,7 @@ impl Books {
             unfinished: 0,
             grown_at: None,
             dead: 0,
+            died_at: None,
             limit: config.concurrency as f64,
             held_until: None,
             circuit_news: false,
@@ -295,10 +298,12 @@ impl Books {
 
     /// Enters what the observer has counted: operators change rows behind the loop's back.
     pub fn take_measure(&mut self, measure: Measure) {
-        self.dead = measure.dead;
         // Rows that were recorded while it counted may be missing in a lower count.
-        let is_current = self.grown_at.is_none_or(|at| at + SETTLED < measure.began);
-        if is_current || measure.unfinished > self.unfinished {
+        let is_current = |grown: Option<Instant>| grown.is_none_or(|at| at + SETTLED < measure.began);
+        if is_current(self.died_at) || measure.dead > self.dead {
+            self.dead = measure.dead;
+        }
+        if is_current(self.grown_at) || measure.unfinished > self.unfinished {
             self.unfinished = measure.unfinished;
         }
     }

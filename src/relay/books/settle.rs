@@ -80,7 +80,7 @@ impl Books {
             error!(event_id, seq = one.seq, handler, state = %one.state, cause = one.cause, "an outcome could not be stored");
             // One that was to be a dead letter anyway is counted already.
             if one.is_dead && one.state != DeliveryState::Dead {
-                self.dead += 1;
+                self.count_dead();
                 self.handler.metrics.buried(Reason::Unstorable);
             }
             if matches!(one.state, DeliveryState::Retrying | DeliveryState::Waiting) {
@@ -176,6 +176,11 @@ impl Books {
         self.block(notification);
     }
 
+    fn count_dead(&mut self) {
+        self.dead += 1;
+        self.died_at = Some(Instant::now());
+    }
+
     /// Counts and logs a dead letter.
     fn tell_dead(&mut self, queued: &Queued, verdict: &Verdict, reason: Reason, attempt: u32) {
         let notification = &*queued.notification;
@@ -190,7 +195,7 @@ impl Books {
         } else {
             warn!(event_id = %notification.id, handler, attempt, %reason, cause = %verdict.reason, status, trace_id, look, "another dead letter");
         }
-        self.dead += 1;
+        self.count_dead();
         if notification.is_replay {
             self.handler.metrics.replayed(ReplayOutcome::DeadAgain);
         }

@@ -220,8 +220,8 @@ impl Supervisor {
         let lease = self.shared.options().lease;
         let round = tokio::time::timeout(lease / 2, self.try_lease_round(asked_by_person)).await;
         match round.unwrap_or_else(|_| Err(StoreError::query("renew leases in time")(sqlx::Error::PoolTimedOut).into())) {
-            Ok(()) => {
-                self.shared.trust.extend(began + lease);
+            Ok(left) => {
+                self.shared.trust.extend(began + left);
                 self.shared.health.accepted();
                 self.shared.health.owns(self.running.keys().filter_map(|id| self.name_of(*id)).collect::<Vec<_>>());
                 self.publish_served();
@@ -269,7 +269,8 @@ impl Supervisor {
         Some(subscription_name(&handler.config, *partition))
     }
 
-    async fn try_lease_round(&mut self, asked_by_person: bool) -> Result<(), RelayError> {
+    /// How long all leases hold, from the beginning of the round.
+    async fn try_lease_round(&mut self, asked_by_person: bool) -> Result<Duration, RelayError> {
         // A relay that lived through a failover follows it; one that starts into it asks.
         check_server(&self.shared, true).await?;
         report_blind_spots(&self.shared).await?;
@@ -307,6 +308,7 @@ impl Supervisor {
                 self.running.insert(acquired.subscription, Running::new(acquired.was_abandoned, acquired.wishes));
             }
         }
+        let left = renewed.iter().map(|renewed| renewed.left).min().unwrap_or(lease).min(lease);
         // Leases of a loop that ended without us noticing would be renewed for ever.
         for renewed in renewed {
             if self.places.contains_key(&renewed.subscription) {
@@ -315,7 +317,7 @@ impl Supervisor {
             }
         }
         self.shared.metrics.leases_held(self.running.len());
-        Ok(())
+        Ok(left)
     }
 
     fn start_waiting(&mut self) {

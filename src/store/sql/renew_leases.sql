@@ -1,6 +1,20 @@
--- renew_leases: keep what we own and can serve, and learn what people asked for. Locks our rows only.
--- $1 instance, $2 lease in microseconds, $3 subscriptions that we serve. Returns one row per subscription still ours.
-update subscriptions
-   set lease_until = clock_timestamp() + $2 * interval '1 microsecond'
- where owner = $1 and id = any ($3::integer[])
-returning id, paused_at is not null as is_paused, moves, circuit_closings
+-- renew_leases: keep what we own and can serve, and learn what people asked for. Locks our rows only, and waits for none: a row that somebody
+-- has locked keeps its lease as it is, and nobody can take it meanwhile.
+-- $1 instance, $2 lease in microseconds, $3 subscriptions that we serve, $4 microseconds that a lease must have left to count as ours without
+-- being renewed. Returns one row per subscription still ours, with the microseconds that its lease has left.
+with free as materialized (
+    select id from subscriptions where owner = $1 and id = any ($3::integer[]) for no key update skip locked),
+renewed as (
+    update subscriptions s
+       set lease_until = clock_timestamp() + $2 * interval '1 microsecond'
+      from free
+     where s.id = free.id and s.owner = $1
+    returning s.id, s.paused_at is not null as is_paused, s.moves, s.circuit_closings)
+select id, is_paused, moves, circuit_closings, $2 as left_micros
+  from renewed
+union all
+select s.id, s.paused_at is not null, s.moves, s.circuit_closings,
+       (extract(epoch from s.lease_until - clock_timestamp()) * 1000000)::bigint
+  from subscriptions s
+ where s.owner = $1 and s.id = any ($3::integer[]) and s.id not in (select id from free)
+   and s.lease_until > clock_timestamp() + $4 * interval '1 microsecond'
