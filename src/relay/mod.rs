@@ -152,7 +152,15 @@ impl Shared {
 
     /// Waits for some statements, no longer than a server that is there takes.
     async fn answered<T>(&self, statements: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        patience::answered(self.answer_timeout, statements, |silent| silent).await
+        let answer = patience::answered(self.answer_timeout, statements, |silent| silent).await;
+        answer.inspect_err(|failure| self.heard(failure))
+    }
+
+    /// Something has failed at the database: does more follow from it?
+    fn heard(&self, failure: &StoreError) {
+        if failure.is_silence() {
+            self.connections.forget_idle();
+        }
     }
 
     /// Bytes that one loop may hold now.

@@ -119,6 +119,18 @@ pub struct Connections {
     pub calls: PgPool,
 }
 
+impl Connections {
+    /// Gives up the sessions that nobody uses now. Where one has fallen silent, those beside it have as well: a firewall forgets all of them
+    /// at once, and each would be waited for anew.
+    pub fn forget_idle(&self) {
+        for pool in [&self.keeper, &self.ledger, &self.log, &self.aside, &self.calls] {
+            while let Some(idle) = pool.try_acquire() {
+                drop(idle.detach()); // closes the socket; a good-bye would wait for an answer
+            }
+        }
+    }
+}
+
 /// Leases and what people ask for, and the one that listens.
 const KEEPERS: u32 = 3;
 /// No bound of its own: a loop calls with one session at a time.

@@ -398,6 +398,7 @@ impl Loop {
         result.map_err(|failed| {
             self.failed_at = failed.operation;
             self.shared.metrics.database_error(failed.operation);
+            self.shared.heard(&failed.cause);
             failed.cause.into()
         })
     }

@@ -229,6 +229,7 @@ impl Supervisor {
             }
             Err(RelayError::Store(failure)) => {
                 self.shared.metrics.database_error(DatabaseOperation::Lease);
+                self.shared.heard(&failure);
                 self.shared.health.database_failed(chain(&failure));
                 warn!(error = %chain(&failure), "could not renew the leases");
                 if !self.shared.trust.holds_for(lease / 10) {
