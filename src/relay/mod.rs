@@ -5,6 +5,7 @@ mod alerts;
 mod attempt;
 mod batch_size;
 mod books;
+mod contracts;
 mod dispatch;
 mod functions;
 mod halves;
@@ -35,6 +36,7 @@ use crate::store::{self, Instance, Selection, ServerWatch, SessionSettings, Stor
 use crate::telemetry::{Backlog, HandlerMetrics, Health, RelayMetrics};
 
 pub use alerts::{AlertSetup, AlertSignals};
+pub use contracts::{prepare, with_contracts};
 pub use reload::{Change, RelayHandle};
 pub use supervisor::{Relay, RelayOptions, check_registration};
 pub use worker::attempt;
