@@ -9,6 +9,7 @@ mod bad_input;
 mod blame;
 mod brokers;
 mod conformance;
+mod contracts;
 mod data;
 mod dead_letters;
 mod demo;
