@@ -39,6 +39,9 @@ pub mod channels;
 pub mod cli;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
+pub mod contracts;
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod doctor;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]

@@ -16,6 +16,7 @@ use crate::config::{
     self, COMMON, Config, ConfigError, Database, Draft, Environment, HandlerConfig, Kinds, Outbox, Overrides, handler_path,
 };
 use crate::handlers::{self, Built, KINDS, OPTIONAL_KINDS};
+use crate::relay;
 use crate::settings::{Field, Mistake, Mistakes, Section, format_duration};
 
 pub use channels::BuiltChannel;
@@ -100,7 +101,7 @@ fn build(configs: &[HandlerConfig]) -> (Vec<(HandlerConfig, Built)>, Vec<Mistake
     let mistakes = Mistakes::default();
     let built = configs.iter().enumerate().filter_map(|(index, config)| {
         let built = build_one(&handler_path(index, &config.name), config, &mistakes)?;
-        Some((config.clone(), built))
+        Some((config.clone(), relay::with_contracts(built, config)))
     });
     (built.collect(), mistakes.into_vec())
 }

@@ -237,6 +237,7 @@ fn in_effect(old: &Config, new: &Config) -> Config {
     config.outbox.retention_interval = new.outbox.retention_interval;
     config.outbox.retention_chunk = new.outbox.retention_chunk;
     config.outbox.inbox_retention = new.outbox.inbox_retention;
+    config.contracts = new.contracts.clone();
     config
 }
 

@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod completions;
 mod config;
+mod contracts;
 mod dead_letters;
 mod demo;
 mod doctor;
@@ -106,6 +107,8 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
     /// Print the configuration, its reference or its schema
     Config(config::ConfigArgs),
+    /// Show, check, compare and export the versions of public events
+    Contracts(contracts::ContractsArgs),
     /// List, group, show, export, replay and discard dead letters
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Watch it work: an application, the relay and a receiver that sometimes fails, on a throw-away Postgres
@@ -150,6 +153,7 @@ pub async fn execute(cli: Cli) -> ExitCode {
         Command::Check(args) => check::run(args, &global).await,
         Command::Completions(args) => completions::run(args, &global).await,
         Command::Config(args) => config::run(args, &global).await,
+        Command::Contracts(args) => contracts::run(args, &global).await,
         Command::DeadLetters(args) => dead_letters::run(args, &global).await,
         Command::Demo(args) => demo::run(args, &global).await,
         Command::Doctor(args) => doctor::run(args, &global).await,

@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::adopt::read_adoptions;
 use super::alerts::read_alerts;
+use super::contracts::read_contracts;
 use super::handler::read_handlers;
 use super::rules::{at_least, count, report_name};
 use super::{Config, Database, Http, Log, LogFormat, Outbox, Relay, WakeUp, adoption_path, fields};
@@ -39,6 +40,7 @@ pub(super) fn read_config(document: &Table, mistakes: &Mistakes) -> Config {
         http: read_http(&root.table("http")),
         log: read_log(&root.table("log")),
         alerts: read_alerts(&root.table("alerts"), channels.as_ref(), mistakes),
+        contracts: read_contracts(&root.table("contracts")),
         handlers: read_handlers(&handlers, mistakes),
         adopt: adopted.map(|list| read_adoptions(&list, mistakes)).unwrap_or_default(),
     };

@@ -77,6 +77,9 @@ const SETTINGS: &[Setting] = settings! {
     "alerts.heartbeat_url", false, alerts.heartbeat_url;
     "alerts.heartbeat_interval", false, alerts.heartbeat_interval;
     "alerts.channels", false, alerts.channels;
+    "contracts.path", true, contracts.path;
+    "contracts.cloudevents_type", true, contracts.naming.cloudevents_type;
+    "contracts.dataschema", true, contracts.naming.dataschema;
 };
 
 #[cfg(test)]

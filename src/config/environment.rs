@@ -11,6 +11,11 @@ pub trait Environment {
 
     fn read_file(&self, path: &Path) -> io::Result<String>;
 
+    /// The files in a folder, sorted; those in its folders are not among them.
+    fn list_directory(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no folder {}", path.display())))
+    }
+
     /// What a relative path in the configuration is relative to.
     fn directory(&self) -> &Path;
 }
@@ -35,6 +40,13 @@ impl Environment for ProcessEnvironment {
 
     fn read_file(&self, path: &Path) -> io::Result<String> {
         std::fs::read_to_string(path)
+    }
+
+    fn list_directory(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let paths = std::fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+        let mut files: Vec<PathBuf> = paths.into_iter().filter(|path| path.is_file()).collect();
+        files.sort();
+        Ok(files)
     }
 
     fn directory(&self) -> &Path {
@@ -122,6 +134,14 @@ impl Environment for FakeEnvironment {
             .get(path)
             .cloned()
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "No such file or directory (os error 2)"))
+    }
+
+    fn list_directory(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let files: Vec<PathBuf> = self.files.keys().filter(|file| file.parent() == Some(path)).cloned().collect();
+        match files.is_empty() {
+            true => Err(io::Error::new(io::ErrorKind::NotFound, "No such file or directory (os error 2)")),
+            false => Ok(files),
+        }
     }
 
     fn directory(&self) -> &Path {

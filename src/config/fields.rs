@@ -35,6 +35,7 @@ pub const SECTIONS: &[Field] = &[
     Field::table("http", HTTP, "Metrics and health."),
     Field::table("log", LOG, "Logs, on standard error."),
     Field::table("alerts", ALERTS, "When a human is called. Without a channel alerts are lines in the log."),
+    Field::table("contracts", CONTRACTS, "Public events in versions; without a folder every event goes out as it was recorded."),
 ];
 
 const DATABASE: &[Field] = &[
@@ -162,6 +163,56 @@ const ALERTS: &[Field] = &[
     Field::new("heartbeat_interval", T::Duration, "1m", "Pause between two calls of heartbeat_url."),
 ];
 
+const CONTRACTS: &[Field] = &[
+    Field::new(
+        "path",
+        T::Text,
+        "",
+        "Folder with the contracts: files *.toml, beside their schemas and examples. Absent: there are none.",
+    ),
+    Field::new(
+        "cloudevents_type",
+        T::Text,
+        "{type}",
+        "Attribute type of the CloudEvents of an event that has a contract; \"{type}.v{version}\" shows the version in it.",
+    ),
+    Field::new(
+        "dataschema",
+        T::Text,
+        "",
+        "Attribute dataschema of the same CloudEvents, for example \"https://example.org/contracts/{type}/{version}/schema.json\". Absent: \
+         none.",
+    ),
+];
+
+/// What a `[[contracts]]` entry may say, its versions aside.
+pub const CONTRACT: &[Field] = &[
+    Field::required("type", T::Text, "The type of the event, as it is recorded."),
+    Field::new("owner", T::Text, "", "Who answers for the contract, for people."),
+];
+
+/// What a `[[contracts.versions]]` entry may say, its casts aside.
+pub const CONTRACT_VERSION: &[Field] = &[
+    Field::required("version", T::Integer(1, 10_000), "The number of the version, from 1."),
+    Field::required("schema", T::Text, "File with the JSON Schema of the payload, in the folder of the contracts."),
+    Field::new("examples", T::Text, "", "Folder with payloads as files *.json; every one is checked and cast."),
+    Field::new(
+        "state",
+        T::Choice(&["draft", "active", "deprecated", "brownout", "retired"]),
+        "",
+        "Where the version stands in its life. Absent: active, or deprecated if it says so below.",
+    ),
+    Field::new("allow", T::TextMap, "", "Findings of `outboxd contracts check --against` that readers bear, each with the reason."),
+    Field::table("deprecated", DEPRECATED, "That the version comes to an end."),
+];
+
+const DEPRECATED: &[Field] = &[
+    Field::new("since", T::Text, "", "The day of the announcement, such as \"2026-03-01\"."),
+    Field::new("sunset", T::Text, "", "The day from which the version may be retired."),
+    Field::new("successor", T::Integer(1, 10_000), "", "The version to move to."),
+    Field::new("link", T::Text, "", "A page about the migration."),
+];
+
 /// What every `[[alerts.channels]]` entry must say.
 pub const CHANNEL_IDENTITY: &[Field] = &[
     Field::required("name", T::Text, "Names the channel: letters, digits, \"-\", \"_\" and \".\"."),
@@ -186,7 +237,12 @@ pub const IDENTITY: &[Field] = &[
 
 /// What every `[[handlers]]` entry may say, whatever its kind.
 pub const COMMON: &[Field] = &[
-    Field::new("events", T::TextList, "", "Event types it wants; \"*\" stands for any characters. Absent: every type."),
+    Field::new(
+        "events",
+        T::TextList,
+        "",
+        "Event types it wants; \"*\" stands for any characters, and \"order.placed@1\" pins the version of a contract. Absent: every type.",
+    ),
     Field::new("aggregate_types", T::TextList, "", "Aggregate types it wants. Absent: every one, and events without an aggregate."),
     Field::new(
         "where_headers",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::contracts::split_pin;
 use super::fields::{COMMON, IDENTITY};
 use super::rules::{at_least, count, is_name, report_name};
 use super::{HandlerConfig, Start, handler_path};
@@ -59,6 +60,8 @@ fn read_handler(index: usize, entry: &Table, mistakes: &Mistakes) -> HandlerConf
         name: section.text("name"),
         kind: section.text("kind"),
         filter: read_filter(&section),
+        pins: read_pins(&section),
+        contracts: None,
         ordering: read_ordering(&section),
         partitions: count(&section, "partitions"),
         concurrency: count(&section, "concurrency"),
@@ -100,10 +103,20 @@ fn read_filter(section: &Section<'_>) -> EventFilter {
         section.mistake("where_headers", NUL);
     }
     EventFilter {
-        types: section.texts("events"),
+        types: read_pins(section).into_iter().map(|(glob, _)| glob).collect(),
         aggregate_types: section.texts("aggregate_types"),
         headers: section.scalar_map("where_headers"),
     }
+}
+
+/// The event types with the versions behind them; which contracts there are is not known here.
+fn read_pins(section: &Section<'_>) -> Vec<(String, Option<u32>)> {
+    let texts = section.texts("events");
+    let pin = |text: &String| {
+        let (glob, version) = split_pin(text);
+        (glob.to_owned(), version)
+    };
+    texts.iter().map(pin).collect()
 }
 
 fn read_ordering(section: &Section<'_>) -> Ordering {

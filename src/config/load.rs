@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use toml::Table;
 
 use super::check::read_config;
+use super::contracts;
 use super::environment::{Environment, ProcessEnvironment};
 use super::fields::{Kinds, SECTIONS};
 use super::overrides::Overrides;
 use super::resolve::resolve;
-use super::{ChannelConfig, Config, Database, HandlerConfig, Http, Outbox, fields, handler_path};
+use super::{ChannelConfig, Config, Contracts, Database, HandlerConfig, Http, Outbox, fields, handler_path};
 use crate::domain::Adoption;
 use crate::settings::{Mistake, Mistakes};
 
@@ -120,7 +121,8 @@ pub fn read_with(text: &str, overrides: &Overrides, environment: &dyn Environmen
     overrides.remove_from(&mut document);
     let mut resolved = resolve(document, environment, kinds, &unresolved);
     overrides.put_into(&mut resolved.table);
-    let config = read_config(&resolved.table, &checked);
+    let mut config = read_config(&resolved.table, &checked);
+    contracts::load(&mut config.contracts, &mut config.handlers, environment, &checked);
     Ok(Draft {
         config,
         resolved: resolved.table,
@@ -169,6 +171,18 @@ impl Draft {
         let is_ours = |path: &str| path == "database" || path.starts_with("database.") || path == "outbox.schema";
         let (ours, others): (Vec<_>, Vec<_>) = mistakes.into_iter().partition(|mistake| is_ours(&mistake.path));
         if ours.is_empty() { Ok((database, outbox, others.len())) } else { Err(ours) }
+    }
+
+    /// What a command needs that only looks at contracts: the contracts and the handlers, with the mistakes in what they say of contracts.
+    /// What is wrong elsewhere, a missing secret for example, is not that command's to report.
+    pub fn into_contracts(self) -> Result<(Contracts, Vec<HandlerConfig>), Vec<Mistake>> {
+        let (contracts, handlers) = (self.config.contracts.clone(), self.config.handlers.clone());
+        let is_ours = |mistake: &Mistake| {
+            let path = mistake.path.as_str();
+            path == "contracts" || path.starts_with("contracts.") || (path.starts_with("handlers") && path.ends_with(".events"))
+        };
+        let ours: Vec<Mistake> = self.finish(Vec::new()).err().unwrap_or_default().into_iter().filter(is_ours).collect();
+        if ours.is_empty() { Ok((contracts, handlers)) } else { Err(ours) }
     }
 
     /// The configuration, if nothing is wrong; `further` are mistakes that only the kinds could find.

@@ -8,6 +8,7 @@ mod adopt;
 mod alerts;
 mod check;
 mod compare;
+mod contracts;
 mod environment;
 mod fields;
 mod handler;
@@ -21,8 +22,10 @@ mod show;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::contracts::Pins;
 use crate::domain::alerts::{AlertPolicy, Severity};
 use crate::domain::{
     Adoption, CircuitPolicy, EventFilter, OnBadDestination, OnDeadLetter, Ordering, RateLimit, Record, RetryPolicy, TableName,
@@ -30,6 +33,7 @@ use crate::domain::{
 use crate::settings::Secret;
 
 pub use compare::{Difference, compare};
+pub use contracts::Contracts;
 #[cfg(test)]
 pub(crate) use environment::FakeEnvironment;
 pub use environment::{Environment, ProcessEnvironment};
@@ -51,6 +55,7 @@ pub struct Config {
     pub http: Http,
     pub log: Log,
     pub alerts: Alerts,
+    pub contracts: Contracts,
     pub handlers: Vec<HandlerConfig>,
     /// `[[adopt]]`; put in effect by `outboxd adopt`, never by a relay.
     pub adopt: Vec<Adoption>,
@@ -183,6 +188,10 @@ pub struct HandlerConfig {
     pub name: String,
     pub kind: String,
     pub filter: EventFilter,
+    /// The type globs of the filter, each with the version that it pins.
+    pub pins: Vec<(String, Option<u32>)>,
+    /// The versions of the contracts that it is sent; `None`: it wants no type that has one.
+    pub contracts: Option<Arc<Pins>>,
     pub ordering: Ordering,
     pub partitions: u16,
     pub concurrency: usize,

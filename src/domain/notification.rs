@@ -3,12 +3,16 @@
 #![warn(missing_docs)]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::Timestamp;
+
+/// The header with the version of the contract.
+pub const VERSION: &str = "version";
 
 /// The envelope of one event on its way to one handler.
 #[derive(Debug, Clone)]
@@ -39,6 +43,21 @@ pub struct Notification {
     pub is_replay: bool,
     /// Nothing has happened: a person tries the handler with a made-up event.
     pub is_test: bool,
+    /// The version of its contract in which the payload is; `None`: the type has no contract.
+    pub contract: Option<Arc<PublicVersion>>,
+}
+
+/// A version of a public event, as the receivers of an event read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicVersion {
+    /// From 1.
+    pub version: u32,
+    /// The attribute `type` of its CloudEvents.
+    pub cloudevents_type: String,
+    /// The attribute `dataschema` of its CloudEvents.
+    pub dataschema: Option<String>,
+    /// That the version comes to an end, as headers say it: `deprecation`, `sunset` and `link`, each with its value. Empty: it does not.
+    pub announcements: Vec<(&'static str, String)>,
 }
 
 impl Notification {
@@ -64,6 +83,29 @@ impl Notification {
             Some(Value::String(text)) => Some(text),
             _ => None,
         }
+    }
+
+    /// The version in which the payload is: that of its contract, or the header `version`, or 1 if there is none. `None`: the header is
+    /// no whole number from 1 on.
+    pub fn version(&self) -> Option<u32> {
+        match &self.contract {
+            Some(public) => Some(public.version),
+            None => self.recorded_version(),
+        }
+    }
+
+    /// The version that the producer recorded; see [`Notification::version`].
+    pub fn recorded_version(&self) -> Option<u32> {
+        // Most events have no such header, and then nothing is parsed. An escape may hide the name.
+        if !self.headers.contains("version") && !self.headers.contains('\\') {
+            return Some(1);
+        }
+        let version = match self.headers().remove(VERSION) {
+            None => return Some(1),
+            Some(Value::String(text)) => text.parse().ok(),
+            Some(value) => value.as_u64().and_then(|version| u32::try_from(version).ok()),
+        };
+        version.filter(|version| *version > 0)
     }
 
     /// Bytes this notification holds in memory, near enough to bound them.
@@ -92,6 +134,7 @@ impl Notification {
             attempt: 1,
             is_replay: false,
             is_test: false,
+            contract: None,
         }
     }
 
@@ -111,6 +154,7 @@ impl Notification {
             attempt: 1,
             is_replay: false,
             is_test: false,
+            contract: None,
         }
     }
 }
@@ -127,5 +171,25 @@ mod tests {
         assert_eq!(notification.header("tenant").as_deref(), Some("a"), "seen: all headers were gone");
         assert_eq!(notification.headers()["huge"], "1e400");
         assert_eq!((notification.headers()["deep"].as_str(), notification.headers()["n"].as_i64()), (Some(deep.as_str()), Some(1)));
+    }
+
+    #[test]
+    fn the_version_is_a_header_and_1_without_it() {
+        for (headers, want) in [
+            ("{}", Some(1)),
+            (r#"{"tenant":"a"}"#, Some(1)),
+            (r#"{"version":2}"#, Some(2)),
+            (r#"{"version":"3"}"#, Some(3)),
+            (r#"{"versi\u006fn":4}"#, Some(4)),
+            (r#"{"api_version":9}"#, Some(1)),
+            (r#"{"version":0}"#, None),
+            (r#"{"version":1.5}"#, None),
+            (r#"{"version":"v2"}"#, None),
+            (r#"{"version":null}"#, None),
+            (r#"{"version":1e400}"#, None),
+        ] {
+            let notification = Notification { headers: headers.to_owned(), ..Notification::sample("t", "{}") };
+            assert_eq!(notification.version(), want, "{headers}");
+        }
     }
 }

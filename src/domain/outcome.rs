@@ -109,6 +109,7 @@ reasons! {
     Nacked = "nacked", "The broker did not take responsibility for the event.";
     Unaddressable = "unaddressable", "The event has no value, or none that the receiver takes, for its address or a header.";
     Unreadable = "unreadable", "The event, or its ordering key, cannot be read from the database; nothing was sent.";
+    Contract = "contract", "The event has no valid form in the version of its contract that the handler is sent; nothing was sent.";
     Unstorable = "unstorable", "Postgres refused to store what came of this delivery.";
     Failed = "failed", "The handler reported a failure of no known kind.";
 }

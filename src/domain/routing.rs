@@ -103,7 +103,7 @@ impl Routes {
 }
 
 fn has_type(filter: &EventFilter, event_type: &str) -> bool {
-    filter.types.is_empty() || filter.types.iter().any(|glob| matches(glob, event_type))
+    filter.types.is_empty() || filter.types.iter().any(|glob| matches_glob(glob, event_type))
 }
 
 /// Everything but the type. `headers`: of the event, once they are known.
@@ -125,8 +125,8 @@ fn plain_headers(event: &Notification) -> Map<String, Value> {
     })
 }
 
-/// `*` stands for any characters, also for none.
-fn matches(glob: &str, text: &str) -> bool {
+/// Whether a glob lets a type through: `*` stands for any characters, also for none.
+pub fn matches_glob(glob: &str, text: &str) -> bool {
     let Some((first, rest)) = glob.split_once('*') else { return glob == text };
     let Some(mut text) = text.strip_prefix(first) else { return false };
     let mut parts: Vec<&str> = rest.split('*').collect();
@@ -160,7 +160,7 @@ mod tests {
             ("*ü*", "grün\n", true),
             ("a**b", "ab", true),
         ] {
-            assert_eq!(matches(glob, text), want, "{glob} {text:?}");
+            assert_eq!(matches_glob(glob, text), want, "{glob} {text:?}");
         }
     }
 

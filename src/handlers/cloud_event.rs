@@ -51,6 +51,7 @@ pub const ATTRIBUTES: &[&Name] = &[
     name!("type"),
     name!("time"),
     name!("subject"),
+    name!("dataschema"),
     name!("aggregatetype"),
     name!("aggregateversion"),
     name!("correlationid"),
@@ -83,17 +84,19 @@ impl CloudEvents {
 
     /// The context attributes of an event. `id` is its id, as a text. An attribute for which the event has no value is left out.
     pub fn attributes<'n>(&'n self, notification: &'n Notification, id: &'n str) -> Vec<(&'static Name, Cow<'n, str>)> {
+        let public = notification.contract.as_deref();
         let mut attributes = Vec::with_capacity(ATTRIBUTES.len());
         attributes.extend([
             (name!("specversion"), Cow::Borrowed("1.0")),
             (name!("id"), Cow::Borrowed(id)),
             (name!("source"), Cow::Borrowed(self.source.as_str())),
-            (name!("type"), Cow::Borrowed(notification.event_type.as_str())),
+            (name!("type"), Cow::Borrowed(public.map_or(notification.event_type.as_str(), |public| &public.cloudevents_type))),
         ]);
         let [correlation, causation] = template::scalars(&notification.headers, [CORRELATION, CAUSATION]);
         let further = [
             (name!("time"), rfc_3339(notification.occurred_at).map(Cow::Owned)),
             (name!("subject"), self.subject.render(notification).ok()),
+            (name!("dataschema"), public.and_then(|public| public.dataschema.as_deref()).map(Cow::Borrowed)),
             (name!("aggregatetype"), notification.aggregate_type.as_deref().map(Cow::Borrowed)),
             (name!("aggregateversion"), notification.aggregate_version.map(|version| Cow::Owned(version.to_string()))),
             (name!("correlationid"), correlation.map(Cow::Owned)),

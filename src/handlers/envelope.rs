@@ -110,7 +110,7 @@ impl Layout {
 
     /// What goes out. The verdict says why nothing can.
     ///
-    /// The headers of the format `plain` are `event-id`, `event-type`, `event-time`, `event-key`, `aggregate-type`, `aggregate-id`
+    /// The headers of the format `plain` are `event-id`, `event-type`, `event-version`, `event-time`, `event-key`, `aggregate-type`, `aggregate-id`
     /// and `aggregate-version` where the event has them; of the CloudEvents in binary mode their attributes; of all formats
     /// `traceparent`, `tracestate`, what is configured, and the marks `event-replay` and `event-test`. None of them differs from
     /// attempt to attempt.
@@ -134,6 +134,9 @@ impl Layout {
             Format::CloudEventsStructured => Cow::Owned(self.cloud_events.structured(notification, &id, &trace)),
         };
         headers.extend(trace_attributes(&trace).map(|(name, value)| (name.bare, Cow::Owned(value.to_owned()))));
+        if let Some(public) = &notification.contract {
+            headers.extend(public.announcements.iter().map(|(name, value)| (*name, Cow::Borrowed(value.as_str()))));
+        }
         self.headers.add(notification, &mut headers)?;
         for (name, is_so) in [("event-replay", notification.is_replay), ("event-test", notification.is_test)] {
             headers.extend(is_so.then_some((name, Cow::Borrowed("true"))));
@@ -157,6 +160,7 @@ pub fn facts<'n>(notification: &'n Notification, id: String) -> impl Iterator<It
     let facts = [
         ("event-id", Some(Cow::Owned(id))),
         ("event-type", Some(Cow::Borrowed(notification.event_type.as_str()))),
+        ("event-version", notification.contract.as_ref().map(|public| Cow::Owned(public.version.to_string()))),
         ("event-time", rfc_3339(notification.occurred_at).map(Cow::Owned)),
         ("event-key", notification.key.as_deref().map(Cow::Borrowed)),
         ("aggregate-type", notification.aggregate_type.as_deref().map(Cow::Borrowed)),

@@ -11,6 +11,9 @@ use crate::domain::Notification;
 struct Envelope<'n> {
     id: uuid::Uuid,
     r#type: &'n str,
+    /// Of the contract; left out where the type has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u32>,
     aggregate_type: Option<&'n str>,
     aggregate_id: Option<&'n str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,6 +40,7 @@ pub fn json_line(notification: &Notification) -> String {
     let envelope = Envelope {
         id: notification.id,
         r#type: &notification.event_type,
+        version: notification.contract.as_ref().map(|public| public.version),
         aggregate_type: notification.aggregate_type.as_deref(),
         aggregate_id: notification.aggregate_id.as_deref(),
         aggregate_version: notification.aggregate_version,

@@ -28,6 +28,7 @@ enum Part {
 enum Source {
     Id,
     Type,
+    Version,
     Key,
     AggregateType,
     AggregateId,
@@ -51,7 +52,7 @@ pub enum InvalidTemplate {
 #[error("the event has no {0}")]
 pub struct MissingValue(String);
 
-const KNOWN: &str = "{id}, {type}, {key}, {aggregate_type}, {aggregate_id}, {header:<name>} and {payload:<a.b.c>}";
+const KNOWN: &str = "{id}, {type}, {version}, {key}, {aggregate_type}, {aggregate_id}, {header:<name>} and {payload:<a.b.c>}";
 
 impl Template {
     /// What it makes of this event, if other events may make something else of it.
@@ -162,6 +163,7 @@ impl Source {
         Some(match name {
             "id" => Self::Id,
             "type" => Self::Type,
+            "version" => Self::Version,
             "key" => Self::Key,
             "aggregate_type" => Self::AggregateType,
             "aggregate_id" => Self::AggregateId,
@@ -180,6 +182,7 @@ impl Source {
         match self {
             Self::Id => "id".to_owned(),
             Self::Type => "type".to_owned(),
+            Self::Version => "version: its header \"version\" is no whole number from 1 on".to_owned(),
             Self::Key => "key".to_owned(),
             Self::AggregateType => "aggregate_type".to_owned(),
             Self::AggregateId => "aggregate_id".to_owned(),
@@ -192,6 +195,7 @@ impl Source {
         match self {
             Self::Id => Some(Cow::Owned(notification.id.to_string())),
             Self::Type => Some(Cow::Borrowed(&notification.event_type)),
+            Self::Version => notification.version().map(|version| Cow::Owned(version.to_string())),
             Self::Key => notification.key.as_deref().map(Cow::Borrowed),
             Self::AggregateType => notification.aggregate_type.as_deref().map(Cow::Borrowed),
             Self::AggregateId => notification.aggregate_id.as_deref().map(Cow::Borrowed),
@@ -256,6 +260,7 @@ mod tests {
             ("", ""),
             ("orders", "orders"),
             ("{type}", "order.placed"),
+            ("{type}.v{version}", "order.placed.v1"),
             ("{id}", "018f0000-0000-7000-8000-000000000001"),
             ("a.{aggregate_type}.{aggregate_id}/{key}", "a.order.42/order/42"),
             ("{header:tenant}-{header:n}", "acme-7"),
@@ -272,7 +277,7 @@ mod tests {
             ("{", "a \"{\" is never closed; a brace itself is written \"{{\""),
             ("a{type", "a \"{\" is never closed; a brace itself is written \"{{\""),
             ("type}", "a \"}\" closes nothing; a brace itself is written \"}}\""),
-            ("{typ}", "{typ} names no value; there are {id}, {type}, {key}"),
+            ("{typ}", "{typ} names no value; there are {id}, {type}, {version}, {key}"),
             ("{header:}", "{header:} names no value"),
             ("{payload:a..b}", "{payload:a..b} names no value"),
             ("{}", "{} names no value"),

@@ -99,6 +99,30 @@ fn budget(lease: Duration) -> Duration {
 /// is likely to fail again.
 const FAILED_AT_ONCE: usize = 8;
 
+/// For each event whether it is not called in this turn: it has no valid form, or it is behind one of its key that has none.
+fn held_back(arguments: &[Argument]) -> Vec<bool> {
+    let mut keys: HashSet<&str> = HashSet::new();
+    let mut held = Vec::with_capacity(arguments.len());
+    for argument in arguments {
+        if argument.refused.is_some() {
+            keys.extend(argument.key.as_deref());
+        }
+        held.push(argument.refused.is_some() || argument.key.as_deref().is_some_and(|key| keys.contains(key)));
+    }
+    held
+}
+
+/// An event without a valid form waits for those of its key before it, as every other: it is not over before they are.
+fn keep_order(arguments: &[Argument], verdicts: &mut [Option<Verdict>]) {
+    for at in (0..arguments.len()).filter(|at| arguments[*at].refused.is_some()) {
+        let is_before = |earlier: &usize| arguments[*earlier].key.is_some() && arguments[*earlier].key == arguments[at].key;
+        let mut before = (0..at).filter(is_before);
+        if before.any(|earlier| !verdicts[earlier].as_ref().is_some_and(Verdict::is_delivered)) {
+            verdicts[at] = None;
+        }
+    }
+}
+
 /// What came of calling several in one statement.
 enum Tried {
     Done,
@@ -211,9 +235,11 @@ struct Calls<'a> {
 impl Calls<'_> {
     /// First what was never tried, then what has failed before: the trouble of a few keys must not be paid by the others.
     async fn make(&mut self, arguments: &[Argument]) -> Result<Vec<Option<Verdict>>, StoreError> {
-        let mut verdicts = vec![None; arguments.len()];
+        let mut verdicts: Vec<Option<Verdict>> = arguments.iter().map(|argument| argument.refused.clone()).collect();
+        let held = held_back(arguments);
         for (has_failed, worth_a_try) in [(false, 2), (true, FAILED_AT_ONCE)] {
-            let places: Vec<usize> = (0..arguments.len()).filter(|at| arguments[*at].has_failed == has_failed).collect();
+            let places: Vec<usize> =
+                (0..arguments.len()).filter(|at| arguments[*at].has_failed == has_failed && !held[*at]).collect();
             let group: Vec<Argument> = places.iter().map(|at| arguments[*at].clone()).collect();
             let made = if group.len() >= worth_a_try { self.in_parts(&group).await? } else { self.one_by_one(&group).await? };
             if let Alone::One(at) = self.alone {
@@ -224,6 +250,7 @@ impl Calls<'_> {
                 break;
             }
         }
+        keep_order(arguments, &mut verdicts);
         Ok(verdicts)
     }
 

@@ -5,6 +5,7 @@ mod alerts;
 mod attempt;
 mod batch_size;
 mod books;
+mod contracts;
 mod dispatch;
 mod figures;
 mod functions;
@@ -39,6 +40,7 @@ use crate::telemetry::{HandlerMetrics, Health, RelayMetrics};
 use figures::{Answered, Figure, Figures, Measure};
 
 pub use alerts::{AlertSetup, AlertSignals};
+pub use contracts::{prepare, with_contracts};
 pub use reload::{Change, RelayHandle};
 pub use supervisor::{Relay, RelayOptions, check_registration};
 pub use worker::attempt;

@@ -12,6 +12,7 @@ pub use address::{address_hint, parse_address};
 pub use mistake::{Mistake, Mistakes};
 pub use secret::Secret;
 pub use section::Section;
+pub(crate) use section::unknown_key;
 pub use units::{describe_duration, format_bytes, format_duration, parse_bytes, parse_duration};
 
 /// What a value must look like.

@@ -2,6 +2,7 @@
 //! back when it fails, and tells whether the event, the function or the time was to blame.
 //! Never decides what follows; an error of this module means that the session is of no use any more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgDatabaseError, PgQueryResult, PgSeverity};
@@ -51,6 +52,17 @@ pub struct Argument {
     pub key: Option<String>,
     /// It, or one before it in its key, has failed before.
     pub has_failed: bool,
+    /// What its contract makes of the event for this handler; `None`: as it is in the log.
+    pub rendered: Option<Arc<Rendered>>,
+    /// The event has no valid form for this handler: it is not called, and this is what came of it.
+    pub refused: Option<Verdict>,
+}
+
+/// An event in the version that a handler is sent: JSON texts.
+#[derive(Debug, Clone)]
+pub struct Rendered {
+    pub payload: String,
+    pub headers: String,
 }
 
 /// How a call ended in a session that goes on.
@@ -89,6 +101,8 @@ pub async fn call(connection: &mut PgConnection, call: &FunctionCall<'_>, argume
     let called = sqlx::query(AssertSqlSafe(statement))
         .bind(&seqs)
         .bind(arguments.iter().map(|argument| argument.key.clone()).collect::<Vec<_>>())
+        .bind(rendered(arguments, |rendered| &rendered.payload))
+        .bind(rendered(arguments, |rendered| &rendered.headers))
         .execute(&mut *connection)
         .await;
     let calls = called.as_ref().map_or(0, PgQueryResult::rows_affected);
@@ -101,11 +115,16 @@ pub async fn call(connection: &mut PgConnection, call: &FunctionCall<'_>, argume
     if let [argument] = arguments
         && failure.may_be_of_the_payload()
         && call.payload == PayloadType::Jsonb
-        && let Some(refused) = check_payload(connection, call.session.schema(), argument.seq).await?
+        && let Some(refused) = check_payload(connection, call.session.schema(), argument).await?
     {
         return Ok(CallEnd::Failed(refused));
     }
     Ok(failure.end())
+}
+
+/// For each event what its contract makes of it, or nothing.
+fn rendered(arguments: &[Argument], part: fn(&Rendered) -> &String) -> Vec<Option<String>> {
+    arguments.iter().map(|argument| argument.rendered.as_ref().map(|rendered| part(rendered).clone())).collect()
 }
 
 /// An event that was erased since it was read need not be handled. One that only the call did not see must not count as handled: the
@@ -169,11 +188,14 @@ pub async fn try_function(pool: &PgPool, call: &FunctionCall<'_>, notification: 
 
 /// Why the payload of an event is not a `jsonb`, if it is not: then no function that takes one can ever be called for it. The savepoint
 /// around the look is gone in both cases.
-async fn check_payload(connection: &mut PgConnection, schema: &str, seq: i64) -> Result<Option<Verdict>, StoreError> {
+async fn check_payload(connection: &mut PgConnection, schema: &str, argument: &Argument) -> Result<Option<Verdict>, StoreError> {
     let error = || StoreError::query("look at the payload");
     execute(connection, "savepoint event").await.map_err(error())?;
     let statement = include_str!("sql/convert_payload.sql").replace("{schema}", &quoted(schema));
-    let converted = sqlx::query(AssertSqlSafe(statement)).bind(seq).execute(&mut *connection).await;
+    let converted = match &argument.rendered {
+        Some(rendered) => sqlx::query(include_str!("sql/convert_text.sql")).bind(&rendered.payload).execute(&mut *connection).await,
+        None => sqlx::query(AssertSqlSafe(statement)).bind(argument.seq).execute(&mut *connection).await,
+    };
     let refused = refusal(converted)?;
     execute(connection, UNDO).await.map_err(error())?;
     Ok(refused)

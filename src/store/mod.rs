@@ -60,7 +60,7 @@ pub use destinations::{
 };
 pub use encryption::unencrypted;
 pub use filter::{DeliveryFilter, Fingerprint};
-pub use functions::{Argument, CallEnd, FunctionCall, PayloadType, call, find_payload_type, try_function};
+pub use functions::{Argument, CallEnd, FunctionCall, PayloadType, Rendered, call, find_payload_type, try_function};
 pub use handlers::{
     Forgotten, HandlerRow, HandlerState, Owed, close_circuit, count_owed, forget_handler, list_handler_names, pause_handler,
     read_handlers, resume_handler,

@@ -52,6 +52,7 @@ pub(super) fn notification(row: &PgRow, at: usize) -> Result<(Box<Notification>,
         attempt: 1,
         is_replay: false,
         is_test: false,
+        contract: None,
     };
     Ok((Box::new(notification), at + EVENT_COLUMNS))
 }

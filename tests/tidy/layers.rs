@@ -6,6 +6,7 @@ use crate::source::{Source, line_of};
 const LAYERS: &[(&str, u8)] = &[
     ("domain", 0),
     ("failpoints", 0),
+    ("contracts", 1),
     ("settings", 1),
     ("telemetry", 1),
     ("launcher", 1),

@@ -1,6 +1,7 @@
 //! `outboxd handlers test`: one made-up event through the real path of a configured handler, once.
 //! Reads the configuration, never the log; spends nothing, records nothing, and a function's effect is rolled back.
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -91,7 +92,14 @@ async fn try_once(config: &HandlerConfig, built: Built, notification: &Notificat
             handlers::all_ended().await;
             Ok(Trial { verdict, took, is_rolled_back: false })
         }
-        Built::Function(function) => try_function(&function, notification, global).await,
+        Built::Function(function) => {
+            // What a contract makes of an event is done by the relay for a function, and inside the handler for all others.
+            let prepared = config.contracts.as_deref().map(|pins| relay::prepare(pins, notification));
+            match prepared.unwrap_or(Ok(Cow::Borrowed(notification))) {
+                Ok(prepared) => try_function(&function, &prepared, global).await,
+                Err(verdict) => Ok(Trial { verdict, took: began.elapsed(), is_rolled_back: true }),
+            }
+        }
     }
 }
 

@@ -39,6 +39,7 @@ const OURS: &[Reason] = &[
     Reason::Expired,
     Reason::Operator,
     Reason::Unreadable,
+    Reason::Contract,
     Reason::Unstorable,
 ];
 

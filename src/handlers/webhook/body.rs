@@ -34,8 +34,8 @@ pub fn header_value(text: &str) -> HeaderValue {
     HeaderValue::from_str(&percent_encoded(text)).expect("printable ASCII is a header value")
 }
 
-// A trace context goes out as it was recorded, or not at all.
-fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
+/// A value that goes out as it is, or not at all if no header can hold it.
+pub fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(HeaderName::from_static(name), value);
     }

@@ -19,6 +19,7 @@ pub(super) const ID: HeaderName = HeaderName::from_static("webhook-id");
 pub(super) const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 pub(super) const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const EVENT_TYPE: HeaderName = HeaderName::from_static("webhook-event-type");
+const EVENT_VERSION: HeaderName = HeaderName::from_static("webhook-event-version");
 const AGGREGATE_TYPE: HeaderName = HeaderName::from_static("webhook-aggregate-type");
 const AGGREGATE_ID: HeaderName = HeaderName::from_static("webhook-aggregate-id");
 const AGGREGATE_VERSION: HeaderName = HeaderName::from_static("webhook-aggregate-version");
@@ -93,6 +94,12 @@ impl Webhook {
         headers.insert(ID, body::header_value(id));
         headers.insert(TIMESTAMP, HeaderValue::from(timestamp));
         headers.insert(EVENT_TYPE, body::header_value(&notification.event_type));
+        if let Some(public) = &notification.contract {
+            headers.insert(EVENT_VERSION, HeaderValue::from(public.version));
+            for (name, value) in &public.announcements {
+                body::put(&mut headers, name, value);
+            }
+        }
         headers.insert(ATTEMPT, HeaderValue::from(notification.attempt));
         put_aggregate(notification, &mut headers);
         if notification.is_replay {

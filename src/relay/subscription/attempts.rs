@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Loop, MOST_PENDING, Performer, TurnEnd};
-use crate::domain::{Admission, LaneRef, Origin, Queued};
+use crate::contracts::Pins;
+use crate::domain::{Admission, LaneRef, Notification, Origin, Queued, Verdict};
 use crate::failpoints::failpoint;
 use crate::handlers::Built;
 use crate::relay::dispatch::Dispatch;
 use crate::relay::turn::Failed;
-use crate::relay::{RelayError, functions};
-use crate::store::{self, Argument, StoreError};
+use crate::relay::{RelayError, functions, prepare};
+use crate::store::{self, Argument, Rendered, StoreError};
 use crate::telemetry::DatabaseOperation;
 
 impl Loop {
@@ -152,10 +153,16 @@ impl Loop {
         let Performer::Functions(functions) = &self.performer else { return Ok(()) };
         let failed: HashSet<LaneRef<'_>> =
             self.batch.iter().filter(|queued| queued.attempts > 0).map(|queued| LaneRef::of(&queued.notification)).collect();
-        let argument = |queued: &Queued| Argument {
-            seq: queued.notification.seq,
-            key: queued.notification.key.clone(),
-            has_failed: failed.contains(&LaneRef::of(&queued.notification)),
+        let pins = self.handler.config.contracts.as_deref();
+        let argument = |queued: &Queued| {
+            let (rendered, refused) = rendered(pins, &queued.notification);
+            Argument {
+                seq: queued.notification.seq,
+                key: queued.notification.key.clone(),
+                has_failed: failed.contains(&LaneRef::of(&queued.notification)),
+                rendered,
+                refused,
+            }
         };
         let arguments = self.batch.iter().map(argument).collect();
         let pools = (self.shared.connections.calls.clone(), self.shared.connections.ledger.clone());
@@ -182,5 +189,15 @@ impl Loop {
             let config = &self.handler.config;
             *dispatch = Dispatch::new(Arc::clone(instance), config.timeout, config.concurrency);
         }
+    }
+}
+
+/// What the contract makes of an event for a function, if it is not what the log has; or why it makes nothing.
+fn rendered(pins: Option<&Pins>, notification: &Notification) -> (Option<Arc<Rendered>>, Option<Verdict>) {
+    let Some(pins) = pins else { return (None, None) };
+    match prepare(pins, notification) {
+        Err(verdict) => (None, Some(verdict)),
+        Ok(prepared) if prepared.payload == notification.payload && prepared.headers == notification.headers => (None, None),
+        Ok(prepared) => (Some(Arc::new(Rendered { payload: prepared.payload.clone(), headers: prepared.headers.clone() })), None),
     }
 }

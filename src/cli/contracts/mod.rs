@@ -1,0 +1,126 @@
+//! `outboxd contracts`: public events in versions, as the folder of the configuration has them. Needs no database and no secrets, so that the
+//! producer's CI can run it; only `render` with an id reads an event.
+
+mod check;
+mod list;
+mod render;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::text::as_json;
+use super::{CliError, EXIT_CONFIG, EXIT_OK, Global, print::print};
+use crate::config::{ConfigError, Contracts, HandlerConfig};
+use crate::contracts::asyncapi;
+
+/// Show, check, compare and export the versions of public events
+#[derive(Debug, Args)]
+pub struct ContractsArgs {
+    #[command(subcommand)]
+    command: ContractsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ContractsCommand {
+    /// List every version of every contract, and the handlers that are sent it
+    #[command(after_help = "Examples:
+  outboxd contracts list
+  outboxd contracts list --json")]
+    List,
+    /// Show a contract or one version of it: state, dates, casts, schema
+    #[command(after_help = "Examples:
+  outboxd contracts show order.placed
+  outboxd contracts show order.placed@1 --json")]
+    Show(list::ShowArgs),
+    /// Check the contracts as a whole, and against what was published
+    #[command(after_help = "\
+Exit code:
+  0   all is well
+  1   a published version changed in a way that readers may not bear
+  64  the contracts are wrong by themselves
+
+Examples:
+  outboxd contracts check
+  outboxd contracts check --against contracts.lock
+  outboxd contracts check --against contracts.lock --update
+
+The lock holds the schema of every version as it was published; keep it beside the producer's code. A change is refused if an instance shows \
+that it breaks readers, and if it could be neither proven nor refuted. `--update` writes the lock anew if nothing is refused.")]
+    Check(check::CheckArgs),
+    /// Compare two versions of a contract: what readers of the one would not bear in the other
+    #[command(after_help = "Example:
+  outboxd contracts diff order.placed@1 order.placed@2")]
+    Diff(check::DiffArgs),
+    /// Show what a receiver of a version gets of an event
+    #[command(
+        disable_version_flag = true,
+        after_help = "\
+Examples:
+  outboxd contracts render 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --version 1
+  outboxd contracts render --type order.placed --file payload.json --recorded 2 --version 1
+
+Exit code 1: the event has no valid form in that version; a handler that is pinned to it would get a dead letter with the reason `contract`."
+    )]
+    Render(render::RenderArgs),
+    /// Print the contracts in the form of other tools
+    #[command(after_help = "Example:
+  outboxd contracts export --asyncapi > asyncapi.json")]
+    Export(ExportArgs),
+}
+
+#[derive(Debug, Args)]
+struct ExportArgs {
+    /// As an AsyncAPI 3.0 document: a message and a channel for each version that is served
+    #[arg(long, required = true)]
+    asyncapi: bool,
+    /// Title in the document
+    #[arg(long, value_name = "TEXT", default_value = "Public events")]
+    title: String,
+    /// Version of the document
+    #[arg(long, value_name = "TEXT", default_value = "1.0.0")]
+    document_version: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ContractsError {
+    #[error("there are no contracts: contracts.path is not set in {}", .0.display())]
+    None(PathBuf),
+    #[error("got \"{0}\", expected a type with a version such as \"order.placed@1\"")]
+    NoVersion(String),
+}
+
+pub async fn run(args: ContractsArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let (contracts, handlers) = load(global)?;
+    match args.command {
+        ContractsCommand::List => print(&list::list(&contracts.registry, &handlers, global.json))?,
+        ContractsCommand::Show(args) => print(&list::show(&args, &contracts.registry, &handlers, global.json)?)?,
+        ContractsCommand::Check(args) => return check::check(&args, &contracts.registry, global.json),
+        ContractsCommand::Diff(args) => print(&check::diff(&args, &contracts.registry, global.json)?)?,
+        ContractsCommand::Render(args) => return render::render(args, &contracts.registry, global).await,
+        ContractsCommand::Export(args) => {
+            print(&as_json(&asyncapi(&contracts.registry, &args.title, &args.document_version)))?;
+        }
+    }
+    Ok(ExitCode::from(EXIT_OK))
+}
+
+/// The contracts and who is sent them; what is wrong elsewhere in the configuration is nothing to this command.
+fn load(global: &Global) -> Result<(Contracts, Vec<HandlerConfig>), CliError> {
+    let read = global.read()?.into_contracts();
+    let (contracts, handlers) =
+        read.map_err(|mistakes| CliError::new(EXIT_CONFIG, ConfigError::Mistakes { path: global.config.clone(), mistakes }))?;
+    if contracts.path.is_none() {
+        return Err(CliError::new(EXIT_CONFIG, ContractsError::None(global.config.clone())));
+    }
+    Ok((contracts, handlers))
+}
+
+/// `order.placed@1`
+fn split(text: &str) -> (&str, Option<u32>) {
+    match text.rsplit_once('@') {
+        Some((event_type, version)) if version.parse::<u32>().is_ok() => (event_type, version.parse().ok()),
+        _ => (text, None),
+    }
+}

@@ -1,0 +1,160 @@
+//! AsyncAPI: the contracts as a document for the tools of others. One message and one channel for each version that is served.
+//! Says nothing of handlers: where an event goes is no business of its readers.
+
+use serde_json::{Map, Value, json};
+
+use super::registry::{Contract, Registry, Version};
+
+/// An AsyncAPI 3.0 document. `title` and `version` are those of its `info`.
+pub fn asyncapi(registry: &Registry, title: &str, version: &str) -> Value {
+    let (mut channels, mut operations) = (Map::new(), Map::new());
+    let (mut messages, mut schemas) = (Map::new(), Map::new());
+    for contract in registry.contracts() {
+        for served in contract.served() {
+            let id = identifier(&contract.event_type, served.number);
+            channels.insert(
+                id.clone(),
+                json!({
+                    "address": contract.event_type,
+                    "title": format!("{}, version {}", contract.event_type, served.number),
+                    "messages": { &id: { "$ref": format!("#/components/messages/{id}") } },
+                }),
+            );
+            operations.insert(
+                format!("send_{id}"),
+                json!({
+                    "action": "send",
+                    "channel": { "$ref": format!("#/channels/{id}") },
+                    "messages": [{ "$ref": format!("#/channels/{id}/messages/{id}") }],
+                }),
+            );
+            messages.insert(id.clone(), message(contract, served, &id));
+            schemas.insert(id.clone(), embedded(served.schema.value(), &id));
+        }
+    }
+    json!({
+        "asyncapi": "3.0.0",
+        "info": { "title": title, "version": version },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": { "messages": messages, "schemas": schemas },
+    })
+}
+
+/// A name without the characters that such documents forbid in keys.
+fn identifier(event_type: &str, version: u32) -> String {
+    let plain: String =
+        event_type.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' }).collect();
+    format!("{plain}.v{version}")
+}
+
+fn message(contract: &Contract, version: &Version, id: &str) -> Value {
+    let mut message = json!({
+        "name": id,
+        "title": format!("{}, version {}", contract.event_type, version.number),
+        "contentType": "application/json",
+        "payload": { "$ref": format!("#/components/schemas/{id}") },
+    });
+    if let Some(summary) = summary(contract, version) {
+        message["summary"] = summary.into();
+    }
+    let example = |example: &super::Example| {
+        let payload: Value = serde_json::from_str(&example.text).ok()?;
+        Some(json!({ "name": example.name.trim_end_matches(".json"), "payload": payload }))
+    };
+    let examples: Vec<Value> = version.examples.iter().filter_map(example).collect();
+    if !examples.is_empty() {
+        message["examples"] = examples.into();
+    }
+    message
+}
+
+fn summary(contract: &Contract, version: &Version) -> Option<String> {
+    let owner = contract.owner.as_ref().map(|owner| format!("Owner: {owner}."));
+    let ending = version.deprecation.as_ref().map(|deprecation| {
+        let sunset = deprecation.sunset.map(|day| format!(", until {day}")).unwrap_or_default();
+        let successor = deprecation.successor.map(|number| format!("; version {number} takes its place")).unwrap_or_default();
+        format!("Deprecated since {}{sunset}{successor}.", deprecation.since)
+    });
+    let parts: Vec<String> = owner.into_iter().chain(ending).collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
+}
+
+/// A schema as a part of the document: its references lead to where it stands there.
+fn embedded(schema: &Value, id: &str) -> Value {
+    let mut schema = schema.clone();
+    if let Some(schema) = schema.as_object_mut() {
+        schema.remove("$schema");
+        schema.remove("$id");
+    }
+    redirect(&mut schema, &format!("#/components/schemas/{id}"));
+    schema
+}
+
+fn redirect(value: &mut Value, home: &str) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                match member {
+                    Value::String(reference) if name == "$ref" && (reference == "#" || reference.starts_with("#/")) => {
+                        *reference = format!("{home}{}", &reference[1..]);
+                    }
+                    other => redirect(other, home),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| redirect(item, home)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::contracts::{Example, Schema, State};
+
+    #[test]
+    fn each_served_version_is_a_message_whose_references_lead_into_the_document() {
+        let schema = r##"{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object","properties":{"a":{"$ref":"#/$defs/b"},"c":{"$ref":"#"}},"$defs":{"b":{"type":"string"}}}"##;
+        let version = |number, state| Version {
+            number,
+            state,
+            schema: Arc::new(Schema::parse(schema).expect("valid")),
+            examples: vec![Example { name: "one.json".to_owned(), text: "{\"a\":\"x\"}".to_owned() }],
+            deprecation: None,
+            from_previous: None,
+            from_next: None,
+            allows: BTreeMap::new(),
+        };
+        let versions = BTreeMap::from([(1, version(1, State::Draft)), (2, version(2, State::Active))]);
+        let contract = Contract { event_type: "order placed".to_owned(), owner: Some("a@example.com".to_owned()), versions };
+        let registry = Registry::new(vec![contract]).unwrap_or_else(|faults| panic!("{faults:?}"));
+        let document = asyncapi(&registry, "shop", "1.0.0");
+        assert_eq!(document["channels"].as_object().map(Map::len), Some(1), "a draft is not told");
+        let schema = &document["components"]["schemas"]["order_placed.v2"];
+        assert_eq!(schema["properties"]["a"]["$ref"], "#/components/schemas/order_placed.v2/$defs/b");
+        assert_eq!(schema["properties"]["c"]["$ref"], "#/components/schemas/order_placed.v2");
+        let message = &document["components"]["messages"]["order_placed.v2"];
+        assert_eq!((&message["examples"][0]["payload"]["a"], &message["summary"]), (&json!("x"), &json!("Owner: a@example.com.")));
+        let mut references = Vec::new();
+        collect(&document, &mut references);
+        for reference in references {
+            assert!(document.pointer(&reference[1..]).is_some(), "{reference}");
+        }
+    }
+
+    fn collect(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => {
+                found.extend(members.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                members.values().for_each(|member| collect(member, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
+            _ => {}
+        }
+    }
+}

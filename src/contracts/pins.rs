@@ -1,0 +1,164 @@
+//! Pins: the versions that one receiver is sent, and the rendering of an event for it.
+//! Two pins are the same if they make the same of every event, so that a relay which runs takes up a mended cast.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use sha2::{Digest, Sha256};
+
+use super::registry::{Contract, Registry, RenderError, Version};
+use crate::domain::PublicVersion;
+
+/// How the version of an event shows in CloudEvents; `{type}` and `{version}` stand for the values of the event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Naming {
+    /// The attribute `type`.
+    pub cloudevents_type: String,
+    /// The attribute `dataschema`; `None`: there is none.
+    pub dataschema: Option<String>,
+}
+
+/// Which version of each public event a receiver is sent.
+pub struct Pins {
+    registry: Arc<Registry>,
+    versions: BTreeMap<String, Pinned>,
+}
+
+struct Pinned {
+    public: Arc<PublicVersion>,
+    /// Over everything that decides what comes out.
+    fingerprint: [u8; 32],
+}
+
+/// An event as a receiver gets it.
+#[derive(Debug)]
+pub struct Rendered<'p> {
+    /// Borrowed: as recorded, byte for byte.
+    pub payload: Cow<'p, str>,
+    pub public: Arc<PublicVersion>,
+}
+
+impl Pins {
+    /// `versions`: event types with a contract in `registry`, each with one of its versions.
+    pub fn new(registry: Arc<Registry>, versions: Vec<(String, u32)>, naming: &Naming) -> Self {
+        let pinned = |(event_type, version): (String, u32)| {
+            let public = PublicVersion {
+                version,
+                cloudevents_type: named(&naming.cloudevents_type, &event_type, version),
+                dataschema: naming.dataschema.as_ref().map(|text| named(text, &event_type, version)),
+                announcements: registry.version(&event_type, version).map(announcements).unwrap_or_default(),
+            };
+            let fingerprint = registry.contract(&event_type).map(fingerprint).unwrap_or_default();
+            (event_type, Pinned { public: Arc::new(public), fingerprint })
+        };
+        let versions = versions.into_iter().map(pinned).collect();
+        Self { registry, versions }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.versions.is_empty()
+    }
+
+    /// Event types and their versions, sorted.
+    pub fn versions(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.versions.iter().map(|(event_type, pinned)| (event_type.as_str(), pinned.public.version))
+    }
+
+    /// What the receiver gets of an event. `recorded`: its version in the log; `None`: the header is no version. `None`: the type has no
+    /// contract, and goes out as recorded.
+    pub fn render<'p>(&self, event_type: &str, recorded: Option<u32>, payload: &'p str) -> Option<Result<Rendered<'p>, PinError>> {
+        let pinned = self.versions.get(event_type)?;
+        let Some(recorded) = recorded else { return Some(Err(PinError::NoVersion)) };
+        let rendered = self.registry.render(event_type, recorded, pinned.public.version, payload);
+        Some(rendered.map(|payload| Rendered { payload, public: Arc::clone(&pinned.public) }).map_err(PinError::Render))
+    }
+}
+
+/// Why an event is not sent. Never repeats a value of the payload.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    #[error("the header \"version\" is not a whole number from 1 on, so it is not known what was recorded")]
+    NoVersion,
+    #[error(transparent)]
+    Render(#[from] RenderError),
+}
+
+impl PartialEq for Pins {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |pins: &Self| {
+            pins.versions
+                .iter()
+                .map(|(event_type, pinned)| (event_type.clone(), (*pinned.public).clone(), pinned.fingerprint))
+                .collect::<Vec<_>>()
+        };
+        parts(self) == parts(other)
+    }
+}
+
+impl fmt::Debug for Pins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.versions()).finish()
+    }
+}
+
+fn named(template: &str, event_type: &str, version: u32) -> String {
+    template.replace("{type}", event_type).replace("{version}", &version.to_string())
+}
+
+/// The headers of RFC 9745 and RFC 8594, for a version that comes to an end.
+fn announcements(version: &Version) -> Vec<(&'static str, String)> {
+    let Some(ending) = version.deprecation.as_ref().filter(|_| version.state.is_served()) else { return Vec::new() };
+    let midnight = |day: Date| day.to_zoned_datetime(TimeZone::UTC).ok();
+    let since = midnight(ending.since).map(|moment| ("deprecation", format!("@{}", moment.timestamp().as_second())));
+    let sunset = ending.sunset.and_then(midnight);
+    let sunset = sunset.map(|moment| ("sunset", moment.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()));
+    let link = ending.link.as_ref().map(|link| ("link", format!("<{link}>; rel=\"deprecation\"")));
+    since.into_iter().chain(sunset).chain(link).collect()
+}
+
+fn fingerprint(contract: &Contract) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for version in contract.versions.values() {
+        let edges = (&version.from_previous, &version.from_next);
+        hash.update(format!("{} {:?} {edges:?} {}\n", version.number, version.state, version.schema.text().len()));
+        hash.update(version.schema.text());
+    }
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contracts::{Deprecation, Schema, State};
+
+    #[test]
+    fn a_version_that_comes_to_an_end_says_so_in_the_words_of_the_standards() {
+        let day = |text: &str| text.parse::<Date>().expect("a day");
+        let link = Some("https://example.com/m".to_owned());
+        let ending = Deprecation { since: day("2026-03-01"), sunset: Some(day("2026-12-31")), successor: None, link };
+        let version = |state, deprecation| Version {
+            number: 1,
+            state,
+            schema: Arc::new(Schema::parse("{}").expect("valid")),
+            examples: vec![],
+            deprecation,
+            from_previous: None,
+            from_next: None,
+            allows: BTreeMap::new(),
+        };
+        let told = announcements(&version(State::Deprecated, Some(ending)));
+        assert_eq!(
+            told.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>(),
+            [
+                "deprecation: @1772323200",
+                "sunset: Thu, 31 Dec 2026 00:00:00 GMT",
+                "link: <https://example.com/m>; rel=\"deprecation\"",
+            ]
+        );
+        assert_eq!(announcements(&version(State::Active, None)), []);
+    }
+}
