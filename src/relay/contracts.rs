@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -73,6 +74,10 @@ impl Handler for Contracted {
 
     fn largest_group(&self) -> usize {
         self.inner.largest_group()
+    }
+
+    fn gather_for(&self) -> Duration {
+        self.inner.gather_for()
     }
 
     fn deliver_all<'a>(&'a self, notifications: Vec<&'a Notification>) -> BoxFuture<'a, Vec<Verdict>> {

@@ -181,6 +181,12 @@ impl Webhook {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.format.batch_content_type()));
         headers.insert(BATCH, HeaderValue::from(group.len()));
         headers.insert(TIMESTAMP, HeaderValue::from(timestamp));
+        // A request has one header for all of them: where they differ, none is true.
+        let announcements = |notification: &Notification| notification.contract.as_ref().map(|public| public.announcements.clone());
+        let first = announcements(group[0]).filter(|first| group.iter().all(|one| announcements(one).as_ref() == Some(first)));
+        for (name, value) in first.iter().flatten() {
+            body::put(&mut headers, name, value);
+        }
         if group.iter().any(|notification| notification.is_test) {
             headers.insert(TEST, HeaderValue::from_static("true"));
         }
@@ -230,6 +236,8 @@ fn write_plain(notification: &Notification, body: &mut Vec<u8>) {
         #[serde(rename = "type")]
         event_type: &'n str,
         #[serde(skip_serializing_if = "Option::is_none")]
+        version: Option<u32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         time: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         aggregate_type: Option<&'n str>,
@@ -251,6 +259,7 @@ fn write_plain(notification: &Notification, body: &mut Vec<u8>) {
     let plain = Plain {
         id: notification.id,
         event_type: &notification.event_type,
+        version: notification.contract.as_ref().map(|public| public.version),
         time: rfc_3339(notification.occurred_at),
         aggregate_type: notification.aggregate_type.as_deref(),
         aggregate_id: notification.aggregate_id.as_deref(),
