@@ -77,6 +77,14 @@ const SETTINGS: &[Setting] = settings! {
     "alerts.heartbeat_url", false, alerts.heartbeat_url;
     "alerts.heartbeat_interval", false, alerts.heartbeat_interval;
     "alerts.channels", false, alerts.channels;
+    "feed.events", true, feed.events;
+    "feed.start", true, feed.start;
+    "feed.listen", false, feed.listen;
+    "feed.source", false, feed.source;
+    "feed.max_wait", false, feed.max_wait;
+    "feed.heartbeat", false, feed.heartbeat;
+    "feed.max_connections", false, feed.max_connections;
+    "feed.memory", false, feed.memory;
 };
 
 #[cfg(test)]

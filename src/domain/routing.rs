@@ -103,7 +103,7 @@ impl Routes {
 }
 
 fn has_type(filter: &EventFilter, event_type: &str) -> bool {
-    filter.types.is_empty() || filter.types.iter().any(|glob| matches(glob, event_type))
+    filter.types.is_empty() || filter.types.iter().any(|glob| matches_glob(glob, event_type))
 }
 
 /// Everything but the type. `headers`: of the event, once they are known.
@@ -118,7 +118,7 @@ fn has_rest(filter: &EventFilter, event: &Notification, headers: &mut Option<Map
 }
 
 /// The headers of an event. What no [`Value`] can hold, such as a number beyond every float, is left out: nobody can require it here.
-fn plain_headers(event: &Notification) -> Map<String, Value> {
+pub fn plain_headers(event: &Notification) -> Map<String, Value> {
     serde_json::from_str(&event.headers).unwrap_or_else(|_| {
         let values: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&event.headers).unwrap_or_default();
         values.into_iter().filter_map(|(name, raw)| Some((name, serde_json::from_str(raw.get()).ok()?))).collect()
@@ -126,7 +126,7 @@ fn plain_headers(event: &Notification) -> Map<String, Value> {
 }
 
 /// `*` stands for any characters, also for none.
-fn matches(glob: &str, text: &str) -> bool {
+pub fn matches_glob(glob: &str, text: &str) -> bool {
     let Some((first, rest)) = glob.split_once('*') else { return glob == text };
     let Some(mut text) = text.strip_prefix(first) else { return false };
     let mut parts: Vec<&str> = rest.split('*').collect();
@@ -160,7 +160,7 @@ mod tests {
             ("*ü*", "grün\n", true),
             ("a**b", "ab", true),
         ] {
-            assert_eq!(matches(glob, text), want, "{glob} {text:?}");
+            assert_eq!(matches_glob(glob, text), want, "{glob} {text:?}");
         }
     }
 

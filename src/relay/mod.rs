@@ -11,6 +11,7 @@ mod halves;
 mod narrowing;
 mod observer;
 mod patience;
+mod publisher;
 mod reader;
 mod reload;
 mod retention;
@@ -135,6 +136,8 @@ struct Shared {
     health: Arc<Health>,
     metrics: RelayMetrics,
     trust: Trust,
+    /// The last place that was given to an event of the feed.
+    published: watch::Sender<i64>,
 }
 
 impl Shared {

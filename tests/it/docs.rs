@@ -20,6 +20,7 @@ const PAGES: &[&str] = &[
     "CONTRIBUTING.md",
     "docs/adoption.md",
     "docs/alerts.md",
+    "docs/clients.md",
     "docs/guarantees.md",
     "docs/handlers.md",
     "docs/operations.md",

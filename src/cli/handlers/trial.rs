@@ -50,6 +50,8 @@ pub(super) struct TestArgs {
 enum TestError {
     #[error("the configuration has no handler \"{name}\"; it has {known}")]
     Unknown { name: String, known: String },
+    #[error("the feed has no receiver that could be tried; clients read it by themselves")]
+    Feed,
 }
 
 /// What came of it.
@@ -92,6 +94,7 @@ async fn try_once(config: &HandlerConfig, built: Built, notification: &Notificat
             Ok(Trial { verdict, took, is_rolled_back: false })
         }
         Built::Function(function) => try_function(&function, notification, global).await,
+        Built::Publisher => Err(CliError::new(EXIT_CONFIG, TestError::Feed)),
     }
 }
 
