@@ -48,6 +48,9 @@ pub mod doctor;
 pub mod failpoints;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
+pub mod feed;
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod launcher;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]

@@ -122,7 +122,7 @@ impl RelayBuilder {
                 });
             }
         }
-        Ok(Loaded { config: self.config, handlers: self.handlers, channels: Vec::new() })
+        Ok(Loaded { config: self.config, handlers: self.handlers, channels: Vec::new() }.with_feed())
     }
 }
 

@@ -3,6 +3,7 @@
 mod adopted;
 mod channels;
 mod embed;
+mod feed;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -94,7 +95,18 @@ fn finish(draft: Draft) -> Result<Loaded, Vec<Mistake>> {
     let (channels, more) = channels::build_channels(draft.channels());
     mistakes.extend(more);
     let config = draft.finish(mistakes)?;
-    Ok(Loaded { config, handlers, channels })
+    Ok(Loaded { config, handlers, channels }.with_feed())
+}
+
+impl Loaded {
+    /// With the subscription of the feed among the handlers, if there is a feed.
+    fn with_feed(mut self) -> Self {
+        if let Some(feed) = self.config.feed_handler() {
+            self.config.handlers.push(feed.clone());
+            self.handlers.push((feed, Built::Publisher));
+        }
+        self
+    }
 }
 
 fn build(configs: &[HandlerConfig]) -> (Vec<(HandlerConfig, Built)>, Vec<Mistake>) {
@@ -110,6 +122,10 @@ fn build_one(path: &str, config: &HandlerConfig, mistakes: &Mistakes) -> Option<
     // A missing kind was reported by the configuration, with what a kind is.
     if config.kind.is_empty() {
         return None;
+    }
+    // Made by `[feed]`; written as a handler it was reported by the configuration.
+    if config.kind == config::FEED {
+        return Some(Built::Publisher);
     }
     let Some(kind) = handlers::kind(&config.kind) else {
         let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();

@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use super::Loaded;
 use super::adopted::AdoptedTables;
 use crate::config::{Config, ConfigError, HandlerConfig, compare};
+use crate::feed::Doors;
 use crate::handlers::Built;
 use crate::registration;
 use crate::relay::{AlertSignals, Change, HandlerSetup, RelayHandle};
@@ -66,11 +67,20 @@ pub(super) struct Reloader {
     /// A refused configuration is for a person to know of, and so is an adopted table that is none any more.
     signals: AlertSignals,
     tables: AdoptedTables,
+    /// Who may read the feed, where it is served.
+    doors: Option<Arc<Doors>>,
 }
 
 impl Reloader {
-    pub fn new(current: Loaded, reloads: Option<Reloads>, handle: RelayHandle, pool: PgPool, signals: AlertSignals) -> Self {
-        Self { current, reloads, handle, pool, signals, tables: AdoptedTables::default() }
+    pub fn new(
+        current: Loaded,
+        reloads: Option<Reloads>,
+        handle: RelayHandle,
+        pool: PgPool,
+        signals: AlertSignals,
+        doors: Option<Arc<Doors>>,
+    ) -> Self {
+        Self { current, reloads, handle, pool, signals, tables: AdoptedTables::default(), doors }
     }
 
     /// Until the relay ends.
@@ -153,6 +163,9 @@ impl Reloader {
             return ReloadReport { notes, ..ReloadReport::refused(vec![chain(&failure)]) };
         }
         self.current = plan.becomes;
+        if let Some(doors) = &self.doors {
+            doors.replace(&self.current.config.feed.events, &self.current.config.clients);
+        }
         ReloadReport { notes, ..plan.report }
     }
 
@@ -200,15 +213,18 @@ impl Plan {
         let gone = old.handlers.iter().filter(|(config, _)| find(&config.name, new).is_none());
         let removed: Vec<String> = gone.map(|(config, _)| config.name.clone()).collect();
         let (live, later): (Vec<_>, Vec<_>) = compare(&old.config, &new.config).into_iter().partition(|differs| differs.is_live);
-        let names =
-            |differences: Vec<crate::config::Difference>| differences.iter().map(|differs| differs.path.to_owned()).collect();
+        let names = |differences: Vec<crate::config::Difference>| {
+            differences.iter().map(|differs| differs.path.to_owned()).collect::<Vec<String>>()
+        };
+        let mut live = names(live);
+        live.extend((old.config.clients != new.config.clients).then(|| "clients".to_owned()));
         let is_same = put.is_empty() && removed.is_empty() && live.is_empty();
         let report = ReloadReport {
             outcome: if is_same { ReloadOutcome::Unchanged } else { ReloadOutcome::Applied },
             added,
             changed,
             removed: removed.clone(),
-            settings: names(live),
+            settings: live,
             needs_restart: names(later),
             reasons: Vec::new(),
             notes: Vec::new(),
@@ -223,6 +239,7 @@ impl Plan {
 fn is_same(old: &(HandlerConfig, Built), new: (&HandlerConfig, &Built)) -> bool {
     let same_code = match (&old.1, new.1) {
         (Built::Handler(old), Built::Handler(new)) => Arc::ptr_eq(old, new),
+        (Built::Publisher, Built::Publisher) => return old.0 == *new.0,
         _ => true,
     };
     old.0 == *new.0 && (same_code || crate::handlers::kind(&new.0.kind).is_some())
@@ -230,7 +247,8 @@ fn is_same(old: &(HandlerConfig, Built), new: (&HandlerConfig, &Built)) -> bool 
 
 /// The new settings, with those of the old that only a restart changes.
 fn in_effect(old: &Config, new: &Config) -> Config {
-    let mut config = Config { handlers: new.handlers.clone(), adopt: new.adopt.clone(), ..old.clone() };
+    let lists = (new.handlers.clone(), new.adopt.clone(), new.clients.clone());
+    let mut config = Config { handlers: lists.0, adopt: lists.1, clients: lists.2, ..old.clone() };
     let (name, wake_up) = (config.relay.name, config.relay.wake_up);
     config.relay = crate::config::Relay { name, wake_up, ..new.relay.clone() };
     config.outbox.retention = new.outbox.retention;
@@ -238,6 +256,7 @@ fn in_effect(old: &Config, new: &Config) -> Config {
     config.outbox.retention_chunk = new.outbox.retention_chunk;
     config.outbox.inbox_retention = new.outbox.inbox_retention;
     config.contracts = new.contracts.clone();
+    (config.feed.events, config.feed.start) = (new.feed.events.clone(), new.feed.start);
     config
 }
 

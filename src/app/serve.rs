@@ -10,10 +10,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Loaded;
+use super::feed::{FeedListener, ServedFeed};
 use super::reload::{Reloader, Reloads};
 use crate::api::{self, ApiState, BindError};
 use crate::channels::Heartbeat;
 use crate::config::{Config, HandlerConfig};
+use crate::feed::FeedBindError;
 use crate::handlers::{self, Built};
 use crate::relay::{AlertSetup, AlertSignals, HandlerSetup, Relay, RelayError, RelayOptions};
 use crate::store::{self, Connections, ServerWatch, StoreError};
@@ -43,6 +45,8 @@ pub enum ServeError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error(transparent)]
+    Feed(#[from] FeedBindError),
 }
 
 /// Runs the daemon until `stop`.
@@ -61,7 +65,10 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
     for (setting, caution) in super::cautions(config) {
         warn!(setting, caution, "a setting works, but should be known");
     }
+    let listener = FeedListener::bind(config).await?;
     let Some(connections) = wait_for_database(config, &options, &server, &health, &stop).await? else { return Ok(()) };
+    let (publishing, published) = tokio::sync::watch::channel(0);
+    let feed = listener.map(|listener| listener.serve(config, connections.feed.clone(), published, &stop));
     let setup = |(config, built): &(HandlerConfig, Built)| HandlerSetup { config: config.clone(), built: built.clone() };
     let signals = AlertSignals::default();
     let (relay, handle) = Relay::new(
@@ -80,14 +87,20 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
                 heartbeat: heartbeat(config),
                 signals: signals.clone(),
             },
+            published: publishing,
         },
         loaded.handlers.iter().map(setup).collect(),
     )?;
-    let reloader = Reloader::new(loaded, options.reloads.take(), handle, connections.keeper.clone(), signals);
-    tokio::select! {
-        ended = relay.run(stop) => ended?,
+    let doors = feed.as_ref().map(ServedFeed::doors);
+    let reloader = Reloader::new(loaded, options.reloads.take(), handle, connections.keeper.clone(), signals, doors);
+    let ended = tokio::select! {
+        ended = relay.run(stop) => ended,
         never = reloader.serve() => match never {},
+    };
+    if let Some(feed) = feed {
+        feed.stop().await;
     }
+    ended?;
     // The handlers are gone now; the programs that they had started may want a moment.
     handlers::all_ended().await;
     // Each connection is told, and one that has fallen silent would keep us for ever.

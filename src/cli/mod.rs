@@ -6,6 +6,7 @@ mod alerts;
 mod ask;
 mod bench;
 mod check;
+mod clients;
 mod completions;
 mod config;
 mod contracts;
@@ -14,6 +15,7 @@ mod demo;
 mod doctor;
 mod events;
 mod exit;
+mod feed;
 mod filter;
 mod handlers;
 mod health;
@@ -103,6 +105,8 @@ pub enum Command {
     Bench(bench::BenchArgs),
     /// Check the configuration and report every mistake at once
     Check(check::CheckArgs),
+    /// List the clients of the feed, and make tokens for them
+    Clients(clients::ClientsArgs),
     /// Print the shell completion script
     Completions(completions::CompletionsArgs),
     /// Print the configuration, its reference or its schema
@@ -117,6 +121,8 @@ pub enum Command {
     Doctor(doctor::DoctorArgs),
     /// Show an event and what became of it, or list the newest ones
     Events(events::EventsArgs),
+    /// Show how far the feed goes, and what a client sees of it
+    Feed(feed::FeedArgs),
     /// List, pause, resume, move, test and forget handlers
     Handlers(handlers::HandlersArgs),
     /// Ask a running relay whether it is ready
@@ -151,6 +157,7 @@ pub async fn execute(cli: Cli) -> ExitCode {
         Command::Alerts(args) => alerts::run(args, &global).await,
         Command::Bench(args) => bench::run(args, &global).await,
         Command::Check(args) => check::run(args, &global).await,
+        Command::Clients(args) => clients::run(&args, &global),
         Command::Completions(args) => completions::run(args, &global).await,
         Command::Config(args) => config::run(args, &global).await,
         Command::Contracts(args) => contracts::run(args, &global).await,
@@ -158,6 +165,7 @@ pub async fn execute(cli: Cli) -> ExitCode {
         Command::Demo(args) => demo::run(args, &global).await,
         Command::Doctor(args) => doctor::run(args, &global).await,
         Command::Events(args) => events::run(args, &global).await,
+        Command::Feed(args) => feed::run(args, &global).await,
         Command::Handlers(args) => handlers::run(args, &global).await,
         Command::Health(args) => health::run(args, &global).await,
         Command::Keys(args) => keys::run(args, &global).await,

@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 use super::adopt::read_adoptions;
 use super::alerts::read_alerts;
 use super::contracts::read_contracts;
+use super::feed::{check_feed, read_clients, read_feed};
 use super::handler::read_handlers;
 use super::rules::{at_least, count, report_name};
 use super::{Config, Database, Http, Log, LogFormat, Outbox, Relay, WakeUp, adoption_path, fields};
@@ -19,6 +20,7 @@ use crate::settings::{Field, FieldType, Mistakes, Secret, Section, address_hint,
 const ROOT_ONLY: &[Field] = &[
     Field::new(fields::HANDLERS, FieldType::TextList, "", "Handlers."),
     Field::new(fields::ADOPT, FieldType::TextList, "", "Adopted tables."),
+    Field::new(fields::CLIENTS, FieldType::TextList, "", "Clients of the feed."),
 ];
 
 const SHORTEST_LEASE: Duration = Duration::from_secs(3);
@@ -31,6 +33,7 @@ pub(super) fn read_config(document: &Table, mistakes: &Mistakes) -> Config {
     let mut sections = document.clone();
     let handlers = sections.remove(fields::HANDLERS).unwrap_or(Value::Array(Vec::new()));
     let adopted = sections.remove(fields::ADOPT);
+    let clients = sections.remove(fields::CLIENTS);
     let channels = sections.get_mut("alerts").and_then(Value::as_table_mut).and_then(|alerts| alerts.remove(fields::CHANNELS));
     let root = Section::open("", &sections, fields::SECTIONS, ROOT_ONLY, mistakes);
     let config = Config {
@@ -41,6 +44,8 @@ pub(super) fn read_config(document: &Table, mistakes: &Mistakes) -> Config {
         log: read_log(&root.table("log")),
         alerts: read_alerts(&root.table("alerts"), channels.as_ref(), mistakes),
         contracts: read_contracts(&root.table("contracts")),
+        feed: read_feed(&root.table("feed")),
+        clients: clients.map(|list| read_clients(&list, mistakes)).unwrap_or_default(),
         handlers: read_handlers(&handlers, mistakes),
         adopt: adopted.map(|list| read_adoptions(&list, mistakes)).unwrap_or_default(),
     };
@@ -179,6 +184,7 @@ fn check_together(root: &Section<'_>, config: &Config, mistakes: &Mistakes) {
             );
         }
     }
+    check_feed(&config.feed, &config.clients, &config.handlers, mistakes);
     for adoption in config.adopt.iter().filter(|adoption| adoption.table.schema() == config.outbox.schema) {
         mistakes.add(adoption_path(&adoption.table), "is a table of the outbox itself, and no table of an application");
     }

@@ -80,6 +80,14 @@ const SETTINGS: &[Setting] = settings! {
     "contracts.path", true, contracts.path;
     "contracts.cloudevents_type", true, contracts.naming.cloudevents_type;
     "contracts.dataschema", true, contracts.naming.dataschema;
+    "feed.events", true, feed.events;
+    "feed.start", true, feed.start;
+    "feed.listen", false, feed.listen;
+    "feed.source", false, feed.source;
+    "feed.max_wait", false, feed.max_wait;
+    "feed.heartbeat", false, feed.heartbeat;
+    "feed.max_connections", false, feed.max_connections;
+    "feed.memory", false, feed.memory;
 };
 
 #[cfg(test)]

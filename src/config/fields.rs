@@ -27,7 +27,10 @@ pub const CHANNELS: &str = "channels";
 /// The key of the list of adopted tables.
 pub const ADOPT: &str = "adopt";
 
-/// The tables of the file, `[[handlers]]`, `[[adopt]]` and `[[alerts.channels]]` aside.
+/// The key of the list of clients.
+pub const CLIENTS: &str = "clients";
+
+/// The tables of the file, `[[handlers]]`, `[[adopt]]`, `[[clients]]` and `[[alerts.channels]]` aside.
 pub const SECTIONS: &[Field] = &[
     Field::table("database", DATABASE, "Postgres, which holds the outbox and everything the relay knows."),
     Field::table("outbox", OUTBOX, "The outbox itself: where it lives and how long handled events stay."),
@@ -36,6 +39,7 @@ pub const SECTIONS: &[Field] = &[
     Field::table("log", LOG, "Logs, on standard error."),
     Field::table("alerts", ALERTS, "When a human is called. Without a channel alerts are lines in the log."),
     Field::table("contracts", CONTRACTS, "Public events in versions; without a folder every event goes out as it was recorded."),
+    Field::table("feed", FEED, "The feed: events that clients read by themselves, in one order that never changes."),
 ];
 
 const DATABASE: &[Field] = &[
@@ -211,6 +215,52 @@ const DEPRECATED: &[Field] = &[
     Field::new("sunset", T::Text, "", "The day from which the version may be retired."),
     Field::new("successor", T::Integer(1, 10_000), "", "The version to move to."),
     Field::new("link", T::Text, "", "A page about the migration."),
+];
+
+const FEED: &[Field] = &[
+    Field::new(
+        "events",
+        T::TextList,
+        "",
+        "Event types that may leave by the feed; \"*\" stands for any characters. Absent: there is no feed.",
+    ),
+    Field::new(
+        "start",
+        T::Choice(&["auto", "beginning", "now"]),
+        "auto",
+        "Where a feed that is new to the database begins; auto: at the beginning of a new outbox, now in an old one.",
+    ),
+    Field::new("listen", T::Text, "", "Address of /v1/feed, for example \"0.0.0.0:9188\"; \"\": not served by this instance."),
+    Field::new("source", T::Text, "outboxd", "Source of the CloudEvents, a URI reference."),
+    Field::new("max_wait", T::Duration, "60s", "Longest that a request may wait for an event."),
+    Field::new(
+        "heartbeat",
+        T::Duration,
+        "15s",
+        "Between two comments on a stream without events; shorter than what proxies on the way wait.",
+    ),
+    Field::new("max_connections", T::Integer(1, 1_000_000), "10000", "Connections at once, over all clients."),
+    Field::new("memory", T::Bytes, "16MiB", "Bytes of events kept for clients that read at the end of the feed."),
+];
+
+/// What a `[[clients]]` entry may say.
+pub const CLIENT: &[Field] = &[
+    Field::required("name", T::Text, "Names the client in metrics and logs: letters, digits, \"-\", \"_\" and \".\"."),
+    Field::required(
+        "tokens",
+        T::SecretList,
+        "What it sends as Authorization: Bearer; two while one replaces the other. \"sha256:<64 hexadecimal digits>\" stands for a token \
+         without showing it.",
+    ),
+    Field::new("events", T::TextList, "", "Event types that it may see. Absent: every type of the feed."),
+    Field::new(
+        "where_headers",
+        T::ScalarMap,
+        "",
+        "Event headers that must be there with exactly this text or boolean; it sees no others.",
+    ),
+    Field::new("handlers", T::TextList, "", "Handlers that it may ask about: whether they are done with an event. Absent: none."),
+    Field::new("max_connections", T::Integer(1, 1_000_000), "20", "Requests that it may have open at once."),
 ];
 
 /// What every `[[alerts.channels]]` entry must say.

@@ -40,6 +40,11 @@ fn report_duplicates(handlers: &[HandlerConfig], mistakes: &Mistakes) {
     }
 }
 
+/// A handler with every setting at its default, and neither name nor kind.
+pub(super) fn default_handler() -> HandlerConfig {
+    read_handler(0, &Table::new(), &Mistakes::default())
+}
+
 fn read_entry(index: usize, entry: &Value, mistakes: &Mistakes) -> HandlerConfig {
     let Some(table) = entry.as_table() else {
         mistakes.add(handler_path(index, ""), format!("got {entry}, expected a table: write every handler as [[handlers]]"));

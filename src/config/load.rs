@@ -243,6 +243,7 @@ fn place(handlers: &[HandlerConfig], path: &str) -> usize {
     match (section, handler) {
         (Some(section), _) => 1 + section,
         (_, Some(handler)) => 1 + SECTIONS.len() + handler,
+        _ if path.starts_with(fields::CLIENTS) => 2 + SECTIONS.len() + handlers.len(),
         _ if path.starts_with(fields::ADOPT) => 1 + SECTIONS.len() + handlers.len(),
         _ => 0,
     }

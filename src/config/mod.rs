@@ -10,6 +10,7 @@ mod check;
 mod compare;
 mod contracts;
 mod environment;
+mod feed;
 mod fields;
 mod handler;
 mod load;
@@ -20,6 +21,7 @@ mod rules;
 mod schema;
 mod show;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,6 +39,7 @@ pub use contracts::Contracts;
 #[cfg(test)]
 pub(crate) use environment::FakeEnvironment;
 pub use environment::{Environment, ProcessEnvironment};
+pub use feed::FEED;
 pub use fields::{CHANNEL_COMMON, COMMON, KindFields, Kinds};
 pub use handler::parse_ordering_key;
 pub use load::{ConfigError, Draft, load, load_database, parse, read};
@@ -56,6 +59,9 @@ pub struct Config {
     pub log: Log,
     pub alerts: Alerts,
     pub contracts: Contracts,
+    pub feed: Feed,
+    /// `[[clients]]`
+    pub clients: Vec<ClientConfig>,
     pub handlers: Vec<HandlerConfig>,
     /// `[[adopt]]`; put in effect by `outboxd adopt`, never by a relay.
     pub adopt: Vec<Adoption>,
@@ -72,6 +78,13 @@ pub struct Database {
     pub lock_timeout: Duration,
     /// Start dispatching on a timeline other than the stored one (after a failover, in a clone).
     pub follow_new_timeline: bool,
+}
+
+impl Config {
+    /// The feed as a relay serves it, beside the handlers; `None`: there is no feed.
+    pub fn feed_handler(&self) -> Option<HandlerConfig> {
+        self.feed.as_handler(handler::default_handler())
+    }
 }
 
 /// `[outbox]`
@@ -153,6 +166,56 @@ pub struct Alerts {
     pub heartbeat_url: Option<Secret>,
     pub heartbeat_interval: Duration,
     pub channels: Vec<ChannelConfig>,
+}
+
+/// `[feed]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Feed {
+    /// Globs over the types that may leave by the feed. Empty: there is no feed.
+    pub events: Vec<String>,
+    /// Where a feed that is new to the database begins.
+    pub start: Start,
+    /// Where it is served; `None`: events get places, and another instance serves them.
+    pub listen: Option<SocketAddr>,
+    /// Source of the CloudEvents, a URI reference.
+    pub source: String,
+    /// Longest that a request may wait for an event.
+    pub max_wait: Duration,
+    /// Between two signs of life on a stream without events.
+    pub heartbeat: Duration,
+    pub max_connections: usize,
+    /// Bytes of events that are kept for clients that read at the end of the feed.
+    pub memory: u64,
+}
+
+/// One `[[clients]]` entry: a party that may read a part of the feed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientConfig {
+    /// Unique; letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// One, or two during a rotation.
+    pub tokens: Vec<Token>,
+    /// Globs over the types that it may see; empty: every type of the feed.
+    pub events: Vec<String>,
+    /// Headers that an event must have to be shown to it; texts and booleans.
+    pub where_headers: BTreeMap<String, serde_json::Value>,
+    /// Handlers that it may ask about: whether they are done with an event.
+    pub handlers: Vec<String>,
+    pub max_connections: usize,
+}
+
+/// What a client proves itself with.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Token {
+    Plain(Secret),
+    /// SHA-256 of the token: the file then holds nothing that could be sent.
+    Digest([u8; 32]),
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// One `[[alerts.channels]]` entry: what every channel has, and the rest for its kind.

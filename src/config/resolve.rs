@@ -8,6 +8,7 @@ use toml::{Table, Value};
 
 use super::adopt::entry_path;
 use super::environment::{Environment, expand};
+use super::feed::client_path;
 use super::fields::{self, Kinds};
 use super::{channel_path, handler_path};
 use crate::settings::{Field, FieldType, Mistakes};
@@ -26,6 +27,7 @@ pub(super) fn resolve(document: Table, environment: &dyn Environment, kinds: Kin
     let mut document = document;
     let handlers = document.remove(fields::HANDLERS);
     let adopted = document.remove(fields::ADOPT);
+    let clients = document.remove(fields::CLIENTS);
     let alerts = document.get_mut("alerts").and_then(Value::as_table_mut);
     let channels = alerts.and_then(|alerts| alerts.remove(fields::CHANNELS));
     let mut table = resolver.table("", document, &|name| find(fields::SECTIONS, name));
@@ -36,6 +38,9 @@ pub(super) fn resolve(document: Table, environment: &dyn Environment, kinds: Kin
     }
     if let Some(adopted) = adopted {
         table.insert(fields::ADOPT.to_owned(), resolver.entries(adopted, &|index, entry| resolver.adoption(index, entry)));
+    }
+    if let Some(clients) = clients {
+        table.insert(fields::CLIENTS.to_owned(), resolver.entries(clients, &|index, entry| resolver.client(index, entry)));
     }
     if let (Some(channels), Some(Value::Table(alerts))) = (channels, table.get_mut("alerts")) {
         let channels = resolver.entries(channels, &|index, entry| resolver.channel(index, entry, kinds));
@@ -85,6 +90,12 @@ impl Resolver<'_> {
         let of_kind = self.said(&entry, "kind").and_then(|kind| (kinds.handlers)(&kind)).unwrap_or_default();
         let known = |name: &str| [fields::IDENTITY, fields::COMMON, of_kind].into_iter().find_map(|fields| find(fields, name));
         Value::Table(self.table(&path, entry, &known))
+    }
+
+    fn client(&self, index: usize, entry: Value) -> Value {
+        let Value::Table(entry) = entry else { return entry };
+        let path = client_path(index, &self.said(&entry, "name").unwrap_or_default());
+        Value::Table(self.table(&path, entry, &|name| find(fields::CLIENT, name)))
     }
 
     fn adoption(&self, index: usize, entry: Value) -> Value {

@@ -4,7 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use super::fields::{
-    ADOPT, ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, COMMON, HANDLERS, IDENTITY, SECTIONS, default_value,
+    ADOPT, ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, CLIENT, CLIENTS, COMMON, HANDLERS, IDENTITY, SECTIONS,
+    default_value,
 };
 use super::resolve::may_be_file;
 use crate::settings::{Field, FieldType};
@@ -29,6 +30,11 @@ pub fn schema(kinds: &[Kind<'_>], channels: &[Kind<'_>]) -> Value {
         "type": "array",
         "description": "Adopted tables: the rows that an application inserts into each are events. See `outboxd adopt`.",
         "items": object(ADOPTION),
+    });
+    root["properties"][CLIENTS] = json!({
+        "type": "array",
+        "description": "Clients: each may read a part of the feed.",
+        "items": object(CLIENT),
     });
     root["properties"]["alerts"]["properties"][CHANNELS] = json!({
         "type": "array",

@@ -7,7 +7,8 @@ use toml::{Table, Value};
 use url::Url;
 
 use super::fields::{
-    ADOPT, ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, COMMON, HANDLERS, IDENTITY, Kinds, SECTIONS, default_value,
+    ADOPT, ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, CLIENT, CLIENTS, COMMON, HANDLERS, IDENTITY, Kinds, SECTIONS,
+    default_value,
 };
 use crate::settings::{Field, FieldType};
 
@@ -35,6 +36,9 @@ pub fn show(document: &Table, kinds: Kinds) -> String {
     }
     for adopted in document.get(ADOPT).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table) {
         show_table(&mut text, "[[adopt]]", ADOPT, adopted, &ADOPTION.iter().collect::<Vec<_>>());
+    }
+    for client in document.get(CLIENTS).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table) {
+        show_table(&mut text, "[[clients]]", CLIENTS, client, &CLIENT.iter().collect::<Vec<_>>());
     }
     text
 }

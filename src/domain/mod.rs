@@ -71,7 +71,7 @@ pub use {
     position::{OpenWindow, Position, Snapshot},
     progress::{Progress, SegmentId},
     rate::{Allowance, RateLimit},
-    routing::{is_routable, matches_glob},
+    routing::{is_routable, matches_glob, plain_headers},
     suspects::{Judgement, Span, Suspects, Tick},
     tail::{Tail, TailBounds, Taken},
     timestamp::Timestamp,

@@ -118,7 +118,7 @@ fn has_rest(filter: &EventFilter, event: &Notification, headers: &mut Option<Map
 }
 
 /// The headers of an event. What no [`Value`] can hold, such as a number beyond every float, is left out: nobody can require it here.
-fn plain_headers(event: &Notification) -> Map<String, Value> {
+pub fn plain_headers(event: &Notification) -> Map<String, Value> {
     serde_json::from_str(&event.headers).unwrap_or_else(|_| {
         let values: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&event.headers).unwrap_or_default();
         values.into_iter().filter_map(|(name, raw)| Some((name, serde_json::from_str(raw.get()).ok()?))).collect()

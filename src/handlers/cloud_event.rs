@@ -76,6 +76,12 @@ impl CloudEvents {
         Some(Self { source: source?, subject: subject? })
     }
 
+    /// With the subject that is the default of every kind: the aggregate id. `source` is a URI reference.
+    pub fn of_aggregates(source: &str) -> Self {
+        let subject = Template::parse(SUBJECT.default.unwrap_or_default()).expect("the default is a template");
+        Self { source: source.to_owned(), subject }
+    }
+
     /// For tests and fuzzing, which know that their texts are right.
     #[cfg(any(test, feature = "fuzzing"))]
     pub fn new(source: &str, subject: &str) -> Self {

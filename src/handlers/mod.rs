@@ -51,6 +51,7 @@ use crate::settings::{Field, Section};
 
 pub use cautions::cautions;
 pub use closure::handler_fn;
+pub(crate) use cloud_event::CloudEvents;
 pub use exec::all_ended;
 pub(crate) use failure::root_text;
 pub(crate) use redaction::{Redaction, hidden_parts};
@@ -106,6 +107,8 @@ pub enum Built {
     Handler(Arc<dyn Handler>),
     /// Called in the transaction that marks the event handled.
     Function(SqlFunction),
+    /// Calls nothing: the relay gives the events their places in the feed.
+    Publisher,
 }
 
 /// One kind of handler: the only thing to add for a new one.

@@ -13,6 +13,7 @@ mod halves;
 mod narrowing;
 mod observer;
 mod patience;
+mod publisher;
 mod reader;
 mod recorder;
 mod reload;
@@ -144,6 +145,8 @@ struct Shared {
     health: Arc<Health>,
     metrics: RelayMetrics,
     trust: Trust,
+    /// The last place that was given to an event of the feed.
+    published: watch::Sender<i64>,
 }
 
 impl Shared {

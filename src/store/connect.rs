@@ -117,6 +117,8 @@ pub struct Connections {
     pub aside: PgPool,
     /// Functions of the kind `sql`, one session for each loop while it calls.
     pub calls: PgPool,
+    /// Clients of the feed: however many they are, they take nothing from the relay.
+    pub feed: PgPool,
 }
 
 impl Connections {
@@ -133,6 +135,8 @@ impl Connections {
 
 /// Leases and what people ask for, and the one that listens.
 const KEEPERS: u32 = 3;
+/// Pages of the feed that are read at once. No connection is made before a client comes.
+const FEED_READERS: u32 = 4;
 /// No bound of its own: a loop calls with one session at a time.
 const MOST_CALLS: u32 = 1_000;
 
@@ -146,14 +150,15 @@ pub async fn connect_relay(options: &Options<'_>, watch: Arc<ServerWatch>) -> Re
     let pool = |most| prepared.pool(most, &prepared.settings).connect_lazy_with(prepared.options.clone());
     let once = Arc::new(SessionSettings::clone(&prepared.settings).but("plan_cache_mode", "force_generic_plan"));
     let log = prepared.pool(log, &once).connect_lazy_with(prepared.options.clone());
-    Ok(Connections { keeper, ledger: pool(ledger), log, aside: pool(aside), calls: pool(MOST_CALLS) })
+    let feed = prepared.pool(FEED_READERS, &once).connect_lazy_with(prepared.options.clone());
+    Ok(Connections { keeper, ledger: pool(ledger), log, aside: pool(aside), calls: pool(MOST_CALLS), feed })
 }
 
 impl Connections {
     /// Says goodbye on every connection.
     pub async fn close(&self) {
-        let Self { keeper, ledger, log, aside, calls } = self;
-        futures_util::future::join_all([keeper, ledger, log, aside, calls].map(PgPool::close)).await;
+        let Self { keeper, ledger, log, aside, calls, feed } = self;
+        futures_util::future::join_all([keeper, ledger, log, aside, calls, feed].map(PgPool::close)).await;
     }
 }
 

@@ -15,6 +15,7 @@ mod encryption;
 pub mod erasure;
 pub mod events;
 pub mod facts;
+pub mod feed;
 mod filter;
 mod functions;
 mod handlers;

@@ -6,6 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgExecutor, PgPool, Postgres, Row, Transaction};
 
 use super::audit::{allow_log_changes, lift_statement_timeout};
+use super::feed::begin_epoch_of_rebase;
 use super::{AuditEntry, StoreError, begin, commit, read_identity, record_audit, store_incarnation};
 use crate::domain::{Numbering, ServerIdentity, Standing};
 
@@ -311,6 +312,7 @@ async fn confirm(connection: &mut PgConnection, actor: &str, rebased: &Rebased) 
         .await
         .map_err(StoreError::query("forget the moments of the other server"))?;
     store_incarnation(&mut *connection).await?;
+    begin_epoch_of_rebase(&mut *connection).await?;
     let identity = &rebased.plan.identity;
     let filter = serde_json::json!({
         "from": identity.stored, "to": identity.found, "numbering": identity.numbering(), "handlers": rebased.plan.handlers,

@@ -108,6 +108,15 @@ metrics! {
     ADOPTION_BROKEN = "outboxd_adoption_broken", G, Count, ["table"],
         "1 while an adopted table has lost its trigger, or the trigger fails or does something else than configured.";
     MEMORY = "outboxd_memory_bytes", G, Bytes, [], "Bytes of events held in memory, queued and in flight, over all handlers.";
+    FEED_PLACES = "outboxd_feed_places_total", C, Count, [], "Events that this instance has given a place in the feed.";
+    FEED_LAST_PLACE = "outboxd_feed_last_place", G, Count, [],
+        "The last place that this instance has given; 0 on an instance that has given none.";
+    FEED_REQUESTS = "outboxd_feed_requests_total", C, Count, ["client", "answer"],
+        "Requests of clients, by what they were answered: page, empty, event (how far handlers are), stream, invalid, unauthorized, diverged (409), expired (410), busy (429), unavailable (503). Without a known token the client is empty.";
+    FEED_EVENTS = "outboxd_feed_events_sent_total", C, Count, ["client"], "Events sent to a client, on pages and on streams.";
+    FEED_CONNECTIONS = "outboxd_feed_connections", G, Count, ["client"], "Requests of a client that are open now: streams, and pages that are waited for.";
+    FEED_TAIL_BYTES = "outboxd_feed_tail_bytes", G, Bytes, [], "Bytes of events that are kept in memory for clients at the end of the feed.";
+    FEED_READ_DURATION = "outboxd_feed_read_duration_seconds", H(FLUSH_BUCKETS), Seconds, [], "How long one read at the end of the feed took, for all clients together.";
 }
 
 /// All our metrics carry the same metadata; a recorder may filter by it.

@@ -3,6 +3,7 @@
 
 mod alert_metrics;
 mod errors;
+mod feed_metrics;
 mod handler_metrics;
 mod health;
 pub mod logging;
@@ -14,6 +15,7 @@ mod trace_context;
 
 pub use alert_metrics::{AlertMetrics, ChannelMetrics};
 pub use errors::chain;
+pub use feed_metrics::{ClientMetrics, FeedAnswer, FeedMetrics, FeedTailMetrics};
 pub use handler_metrics::{Backlog, HandlerMetrics, ReplayOutcome};
 pub use health::{Health, HealthReport, Report};
 pub use logging::{LogFormat, LoggingError};

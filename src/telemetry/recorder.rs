@@ -80,7 +80,7 @@ fn describe_to(recorder: &dyn Recorder) {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::super::{AlertMetrics, ChannelMetrics, HandlerMetrics, RelayMetrics};
+    use super::super::{AlertMetrics, ChannelMetrics, ClientMetrics, FeedMetrics, FeedTailMetrics, HandlerMetrics, RelayMetrics};
     use super::*;
 
     /// A recorder that only `act` sees, for tests that run side by side.
@@ -111,6 +111,9 @@ pub(crate) mod tests {
             RelayMetrics::new().adopted([("public.outbox".to_owned(), false)].into_iter());
             AlertMetrics::new();
             ChannelMetrics::new("log");
+            FeedMetrics::new();
+            FeedTailMetrics::new();
+            ClientMetrics::new("acme");
         });
         for metric in METRICS {
             assert!(text.contains(&format!("# HELP {} {}\n", metric.name, metric.help)), "{}", metric.name);

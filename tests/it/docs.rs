@@ -21,6 +21,7 @@ const PAGES: &[&str] = &[
     "docs/adoption.md",
     "docs/alerts.md",
     "docs/contracts.md",
+    "docs/clients.md",
     "docs/guarantees.md",
     "docs/handlers.md",
     "docs/operations.md",

@@ -22,6 +22,7 @@ mod erasure;
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 mod failpoints;
 mod failures;
+mod feed;
 mod first_steps;
 mod foreign_producers;
 mod functions;

@@ -23,7 +23,9 @@ async fn large_outbox() -> (TestDatabase, PgConnection) {
          insert into deliveries (subscription, seq, state, attempts, due_at, key)
          select s, n, case n % 2 when 0 then 'retrying' else 'waiting' end::delivery_state, 1, now() + n * interval '1 s', 'order/' || n % 1000
            from generate_series({EVENTS} - 99999, {EVENTS} - 50000) n, generate_series(1, 2) s;
-         analyze events; analyze deliveries; analyze subscriptions;
+         insert into types values (1, 'order.placed');
+         insert into feed select n, n, 1 from generate_series(1, {EVENTS} / 5) n; insert into feed_places (places) values ({EVENTS} / 5);
+         analyze events; analyze deliveries; analyze subscriptions; analyze feed; analyze types;
          set plan_cache_mode = force_generic_plan"
     );
     connection.execute(AssertSqlSafe(sql)).await.expect("the outbox is filled");
@@ -48,7 +50,7 @@ fn assert_plan(name: &str, plan: &str, indexes: &[&str]) {
             "{name} without {index}:\n{plan}"
         );
     }
-    for table in ["events", "deliveries"] {
+    for table in ["events", "deliveries", "feed"] {
         assert!(!plan.contains(&format!("Seq Scan on {table} ")), "{name} scans {table}:\n{plan}");
     }
 }
@@ -145,6 +147,52 @@ async fn hot_statements_use_their_indexes_on_a_large_log() {
     )
     .await;
     assert_plan("record_together", &together, &[]);
+
+    let published = plan(
+        &mut connection,
+        "integer, bigint, text, bigint, text[], text, boolean",
+        include_str!("../../src/store/sql/publish_window.sql"),
+        "1, 0, pg_current_snapshot()::text, 10000, null, '00000001', false",
+    )
+    .await;
+    assert_plan("publish_window", &published, &["events_window"]);
+
+    let page = plan(
+        &mut connection,
+        "integer, bigint, text, text, bigint, bigint, bigint, bigint, bigint, text[], text, boolean",
+        include_str!("../../src/store/sql/publish_page.sql"),
+        &format!("1, 0, '3:3:', pg_current_snapshot()::text, 500000, {EVENTS}, {EVENTS}, 50000, 10000, null, '00000001', true"),
+    )
+    .await;
+    assert_plan("publish_page", &page, &["events_pkey", "feed_seq_key"]);
+
+    let read_page = plan(
+        &mut connection,
+        "bigint, bigint, bigint, bigint, bigint, text[], text[], text[], jsonb, text",
+        include_str!("../../src/store/sql/read_feed_page.sql"),
+        "1000, 50000, 100, 100, 4000000, array['order.%'], null, null, null, null",
+    )
+    .await;
+    assert_plan("read_feed_page", &read_page, &["feed_pkey", "events_pkey"]);
+
+    let ground = plan(&mut connection, "bigint", include_str!("../../src/store/sql/read_feed_ground.sql"), "1000").await;
+    assert_plan("read_feed_ground", &ground, &["feed_pkey", "events_pkey"]);
+
+    let status = plan(&mut connection, "", include_str!("../../src/store/sql/read_feed_status.sql"), "").await;
+    assert_plan("read_feed_status", &status, &["feed_pkey"]);
+
+    let by_id = plan(
+        &mut connection,
+        "uuid, text[], text[], jsonb",
+        include_str!("../../src/store/sql/find_feed_event.sql"),
+        "'00000000-0000-4000-8000-000000000000', array['order.%'], null, null",
+    )
+    .await;
+    assert_plan("find_feed_event", &by_id, &["events_id_key", "feed_seq_key"]);
+
+    let by_time =
+        plan(&mut connection, "timestamptz, bigint", include_str!("../../src/store/sql/find_feed_time.sql"), "now(), 10000").await;
+    assert_plan("find_feed_time", &by_time, &["feed_pkey", "events_pkey", "moments_pkey"]);
 
     let removed = plan(
         &mut connection,

@@ -40,7 +40,9 @@ async fn outbox() -> (TestDatabase, PgConnection) {
          insert into deliveries (subscription, seq, state, attempts, due_at, destination)
          select 6, n, 'retrying', 0, now() + interval '1 h', 'away' from generate_series({EVENTS} / 2 + 20001, {EVENTS} / 2 + 20050) n;
          insert into inbox (receiver, source, id) select 'stock', 'test', n::text from generate_series(1, 100000) n;
-         analyze events; analyze deliveries; analyze subscriptions; analyze inbox;
+         insert into types values (1, 'order.placed');
+         insert into feed select n, n, 1 from generate_series(1, {EVENTS} / 4) n; insert into feed_places (places) values ({EVENTS} / 4);
+         analyze events; analyze deliveries; analyze subscriptions; analyze inbox; analyze feed; analyze types;
          set plan_cache_mode = force_generic_plan"
     );
     // One transaction each: a snapshot that is taken by the transaction that writes the events has not passed them.
@@ -54,7 +56,7 @@ async fn outbox() -> (TestDatabase, PgConnection) {
 fn rows_read(plan: &Value) -> u64 {
     let number = |name: &str| plan[name].as_f64().unwrap_or_default();
     let is_large =
-        ["events", "deliveries", "attempts", "replay_items", "inbox"].iter().any(|table| plan["Relation Name"] == *table);
+        ["events", "deliveries", "attempts", "replay_items", "inbox", "feed"].iter().any(|table| plan["Relation Name"] == *table);
     let thrown_away = number("Rows Removed by Filter") + number("Rows Removed by Index Recheck");
     // What a modification lists are the rows that its source has read already.
     let is_read = is_large && plan["Node Type"] != "ModifyTable";
@@ -78,9 +80,9 @@ async fn measure(connection: &mut PgConnection, types: &str, sql: &str, argument
 
 /// As a table is before the first vacuum or analyze, which comes a minute after the rows at the earliest.
 const FORGET_STATISTICS: &str = "
-    delete from pg_statistic where starelid in ('events'::regclass, 'deliveries'::regclass, 'subscriptions'::regclass, 'inbox'::regclass);
+    delete from pg_statistic where starelid in ('events'::regclass, 'deliveries'::regclass, 'subscriptions'::regclass, 'inbox'::regclass, 'feed'::regclass);
     update pg_class set reltuples = -1, relpages = 0
-     where oid in ('events'::regclass, 'deliveries'::regclass, 'subscriptions'::regclass, 'inbox'::regclass)";
+     where oid in ('events'::regclass, 'deliveries'::regclass, 'subscriptions'::regclass, 'inbox'::regclass, 'feed'::regclass)";
 
 /// The id of an event of this log.
 fn event(seq: i64) -> String {
@@ -99,6 +101,8 @@ async fn a_look_at_a_million_events_reads_no_more_than_its_bound() {
     let backlog = "integer, text[], text[], jsonb, text, text[], integer, integer, bigint, bigint";
     let retention = "bigint, bigint, bigint, bigint, boolean";
     let day = 86_400_000_000_i64;
+    let publishing = "integer, bigint, text, bigint, text[], text, boolean";
+    let reading = "bigint, bigint, bigint, bigint, bigint, text[], text[], text[], jsonb, text";
     let (convert, unreadable) = (sql!("convert_payload").replace("{schema}", "outbox"), sql!("read_unreadable").to_owned());
     // Name, statement, types, arguments, most rows.
     let table: Vec<(&str, &str, &str, String, u64)> = vec![
@@ -202,6 +206,74 @@ async fn a_look_at_a_million_events_reads_no_more_than_its_bound() {
         ("erasing two events", sql!("erase_events"), "bigint[]", "'{600000, 600001}'".into(), 100),
         ("who has not received two events", sql!("find_pending_events"), "bigint[]", "'{600000, 600001}'".into(), 100),
         ("what is due, nothing is", sql!("read_due"), "integer, bigint, bigint, bigint[]", "5, 500, 1000000, '{}'".into(), 0),
+        (
+            "a window to publish, larger than may be",
+            sql!("publish_window"),
+            publishing,
+            "1, 0, '3:3:', 1000, null, '00000001', false".into(),
+            2_100,
+        ),
+        (
+            "a window to publish, none",
+            sql!("publish_window"),
+            publishing,
+            "1, 0, pg_current_snapshot()::text, 1000, null, '00000001', false".into(),
+            0,
+        ),
+        // Of a page, a plan that sorts reads the numbers that it may look at, and no more.
+        (
+            "a page to publish",
+            sql!("publish_page"),
+            "integer, bigint, text, text, bigint, bigint, bigint, bigint, bigint, text[], text, boolean",
+            format!("1, 0, '3:3:', pg_current_snapshot()::text, 600000, {EVENTS}, 0, 50000, 500, null, '00000001', true"),
+            50_100,
+        ),
+        (
+            "a page to publish again",
+            sql!("publish_page"),
+            "integer, bigint, text, text, bigint, bigint, bigint, bigint, bigint, text[], text, boolean",
+            format!("1, 0, '3:3:', pg_current_snapshot()::text, 1000, {EVENTS}, 0, 50000, 500, null, '00000001', true"),
+            100_100,
+        ),
+        (
+            "a page of the feed",
+            sql!("read_feed_page"),
+            reading,
+            "1000, 50000, 100, 100, 1000000, '{order.%}', null, null, null, null".into(),
+            210,
+        ),
+        // Places of another type cost a look at an index each, and no event.
+        (
+            "a page of the feed, of a type that has no place",
+            sql!("read_feed_page"),
+            reading,
+            "1000, 50000, 100, 100, 1000000, '{order.%}', '{rare.%}', null, null, null".into(),
+            50_100,
+        ),
+        (
+            "a page of the feed, of headers that no event has",
+            sql!("read_feed_page"),
+            reading,
+            "1000, 50000, 1000, 100, 1000000, null, null, null, '{\"tenant\": \"acme\"}', null".into(),
+            2_100,
+        ),
+        ("the state of the feed", sql!("read_feed_ground"), "bigint", "1000".into(), 10),
+        (
+            "the place of an event",
+            sql!("find_feed_event"),
+            "uuid, text[], text[], jsonb",
+            format!("'{}', '{{order.%}}', null, null", event(1_000)),
+            10,
+        ),
+        (
+            "how far handlers are with an event",
+            sql!("read_event_progress"),
+            "uuid, text[], text[], jsonb, text[]",
+            format!("'{}', null, null, null, '{{near,parked,split}}'", event(EVENTS - 1)),
+            20,
+        ),
+        // Of each probe one place and one event, and at the end those that are looked back at.
+        ("the place of a time", sql!("find_feed_time"), "timestamptz, bigint", "now(), 1000".into(), 2_200),
         ("marks of receivers, none is old", sql!("remove_inbox"), "bigint, bigint", format!("{day}, 1000"), 0),
     ];
     let mut exceeded = Vec::new();
@@ -214,8 +286,8 @@ async fn a_look_at_a_million_events_reads_no_more_than_its_bound() {
         let set = format!("set plan_cache_mode = force_{plans}_plan");
         connection.execute(AssertSqlSafe(set)).await.expect("the plans are chosen");
         for (name, sql, types, arguments, most) in &table {
-            // Looks choose the plan for any arguments themselves (`bound_statement.sql`).
-            if plans == "custom" && ["gauges", "status"].iter().any(|look| name.starts_with(look)) {
+            // Looks choose the plan for any arguments themselves (`bound_statement.sql`), and the sessions of clients of the feed have it.
+            if plans == "custom" && ["gauges", "status", "a page of the feed"].iter().any(|look| name.starts_with(look)) {
                 continue;
             }
             let read = measure(&mut connection, types, sql, arguments).await;

@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("status", 3),
     ("uow", 3),
     ("api", 4),
+    ("feed", 4),
     ("doctor", 4),
     ("registration", 4),
     ("app", 5),

@@ -20,6 +20,8 @@ const SPAWNERS: &[&str] = &[
     "src/relay/dispatch.rs",
     "src/app/",
     "src/api/",
+    // A client may listen for an hour, and one that is slow must not slow down the others.
+    "src/feed/server.rs",
     "src/handlers/kafka/producer.rs",
     "src/handlers/webhook/pool.rs",
     "src/handlers/exec/",

@@ -51,6 +51,8 @@ pub(super) struct TestArgs {
 enum TestError {
     #[error("the configuration has no handler \"{name}\"; it has {known}")]
     Unknown { name: String, known: String },
+    #[error("the feed has no receiver that could be tried; clients read it by themselves")]
+    Feed,
 }
 
 /// What came of it.
@@ -100,6 +102,7 @@ async fn try_once(config: &HandlerConfig, built: Built, notification: &Notificat
                 Err(verdict) => Ok(Trial { verdict, took: began.elapsed(), is_rolled_back: true }),
             }
         }
+        Built::Publisher => Err(CliError::new(EXIT_CONFIG, TestError::Feed)),
     }
 }
 

@@ -22,7 +22,7 @@ use super::reader::Segment;
 use super::tail::Follower;
 use super::turn::{Answer, Failed};
 use super::wake_up::Seat;
-use super::{Control, HandlerShared, Order, RelayError, Shared, subscription_name};
+use super::{Control, HandlerShared, Order, RelayError, Shared, publisher, subscription_name};
 use crate::domain::{Admission, Allowance, Pace, Position, Queued, Snapshot};
 use crate::failpoints::failpoint;
 use crate::handlers::Built;
@@ -53,6 +53,9 @@ pub struct Assignment {
 
 /// Runs a subscription until it is told to stop, loses its lease, or fails.
 pub async fn run(assignment: Assignment) -> Result<End, RelayError> {
+    if matches!(assignment.handler.built, Built::Publisher) {
+        return publisher::run(assignment).await;
+    }
     let shared = Arc::clone(&assignment.shared);
     let name = subscription_name(&assignment.handler.config, assignment.partition);
     let fail = |failure: &RelayError, operation, event| shared.health.failed(&name, describe_failure(failure, operation, event));
@@ -67,7 +70,7 @@ pub async fn run(assignment: Assignment) -> Result<End, RelayError> {
 }
 
 /// Why a loop ended, for everybody who asks how its subscription gets on.
-fn describe_failure(failure: &RelayError, operation: DatabaseOperation, event: Option<Uuid>) -> Failure {
+pub(super) fn describe_failure(failure: &RelayError, operation: DatabaseOperation, event: Option<Uuid>) -> Failure {
     let (sqlstate, event) = match failure {
         RelayError::Store(cause) | RelayError::Unrecorded(cause) => (cause.sqlstate(), event),
         RelayError::Unreadable { event, .. } => (None, Some(*event)),
@@ -216,6 +219,7 @@ impl Loop {
                 let start = shared.answered(store::read_server_start(&shared.connections.ledger)).await;
                 Performer::Functions(Functions::new(function.clone(), shared.metrics.counted(DatabaseOperation::Read, start)?))
             }
+            Built::Publisher => unreachable!("the feed has a loop of its own"),
         };
         let room = match &handler.built {
             Built::Handler(instance) if !instance.is_immediate() => (config.concurrency * 32).clamp(512, 8_192),

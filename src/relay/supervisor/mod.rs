@@ -54,6 +54,8 @@ pub struct RelayOptions {
     pub follow_new_timeline: bool,
     pub health: Arc<Health>,
     pub alerts: AlertSetup,
+    /// Told of the last place that this relay has given to an event of the feed.
+    pub published: watch::Sender<i64>,
 }
 
 /// A relay that is ready to run.
@@ -90,6 +92,7 @@ impl Relay {
             health: options.health,
             metrics: RelayMetrics::new(),
             trust: Trust::new(Instant::now()),
+            published: options.published,
         });
         let (desk, handle) = reload::desk(shared.instance.id.clone(), shared.metrics.clone());
         let RelayOptions { outbox, follow_new_timeline, alerts, .. } = options;

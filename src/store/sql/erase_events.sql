@@ -6,6 +6,8 @@ gone_deliveries as (
     delete from deliveries where subscription = any (array(select id from subscriptions)) and seq = any (array(select seq from gone))),
 gone_attempts as (
     delete from attempts where subscription = any (array(select id from subscriptions)) and seq = any (array(select seq from gone))),
+-- Where an event of the feed was, there is nothing; the places of the others stay as they are.
+gone_places as (delete from feed where seq = any (array(select seq from gone))),
 dropped as (
     update replay_items
        set state = 'dropped', ended_at = clock_timestamp()

@@ -37,13 +37,22 @@ removable as (
        and (select i.seq from replay_items i where i.seq = o.seq and i.state in ('held', 'released') limit 1) is null
        and (b.xmin is null or o.tx::text::numeric < b.xmin
             or not exists (select 1 from passed p where not pg_visible_in_snapshot(o.tx, p.snapshot)))),
-gone as (delete from events where seq = any (array(select seq from removable)) returning seq),
+gone as (delete from events where seq = any (array(select seq from removable)) returning seq, id, occurred_at),
 -- By arrays and not by joins: a join with the rows just removed is planned as a scan of all deliveries (seen on 18).
 gone_deliveries as (
     delete from deliveries
      where subscription = any (array(select id from subscriptions)) and seq = any (array(select seq from gone))),
 gone_attempts as (
     delete from attempts
-     where subscription = any (array(select id from subscriptions)) and seq = any (array(select seq from gone)))
+     where subscription = any (array(select id from subscriptions)) and seq = any (array(select seq from gone))),
+-- A place goes with its event; the highest one that is gone tells a client whether it has missed any.
+gone_places as (delete from feed where seq = any (array(select seq from gone)) returning place, seq),
+gone_feed as (
+    update feed_removed r
+       set events = r.events + g.events, place = greatest(r.place, g.place),
+           event = case when g.place > r.place then g.id else r.event end,
+           occurred_at = case when g.place > r.place then g.occurred_at else r.occurred_at end
+      from (select p.place, e.id, e.occurred_at, count(*) over () as events
+              from gone_places p join gone e on e.seq = p.seq order by p.place desc limit 1) g)
 select (select max(seq) from looked_at l where $5 or l.seq in (select seq from old)) as last_seq, (select count(*) from gone) as removed,
        (select count(*) from looked_at) >= $3 and ($5 or not exists (select 1 from looked_at where not is_old)) as has_more

@@ -1,0 +1,153 @@
+//! `outboxd feed`: how far the feed goes, and what a client would see of it. Reads the database directly; changes nothing.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::print::print;
+use super::text::plain_table;
+use super::{CliError, EXIT_CONFIG, EXIT_OK, Global, session};
+use crate::app::Loaded;
+use crate::config::ClientConfig;
+use crate::feed::{Look, Start};
+use crate::store::feed::{FeedEpoch, FeedStatus, list_epochs, read_status};
+
+/// Show how far the feed goes, and what a client sees of it
+#[derive(Debug, Args)]
+pub struct FeedArgs {
+    #[command(subcommand)]
+    command: FeedCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum FeedCommand {
+    /// Show the last place, what retention has removed, and the histories of the places
+    #[command(after_help = "Examples:
+  outboxd feed status
+  outboxd feed status --json | jq .last_place
+
+How the publisher gets on is shown by `outboxd status`, as for every handler: its name is feed.")]
+    Status,
+    /// Print events as a client would see them, one CloudEvent a line
+    #[command(after_help = "Examples:
+  outboxd feed tail --client acme
+  outboxd feed tail --client acme --after earliest --limit 10
+  outboxd feed tail --client acme --follow | jq .type")]
+    Tail(TailArgs),
+}
+
+#[derive(Debug, Args)]
+struct TailArgs {
+    /// The client, as the configuration names it
+    #[arg(long, value_name = "NAME")]
+    client: String,
+    /// Begin behind this: earliest, latest, a cursor, the id of an event, or a time
+    #[arg(long, value_name = "WHERE", default_value = "earliest", value_parser = parse_start)]
+    after: Start,
+    /// At most so many
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    limit: u32,
+    /// Wait for more at the end
+    #[arg(long)]
+    follow: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration has no client \"{name}\"; it has {known}")]
+struct UnknownClient {
+    name: String,
+    known: String,
+}
+
+/// Between looks for more.
+const LOOK: Duration = Duration::from_millis(250);
+
+fn parse_start(text: &str) -> Result<Start, String> {
+    text.parse().map_err(|error: crate::feed::InvalidStart| error.to_string())
+}
+
+pub async fn run(args: FeedArgs, global: &Global) -> Result<ExitCode, CliError> {
+    match args.command {
+        FeedCommand::Status => status(global).await?,
+        FeedCommand::Tail(args) => tail(&args, global).await?,
+    }
+    Ok(ExitCode::from(EXIT_OK))
+}
+
+async fn status(global: &Global) -> Result<(), CliError> {
+    let session = session::open(global).await?;
+    let (status, epochs) = (read_status(&session.pool).await?, list_epochs(&session.pool).await?);
+    print(&if global.json { format!("{:#}\n", document(&status, &epochs)) } else { describe(&status, &epochs) })?;
+    Ok(())
+}
+
+fn document(status: &FeedStatus, epochs: &[FeedEpoch]) -> serde_json::Value {
+    json!({
+        "last_place": status.head,
+        "newest_at": status.newest_at,
+        "oldest_place": status.oldest_place,
+        "removed_up_to": status.removed_place,
+        "removed_events": status.removed_events,
+        "removed_at": status.removed_at,
+        "types": status.types,
+        "epochs": epochs,
+    })
+}
+
+fn describe(status: &FeedStatus, epochs: &[FeedEpoch]) -> String {
+    if epochs.is_empty() {
+        return "no event has a place yet: [feed] is not configured, or no relay has run with it\n".to_owned();
+    }
+    let moment = |moment: Option<crate::domain::Timestamp>| moment.map_or_else(|| "-".to_owned(), |moment| moment.to_string());
+    let mut text = format!("last place     {}, of {}\n", status.head, moment(status.newest_at));
+    text.push_str(&match status.removed_place {
+        0 => "removed        nothing\n".to_owned(),
+        place => format!(
+            "removed        up to place {place}: {} events, the last of {}\n",
+            status.removed_events,
+            moment(status.removed_at)
+        ),
+    });
+    text.push_str(&format!("event types    {}\n\n", status.types));
+    let mut table = plain_table(&["EPOCH", "PLACES ABOVE", "SINCE", "BECAUSE"]);
+    for epoch in epochs {
+        let because = match epoch.why.as_str() {
+            "first" => "the feed began",
+            "timeline" => "another server took over",
+            _ => "the outbox was restored or copied",
+        };
+        table.add_row([epoch.number.to_string(), epoch.began_after.to_string(), epoch.at.to_string(), because.to_owned()]);
+    }
+    text + &table.trim_fmt() + "\n"
+}
+
+async fn tail(args: &TailArgs, global: &Global) -> Result<(), CliError> {
+    let loaded = global.load()?;
+    let client = find(&loaded, &args.client)?;
+    let session = session::open(global).await?;
+    let mut look = Look::begin(session.pool.clone(), &loaded.config.feed, client, args.after).await.map_err(CliError::failed)?;
+    let mut left = args.limit as usize;
+    loop {
+        let (events, is_up_to_date) = look.next(left.min(100)).await.map_err(CliError::failed)?;
+        left -= events.len();
+        for event in events {
+            print(&format!("{event}\n"))?;
+        }
+        if left == 0 || (is_up_to_date && !args.follow) {
+            return Ok(());
+        }
+        if is_up_to_date {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+fn find<'a>(loaded: &'a Loaded, name: &str) -> Result<&'a ClientConfig, CliError> {
+    let clients = &loaded.config.clients;
+    let known = clients.iter().map(|client| client.name.as_str()).collect::<Vec<_>>().join(", ");
+    let unknown =
+        || UnknownClient { name: name.to_owned(), known: if known.is_empty() { "none".to_owned() } else { known.clone() } };
+    clients.iter().find(|client| client.name == name).ok_or_else(|| CliError::new(EXIT_CONFIG, unknown()))
+}

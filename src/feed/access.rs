@@ -1,0 +1,204 @@
+//! Who may read what: clients by their tokens. Holds digests of the tokens only, and compares them in constant time.
+//! A token is in no log, no metric and no error.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+
+use super::filter::Filter;
+use crate::config::{ClientConfig, Token};
+use crate::telemetry::ClientMetrics;
+
+/// The clients as they are configured now. Another list takes its place with a reload, and the connections of a client that has changed end.
+#[derive(Debug)]
+pub struct Doors(watch::Sender<Arc<Vec<Arc<Client>>>>);
+
+/// A party that may read a part of the feed.
+pub struct Client {
+    config: ClientConfig,
+    /// The types of the feed when this was made: with others the client sees something else.
+    feed: Vec<String>,
+    digests: Vec<[u8; 32]>,
+    filter: Filter,
+    open: Arc<AtomicUsize>,
+    pub metrics: ClientMetrics,
+}
+
+/// A connection that counts for its client until it is dropped.
+pub struct Connection {
+    open: Arc<AtomicUsize>,
+    metrics: ClientMetrics,
+}
+
+impl Doors {
+    /// `feed`: the types that may leave. Without any there is no feed, and no client for it.
+    pub fn new(feed: &[String], clients: &[ClientConfig]) -> Self {
+        let doors = Self(watch::Sender::new(Arc::default()));
+        doors.replace(feed, clients);
+        doors
+    }
+
+    /// Takes another configuration. Clients that are the same in it stay as they are, their connections with them.
+    pub fn replace(&self, feed: &[String], clients: &[ClientConfig]) {
+        let clients = if feed.is_empty() { &[] } else { clients };
+        self.0.send_modify(|known| {
+            let same = |config: &ClientConfig| known.iter().find(|client| client.config == *config && client.feed == feed).cloned();
+            let new = clients.iter().map(|config| same(config).unwrap_or_else(|| Arc::new(Client::new(feed, config.clone()))));
+            *known = Arc::new(new.collect());
+        });
+    }
+
+    /// The only client, for a look at what it sees.
+    pub fn first(&self) -> Option<Arc<Client>> {
+        self.0.borrow().first().cloned()
+    }
+
+    /// The client of a token. All digests are compared, whichever fits, so the time tells nothing.
+    pub fn find(&self, token: &str) -> Option<Arc<Client>> {
+        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let clients = self.0.borrow().clone();
+        let mut found = None;
+        for client in clients.iter() {
+            for known in &client.digests {
+                if is_equal(known, &digest) {
+                    found = Some(client);
+                }
+            }
+        }
+        found.cloned()
+    }
+
+    /// Returns when this client is configured otherwise or not at all.
+    pub async fn changed(&self, client: &Arc<Client>) {
+        let mut clients = self.0.subscribe();
+        let is_gone = |clients: &Arc<Vec<Arc<Client>>>| !clients.iter().any(|known| Arc::ptr_eq(known, client));
+        if clients.wait_for(is_gone).await.is_err() {
+            std::future::pending::<()>().await; // the listener is going down; somebody else says so
+        }
+    }
+}
+
+/// In a time that depends on nothing but the length.
+fn is_equal(one: &[u8; 32], other: &[u8; 32]) -> bool {
+    let difference = one.iter().zip(other).fold(0, |difference, (one, other)| difference | (one ^ other));
+    std::hint::black_box(difference) == 0
+}
+
+impl Client {
+    fn new(feed: &[String], config: ClientConfig) -> Self {
+        Self {
+            digests: config.tokens.iter().map(Token::digest).collect(),
+            filter: Filter::new(feed, &config.events, &config.where_headers),
+            open: Arc::default(),
+            metrics: ClientMetrics::new(&config.name),
+            feed: feed.to_vec(),
+            config,
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Handlers that it may ask about.
+    pub fn handlers(&self) -> &[String] {
+        &self.config.handlers
+    }
+
+    /// What it may see.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// Counts one more connection; `None`: it has as many as it may have.
+    pub fn connect(&self) -> Option<Connection> {
+        let most = self.config.max_connections;
+        let is_open = self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| (open < most).then_some(open + 1));
+        is_open.ok()?;
+        self.metrics.connected();
+        Some(Connection { open: Arc::clone(&self.open), metrics: self.metrics.clone() })
+    }
+}
+
+impl fmt::Debug for Client {
+    /// Without the digests: one of a short token could be found by trying.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("name", &self.config.name).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::AcqRel);
+        self.metrics.disconnected();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::settings::Secret;
+
+    fn client(name: &str, tokens: &[&str]) -> ClientConfig {
+        ClientConfig {
+            name: name.to_owned(),
+            tokens: tokens.iter().map(|token| Token::Plain(Secret::new(*token))).collect(),
+            events: Vec::new(),
+            where_headers: Default::default(),
+            handlers: Vec::new(),
+            max_connections: 2,
+        }
+    }
+
+    fn all() -> Vec<String> {
+        vec!["*".to_owned()]
+    }
+
+    #[test]
+    fn without_a_type_that_may_leave_nobody_is_let_in() {
+        let acme = [client("acme", &["token-of-acme-12345"])];
+        let doors = Doors::new(&all(), &acme);
+        doors.replace(&[], &acme);
+        assert!(doors.find("token-of-acme-12345").is_none());
+    }
+
+    #[test]
+    fn a_client_is_found_by_either_of_its_tokens_and_by_no_other() {
+        let digest = Sha256::digest(b"hashed-token-of-stock").into();
+        let hashed = ClientConfig { tokens: vec![Token::Digest(digest)], ..client("stock", &[]) };
+        let doors = Doors::new(&all(), &[client("acme", &["old-token-of-acme", "new-token-of-acme"]), hashed]);
+        let found = |token: &str| doors.find(token).map(|client| client.name().to_owned());
+        assert_eq!(found("old-token-of-acme").as_deref(), Some("acme"));
+        assert_eq!(found("new-token-of-acme").as_deref(), Some("acme"));
+        assert_eq!(found("hashed-token-of-stock").as_deref(), Some("stock"));
+        for token in ["", "old-token-of-acm", "old-token-of-acme ", "OLD-TOKEN-OF-ACME"] {
+            assert_eq!(found(token), None, "{token:?}");
+        }
+        assert!(!format!("{doors:?}").contains("token"), "{doors:?}");
+    }
+
+    #[test]
+    fn connections_are_counted_until_they_are_dropped() {
+        let doors = Doors::new(&all(), &[client("acme", &["token-of-acme-12345"])]);
+        let acme = doors.find("token-of-acme-12345").expect("it is there");
+        let (one, _two) = (acme.connect().expect("one"), acme.connect().expect("two"));
+        assert!(acme.connect().is_none());
+        drop(one);
+        assert!(acme.connect().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_configured_otherwise_is_told() {
+        let (old, other) = (client("acme", &["token-of-acme-12345"]), client("stock", &["token-of-stock-1234"]));
+        let doors = Doors::new(&all(), &[old.clone(), other.clone()]);
+        let (acme, stock) = (doors.find("token-of-acme-12345").expect("there"), doors.find("token-of-stock-1234").expect("there"));
+        doors.replace(&all(), &[ClientConfig { events: vec!["order.*".to_owned()], ..old }, other]);
+        doors.changed(&acme).await;
+        tokio::time::timeout(Duration::from_millis(20), doors.changed(&stock)).await.expect_err("nothing has changed for it");
+    }
+}

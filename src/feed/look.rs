@@ -1,0 +1,55 @@
+//! What a client would see, for an operator who asks: the same filters and the same rendering, by pages.
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+
+use super::access::Doors;
+use super::cursor::Start;
+use super::problem::Problem;
+use super::reader::{Reader, Source, Trouble};
+use super::render::Renderer;
+use super::tail::Tail;
+use crate::config::{self, ClientConfig};
+use crate::store::StoreError;
+
+/// The way of one client through the feed.
+pub struct Look(Reader);
+
+/// Why nothing can be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    #[error(transparent)]
+    Store(StoreError),
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<Trouble> for LookError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Store(error) => Self::Store(error),
+            other => Self::Refused(Problem::of(&other, None).to_string()),
+        }
+    }
+}
+
+impl Look {
+    /// Begins where the client would.
+    pub async fn begin(pool: PgPool, feed: &config::Feed, client: &ClientConfig, start: Start) -> Result<Self, LookError> {
+        let source = Source { pool, renderer: Arc::new(Renderer::new(&feed.source)), tail: Tail::new(0) };
+        let doors = Doors::new(&feed.events, std::slice::from_ref(client));
+        let Some(client) = doors.first() else {
+            return Err(LookError::Refused("[feed] events is not set, so there is no feed".to_owned()));
+        };
+        let filter = client.filter().clone();
+        Ok(Self(Reader::open(Arc::new(source), &client, filter, start).await?))
+    }
+
+    /// The next events as JSON, and whether there is nothing more now.
+    pub async fn next(&mut self, most: usize) -> Result<(Vec<String>, bool), LookError> {
+        let batch = self.0.read(most).await?;
+        let events = batch.events.iter().map(|event| String::from_utf8_lossy(&event.json).replace(['\n', '\r'], " "));
+        Ok((events.collect(), batch.is_up_to_date))
+    }
+}

@@ -1,0 +1,82 @@
+//! The feed, as clients read it: cursors, pages, streams. Events come in the order of their places.
+//! Reads the database and changes nothing in it; a client is shown what the configuration lets it see, and nothing tells it of the rest.
+
+mod access;
+mod cursor;
+mod filter;
+mod handled;
+mod look;
+mod problem;
+mod query;
+mod reader;
+mod render;
+mod routes;
+mod server;
+mod stream;
+mod tail;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config;
+use crate::telemetry::ClientMetrics;
+
+pub use access::Doors;
+pub use cursor::{Cursor, EpochOfPlaces, Ground, InvalidStart, Refusal, Removed, Start, judge};
+pub use look::{Look, LookError};
+pub use server::{FeedBindError, bind, serve};
+
+use reader::Source;
+use render::Renderer;
+use tail::Tail;
+
+/// What all connections of the feed share.
+pub struct Feed {
+    source: Arc<Source>,
+    doors: Arc<Doors>,
+    settings: Settings,
+    /// Of requests whose client is not known.
+    unknown: ClientMetrics,
+    /// The last place that the publisher of this process has given.
+    published: watch::Receiver<i64>,
+    stop: CancellationToken,
+}
+
+/// What the answers depend on, beside the clients.
+#[derive(Debug, Clone)]
+struct Settings {
+    max_wait: Duration,
+    /// Between two signs of life on a stream without events.
+    heartbeat: Duration,
+    max_connections: usize,
+}
+
+impl Feed {
+    /// A feed that answers until `stop`. Nothing is connected or started.
+    pub fn new(
+        settings: &config::Feed,
+        pool: PgPool,
+        doors: Arc<Doors>,
+        published: watch::Receiver<i64>,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        let renderer = Arc::new(Renderer::new(&settings.source));
+        let tail = Tail::new(usize::try_from(settings.memory).unwrap_or(usize::MAX));
+        Arc::new(Self {
+            source: Arc::new(Source { pool, renderer, tail }),
+            doors,
+            settings: Settings {
+                max_wait: settings.max_wait,
+                heartbeat: settings.heartbeat,
+                max_connections: settings.max_connections,
+            },
+            unknown: ClientMetrics::new(""),
+            published,
+            stop,
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! What a client is told when it gets no events: problem details as RFC 9457 says, with what to do next.
+//! Repeats nothing of the request but the name of a parameter, and tells nothing of what the client may not see.
+
+use std::fmt;
+
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use super::cursor::{Cursor, Refusal};
+use super::reader::Trouble;
+use crate::telemetry::FeedAnswer;
+
+/// A problem, ready to be sent.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    /// The last part of its type, for programs.
+    kind: &'static str,
+    title: &'static str,
+    detail: String,
+    further: Map<String, Value>,
+    header: Option<(&'static str, &'static str)>,
+    pub answer: FeedAnswer,
+}
+
+impl Problem {
+    fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>, answer: FeedAnswer) -> Self {
+        Self { status, kind, title, detail: detail.into(), further: Map::new(), header: None, answer }
+    }
+
+    fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.further.insert(name.to_owned(), value.into());
+        self
+    }
+
+    fn header(mut self, name: &'static str, value: &'static str) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+
+    pub fn invalid(detail: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid-request", "The request is not understood", detail, FeedAnswer::Invalid)
+    }
+
+    pub fn unauthorized() -> Self {
+        let detail = "send Authorization: Bearer <token>, with a token of a client that the configuration names";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "No client has this token", detail, FeedAnswer::Unauthorized)
+            .header("www-authenticate", "Bearer")
+    }
+
+    pub fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "There is nothing here", "the feed is at /v1/feed", FeedAnswer::Invalid)
+    }
+
+    /// Of an event that was not committed, is not kept any more, or is not for this client.
+    pub fn unknown() -> Self {
+        let detail = "there is no such event: its transaction has not committed, or it is not kept any more";
+        Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such event", detail, FeedAnswer::Invalid)
+    }
+
+    pub fn wrong_method() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "The feed is read with GET", "", FeedAnswer::Invalid)
+            .header("allow", "GET, HEAD")
+    }
+
+    pub fn busy() -> Self {
+        let detail = "this client has as many connections as it may have; close one, or read without waiting";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-connections", "Too many connections", detail, FeedAnswer::Busy)
+            .header("retry-after", "5")
+    }
+
+    fn unavailable(detail: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The feed cannot be read now", detail, FeedAnswer::Unavailable)
+            .header("retry-after", "2")
+    }
+
+    /// What a reader has met. An error of the database is for the log and not for the client.
+    pub fn of(trouble: &Trouble, from: Option<i64>) -> Self {
+        match trouble {
+            Trouble::Store(_) => Self::unavailable("the database does not answer as it should; try again"),
+            Trouble::NotBegun => Self::unavailable("no relay has published yet; try again"),
+            Trouble::UnknownEvent(earliest) => Self::unknown_event(*earliest),
+            Trouble::Refused(refusal, cursor) => Self::refused(*refusal, *cursor, from),
+        }
+    }
+
+    fn unknown_event(earliest: Cursor) -> Self {
+        let detail =
+            "there is no such event in the feed, or none any more; go on from the given cursor and expect events that you know";
+        Self::new(StatusCode::GONE, "expired", "The event is not kept", detail, FeedAnswer::Expired)
+            .with("cursor", earliest.to_string())
+    }
+
+    fn refused(refusal: Refusal, cursor: Option<Cursor>, from: Option<i64>) -> Self {
+        let cursor = cursor.map(|cursor| cursor.to_string());
+        match refusal {
+            Refusal::Diverged { lost, .. } => {
+                let detail = "the server that gave this cursor has been replaced by one that does not know the last places; both agree up \
+                              to the given cursor, and what you have read behind it may be repeated or may not have happened";
+                Self::new(StatusCode::CONFLICT, "history-diverged", "The history has diverged", detail, FeedAnswer::Diverged)
+                    .with("cursor", cursor)
+                    .with("lost", lost)
+            }
+            Refusal::AnotherHistory => {
+                let detail = "this cursor was not given by this feed, or the feed was restored from elsewhere; begin with after=earliest and \
+                              expect events that you know";
+                Self::new(
+                    StatusCode::CONFLICT,
+                    "another-history",
+                    "The cursor belongs to another history",
+                    detail,
+                    FeedAnswer::Diverged,
+                )
+            }
+            Refusal::Expired { earliest, until } => {
+                let detail = "events behind this cursor were removed because their time was over; go on from the given cursor";
+                Self::new(StatusCode::GONE, "expired", "Events behind the cursor are gone", detail, FeedAnswer::Expired)
+                    .with("cursor", cursor)
+                    .with("gone", from.map(|from| earliest - from))
+                    .with("until", until.map(|until| until.to_string()))
+            }
+        }
+    }
+
+    /// The same as data of an event of a stream.
+    pub fn to_json(&self) -> Value {
+        let mut body = Map::from_iter([
+            ("type".to_owned(), json!(format!("urn:outboxd:{}", self.kind))),
+            ("title".to_owned(), json!(self.title)),
+            ("status".to_owned(), json!(self.status.as_u16())),
+            ("detail".to_owned(), json!(self.detail)),
+        ]);
+        body.extend(self.further.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.clone(), value.clone())));
+        Value::Object(body)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.title, self.detail)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some((name, value)) = self.header {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        (self.status, headers, format!("{}\n", self.to_json())).into_response()
+    }
+}

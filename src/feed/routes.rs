@@ -1,0 +1,237 @@
+//! The addresses of the feed: `GET /v1/feed` as a page, as a page that waits, and as a stream; `GET /v1/events/{id}` is in `handled`.
+//! Reads no request body, changes nothing.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{RawQuery, State};
+use axum::http::header::{
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LINK, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures_util::stream;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::Feed;
+use super::access::{Client, Connection};
+use super::cursor::{Cursor, Refusal, Start};
+use super::filter::Filter;
+use super::handled::read_event;
+use super::problem::Problem;
+use super::query::{self, Query};
+use super::reader::{Batch, Reader, Trouble};
+use super::stream::Stream;
+use crate::telemetry::{FeedAnswer, chain};
+
+const ADDRESS: &str = "/v1/feed";
+/// Longest header that names an event or a cursor.
+const LONGEST_TOKEN: usize = 4_096;
+
+pub(super) fn routes(feed: Arc<Feed>) -> Router {
+    Router::new()
+        .route(ADDRESS, get(read_feed).fallback(async || Problem::wrong_method()))
+        .route("/v1/events/{id}", get(read_event).fallback(async || Problem::wrong_method()))
+        .fallback(async || Problem::not_found())
+        .layer(map_response(harden))
+        .with_state(feed)
+}
+
+/// What is right for one client is not to be kept for another one, and never to be guessed at by a browser.
+async fn harden(mut response: Response) -> Response {
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Authorization"));
+    response
+}
+
+async fn read_feed(State(feed): State<Arc<Feed>>, RawQuery(text): RawQuery, headers: HeaderMap) -> Response {
+    let client = match authenticate(&feed, &headers) {
+        Ok(client) => client,
+        Err(problem) => return problem.into_response(),
+    };
+    let answered = answer(&feed, &client, text.as_deref().unwrap_or_default(), &headers).await;
+    answered.unwrap_or_else(|problem| {
+        client.metrics.answered(problem.answer);
+        problem.into_response()
+    })
+}
+
+/// The client that asks.
+pub(super) fn authenticate(feed: &Feed, headers: &HeaderMap) -> Result<Arc<Client>, Problem> {
+    token(headers).and_then(|token| feed.doors.find(token)).ok_or_else(|| {
+        feed.unknown.answered(FeedAnswer::Unauthorized);
+        Problem::unauthorized()
+    })
+}
+
+/// The token of `Authorization: Bearer`. Nowhere else: an address is written into logs on its way.
+fn token(headers: &HeaderMap) -> Option<&str> {
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let (Some(only), None) = (given.next(), given.next()) else { return None };
+    let (scheme, token) = only.to_str().ok()?.split_once(' ')?;
+    (scheme.eq_ignore_ascii_case("bearer") && token.len() <= LONGEST_TOKEN).then(|| token.trim())
+}
+
+async fn answer(feed: &Arc<Feed>, client: &Arc<Client>, text: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+    let query = query::parse(text, feed.settings.max_wait).map_err(Problem::invalid)?;
+    let connection = client.connect().ok_or_else(Problem::busy)?;
+    let filter = client.filter().narrowed(query.types.clone(), query.subject.clone());
+    let start = query.after.unwrap_or(Start::Earliest);
+    if wants_stream(headers) {
+        // A client that comes back says where it was, whatever its address still says.
+        let start = last_event(headers)?.unwrap_or(start);
+        return open_stream(feed, client, filter, start, connection).await;
+    }
+    let opening = Reader::open(Arc::clone(&feed.source), client, filter, start).await;
+    let reader = opening.map_err(|trouble| problem_of(&trouble, place_of(start)))?;
+    page(feed, client, &query, reader, headers, connection).await
+}
+
+/// `Last-Event-ID`, which is sent by what has read a stream before. An empty one says nothing.
+fn last_event(headers: &HeaderMap) -> Result<Option<Start>, Problem> {
+    let Some(value) = headers.get("last-event-id").filter(|value| !value.is_empty()) else { return Ok(None) };
+    let text = value.to_str().ok().filter(|text| text.len() <= LONGEST_TOKEN).unwrap_or_default();
+    text.parse().map(Some).map_err(|error| Problem::invalid(format!("Last-Event-ID: {error}")))
+}
+
+async fn open_stream(
+    feed: &Arc<Feed>,
+    client: &Arc<Client>,
+    filter: Filter,
+    start: Start,
+    connection: Connection,
+) -> Result<Response, Problem> {
+    let source = || Arc::clone(&feed.source);
+    let (reader, gap) = match Reader::open(source(), client, filter.clone(), start).await {
+        Ok(reader) => (reader, None),
+        // A browser takes a status for the end of everything, so what is gone is told in the stream.
+        Err(trouble @ Trouble::Refused(Refusal::Expired { .. }, Some(cursor))) => {
+            let gap = problem_of(&trouble, place_of(start));
+            let opening = Reader::open(source(), client, filter, Start::At(cursor)).await;
+            (opening.map_err(|trouble| problem_of(&trouble, None))?, Some(gap))
+        }
+        Err(trouble) => return Err(problem_of(&trouble, place_of(start))),
+    };
+    client.metrics.answered(FeedAnswer::Stream);
+    let events = Stream::new(Arc::clone(feed), Arc::clone(client), reader, gap.as_ref(), connection);
+    let body = stream::unfold(events, |mut events| async move {
+        let bytes = events.next().await?;
+        Some((Ok::<_, Infallible>(bytes), events))
+    });
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform")),
+        // nginx would keep events back until a buffer is full.
+        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    Ok((headers, Body::from_stream(body)).into_response())
+}
+
+fn place_of(start: Start) -> Option<i64> {
+    match start {
+        Start::At(cursor) => Some(cursor.place()),
+        _ => None,
+    }
+}
+
+pub(super) fn problem_of(trouble: &Trouble, from: Option<i64>) -> Problem {
+    if let Trouble::Store(error) = trouble {
+        warn!(error = %chain(error), "could not read the feed for a client");
+    }
+    Problem::of(trouble, from)
+}
+
+/// Whether the client prefers a stream to a page.
+fn wants_stream(headers: &HeaderMap) -> bool {
+    headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).any(|accept| accept.contains("text/event-stream"))
+}
+
+/// One page. With `wait`, and at the end of the feed, it waits for an event.
+async fn page(
+    feed: &Arc<Feed>,
+    client: &Arc<Client>,
+    query: &Query,
+    mut reader: Reader,
+    headers: &HeaderMap,
+    _connection: Connection,
+) -> Result<Response, Problem> {
+    let from = reader.cursor();
+    let problem = |trouble: Trouble| problem_of(&trouble, Some(from.place()));
+    let mut batch = reader.read(query.limit).await.map_err(problem)?;
+    if batch.events.is_empty() && batch.is_up_to_date && !query.wait.is_zero() {
+        batch = wait(feed, client, query, &mut reader).await.map_err(problem)?;
+    }
+    client.metrics.answered(if batch.events.is_empty() { FeedAnswer::Empty } else { FeedAnswer::Page });
+    client.metrics.sent(batch.events.len() as u64);
+    Ok(render(query, from, reader.cursor(), batch, headers))
+}
+
+/// Waits for an event that the client wants, no longer than it asked for.
+async fn wait(feed: &Arc<Feed>, client: &Arc<Client>, query: &Query, reader: &mut Reader) -> Result<Batch, Trouble> {
+    let until = Instant::now() + query.wait;
+    let _waiting = feed.source.tail.wait();
+    let mut moves = feed.source.tail.moves();
+    let is_over = async {
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {}
+            () = feed.stop.cancelled() => {}
+            () = feed.doors.changed(client) => {}
+        }
+    };
+    tokio::pin!(is_over);
+    loop {
+        moves.mark_unchanged();
+        let batch = reader.read(query.limit).await?;
+        if !batch.events.is_empty() {
+            return Ok(batch);
+        }
+        if !batch.is_up_to_date {
+            continue; // the filter lets little through, and there is more to look at
+        }
+        let moved = async {
+            if moves.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = moved => {}
+            () = &mut is_over => return Ok(batch),
+        }
+    }
+}
+
+fn render(query: &Query, from: Cursor, reached: Cursor, batch: Batch, headers: &HeaderMap) -> Response {
+    let next = reached.to_string();
+    // The same request has the same answer as long as it goes equally far and no event of it was erased.
+    let tag = format!("\"{from}-{next}-{}\"", batch.events.len());
+    let mut answer = HeaderMap::new();
+    let text = |text: String| HeaderValue::try_from(text).expect("a cursor and an encoded query are printable");
+    answer.insert(ETAG, text(tag.clone()));
+    answer.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    answer.insert(LINK, text(format!("<{ADDRESS}?{}>; rel=\"next\"", query::next(query, &next))));
+    answer.insert("stream-next-offset", text(next));
+    if batch.is_up_to_date {
+        answer.insert("stream-up-to-date", HeaderValue::from_static("true"));
+    }
+    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    if known.flat_map(|list| list.split(',')).any(|known| known.trim().trim_start_matches("W/") == tag) {
+        return (StatusCode::NOT_MODIFIED, answer).into_response();
+    }
+    answer.insert(CONTENT_TYPE, HeaderValue::from_static("application/cloudevents-batch+json"));
+    let length: usize = batch.events.iter().map(|event| event.json.len() + 1).sum::<usize>() + 2;
+    let mut body = Vec::with_capacity(length);
+    body.push(b'[');
+    for (number, event) in batch.events.iter().enumerate() {
+        if number > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(&event.json);
+    }
+    body.extend_from_slice(b"]\n");
+    (answer, Body::from(Bytes::from(body))).into_response()
+}

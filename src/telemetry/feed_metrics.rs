@@ -1,0 +1,141 @@
+//! The metrics of the feed: places, pages, connections. Made only where `[feed]` is configured.
+
+use metrics::{Counter, Gauge, Histogram};
+
+use super::metrics as list;
+
+/// How a request of a client ended, or what refused it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeedAnswer {
+    /// A page of events.
+    Page,
+    /// A page without an event.
+    Empty,
+    /// How far handlers are with an event.
+    Event,
+    /// A stream that has begun.
+    Stream,
+    /// The client asked for what there is not: 400, 404, 405.
+    Invalid,
+    /// No token, or none that is known.
+    Unauthorized,
+    /// 409: the cursor belongs to another history.
+    Diverged,
+    /// 410: what comes after the cursor is gone.
+    Expired,
+    /// Too many connections.
+    Busy,
+    /// The database could not be asked.
+    Unavailable,
+}
+
+impl FeedAnswer {
+    pub const ALL: [Self; 10] = [
+        Self::Page,
+        Self::Empty,
+        Self::Event,
+        Self::Stream,
+        Self::Invalid,
+        Self::Unauthorized,
+        Self::Diverged,
+        Self::Expired,
+        Self::Busy,
+        Self::Unavailable,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Empty => "empty",
+            Self::Event => "event",
+            Self::Stream => "stream",
+            Self::Invalid => "invalid",
+            Self::Unauthorized => "unauthorized",
+            Self::Diverged => "diverged",
+            Self::Expired => "expired",
+            Self::Busy => "busy",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// What the publisher tells.
+#[derive(Debug, Clone)]
+pub struct FeedMetrics {
+    published: Counter,
+    last_place: Gauge,
+}
+
+impl FeedMetrics {
+    /// Creates the series at zero. Install a recorder first: handles made before go nowhere.
+    #[expect(clippy::new_without_default, reason = "it registers series, which a default value should not do")]
+    pub fn new() -> Self {
+        Self { published: list::FEED_PLACES.counter(&[]), last_place: list::FEED_LAST_PLACE.gauge(&[]) }
+    }
+
+    /// So many events have a place now, the last of them this one.
+    pub fn published(&self, places: u64, last_place: Option<i64>) {
+        self.published.increment(places);
+        if let Some(place) = last_place {
+            self.last_place.set(place as f64);
+        }
+    }
+}
+
+/// What the feed's listener tells of one client.
+#[derive(Debug, Clone)]
+pub struct ClientMetrics {
+    answers: [Counter; FeedAnswer::ALL.len()],
+    events: Counter,
+    connections: Gauge,
+}
+
+impl ClientMetrics {
+    /// Creates the series of a client at zero. The name of the client is that of the configuration, so the labels are a closed set.
+    pub fn new(client: &str) -> Self {
+        Self {
+            answers: FeedAnswer::ALL.map(|answer| list::FEED_REQUESTS.counter(&[client, answer.as_str()])),
+            events: list::FEED_EVENTS.counter(&[client]),
+            connections: list::FEED_CONNECTIONS.gauge(&[client]),
+        }
+    }
+
+    pub fn answered(&self, answer: FeedAnswer) {
+        self.answers[answer as usize].increment(1);
+    }
+
+    pub fn sent(&self, events: u64) {
+        self.events.increment(events);
+    }
+
+    pub fn connected(&self) {
+        self.connections.increment(1.0);
+    }
+
+    pub fn disconnected(&self) {
+        self.connections.decrement(1.0);
+    }
+}
+
+/// What the shared tail of the feed tells.
+#[derive(Debug, Clone)]
+pub struct FeedTailMetrics {
+    bytes: Gauge,
+    reads: Histogram,
+}
+
+impl FeedTailMetrics {
+    #[expect(clippy::new_without_default, reason = "it registers series, which a default value should not do")]
+    pub fn new() -> Self {
+        Self { bytes: list::FEED_TAIL_BYTES.gauge(&[]), reads: list::FEED_READ_DURATION.histogram(&[]) }
+    }
+
+    pub fn holds(&self, bytes: usize) {
+        self.bytes.set(bytes as f64);
+    }
+
+    /// One page was read for clients.
+    pub fn read(&self, took: std::time::Duration) {
+        self.reads.record(took.as_secs_f64());
+    }
+}

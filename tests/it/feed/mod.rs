@@ -1,0 +1,29 @@
+//! The feed: places, cursors, pages and streams, as clients meet them.
+
+mod client;
+mod commands;
+mod handled;
+mod pages;
+mod places;
+mod streams;
+mod writers;
+
+use outboxd::RelayBuilder;
+
+use crate::support::{TestDatabase, eventually, relay};
+
+/// A relay that publishes events of these types, with short intervals.
+fn publishing(database: &TestDatabase, events: &[&str]) -> RelayBuilder {
+    let events: Vec<String> = events.iter().map(|event| (*event).to_owned()).collect();
+    relay(database).configure(|config| config.feed.events = events)
+}
+
+/// Places in order, each with the seq of its event.
+async fn places(database: &TestDatabase) -> Vec<(i64, i64)> {
+    sqlx::query_as("select place, seq from feed order by place").fetch_all(database.pool()).await.expect("the places")
+}
+
+/// Waits until so many events have a place.
+async fn wait_for_places(database: &TestDatabase, count: i64) {
+    eventually(&format!("{count} places"), || async { (database.count("feed").await >= count).then_some(()) }).await;
+}
