@@ -138,7 +138,7 @@ pub async fn serve(wake_up: Arc<WakeUp>, pool: sqlx::PgPool, stop: CancellationT
     let mut pause = RECONNECT_MIN;
     while !stop.is_cancelled() {
         let session = tokio::select! {
-            session = BellSession::open(&pool) => session,
+            session = heard(BellSession::open(&pool)) => session,
             () = stop.cancelled() => return,
         };
         match session {
@@ -152,7 +152,7 @@ pub async fn serve(wake_up: Arc<WakeUp>, pool: sqlx::PgPool, stop: CancellationT
                         warn!(error = %chain(&error), "the listening session broke, polling meanwhile");
                     },
                     () = stop.cancelled() => {
-                        session.unlock().await.ok(); // the session ends anyway; this only spares the producers some rings
+                        heard(session.unlock()).await.ok(); // the session ends anyway; this only spares the producers some rings
                         return;
                     }
                 }
@@ -180,6 +180,7 @@ const RECONNECT_MAX: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(1);
 /// After how many looks the session is asked whether it still listens.
 const LOOKS_BEFORE_CHECK: u32 = 10;
+/// Longest wait for an answer of the listening session.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between tries to take the bell while a writer that skipped it is in flight.
 const LOCK_RETRY_MIN: Duration = Duration::from_millis(5);
@@ -195,17 +196,18 @@ async fn attend(
         stay_awake(wake_up, session).await?;
         let Some(lock) = try_to_sleep(wake_up, session).await? else { continue };
         // Before the loops look: what becomes visible after their looks has become visible after this.
-        let since = session.moment().await?;
+        let since = heard(session.moment()).await?;
         // From here on producers ring. Every loop looks once more: what was committed before the lock was taken is visible now.
         wake_up.ring(true);
         let ring = sleep(wake_up, session, since, (metrics, health)).await?;
-        if lock == BellLock::Ours {
-            session.unlock().await?;
-        }
         if ring.is_some_and(|ring| ring != Ring::Reconnected) {
             metrics.woken(WakeUpSource::Bell);
         }
+        // First, whatever becomes of the session: nobody looks for those who sleep any more.
         wake_up.ring(false);
+        if lock == BellLock::Ours {
+            heard(session.unlock()).await?;
+        }
     }
 }
 
@@ -230,7 +232,7 @@ async fn stay_awake(wake_up: &WakeUp, session: &mut BellSession) -> Result<(), S
 async fn try_to_sleep(wake_up: &WakeUp, session: &mut BellSession) -> Result<Option<BellLock>, StoreError> {
     let mut pause = LOCK_RETRY_MIN;
     while wake_up.everybody_is_idle() {
-        match session.lock().await? {
+        match heard(session.lock()).await? {
             BellLock::NotNow => {}
             lock => return Ok(Some(lock)),
         }
@@ -260,14 +262,13 @@ async fn sleep(
             () = wake_up.changed.notified() => None,
             _ = tick.tick() => {
                 looks += 1;
-                // A half-open socket would be silent for ever.
                 let looking = async {
                     if looks % LOOKS_BEFORE_CHECK == 0 {
                         session.check().await?;
                     }
                     session.find_news(&since).await
                 };
-                let (has_news, moment) = tokio::time::timeout(HEARTBEAT_TIMEOUT, looking).await.map_err(|_| no_heartbeat())??;
+                let (has_news, moment) = heard(looking).await?;
                 metrics.woken(WakeUpSource::Poll);
                 if has_news {
                     return Ok(Some(Ring::Reconnected)); // a ring was lost: anything may have happened
@@ -289,6 +290,8 @@ async fn sleep(
     }
 }
 
-fn no_heartbeat() -> StoreError {
-    StoreError::query("hear from the listening session")(sqlx::Error::PoolTimedOut)
+/// An answer of the listening session, within a bound: a half-open socket would be silent for ever.
+async fn heard<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let silent = || StoreError::query("hear from the listening session")(sqlx::Error::PoolTimedOut);
+    tokio::time::timeout(HEARTBEAT_TIMEOUT, answer).await.unwrap_or_else(|_| Err(silent()))
 }

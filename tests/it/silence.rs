@@ -104,6 +104,27 @@ async fn what_follows_a_death_is_delivered_although_the_connection_falls_silent_
     stop(running).await;
 }
 
+/// Seen in a run under faults: loops that slept for the bell went on sleeping, for up to six minutes, while the listening session waited for the
+/// answer to its unlock. Nobody looked at the log, and `status` knew no error.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_wakes_up_although_its_listening_session_falls_silent_while_it_takes_or_gives_back_the_bell() {
+    for statement in ["pg_advisory_unlock(", "pg_try_advisory_lock(", "-- find_news"] {
+        let (database, receiver) = (TestDatabase::create().await, Receiver::start().await);
+        let (proxy, url) = Proxy::in_front_of(database.url()).await;
+        // Partitions, because they do not follow the tail; and a second handler that does.
+        let handlers = format!("{}partitions = 2\n[[handlers]]\nname = \"other\"\nkind = \"discard\"\n", webhook(&receiver));
+        proxy.fall_silent_over(statement);
+        let running = Binary::relay(&url, &handlers).spawn(&["run"]);
+        running.wait_for_output("relay started").await;
+        for round in 1..=3 {
+            database.insert_events(events()).await;
+            wait_for_rows(&database, "deliveries where state = 'delivered'", round * 40).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        stop(running).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn functions_take_effect_once_although_the_connection_falls_silent_during_a_call() {
     let database = TestDatabase::create().await;

@@ -53,6 +53,19 @@ enum Forgotten {
     Waiting,
 }
 
+/// What a client must not say, and what becomes of its connection then.
+#[derive(Debug)]
+struct Poison {
+    text: &'static str,
+    then: Then,
+}
+
+#[derive(Debug)]
+enum Then {
+    HangUp,
+    FallSilent,
+}
+
 /// How long a server waits for a client that has gone without a word, before a run of many such clients uses up all sockets.
 const SILENT_FOR: Duration = Duration::from_secs(60);
 
@@ -61,7 +74,7 @@ pub struct Proxy {
     address: SocketAddr,
     state: Arc<watch::Sender<State>>,
     forgotten: Arc<watch::Sender<Forgotten>>,
-    poison: Arc<OnceLock<&'static str>>,
+    poison: Arc<OnceLock<Poison>>,
     accepting: AbortHandle,
 }
 
@@ -133,7 +146,12 @@ impl Proxy {
 
     /// From now on resets a connection whose client says this, and passes nothing of it on.
     pub fn hang_up_over(&self, text: &'static str) {
-        self.poison.set(text).expect("it is set once");
+        self.poison.set(Poison { text, then: Then::HangUp }).expect("it is set once");
+    }
+
+    /// From now on a connection whose client says this is silent for ever, and nothing of it is passed on.
+    pub fn fall_silent_over(&self, text: &'static str) {
+        self.poison.set(Poison { text, then: Then::FallSilent }).expect("it is set once");
     }
 
     pub fn heal(&self) {
@@ -152,7 +170,7 @@ async fn accept(
     target: SocketAddr,
     state: Arc<watch::Sender<State>>,
     forgotten: Arc<watch::Sender<Forgotten>>,
-    poison: Arc<OnceLock<&'static str>>,
+    poison: Arc<OnceLock<Poison>>,
 ) {
     let address = listener.local_addr().expect("a bound socket has an address");
     let mut connections = JoinSet::new();
@@ -197,7 +215,7 @@ async fn connect(
     target: SocketAddr,
     mut state: watch::Receiver<State>,
     forgotten: watch::Receiver<Forgotten>,
-    poison: Arc<OnceLock<&'static str>>,
+    poison: Arc<OnceLock<Poison>>,
 ) {
     let _ = (client.set_nodelay(true), client.set_zero_linger());
     if state.borrow().resets() {
@@ -234,7 +252,7 @@ async fn pass_on(
     from: &mut OwnedReadHalf,
     to: &mut OwnedWriteHalf,
     mut state: watch::Receiver<State>,
-    poison: &OnceLock<&'static str>,
+    poison: &OnceLock<Poison>,
     passed: impl Fn(),
 ) {
     let mut buffer = vec![0; 64 * 1024];
@@ -242,11 +260,14 @@ async fn pass_on(
     let mut before = Vec::new();
     while let Ok(bytes) = from.read(&mut buffer).await {
         if side == From::Client
-            && let Some(text) = poison.get()
+            && let Some(Poison { text, then }) = poison.get()
         {
             before.extend_from_slice(&buffer[..bytes]);
             if before.windows(text.len()).any(|window| window == text.as_bytes()) {
-                return;
+                match then {
+                    Then::HangUp => return,
+                    Then::FallSilent => std::future::pending().await,
+                }
             }
             before.drain(..before.len().saturating_sub(text.len()));
         }
