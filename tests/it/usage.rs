@@ -12,6 +12,7 @@ const EVERY_COMMAND: &[&str] = &[
     "check",
     "completions",
     "config",
+    "contracts",
     "dead-letters",
     "demo",
     "doctor",
