@@ -114,7 +114,7 @@ fn summarise(config: &HandlerConfig) -> HandlerSummary {
     HandlerSummary {
         name: config.name.clone(),
         kind: config.kind.clone(),
-        events: config.filter.types.clone(),
+        events: config.pins.iter().map(described).collect(),
         order: match &config.ordering {
             Ordering::Aggregate => "aggregate".to_owned(),
             Ordering::Header(name) => format!("header:{name}"),
@@ -123,6 +123,11 @@ fn summarise(config: &HandlerConfig) -> HandlerSummary {
         },
         retries: describe_retries(config),
     }
+}
+
+/// As the configuration has it: a type, and the version that it pins.
+fn described((glob, version): &(String, Option<u32>)) -> String {
+    version.map_or_else(|| glob.clone(), |version| format!("{glob}@{version}"))
 }
 
 /// For example `12 attempts over 22h 33m`: what a person must know of a backoff.

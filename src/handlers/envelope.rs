@@ -172,10 +172,13 @@ pub fn facts<'n>(notification: &'n Notification, id: String) -> impl Iterator<It
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::Value;
     use toml::Table;
 
     use super::*;
+    use crate::domain::PublicVersion;
     use crate::settings::Mistakes;
 
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -238,6 +241,28 @@ mod tests {
         assert!(body.ends_with(&format!(",\"data\":{PAYLOAD}}}")), "{body}");
         let parsed: Value = serde_json::from_str(&body).expect("JSON");
         assert_eq!((&parsed["type"], &parsed["source"]), (&"order.placed".into(), &"outboxd".into()));
+    }
+
+    #[test]
+    fn an_event_with_a_contract_says_its_version_and_that_it_comes_to_an_end() {
+        let public = PublicVersion {
+            version: 2,
+            cloudevents_type: "order.placed.v2".to_owned(),
+            dataschema: Some("urn:order.placed:2".to_owned()),
+            announcements: vec![("sunset", "Thu, 31 Dec 2026 00:00:00 GMT".to_owned())],
+        };
+        let event = Notification { contract: Some(Arc::new(public)), ..Notification::sample("order.placed", PAYLOAD) };
+        for (settings, want) in [
+            ("headers = { v = \"v{version}\" }", ["event-type=order.placed", "event-version=2", "v=v2"]),
+            ("format = \"cloudevents-binary\"", ["ce_type=order.placed.v2", "ce_dataschema=urn:order.placed:2", "ce_subject=42"]),
+        ] {
+            let layout = layout(settings).expect("valid");
+            let envelope = layout.envelope(&event).expect("it can be sent");
+            let headers: Vec<String> = envelope.headers.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            for want in want.iter().chain(&["sunset=Thu, 31 Dec 2026 00:00:00 GMT"]) {
+                assert!(headers.iter().any(|header| header == want), "{want}: {headers:?}");
+            }
+        }
     }
 
     #[test]

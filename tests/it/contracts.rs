@@ -180,6 +180,8 @@ const NEW: &str = r#"{"order_id": "o-2", "total_cents": 99, "currency": "CHF", "
 #[tokio::test(flavor = "multi_thread")]
 async fn receivers_of_two_versions_stand_side_by_side_and_a_mended_cast_heals_a_dead_letter() {
     let shop = Shop::open().await;
+    let checked = shop.run(&["check"]).await;
+    assert!(checked.code == Some(0) && checked.stdout.contains("order.placed@1"), "{checked:?}");
     let relay = shop.binary.spawn(&["run"]);
     shop.record(1, OLD, None).await;
     let second = shop.record(2, NEW, Some(2)).await;
