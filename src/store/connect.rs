@@ -125,7 +125,7 @@ impl Connections {
     /// Gives up the sessions that nobody uses now. Where one has fallen silent, those beside it have as well: a firewall forgets all of them
     /// at once, and each would be waited for anew.
     pub fn forget_idle(&self) {
-        for pool in [&self.keeper, &self.ledger, &self.log, &self.aside, &self.calls] {
+        for pool in [&self.keeper, &self.ledger, &self.log, &self.aside, &self.calls, &self.feed] {
             while let Some(idle) = pool.try_acquire() {
                 drop(idle.detach()); // closes the socket; a good-bye would wait for an answer
             }
