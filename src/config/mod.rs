@@ -15,6 +15,7 @@ mod fields;
 mod handler;
 mod load;
 mod overrides;
+mod public_fields;
 mod reference;
 mod resolve;
 mod rules;

@@ -138,7 +138,7 @@ pub async fn serve(wake_up: Arc<WakeUp>, pool: sqlx::PgPool, stop: CancellationT
     let mut pause = RECONNECT_MIN;
     while !stop.is_cancelled() {
         let session = tokio::select! {
-            session = heard(BellSession::open(&pool)) => session,
+            session = within(RECONNECT_MAX, BellSession::open(&pool)) => session,
             () = stop.cancelled() => return,
         };
         match session {
@@ -198,16 +198,32 @@ async fn attend(
         // Before the loops look: what becomes visible after their looks has become visible after this.
         let since = heard(session.moment()).await?;
         // From here on producers ring. Every loop looks once more: what was committed before the lock was taken is visible now.
-        wake_up.ring(true);
+        let armed = Armed::ring(wake_up);
         let ring = sleep(wake_up, session, since, (metrics, health)).await?;
         if ring.is_some_and(|ring| ring != Ring::Reconnected) {
             metrics.woken(WakeUpSource::Bell);
         }
-        // First, whatever becomes of the session: nobody looks for those who sleep any more.
-        wake_up.ring(false);
+        // Before anything is waited for: nobody looks for those who sleep any more.
+        drop(armed);
         if lock == BellLock::Ours {
             heard(session.unlock()).await?;
         }
+    }
+}
+
+/// Somebody looks for the loops that sleep. However that ends, by an error, a stop or a bug, they are woken.
+struct Armed<'w>(&'w WakeUp);
+
+impl<'w> Armed<'w> {
+    fn ring(wake_up: &'w WakeUp) -> Self {
+        wake_up.ring(true);
+        Self(wake_up)
+    }
+}
+
+impl Drop for Armed<'_> {
+    fn drop(&mut self) {
+        self.0.ring(false);
     }
 }
 
@@ -290,8 +306,13 @@ async fn sleep(
     }
 }
 
-/// An answer of the listening session, within a bound: a half-open socket would be silent for ever.
+/// An answer of the listening session that is waited for while loops sleep.
 async fn heard<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    within(HEARTBEAT_TIMEOUT, answer).await
+}
+
+/// An answer within a bound: a half-open socket would be silent for ever.
+async fn within<T>(bound: Duration, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let silent = || StoreError::query("hear from the listening session")(sqlx::Error::PoolTimedOut);
-    tokio::time::timeout(HEARTBEAT_TIMEOUT, answer).await.unwrap_or_else(|_| Err(silent()))
+    tokio::time::timeout(bound, answer).await.unwrap_or_else(|_| Err(silent()))
 }

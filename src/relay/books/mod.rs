@@ -9,7 +9,7 @@ mod settle;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tracing::info;
 
@@ -396,6 +396,5 @@ fn recorded(row: RecordedDelivery) -> Queued {
 }
 
 fn local_micros() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    i64::try_from(super::unix_time().as_micros()).unwrap_or(i64::MAX)
 }

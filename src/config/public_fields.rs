@@ -1,0 +1,100 @@
+//! The settings of what leaves for others than the receivers of handlers: contracts, the feed and its clients. Declared once, as in `fields`.
+
+use crate::settings::Field;
+use crate::settings::FieldType as T;
+
+pub const CONTRACTS: &[Field] = &[
+    Field::new(
+        "path",
+        T::Text,
+        "",
+        "Folder with the contracts: files *.toml, beside their schemas and examples. Absent: there are none.",
+    ),
+    Field::new(
+        "cloudevents_type",
+        T::Text,
+        "{type}",
+        "Attribute type of the CloudEvents of an event that has a contract; \"{type}.v{version}\" shows the version in it.",
+    ),
+    Field::new(
+        "dataschema",
+        T::Text,
+        "",
+        "Attribute dataschema of the same CloudEvents, for example \"https://example.org/contracts/{type}/{version}/schema.json\". Absent: \
+         none.",
+    ),
+];
+
+/// What a `[[contracts]]` entry may say, its versions aside.
+pub const CONTRACT: &[Field] = &[
+    Field::required("type", T::Text, "The type of the event, as it is recorded."),
+    Field::new("owner", T::Text, "", "Who answers for the contract, for people."),
+];
+
+/// What a `[[contracts.versions]]` entry may say, its casts aside.
+pub const CONTRACT_VERSION: &[Field] = &[
+    Field::required("version", T::Integer(1, 10_000), "The number of the version, from 1."),
+    Field::required("schema", T::Text, "File with the JSON Schema of the payload, in the folder of the contracts."),
+    Field::new("examples", T::Text, "", "Folder with payloads as files *.json; every one is checked and cast."),
+    Field::new(
+        "state",
+        T::Choice(&["draft", "active", "deprecated", "brownout", "retired"]),
+        "",
+        "Where the version stands in its life. Absent: active, or deprecated if it says so below.",
+    ),
+    Field::new("allow", T::TextMap, "", "Findings of `outboxd contracts check --against` that readers bear, each with the reason."),
+    Field::table("deprecated", DEPRECATED, "That the version comes to an end."),
+];
+
+pub const DEPRECATED: &[Field] = &[
+    Field::new("since", T::Text, "", "The day of the announcement, such as \"2026-03-01\"."),
+    Field::new("sunset", T::Text, "", "The day from which the version may be retired."),
+    Field::new("successor", T::Integer(1, 10_000), "", "The version to move to."),
+    Field::new("link", T::Text, "", "A page about the migration."),
+];
+
+pub const FEED: &[Field] = &[
+    Field::new(
+        "events",
+        T::TextList,
+        "",
+        "Event types that may leave by the feed; \"*\" stands for any characters. Absent: there is no feed.",
+    ),
+    Field::new(
+        "start",
+        T::Choice(&["auto", "beginning", "now"]),
+        "auto",
+        "Where a feed that is new to the database begins; auto: at the beginning of a new outbox, now in an old one.",
+    ),
+    Field::new("listen", T::Text, "", "Address of /v1/feed, for example \"0.0.0.0:9188\"; \"\": not served by this instance."),
+    Field::new("source", T::Text, "outboxd", "Source of the CloudEvents, a URI reference."),
+    Field::new("max_wait", T::Duration, "60s", "Longest that a request may wait for an event."),
+    Field::new(
+        "heartbeat",
+        T::Duration,
+        "15s",
+        "Between two comments on a stream without events; shorter than what proxies on the way wait.",
+    ),
+    Field::new("max_connections", T::Integer(1, 1_000_000), "10000", "Connections at once, over all clients."),
+    Field::new("memory", T::Bytes, "16MiB", "Bytes of events kept for clients that read at the end of the feed."),
+];
+
+/// What a `[[clients]]` entry may say.
+pub const CLIENT: &[Field] = &[
+    Field::required("name", T::Text, "Names the client in metrics and logs: letters, digits, \"-\", \"_\" and \".\"."),
+    Field::required(
+        "tokens",
+        T::SecretList,
+        "What it sends as Authorization: Bearer; two while one replaces the other. \"sha256:<64 hexadecimal digits>\" stands for a token \
+         without showing it.",
+    ),
+    Field::new("events", T::TextList, "", "Event types that it may see. Absent: every type of the feed."),
+    Field::new(
+        "where_headers",
+        T::ScalarMap,
+        "",
+        "Event headers that must be there with exactly this text or boolean; it sees no others.",
+    ),
+    Field::new("handlers", T::TextList, "", "Handlers that it may ask about: whether they are done with an event. Absent: none."),
+    Field::new("max_connections", T::Integer(1, 1_000_000), "20", "Requests that it may have open at once."),
+];
