@@ -41,7 +41,7 @@ async fn events_of_a_batch_keep_their_order_their_verdicts_and_their_attempts() 
     let receiver = Receiver::answering(move |request| {
         let mut count = requests.lock().expect("nobody panics");
         *count += 1;
-        if *count % 9 == 0 {
+        if count.is_multiple_of(9) {
             return Answer::status(500);
         }
         let events: Vec<Value> = serde_json::from_slice(request.body()).expect("an array");
