@@ -45,10 +45,10 @@ doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps --no-default-features
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps
 
-# Includes the end-to-end tests on the built binary. They wait more than they compute, so there are more of them at once than processors.
+# Includes the end-to-end tests on the built binary.
 integration:
 	$(CARGO) build --quiet --examples
-	$(CARGO) test --test it -- --test-threads=$(shell expr 2 '*' $$(nproc 2>/dev/null || sysctl -n hw.ncpu))
+	$(CARGO) test --test it
 
 tidy: ## The rules of the house that a compiler does not know
 	$(CARGO) test --quiet --test tidy
