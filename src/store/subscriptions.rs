@@ -1,6 +1,6 @@
 //! Subscriptions and their leases: who reads for a handler, from where, and since when nobody else may.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgExecutor, PgPool, Row};
@@ -191,22 +191,53 @@ pub struct Renewed {
     pub left: Duration,
 }
 
-/// Renews the leases of this instance on what it serves. One on anything else runs out. One that cannot be renewed now is ours while at least
-/// half of it is left: until the next round.
+/// Renews the leases of this instance on what it serves. One on anything else runs out. Nobody waits for a row that somebody has locked, but
+/// the row itself: a flush of our own holds it for some milliseconds. One that cannot be renewed is ours while at least half of its lease
+/// is left, which is until the next round.
 pub async fn renew(pool: &PgPool, instance: &str, lease: Duration, served: &[i32]) -> Result<Vec<Renewed>, StoreError> {
+    let error = || StoreError::query("renew leases");
     let rows = sqlx::query(include_str!("sql/renew_leases.sql"))
         .bind(instance)
         .bind(micros(lease))
         .bind(served)
-        .bind(micros(lease / 2))
         .fetch_all(pool)
         .await
-        .map_err(StoreError::query("renew leases"))?;
-    let renewed = |row: &PgRow| {
-        let left = Duration::from_micros(row.try_get::<i64, _>(4)?.unsigned_abs());
-        Ok(Renewed { subscription: row.try_get(0)?, wishes: wishes(row)?, left })
+        .map_err(error())?;
+    let understand = |rows: Vec<PgRow>| {
+        rows.iter().map(renewed).collect::<Result<Vec<_>, sqlx::Error>>().map_err(StoreError::query("understand the leases"))
     };
-    rows.iter().map(renewed).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand the leases"))
+    let (mut renewed, mut locked): (Vec<_>, Vec<_>) = understand(rows)?.into_iter().partition(|one| one.left >= lease);
+    // The most urgent first: a person's lock must not use up the time of the others.
+    locked.sort_by_key(|one| one.left);
+    let until = Instant::now() + lease / 4;
+    for one in locked {
+        if Instant::now() >= until {
+            renewed.push(one);
+            continue;
+        }
+        let mut transaction = pool.begin().await.map_err(error())?;
+        let bound = format!("{}ms", (lease / 12).as_millis().max(1));
+        sqlx::query(include_str!("sql/bound_lock.sql")).bind(bound).execute(&mut *transaction).await.map_err(error())?;
+        let renewing = sqlx::query(include_str!("sql/renew_lease.sql")).bind(instance).bind(micros(lease)).bind(one.subscription);
+        match renewing.fetch_all(&mut *transaction).await.map_err(error()) {
+            Ok(rows) => {
+                transaction.commit().await.map_err(error())?;
+                renewed.extend(understand(rows)?);
+            }
+            Err(refusal) if refusal.sqlstate().as_deref() == Some("55P03") => {
+                transaction.rollback().await.map_err(error())?;
+                renewed.push(one);
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    renewed.retain(|one| one.left >= lease / 2);
+    Ok(renewed)
+}
+
+fn renewed(row: &PgRow) -> Result<Renewed, sqlx::Error> {
+    let left = Duration::from_micros(u64::try_from(row.try_get::<i64, _>(4)?).unwrap_or(0));
+    Ok(Renewed { subscription: row.try_get(0)?, wishes: wishes(row)?, left })
 }
 
 fn wishes(row: &PgRow) -> Result<Wishes, sqlx::Error> {

@@ -1,7 +1,7 @@
 -- renew_leases: keep what we own and can serve, and learn what people asked for. Locks our rows only, and waits for none: a row that somebody
 -- has locked keeps its lease as it is, and nobody can take it meanwhile.
--- $1 instance, $2 lease in microseconds, $3 subscriptions that we serve, $4 microseconds that a lease must have left to count as ours without
--- being renewed. Returns one row per subscription still ours, with the microseconds that its lease has left.
+-- $1 instance, $2 lease in microseconds, $3 subscriptions that we serve. Returns one row per subscription still ours, with the
+-- microseconds that its lease has left: less than $2 if it was not renewed.
 with free as materialized (
     select id from subscriptions where owner = $1 and id = any ($3::integer[]) for no key update skip locked),
 renewed as (
@@ -16,5 +16,4 @@ union all
 select s.id, s.paused_at is not null, s.moves, s.circuit_closings,
        (extract(epoch from s.lease_until - clock_timestamp()) * 1000000)::bigint
   from subscriptions s
- where s.owner = $1 and s.id = any ($3::integer[]) and s.id not in (select id from free)
-   and s.lease_until > clock_timestamp() + $4 * interval '1 microsecond'
+ where s.owner = $1 and s.id = any ($3::integer[]) and s.id not in (select id from renewed)
