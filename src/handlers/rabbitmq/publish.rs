@@ -46,7 +46,7 @@ impl RabbitMq {
         };
         let mut verdicts = self.publish_to(&held.connection, &notifications).await;
         self.again_with_exchange(&held.connection, &notifications, &mut verdicts).await;
-        if let Some(again) = self.again_on_another(&notifications, &mut verdicts).await {
+        if let Some(again) = self.again_on_another(&held.connection, &notifications, &mut verdicts).await {
             held = again;
         }
         // What ended the connection under several of them was perhaps another one.
@@ -81,11 +81,20 @@ impl RabbitMq {
     }
 
     /// The crate sends what was queued for a channel after it has confirmed that the broker closed it, and the broker ends the connection
-    /// over those frames: the fault of no event. What failed is published once more, each alone, so that nothing can follow a close.
-    async fn again_on_another(&self, notifications: &[&Notification], verdicts: &mut [Verdict]) -> Option<Held<Broker>> {
-        let is_late =
-            |verdict: &Verdict| verdict.outcome == Outcome::Retry && verdict.status.is_some_and(|code| AFTER_CLOSE.contains(&code));
-        if !verdicts.iter().any(is_late) {
+    /// over those frames: the fault of no event. Whoever comes later only hears that the connection has ended. What failed is published
+    /// once more, each alone, so that nothing can follow a close.
+    async fn again_on_another(
+        &self,
+        broker: &Broker,
+        notifications: &[&Notification],
+        verdicts: &mut [Verdict],
+    ) -> Option<Held<Broker>> {
+        let has_ended = notifications.len() > 1 && !broker.is_alive();
+        let is_late = |verdict: &Verdict| match verdict.status {
+            Some(code) => AFTER_CLOSE.contains(&code),
+            None => has_ended && verdict.reason == Reason::ConnectionReset,
+        };
+        if !verdicts.iter().any(|verdict| verdict.outcome == Outcome::Retry && is_late(verdict)) {
             return None;
         }
         let held = self.link.get(Broker::is_alive, || self.connect()).await.ok()?;
