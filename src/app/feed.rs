@@ -13,6 +13,7 @@ use tracing::info;
 
 use crate::config::Config;
 use crate::feed::{self, Doors, Feed, FeedBindError};
+use crate::store::answer_timeout;
 
 /// The address of the feed, taken.
 pub(super) struct FeedListener {
@@ -46,7 +47,13 @@ impl FeedListener {
         stop: &CancellationToken,
     ) -> ServedFeed {
         let (doors, stop) = (Arc::new(Doors::new(&config.feed.events, &config.clients)), stop.child_token());
-        let served = Feed::new(&config.feed, pool, Arc::clone(&doors), published, stop.clone());
+        let served = Feed::new(
+            &config.feed,
+            (pool, answer_timeout(config.database.statement_timeout)),
+            Arc::clone(&doors),
+            published,
+            stop.clone(),
+        );
         info!(address = %self.address, "serving /v1/feed");
         let task = tokio::spawn(feed::serve(self.listener, served));
         ServedFeed { doors, stop, task }

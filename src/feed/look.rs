@@ -37,7 +37,7 @@ impl From<Trouble> for LookError {
 impl Look {
     /// Begins where the client would.
     pub async fn begin(pool: PgPool, feed: &config::Feed, client: &ClientConfig, start: Start) -> Result<Self, LookError> {
-        let source = Source { pool, renderer: Arc::new(Renderer::new(&feed.source)), tail: Tail::new(0) };
+        let source = Source::new(pool, None, Renderer::new(&feed.source), Tail::new(0));
         let doors = Doors::new(&feed.events, std::slice::from_ref(client));
         let Some(client) = doors.first() else {
             return Err(LookError::Refused("[feed] events is not set, so there is no feed".to_owned()));

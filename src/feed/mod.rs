@@ -56,18 +56,18 @@ struct Settings {
 }
 
 impl Feed {
-    /// A feed that answers until `stop`. Nothing is connected or started.
+    /// A feed that answers until `stop`. Nothing is connected or started. `patience`: longest that an answer of the database is waited for.
     pub fn new(
         settings: &config::Feed,
-        pool: PgPool,
+        (pool, patience): (PgPool, Option<Duration>),
         doors: Arc<Doors>,
         published: watch::Receiver<i64>,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let renderer = Arc::new(Renderer::new(&settings.source));
+        let renderer = Renderer::new(&settings.source);
         let tail = Tail::new(usize::try_from(settings.memory).unwrap_or(usize::MAX));
         Arc::new(Self {
-            source: Arc::new(Source { pool, renderer, tail }),
+            source: Arc::new(Source::new(pool, patience, renderer, tail)),
             doors,
             settings: Settings {
                 max_wait: settings.max_wait,

@@ -1,17 +1,21 @@
 //! A client's way through the feed: from the tail where that reaches, by pages where it does not, never past what was looked at.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::PgPool;
+use tokio::sync::Semaphore;
 
 use super::access::Client;
 use super::cursor::{Cursor, EpochOfPlaces, Ground, Refusal, Removed, Start, judge};
 use super::filter::Filter;
 use super::render::{Rendered, Renderer};
 use super::tail::{Tail, Taken};
-use crate::store::StoreError;
 use crate::store::feed::{self, FeedPage, GroundRow, PageQuery};
+use crate::store::{self, StoreError};
 
+/// Reads of the database at once.
+const ROOM: usize = 4;
 /// Places that one read looks at, so that a filter which lets nothing through cannot make it long.
 const SPAN: i64 = 50_000;
 /// Places whose events one read looks up for the sake of headers or a subject.
@@ -44,6 +48,10 @@ impl From<StoreError> for Trouble {
 /// What every client of a process reads from.
 pub struct Source {
     pub pool: PgPool,
+    /// Longest that an answer of the database is waited for; `None`: for ever.
+    patience: Option<Duration>,
+    /// How many may ask the database at once.
+    room: Semaphore,
     pub renderer: Arc<Renderer>,
     pub tail: Arc<Tail>,
 }
@@ -65,10 +73,34 @@ pub struct Batch {
     pub is_up_to_date: bool,
 }
 
+impl Source {
+    pub fn new(pool: PgPool, patience: Option<Duration>, renderer: Renderer, tail: Arc<Tail>) -> Self {
+        Self { pool, patience, room: Semaphore::new(ROOM), renderer: Arc::new(renderer), tail }
+    }
+
+    /// Waits for some statements, no longer than a server that is there takes: clients rely on one another's reads, and a connection that has
+    /// fallen silent would keep events from all of them.
+    pub async fn answered<T, E>(
+        &self,
+        statements: impl Future<Output = Result<T, E>>,
+        silent: impl FnOnce(StoreError) -> E,
+    ) -> Result<T, E> {
+        let silent = |error| {
+            store::forget_idle(&self.pool);
+            silent(error)
+        };
+        let in_turn = async {
+            let _turn = self.room.acquire().await; // never closed
+            statements.await
+        };
+        store::answered(self.patience, in_turn, silent).await
+    }
+}
+
 impl Reader {
     /// Finds where a client begins.
     pub async fn open(source: Arc<Source>, client: &Client, filter: Filter, start: Start) -> Result<Self, Trouble> {
-        let cursor = begin(&source.pool, client, start).await?;
+        let cursor = source.answered(begin(&source.pool, client, start), Trouble::Store).await?;
         Ok(Self { source, filter, cursor, stretch: None })
     }
 
@@ -90,7 +122,8 @@ impl Reader {
             }
             self.stretch = None;
         }
-        self.read_page(most).await
+        let source = Arc::clone(&self.source);
+        source.answered(self.read_page(most), Trouble::Store).await
     }
 
     fn enter_taken(&mut self, events: Vec<Arc<Rendered>>, reached: Cursor, most: usize) -> Batch {
@@ -103,7 +136,7 @@ impl Reader {
     }
 
     async fn read_page(&mut self, most: usize) -> Result<Batch, Trouble> {
-        let Source { pool, renderer, tail } = &*self.source;
+        let Source { pool, renderer, tail, .. } = &*self.source;
         let stretch = tail.stretch();
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         for _ in 0..TRIES {

@@ -44,13 +44,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, FeedBindError> {
 pub async fn serve(listener: TcpListener, feed: Arc<Feed>) {
     let (routes, stop, most) = (routes(Arc::clone(&feed)), feed.stop.clone(), feed.settings.max_connections);
     let source = Arc::clone(&feed.source);
-    let tail = tail::serve(
-        Arc::clone(&source.tail),
-        source.pool.clone(),
-        Arc::clone(&source.renderer),
-        feed.published.clone(),
-        stop.clone(),
-    );
+    let tail = tail::serve(source, feed.published.clone(), stop.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(tail);
     // The one task more is that of the tail.

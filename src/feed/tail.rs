@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::cursor::{Cursor, Ground};
-use super::reader::{ground_of, lacks_epoch};
+use super::reader::{Source, ground_of, lacks_epoch};
 use super::render::{Rendered, Renderer};
 use crate::store::StoreError;
 use crate::store::feed::{self, PageQuery};
@@ -165,18 +165,13 @@ impl Drop for Waiting {
 }
 
 /// Reads the tail while somebody waits, until `stop`, over lost connections. `published`: what the publisher of this process tells.
-pub async fn serve(
-    tail: Arc<Tail>,
-    pool: PgPool,
-    renderer: Arc<Renderer>,
-    published: watch::Receiver<i64>,
-    stop: CancellationToken,
-) {
+pub async fn serve(source: Arc<Source>, published: watch::Receiver<i64>, stop: CancellationToken) {
+    let tail = &source.tail;
     let (mut pause, mut is_failing) = (RETRY_MIN, false);
     let serving = async {
         loop {
             tail.until_awaited().await;
-            let ended = attend(&tail, &pool, &renderer, published.clone()).await;
+            let ended = attend(&source, published.clone()).await;
             tail.begin(None);
             match ended {
                 Ok(()) => (pause, is_failing) = (RETRY_MIN, false),
@@ -197,9 +192,13 @@ pub async fn serve(
 }
 
 /// One stretch, from the end of the feed as it is now until nobody waits or the history is another one.
-async fn attend(tail: &Tail, pool: &PgPool, renderer: &Renderer, mut published: watch::Receiver<i64>) -> Result<(), StoreError> {
-    let head = feed::read_head(pool).await?;
-    let mut ground = ground_of(feed::read_ground(pool, head).await?);
+async fn attend(source: &Source, mut published: watch::Receiver<i64>) -> Result<(), StoreError> {
+    let Source { pool, tail, renderer, .. } = source;
+    let beginning = async {
+        let head = feed::read_head(pool).await?;
+        Ok((head, ground_of(feed::read_ground(pool, head).await?)))
+    };
+    let (head, mut ground) = source.answered(beginning, |silent| silent).await?;
     if ground.epochs.is_empty() {
         // No place was ever given. Whoever waits is told so by the page that it reads.
         tokio::time::sleep(LOOK).await;
@@ -209,7 +208,8 @@ async fn attend(tail: &Tail, pool: &PgPool, renderer: &Renderer, mut published: 
     tail.begin(Some(end));
     while tail.is_awaited() {
         published.mark_unchanged();
-        if let Some(read) = read(tail, pool, renderer, end, &mut ground).await? {
+        let reading = read(tail, pool, renderer, end, &mut ground);
+        if let Some(read) = source.answered(reading, |silent| silent).await? {
             let has_more = read.has_more;
             end = read.end;
             tail.push(read.events, end);

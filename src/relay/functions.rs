@@ -10,7 +10,6 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 use super::batch_size::BatchSize;
 use super::halves::Halves;
-use super::patience::answered;
 use crate::domain::{LaneKey, LaneRef, Queued, Reason, Verdict};
 use crate::handlers::SqlFunction;
 use crate::store::{self, Argument, CallEnd, FunctionCall, PayloadType, SessionSettings, StoreError};
@@ -193,7 +192,7 @@ enum Alone {
 /// lease was lost meanwhile. Locking the row instead would keep us from renewing the lease. `Err`: the database is away, nothing has
 /// happened, and nobody is to blame.
 pub async fn call(setup: Setup, arguments: Vec<Argument>) -> Result<Called, StoreError> {
-    let mut transaction = answered(setup.patience, store::begin(&setup.calls), |silent| silent).await?;
+    let mut transaction = store::answered(setup.patience, store::begin(&setup.calls), |silent| silent).await?;
     let mut calls = Calls {
         setup: &setup,
         connection: &mut transaction,
@@ -356,7 +355,7 @@ impl Calls<'_> {
             return Ok(end);
         }
         let finding = store::find_payload_type(&mut *self.connection, &self.setup.function.function);
-        let payload = answered(self.setup.patience, finding, |silent| silent).await?;
+        let payload = store::answered(self.setup.patience, finding, |silent| silent).await?;
         if payload == self.payload {
             return Ok(end);
         }
@@ -382,7 +381,7 @@ impl Calls<'_> {
         // A call without a bound is waited for without one.
         let patience = self.setup.patience.filter(|_| !call.statement_timeout.is_zero());
         let patience = patience.map(|patience| patience + call.statement_timeout);
-        answered(patience, store::call(&mut *self.connection, &call, arguments), |silent| silent).await
+        store::answered(patience, store::call(&mut *self.connection, &call, arguments), |silent| silent).await
     }
 
     /// For what is called in one statement: half of the turn, so that the other half is left for calling one by one, and not longer than
@@ -424,7 +423,7 @@ async fn who_ended_it(setup: &Setup, lost: StoreError) -> Result<(Option<Verdict
 pub async fn find_server(pool: &PgPool) -> Option<String> {
     let asking = async {
         loop {
-            match answered(Some(LONGEST_ANSWER), store::read_server_start(pool), |silent| silent).await {
+            match store::answered(Some(LONGEST_ANSWER), store::read_server_start(pool), |silent| silent).await {
                 Ok(start) => return start,
                 Err(_) => tokio::time::sleep(ASK_EVERY).await,
             }

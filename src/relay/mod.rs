@@ -12,7 +12,6 @@ mod functions;
 mod halves;
 mod narrowing;
 mod observer;
-mod patience;
 mod publisher;
 mod reader;
 mod recorder;
@@ -157,7 +156,7 @@ impl Shared {
 
     /// Waits for some statements, no longer than a server that is there takes.
     async fn answered<T>(&self, statements: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let answer = patience::answered(self.answer_timeout, statements, |silent| silent).await;
+        let answer = store::answered(self.answer_timeout, statements, |silent| silent).await;
         answer.inspect_err(|failure| self.heard(failure))
     }
 

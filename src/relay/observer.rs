@@ -251,7 +251,7 @@ impl Observer {
     }
 
     async fn bounded<T>(&self, look: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        super::patience::answered(self.patience, look, |silent| silent).await
+        store::answered(self.patience, look, |silent| silent).await
     }
 }
 

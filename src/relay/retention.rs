@@ -8,7 +8,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::patience::answered;
 use crate::config::Outbox;
 use crate::store::{self, StoreError, Stretch};
 use crate::telemetry::{DatabaseOperation, RelayMetrics, chain};
@@ -122,6 +121,6 @@ async fn look_again(log: &Log, outbox: &Outbox, standing: &mut Standing, metrics
 impl Log {
     /// One chunk, no longer than a server that is there takes for it.
     async fn answered<T>(&self, removing: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        answered(self.patience, removing, |silent| silent).await
+        store::answered(self.patience, removing, |silent| silent).await
     }
 }

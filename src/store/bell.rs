@@ -32,12 +32,15 @@ pub enum Ring {
 }
 
 impl BellSession {
-    /// Listens, and asks whether it does: something between us and the server may swallow LISTEN.
+    /// Listens, and asks whether it does: something between us and the server may swallow LISTEN. The session has a pool of its own: the
+    /// crate says good-bye on a session that has ended and waits for the answer without a bound, and where the session has fallen silent
+    /// each would take a place of `pool` for ever.
     pub async fn open(pool: &PgPool) -> Result<Self, StoreError> {
         let error = || StoreError::query("listen for wake-ups");
         let channel: String =
             sqlx::query_scalar(include_str!("sql/read_bell_channel.sql")).fetch_one(pool).await.map_err(error())?;
-        let mut listener = PgListener::connect_with(pool).await.map_err(error())?;
+        let own = pool.options().clone().max_connections(1).connect_lazy_with((*pool.connect_options()).clone());
+        let mut listener = PgListener::connect_with(&own).await.map_err(error())?;
         listener.listen(&channel).await.map_err(error())?;
         let mut session = Self(listener);
         session.check().await?;

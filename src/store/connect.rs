@@ -8,6 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 
 use super::StoreError;
+use super::patience::forget_idle;
 use super::pooler::{Inspection, Sessions, inspect};
 use super::session::{SessionSettings, search_path};
 use crate::domain::Incarnation;
@@ -106,7 +107,7 @@ pub async fn connect_thoroughly(options: &Options<'_>) -> Result<PgPool, StoreEr
 /// The sessions of a relay, apart by what they are for: nothing that takes long keeps from its work what must not wait.
 #[derive(Debug, Clone)]
 pub struct Connections {
-    /// Leases, the bell, and what people ask of the relay: whoever waits here loses all that it owns.
+    /// Leases, and what people ask of the relay: whoever waits here loses all that it owns.
     pub keeper: PgPool,
     /// Turns of the loops: recording, and what is due.
     pub ledger: PgPool,
@@ -117,26 +118,20 @@ pub struct Connections {
     pub aside: PgPool,
     /// Functions of the kind `sql`, one session for each loop while it calls.
     pub calls: PgPool,
-    /// Clients of the feed: however many they are, they take nothing from the relay.
+    /// Clients of the feed: however many they are, they take nothing from the relay. No connection is made before one comes.
     pub feed: PgPool,
 }
 
 impl Connections {
-    /// Gives up the sessions that nobody uses now. Where one has fallen silent, those beside it have as well: a firewall forgets all of them
-    /// at once, and each would be waited for anew.
+    /// Gives up the sessions that nobody uses now, of every pool.
     pub fn forget_idle(&self) {
-        for pool in [&self.keeper, &self.ledger, &self.log, &self.aside, &self.calls, &self.feed] {
-            while let Some(idle) = pool.try_acquire() {
-                drop(idle.detach()); // closes the socket; a good-bye would wait for an answer
-            }
-        }
+        [&self.keeper, &self.ledger, &self.log, &self.aside, &self.calls, &self.feed].into_iter().for_each(forget_idle);
     }
 }
 
-/// Leases and what people ask for, and the one that listens.
-const KEEPERS: u32 = 3;
-/// Pages of the feed that are read at once. No connection is made before a client comes.
-const FEED_READERS: u32 = 4;
+/// Places of a pool whose users bound one another, so that two or three are taken at a time. The others are for what cannot be bounded: the
+/// crate pings a session that comes back, and one that falls silent just then keeps its place until the system gives the connection up.
+const SPARE_PLACES: u32 = 16;
 /// No bound of its own: a loop calls with one session at a time.
 const MOST_CALLS: u32 = 1_000;
 
@@ -146,11 +141,11 @@ pub async fn connect_relay(options: &Options<'_>, watch: Arc<ServerWatch>) -> Re
     // The relay leans on its sessions; a command that only looks does not pay for two more connections.
     let prepared = prepare(options, Some(watch), true).await?;
     let (ledger, log, aside) = shares(options.max_connections);
-    let keeper = prepared.open(KEEPERS).await?;
+    let keeper = prepared.open(SPARE_PLACES).await?;
     let pool = |most| prepared.pool(most, &prepared.settings).connect_lazy_with(prepared.options.clone());
     let once = Arc::new(SessionSettings::clone(&prepared.settings).but("plan_cache_mode", "force_generic_plan"));
     let log = prepared.pool(log, &once).connect_lazy_with(prepared.options.clone());
-    let feed = prepared.pool(FEED_READERS, &once).connect_lazy_with(prepared.options.clone());
+    let feed = prepared.pool(SPARE_PLACES, &once).connect_lazy_with(prepared.options.clone());
     Ok(Connections { keeper, ledger: pool(ledger), log, aside: pool(aside), calls: pool(MOST_CALLS), feed })
 }
 

@@ -25,6 +25,7 @@ mod ledger;
 mod migrate;
 mod moves;
 mod orphans;
+mod patience;
 mod pending;
 mod pooler;
 pub mod progress;
@@ -75,6 +76,7 @@ pub use ledger::{
 pub use migrate::{Migrated, check_schema, encoding_refusal, migrate, migration_script};
 pub use moves::{Move, MoveCounts, MoveKind, MoveTarget, find_move_target, move_handler, plan_move};
 pub use orphans::end_orphans;
+pub use patience::{answered, forget_idle};
 pub use pending::{PendingType, Unfinished, read_unfinished};
 pub use refused::Unstorable;
 pub use reloads::{AskedRelay, ReloadAnswer, ReloadOutcome, ReloadReport, answer_reload, ask_reload, read_reload};

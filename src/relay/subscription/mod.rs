@@ -17,7 +17,6 @@ use uuid::Uuid;
 use super::books::Books;
 use super::dispatch::Dispatch;
 use super::functions::{Called, Functions};
-use super::patience::answered;
 use super::reader::Segment;
 use super::tail::Follower;
 use super::turn::{Answer, Failed};
@@ -395,7 +394,7 @@ impl Loop {
         operation: DatabaseOperation,
         task: impl Future<Output = Result<T, Failed>> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, Failed>> {
-        Box::pin(answered(self.shared.answer_timeout, task, Failed::at(operation)))
+        Box::pin(store::answered(self.shared.answer_timeout, task, Failed::at(operation)))
     }
 
     fn counted<T>(&mut self, result: Result<T, Failed>) -> Result<T, RelayError> {

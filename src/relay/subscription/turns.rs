@@ -12,10 +12,9 @@ use super::{
 };
 use crate::domain::{Admission, OnDeadLetter};
 use crate::relay::functions::{Called, find_server};
-use crate::relay::patience::answered;
 use crate::relay::turn::{self, Answer, Ask, Failed};
 use crate::relay::{Order, RelayError};
-use crate::store::{Released, Room};
+use crate::store::{self, Released, Room};
 use crate::telemetry::DatabaseOperation;
 
 impl Loop {
@@ -168,7 +167,7 @@ impl Loop {
         self.last_flush = Instant::now();
         let (fence, instance) = (self.fence, self.shared.instance.id.clone());
         let commit = turn::commit_functions(transaction, fence, instance, reached, entries);
-        let commit = answered(self.shared.answer_timeout, commit, |silent| silent);
+        let commit = store::answered(self.shared.answer_timeout, commit, |silent| silent);
         let (pool, start) = (self.shared.connections.ledger.clone(), functions.server_start().to_owned());
         self.turn = Some(Box::pin(async move {
             match commit.await {

@@ -20,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::observer::{self, Served};
-use super::patience::answered;
 use super::reload::{self, Desk, RelayHandle};
 use super::subscription::{self, Assignment, End};
 use super::{
@@ -135,7 +134,7 @@ impl Relay {
                 report_blind_spots(&self.shared).await?;
                 register(&self.shared.connections.keeper, &self.handlers).await
             };
-            answered(self.shared.answer_timeout, beginning, RelayError::from)
+            store::answered(self.shared.answer_timeout, beginning, RelayError::from)
         };
         let pauses =
             ExponentialBuilder::default().with_min_delay(RESTART_MIN).with_max_delay(RESTART_MAX).without_max_times().with_jitter();

@@ -9,6 +9,9 @@ use tokio::net::TcpStream;
 
 use crate::support::{Binary, Running, TestDatabase, get};
 
+/// For anything that comes at all.
+const LONG_ENOUGH: Duration = Duration::from_secs(60);
+
 /// The token of the client `all`, which sees everything; the others are made likewise from their names.
 pub const ALL: &str = "token-of-all-0123456789";
 
@@ -184,14 +187,17 @@ impl EventStream {
         }
     }
 
-    /// The next one that carries an event.
+    /// The next one that carries an event. `None`: the stream has ended, or tells nothing but that it lives.
     pub async fn next_event(&mut self) -> Option<Event> {
-        loop {
-            let event = self.next().await?;
-            if !event.data.is_empty() {
-                return Some(event);
+        let next = async {
+            loop {
+                let event = self.next().await?;
+                if !event.data.is_empty() {
+                    return Some(event);
+                }
             }
-        }
+        };
+        tokio::time::timeout(LONG_ENOUGH, next).await.unwrap_or_default()
     }
 
     async fn read_more(&mut self) -> io::Result<()> {

@@ -9,7 +9,7 @@ use super::client::{self, ALL, Event, EventStream, FEED, Served};
 use super::pages::REMOVE_SEVEN;
 use super::wait_for_places;
 use super::writers::{self, Committed};
-use crate::support::{Binary, NewRow, TestDatabase, eventually};
+use crate::support::{Binary, NewRow, Proxy, TestDatabase, eventually};
 
 async fn open(served: &Served, path: &str, last_id: Option<&str>) -> EventStream {
     EventStream::open(&served.address, path, ALL, last_id).await.expect("the feed answers").expect("a stream")
@@ -58,6 +58,43 @@ async fn a_stream_gives_a_cursor_at_once_then_what_was_missed_then_what_comes() 
     let next = database.insert_event(order(5)).await;
     let mut again = open(&served, "/v1/feed?after=earliest", Some(&last)).await;
     assert_eq!(id_of(&again.next_event().await.expect("an event")), next.to_string());
+    served.stop().await;
+}
+
+/// A firewall forgets every connection to the database: the one that reads the tail for all clients, and those of the relay.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_and_waiting_requests_go_on_although_every_connection_to_the_database_falls_silent() {
+    let database = TestDatabase::create().await;
+    let (proxy, url) = Proxy::in_front_of(database.url()).await;
+    let config = format!(
+        "[database]\nurl = \"{url}\"\nconnect_timeout = \"1s\"\nlock_timeout = \"900ms\"\nstatement_timeout = \"1s\"\n[http]\nlisten = \"\"\n\
+         [relay]\nlease = \"3s\"\n{FEED}"
+    );
+    let served = Served::of(&Binary::with_config(&config)).await;
+    database.insert_event(order(1)).await;
+    wait_for_places(&database, 1).await;
+    let mut events = open(&served, "/v1/feed?after=earliest", None).await;
+    assert!(events.next_event().await.is_some());
+    for round in 2..=4 {
+        proxy.forget();
+        let id = database.insert_event(order(round)).await;
+        let event = events.next_event().await.unwrap_or_else(|| panic!("{}", served.running.stderr()));
+        assert_eq!(id_of(&event), id.to_string());
+        let cursor = event.id.expect("a cursor");
+        let path = format!("/v1/feed?wait=20s&after={cursor}");
+        let (waited, next) = tokio::join!(served.ask(&path), async {
+            proxy.forget();
+            database.insert_event(order(round + 100)).await
+        });
+        // A request whose own connection was silent may have been told to try again.
+        let mut answer = waited;
+        while answer.status == 503 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            answer = served.ask(&path).await;
+        }
+        assert_eq!((answer.status, answer.ids()), (200, vec![next.to_string()]), "{} {}", answer.body, served.running.stderr());
+        assert_eq!(id_of(&events.next_event().await.unwrap_or_else(|| panic!("{}", served.running.stderr()))), next.to_string());
+    }
     served.stop().await;
 }
 

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use crate::store::StoreError;
+use sqlx::PgPool;
+
+use super::StoreError;
 
 /// Fails when no answer has come within the limit; `None`: waits for ever. The connection is given up with the task.
 pub async fn answered<T, E>(
@@ -15,4 +17,12 @@ pub async fn answered<T, E>(
     let Some(limit) = limit else { return task.await };
     let in_time = tokio::time::timeout(limit, task).await;
     in_time.unwrap_or_else(|_| Err(silent(StoreError::query("get an answer in time")(sqlx::Error::PoolTimedOut))))
+}
+
+/// Gives up the sessions of a pool that nobody uses now. Where one has fallen silent, those beside it have as well: a firewall forgets all of
+/// them at once, and each would be waited for anew.
+pub fn forget_idle(pool: &PgPool) {
+    while let Some(idle) = pool.try_acquire() {
+        drop(idle.detach()); // closes the socket; a good-bye would wait for an answer
+    }
 }
