@@ -20,6 +20,7 @@ mod error_group;
 mod event;
 #[cfg(feature = "daemon")]
 mod filter;
+mod handled;
 #[cfg(feature = "daemon")]
 mod incarnation;
 #[cfg(feature = "daemon")]
@@ -50,6 +51,7 @@ mod tail;
 mod timestamp;
 
 pub use event::{InvalidEvent, NewEvent};
+pub use handled::Stage;
 
 #[cfg(feature = "daemon")]
 pub use {

@@ -17,8 +17,9 @@ use super::access::Client;
 use super::problem::Problem;
 use super::reader::Trouble;
 use super::routes::{authenticate, problem_of};
+use crate::domain::Stage;
 use crate::settings::parse_duration;
-use crate::store::feed::{HandlerProgress, read_event_progress};
+use crate::store::feed::{HandlerProgress, read_event_progress, stage_of};
 use crate::telemetry::FeedAnswer;
 
 /// Between looks, at first and at most.
@@ -31,18 +32,6 @@ struct Query {
     wait: Duration,
     /// `None`: all that the client may ask about.
     handlers: Option<Vec<String>>,
-}
-
-/// One handler with one event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Its effect is there: the delivery is recorded, or the position has passed the event and nothing is owed.
-    Handled,
-    /// It does not want the event.
-    Unwanted,
-    /// An operator decides what becomes of it.
-    Stopped,
-    Pending,
 }
 
 pub(super) async fn read_event(
@@ -86,7 +75,7 @@ async fn answer(feed: &Arc<Feed>, client: &Arc<Client>, id: &str, text: &str) ->
             read_event_progress(&feed.source.pool, id, [feed_types, client_types], client.filter().required_headers(), &handlers);
         let found =
             feed.source.answered(reading, |silent| silent).await.map_err(|error| problem_of(&Trouble::Store(error), None))?;
-        let is_open = found.as_ref().is_none_or(|found| handlers.iter().any(|handler| stage(handler, found) == Stage::Pending));
+        let is_open = found.as_ref().is_none_or(|found| is_open(&handlers, found));
         if !may_wait || !is_open {
             client.metrics.answered(if found.is_some() { FeedAnswer::Event } else { FeedAnswer::Invalid });
             return found.map(|found| render(id, &handlers, &found)).ok_or_else(Problem::unknown);
@@ -99,37 +88,38 @@ async fn answer(feed: &Arc<Feed>, client: &Arc<Client>, id: &str, text: &str) ->
     }
 }
 
-fn stage(handler: &str, found: &[HandlerProgress]) -> Stage {
-    // Without a subscription no relay has served it yet, and nobody knows what it wants.
-    let Some(progress) = found.iter().find(|progress| progress.handler == handler) else { return Stage::Pending };
-    match progress.state.as_deref() {
-        Some("delivered") => Stage::Handled,
-        None if !progress.is_wanted => Stage::Unwanted,
-        None if progress.has_passed => Stage::Handled,
-        Some("dead" | "discarded") => Stage::Stopped,
-        _ => Stage::Pending,
-    }
+/// Waiting longer may change the answer.
+pub fn is_open(handlers: &[String], found: &[HandlerProgress]) -> bool {
+    handlers.iter().any(|handler| stage_of(handler, found) == Stage::Pending)
+}
+
+/// Every one of them is done with the event.
+pub fn is_handled(handlers: &[String], found: &[HandlerProgress]) -> bool {
+    handlers.iter().all(|handler| stage_of(handler, found).is_done())
+}
+
+/// What is told of an event: `{"id", "handled", "handlers": {"NAME": {"state", ..}}}`.
+pub fn describe_progress(id: Uuid, handlers: &[String], found: &[HandlerProgress]) -> Value {
+    let each = handlers.iter().map(|handler| (handler.clone(), describe_one(handler, found))).collect::<Map<_, _>>();
+    json!({ "id": id, "handled": is_handled(handlers, found), "handlers": each })
 }
 
 fn render(id: Uuid, handlers: &[String], found: &[HandlerProgress]) -> Response {
-    let is_done = |handler: &String| matches!(stage(handler, found), Stage::Handled | Stage::Unwanted);
-    let is_handled = handlers.iter().all(is_done);
-    let each = handlers.iter().map(|handler| (handler.clone(), describe(handler, found))).collect::<Map<_, _>>();
-    let body = json!({ "id": id, "handled": is_handled, "handlers": each });
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let is_handled = is_handled(handlers, found);
     if !is_handled {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     let status = if is_handled { StatusCode::OK } else { StatusCode::ACCEPTED };
-    (status, headers, format!("{body}\n")).into_response()
+    (status, headers, format!("{}\n", describe_progress(id, handlers, found))).into_response()
 }
 
 /// What keeps a handler from it, where something does.
-fn describe(handler: &str, found: &[HandlerProgress]) -> Value {
+fn describe_one(handler: &str, found: &[HandlerProgress]) -> Value {
     let progress = found.iter().find(|progress| progress.handler == handler);
-    let state = match (stage(handler, found), progress.and_then(|progress| progress.state.as_deref())) {
+    let state = match (stage_of(handler, found), progress.and_then(|progress| progress.state.as_deref())) {
         (Stage::Handled, _) => "handled",
         (Stage::Unwanted, _) => "unwanted",
         (_, Some(state)) => state,
@@ -169,42 +159,6 @@ fn parse(text: &str, longest_wait: Duration) -> Result<Query, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn progress(state: Option<&str>, is_wanted: bool, has_passed: bool) -> HandlerProgress {
-        HandlerProgress {
-            handler: "billing".to_owned(),
-            is_wanted,
-            has_passed,
-            state: state.map(str::to_owned),
-            attempts: None,
-            reason: None,
-            due_at: None,
-            is_paused: false,
-            is_held: false,
-        }
-    }
-
-    #[test]
-    fn handled_is_what_is_recorded_or_passed_with_nothing_owed() {
-        for (state, is_wanted, has_passed, want) in [
-            (None, true, false, Stage::Pending),
-            (None, true, true, Stage::Handled),
-            (None, false, false, Stage::Unwanted),
-            (Some("delivered"), true, false, Stage::Handled),
-            // The position passes what has a row of its own.
-            (Some("retrying"), true, true, Stage::Pending),
-            (Some("waiting"), true, true, Stage::Pending),
-            (Some("dead"), true, true, Stage::Stopped),
-            (Some("discarded"), true, true, Stage::Stopped),
-        ] {
-            assert_eq!(stage("billing", &[progress(state, is_wanted, has_passed)]), want, "{state:?} {is_wanted} {has_passed}");
-        }
-        assert_eq!(
-            stage("stock", &[progress(None, true, true)]),
-            Stage::Pending,
-            "seen: it was taken for one that does not want the event"
-        );
-    }
 
     #[test]
     fn a_request_names_handlers_and_a_time() {

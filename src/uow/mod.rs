@@ -1,5 +1,5 @@
 //! The application's side: domain events, the unit of work that dispatches them before the commit, and the notifications that it records.
-//! Opens no connection and starts no task. Reading order: `event`, `recorder`, `registry`, `unit`, `pipeline`; `record` and `inbox` stand alone.
+//! Opens no connection and starts no task. Reading order: `event`, `recorder`, `registry`, `unit`, `pipeline`; `record`, `inbox` and `handled` stand alone.
 
 #![warn(missing_docs)]
 
@@ -7,6 +7,7 @@ mod context;
 mod contract;
 mod error;
 mod event;
+mod handled;
 pub mod inbox;
 mod options;
 mod pipeline;
@@ -23,6 +24,7 @@ pub use context::Context;
 pub use contract::Contract;
 pub use error::{Conflict, Error, Fails, Failure, IsError, LeadsToError, is_worth_another_try};
 pub use event::{Decision, DomainEvent};
+pub use handled::{Waited, wait_until_handled, wait_until_handled_in};
 pub use options::{Clock, Isolation, Options};
 pub use pipeline::{Command, Done, Pipeline};
 pub use private::Private;

@@ -1,6 +1,7 @@
 //! `outboxd events`: one event and everything that became of it, on one page; or the newest events; or erase some.
 
 mod erase;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -8,6 +9,7 @@ use clap::Subcommand;
 use uuid::Uuid;
 
 use erase::EraseArgs;
+use wait::WaitArgs;
 
 use super::print::print;
 use super::text::{
@@ -41,6 +43,15 @@ Examples:
   outboxd events show 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --full
   outboxd events show 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --json | jq .event.payload")]
     Show(ShowArgs),
+    /// Wait until handlers are done with an event; its commit is waited for, too
+    #[command(after_help = "\
+Examples:
+  outboxd events wait 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f
+  outboxd events wait 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --handlers billing,stock --timeout 2m
+
+Ends with 0 when all of them have handled the event or do not want it, and with 1 when the time is over, the event is a dead letter \
+at one of them, or there is none.")]
+    Wait(WaitArgs),
     /// Give an event up at one handler: make a dead letter of it, whether it was attempted yet or not
     #[command(after_help = "\
 Example:
@@ -98,6 +109,7 @@ pub async fn run(args: EventsArgs, global: &Global) -> Result<ExitCode, CliError
     let text = match args.command {
         EventsCommand::List(args) => list(args, global).await?,
         EventsCommand::Show(args) => show(args, global).await?,
+        EventsCommand::Wait(args) => return wait::run(args, global).await,
         EventsCommand::Bury(args) => bury(args, global).await?,
         EventsCommand::Erase(args) => return erase::run(args, global).await,
     };

@@ -4,7 +4,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, Row};
 use uuid::Uuid;
 
-use crate::domain::Timestamp;
+use crate::domain::{Stage, Timestamp};
 use crate::store::StoreError;
 
 /// How far one handler is with one event.
@@ -23,6 +23,12 @@ pub struct HandlerProgress {
     pub is_paused: bool,
     /// The circuit of the handler is not closed.
     pub is_held: bool,
+}
+
+/// How far a handler is, among those that were found. One without a subscription has never been served, and nobody knows what it wants.
+pub fn stage_of(handler: &str, found: &[HandlerProgress]) -> Stage {
+    let progress = found.iter().find(|progress| progress.handler == handler);
+    progress.map_or(Stage::Pending, |progress| Stage::judge(progress.state.as_deref(), progress.is_wanted, progress.has_passed))
 }
 
 /// Reads how far these handlers are with an event, if its type passes both lists of patterns and it has these headers. Handlers without a

@@ -6,7 +6,7 @@ mod people;
 mod publish;
 mod read;
 
-pub use handled::{HandlerProgress, read_event_progress};
+pub use handled::{HandlerProgress, read_event_progress, stage_of};
 pub use people::{FeedEpoch, FeedStatus, list_epochs, read_status};
 pub(super) use publish::begin_epoch_of_rebase;
 pub use publish::{Epoch, PublishedPage, PublishedWindow, PublishingPage, begin_epoch, publish_page, publish_window};

@@ -1,13 +1,15 @@
-//! `GET /v1/events/{id}`: waiting until handlers are done with an event.
+//! Waiting until handlers are done with an event: `GET /v1/events/{id}`, `uow::wait_until_handled`, `outboxd events wait`.
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-use sqlx::{Connection, PgConnection};
+use outboxd::domain::Stage;
+use outboxd::uow::{Waited, wait_until_handled, wait_until_handled_in};
+use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::client::{Answer, Served, ask};
-use crate::support::{NewRow, TestDatabase};
+use crate::support::{Binary, NewRow, TestDatabase};
 
 const SETTINGS: &str = "[feed]\nevents = [\"order.*\", \"other\"]\nlisten = \"127.0.0.1:0\"\n\
     [[clients]]\nname = \"all\"\ntokens = [\"token-of-all-0123456789\"]\nevents = [\"order.*\"]\nhandlers = [\"stock\", \"quiet\", \"billing\"]\n\
@@ -88,4 +90,66 @@ async fn a_wait_ends_in_time_and_says_what_is_pending_and_why() {
     }
     assert_eq!(ask(&served.address, &format!("/v1/events/{placed}"), &[]).await.expect("answered").status, 401);
     served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_waits_with_a_pool_of_its_own_and_a_script_with_the_command() {
+    let (database, served) = served().await;
+    // As an application connects: with a role that may look and no more, and without the schema in its path.
+    database
+        .execute(
+            "create role looker login; grant usage on schema outbox to looker;
+             grant select on outbox.events, outbox.subscriptions, outbox.deliveries to looker",
+        )
+        .await;
+    let mut url = url::Url::parse(database.url()).expect("an address");
+    url.set_username("looker").expect("it takes a user");
+    database.execute(&format!("alter role looker password '{}'", url.password().expect("a password"))).await;
+    let pool = PgPool::connect(url.as_str()).await.expect("a pool");
+    for _ in 0..10 {
+        let mut transaction = database.pool().begin().await.expect("a transaction begins");
+        let insert = "insert into outbox.events (type, aggregate_type, aggregate_id, payload) values ('order.placed', 'order', '1', '{}') returning id";
+        let id: Uuid = sqlx::query_scalar(insert).fetch_one(&mut *transaction).await.expect("recorded");
+        let early = wait_until_handled(&pool, id, &["stock"], Duration::ZERO).await;
+        assert_eq!(early.expect("looked"), Waited::Unknown, "it is not committed");
+        let (waited, ()) = tokio::join!(wait_until_handled(&pool, id, &["stock", "quiet"], Duration::from_secs(30)), async {
+            transaction.commit().await.expect("committed");
+        });
+        let effects = database.count(&format!("app.effects where id = '{id}'")).await;
+        assert_eq!((waited.expect("waited"), effects), (Waited::Handled, 1));
+    }
+    let path: String = sqlx::query_scalar("show search_path").fetch_one(&pool).await.expect("a path");
+    assert!(!path.contains("outbox"), "{path}: the session of the application is as it was");
+
+    let refused = database.insert_event(NewRow::new("order.refused").of("order", 1)).await;
+    let began = Instant::now();
+    let handlers = ["stock", "billing", "nobody"];
+    let waited = wait_until_handled(&pool, refused, &handlers, Duration::from_secs(3)).await.expect("waited");
+    let pending = |name: &str| (name.to_owned(), Stage::Pending);
+    assert_eq!(waited, Waited::Unfinished(vec![pending("billing"), pending("nobody")]));
+    assert!(began.elapsed() >= Duration::from_secs(3));
+
+    // By the command: the same, with why.
+    let binary = Binary::relay(database.url(), SETTINGS);
+    let id = refused.to_string();
+    let finished = binary.run(&["events", "wait", &id, "--timeout", "300ms", "--json"]).await;
+    let told: Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    assert_eq!((finished.code, &told["handled"], &told["handlers"]["stock"]["state"]), (Some(1), &json!(false), &json!("handled")));
+    let finished = binary.run(&["events", "wait", &id, "--handlers", "stock,quiet"]).await;
+    assert!(
+        finished.code == Some(0) && finished.stdout.contains("handled") && !finished.stdout.contains("billing"),
+        "{finished:?}"
+    );
+    let finished = binary.run(&["events", "wait", &id, "--handlers", "stok"]).await;
+    assert!(finished.code == Some(64) && finished.stderr.contains("stok"), "{finished:?}");
+    let finished = binary.run(&["events", "wait", &Uuid::nil().to_string(), "--timeout", "100ms"]).await;
+    assert!(finished.code == Some(1) && finished.stderr.contains("there was no event"), "{finished:?}");
+
+    // What it does not know ends the wait at once; and rows that it may not see are an error, never "handled".
+    assert!(wait_until_handled_in(&pool, "elsewhere", refused, &["stock"], Duration::from_secs(30)).await.is_err());
+    database.execute("alter table outbox.deliveries enable row level security").await;
+    assert!(wait_until_handled(&pool, refused, &["billing"], Duration::from_secs(30)).await.is_err());
+    served.stop().await;
+    pool.close().await;
+    database.execute("drop owned by looker; drop role looker").await;
 }
