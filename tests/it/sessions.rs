@@ -109,10 +109,10 @@ impl Place {
             "search_path" | "datestyle" => format!("alter {target} set {setting} = {value};"),
             _ => format!("alter {target} set {setting} = '{value}';"),
         });
-        self.database.execute(&text.collect::<String>()).await;
-        if level != "role" {
-            self.database.execute(&format!("alter {target} set {} = {}", PRIVILEGED.0, PRIVILEGED.1)).await;
-        }
+        let text: String = text.collect();
+        let privileged = format!("alter {target} set {} = {};", PRIVILEGED.0, PRIVILEGED.1);
+        // In one message: the next one may get a session that is preset already.
+        self.database.execute(&if level == "role" { text } else { text + &privileged }).await;
     }
 
     /// Records events as an application does whose own sessions are sound.
