@@ -4,6 +4,7 @@ mod bytes;
 mod dead_letters;
 mod duplicates;
 mod epochs;
+mod feed;
 mod growth;
 mod log;
 mod loss;
@@ -34,7 +35,7 @@ pub struct Violation {
 
 type Rule = fn(&History) -> Vec<Violation>;
 
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 12] = [
     log::check,
     loss::check,
     phantoms::check,
@@ -45,6 +46,7 @@ const RULES: [Rule; 11] = [
     epochs::check,
     sessions::check,
     growth::check,
+    feed::check,
     recovery::check,
 ];
 

@@ -4,6 +4,7 @@ mod read;
 
 use std::collections::HashMap;
 
+use crate::clients::Reading;
 use crate::clock::Moment;
 use crate::faults::Fault;
 use crate::ledger::{Event, EventNumber, Receipt};
@@ -83,6 +84,8 @@ pub struct History {
     pub stored: Vec<bool>,
     /// By handler, in the order of arrival; of the function its effects, in the order in which they were made.
     pub receipts: Vec<Vec<Receipt>>,
+    /// By client of the feed.
+    pub readings: Vec<Reading>,
     pub dead: Vec<DeadLetter>,
     pub faults: Vec<Fault>,
     pub restarts: Vec<Restart>,

@@ -4,6 +4,7 @@
 //! happens once; `OUTBOXD_CHAOS_MINUTES` and `OUTBOXD_CHAOS_EVENTS` make it long, `OUTBOXD_CHAOS_SEED` repeats one.
 
 mod checker;
+mod clients;
 mod clock;
 mod database;
 mod faults;
@@ -17,6 +18,9 @@ mod story;
 mod summary;
 mod writers;
 
+#[path = "../it/feed/client.rs"]
+#[allow(dead_code, reason = "the tests of the feed use more of it")]
+mod feed_client;
 #[path = "../it/support/mod.rs"]
 mod support;
 
@@ -41,16 +45,18 @@ async fn whatever_fails_nothing_is_lost_made_up_or_out_of_order() {
     let watching_ends = Arc::new(AtomicBool::new(false));
     let watching = tokio::spawn(monitor::watch(plan, Arc::clone(&world), Arc::clone(&application), Arc::clone(&watching_ends)));
 
+    let clients = clients::start(&world);
     run(plan, &world, &application).await;
     eprintln!("chaos: {} s, all writers have ended and all faults are healed", world.clock.elapsed().as_secs());
     let is_stuck = quiesce(&world, &application).await;
+    let readings = clients.finish(i64::try_from(last_place(&world).await).expect("a place")).await;
     watching_ends.store(true, Ordering::Relaxed);
     let sightings = watching.await.expect("the monitor goes on to its end");
     if !is_stuck {
         futures_util::future::join_all(world.relays.iter().map(|relay| relay.stop())).await;
     }
 
-    let history = history::read(&world, application.ledger.take(), sightings, is_stuck).await;
+    let history = history::read(&world, application.ledger.take(), readings, sightings, is_stuck).await;
     let violations = checker::check(&history);
     story::tell(&world, &history, &violations).await;
     summary::tell(plan, &world, &application, &history, violations.len());
@@ -87,6 +93,25 @@ async fn run(plan: Plan, world: &Arc<World>, application: &Arc<Application>) {
         ended.expect("the transactions of the application are well formed");
     }
     faults.end(world).await;
+}
+
+/// The place of the last event, when every event of the log has one.
+async fn last_place(world: &World) -> u64 {
+    let began = world.clock.now();
+    loop {
+        let (owed, last) = (
+            world.database.count("outbox.events e where not exists (select from outbox.feed f where f.seq = e.seq)").await,
+            world.database.count("outbox.feed").await,
+        );
+        if owed == 0 {
+            return last;
+        }
+        if world.clock.now() - began > millis(STUCK_AFTER) {
+            eprintln!("chaos: {owed} events of the log have no place in the feed");
+            return last;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
 }
 
 /// A handler that has nothing but one event, and a 404 to it, holds that event until another one tells whose fault it is.

@@ -12,6 +12,9 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 pub const LEASE: Duration = Duration::from_secs(3);
 pub const SECRET: &str = "whsec_Y2hhb3NjaGFvc2NoYW9zY2hhb3NjaGFvc2NoYW9z";
 
+/// Of the clients of the feed.
+pub const TOKEN: &str = "token-of-the-clients-of-the-run";
+
 /// Types of events; what is filtered wants only the second.
 pub const MOVED: &str = "counter.moved";
 pub const AUDITED: &str = "counter.audited";
@@ -170,14 +173,15 @@ pub fn fingerprint(value: &impl Hash) -> u64 {
 }
 
 /// The configuration of the relay in one place; its own way to the database and its own path at the receivers tell who it is.
-pub fn configuration(place: usize, database_url: &str, receivers: &[String]) -> String {
+pub fn configuration(place: usize, database_url: &str, feed: &str, receivers: &[String]) -> String {
     let common = format!(
         "timeout = \"{}s\"\ncircuit = {{ first_probe = \"200ms\", max_probe = \"1s\" }}\nconcurrency = {CONCURRENCY}\n",
         PATIENCE.as_secs()
     );
     let mut text = format!(
         "http.listen = \"\"\n[database]\nurl = \"{database_url}\"\nstatement_timeout = \"3s\"\nlock_timeout = \"1s\"\n\
-         connect_timeout = \"2s\"\n[relay]\nlease = \"{}s\"\nflush_interval = \"50ms\"\ndrain_timeout = \"10s\"\n\n",
+         connect_timeout = \"2s\"\n[relay]\nlease = \"{}s\"\nflush_interval = \"50ms\"\ndrain_timeout = \"10s\"\n[feed]\nevents = [\"*\"]\nlisten = \"{feed}\"\n\
+         heartbeat = \"1s\"\n[[clients]]\nname = \"all\"\ntokens = [\"{TOKEN}\"]\n\n",
         LEASE.as_secs()
     );
     for (number, handler) in HANDLERS.iter().enumerate() {

@@ -13,6 +13,8 @@ use crate::support::{Binary, Proxy, Running, eventually};
 pub struct Place {
     pub number: usize,
     binary: Binary,
+    /// Address of its feed: the same for every process that runs here.
+    pub feed: String,
     /// Between it and the database.
     pub proxy: Proxy,
     /// Empty only while a fault has it down.
@@ -28,11 +30,18 @@ pub async fn start(database: &Database, receivers: &[receivers::Place]) -> Vec<P
     let mut places = Vec::new();
     for number in 0..RELAYS {
         let (proxy, url) = Proxy::in_front_of(&database.relay_url(number)).await;
-        let binary = Binary::with_config(&configuration(number, &url, &urls));
+        let feed = free_address();
+        let binary = Binary::with_config(&configuration(number, &url, &feed, &urls));
         let running = tokio::sync::Mutex::new(Some(binary.spawn(&["run"])));
-        places.push(Place { number, binary, proxy, running, lives: Mutex::default(), complaints: Mutex::default() });
+        places.push(Place { number, binary, feed, proxy, running, lives: Mutex::default(), complaints: Mutex::default() });
     }
     places
+}
+
+/// An address that nobody listens at.
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
+    listener.local_addr().expect("a bound socket has an address").to_string()
 }
 
 impl Place {

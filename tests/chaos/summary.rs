@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use crate::checker::{count_by_reason, slowest};
+use crate::clients::CLIENTS;
 use crate::clock::seconds;
 use crate::faults::World;
 use crate::history::History;
@@ -25,6 +26,9 @@ pub fn tell(plan: Plan, world: &World, application: &Application, history: &Hist
             count(|given| given == Given::Poison),
             count(|given| !given.is_final()),
         );
+    }
+    for (client, reading) in CLIENTS.iter().zip(&history.readings) {
+        eprintln!("  client {:<16} {} events over {} connections", client.name, reading.seen.len(), reading.connections);
     }
     tell_faults(world, history);
     let repeats = count_by_reason(history);

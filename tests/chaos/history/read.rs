@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use super::{DeadLetter, History, Move, Restart, Table, Why};
+use crate::clients::Reading;
 use crate::clock::Clock;
 use crate::database::Database;
 use crate::faults::{Fault, Leaves, Target, World};
@@ -16,7 +17,7 @@ use crate::relays::time_of;
 /// What a relay says when it has lost what it had in memory, or may have.
 const LOSSES: [&str; 4] = ["starting over from what is stored", "lease lost", "could not renew the leases", "is refused"];
 
-pub async fn read(world: &World, events: Vec<Event>, sightings: Sightings, is_stuck: bool) -> History {
+pub async fn read(world: &World, events: Vec<Event>, readings: Vec<Reading>, sightings: Sightings, is_stuck: bool) -> History {
     let (seed, clock, database) = (world.seed, world.clock, &*world.database);
     let mut complaints = sightings.complaints;
     let mut receipts: Vec<Vec<Receipt>> = Vec::new();
@@ -51,6 +52,7 @@ pub async fn read(world: &World, events: Vec<Event>, sightings: Sightings, is_st
         tables: tables(database).await,
         events,
         receipts,
+        readings,
         faults,
         restarts,
         idle: sightings.idle,
