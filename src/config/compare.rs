@@ -88,6 +88,8 @@ const SETTINGS: &[Setting] = settings! {
     "feed.heartbeat", false, feed.heartbeat;
     "feed.max_connections", false, feed.max_connections;
     "feed.memory", false, feed.memory;
+    "feed.origins", false, feed.origins;
+    "feed.ticket_key", false, feed.ticket_key;
 };
 
 #[cfg(test)]

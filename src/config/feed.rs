@@ -8,6 +8,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
+use super::contracts::read_pins;
 use super::fields::{CLIENT, CLIENTS};
 use super::rules::{at_least, count, is_name, report_name};
 use super::{ClientConfig, Feed, HandlerConfig, Start, Token, handler_path};
@@ -29,6 +30,8 @@ pub(super) fn read_feed(section: &Section<'_>) -> Feed {
         heartbeat: section.duration("heartbeat"),
         max_connections: count(section, "max_connections"),
         memory: section.bytes("memory"),
+        origins: read_origins(section),
+        ticket_key: read_ticket_key(section),
         start: match section.text("start").as_str() {
             "beginning" => Start::Beginning,
             "now" => Start::Now,
@@ -53,6 +56,28 @@ fn read_address(section: &Section<'_>) -> Option<SocketAddr> {
         section.mistake("listen", &format!("got {text:?}, expected an address such as \"127.0.0.1:9188\", or \"\" for none{hint}"));
     }
     address
+}
+
+fn read_origins(section: &Section<'_>) -> Vec<String> {
+    let origins = section.texts("origins");
+    for origin in &origins {
+        // As a browser sends it: nothing behind the host and the port, and no capital letters.
+        let is_origin = url::Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
+        if !is_origin && (origin != "*" || origins.len() > 1) {
+            section.mistake("origins", &format!("got {origin:?}, expected such as \"https://shop.example.org\", or \"*\" alone"));
+        }
+    }
+    origins
+}
+
+/// What was found is never repeated.
+fn read_ticket_key(section: &Section<'_>) -> Option<Secret> {
+    let key = section.secret("ticket_key");
+    if key.as_ref().is_some_and(|key| key.expose().len() < SHORTEST_KEY) {
+        section
+            .mistake("ticket_key", "has fewer than 32 characters, which can be found by trying; make one with \"outboxd secret\"");
+    }
+    key
 }
 
 fn read_source(section: &Section<'_>) -> String {
@@ -112,10 +137,13 @@ fn read_client(index: usize, entry: &Table, mistakes: &Mistakes) -> ClientConfig
             section.mistake("where_headers", "got a NUL character, which Postgres cannot store, so no event has it");
         }
     }
+    let pins = read_pins(&section);
     ClientConfig {
         name: section.text("name"),
         tokens: read_tokens(&section),
-        events: section.texts("events"),
+        events: pins.iter().map(|(glob, _)| glob.clone()).collect(),
+        pins,
+        contracts: None,
         where_headers: section.scalar_map("where_headers"),
         handlers: section.texts("handlers"),
         max_connections: count(&section, "max_connections"),
@@ -141,6 +169,7 @@ fn read_tokens(section: &Section<'_>) -> Vec<Token> {
 
 /// During a rotation.
 const MOST_TOKENS: usize = 2;
+const SHORTEST_KEY: usize = 32;
 /// Shorter ones can be found by trying.
 const SHORTEST_TOKEN: usize = 16;
 const OF_DIGEST: &str = "sha256:";

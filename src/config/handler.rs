@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::contracts::split_pin;
+use super::contracts::read_pins;
 use super::fields::{COMMON, IDENTITY};
 use super::rules::{at_least, count, is_name, report_name};
 use super::{HandlerConfig, Start, handler_path};
@@ -112,16 +112,6 @@ fn read_filter(section: &Section<'_>) -> EventFilter {
         aggregate_types: section.texts("aggregate_types"),
         headers: section.scalar_map("where_headers"),
     }
-}
-
-/// The event types with the versions behind them; which contracts there are is not known here.
-fn read_pins(section: &Section<'_>) -> Vec<(String, Option<u32>)> {
-    let texts = section.texts("events");
-    let pin = |text: &String| {
-        let (glob, version) = split_pin(text);
-        (glob.to_owned(), version)
-    };
-    texts.iter().map(pin).collect()
 }
 
 fn read_ordering(section: &Section<'_>) -> Ordering {

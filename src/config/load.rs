@@ -13,7 +13,7 @@ use super::environment::{Environment, ProcessEnvironment};
 use super::fields::{Kinds, SECTIONS};
 use super::overrides::Overrides;
 use super::resolve::resolve;
-use super::{ChannelConfig, Config, Contracts, Database, HandlerConfig, Http, Outbox, fields, handler_path};
+use super::{ChannelConfig, ClientConfig, Config, Contracts, Database, HandlerConfig, Http, Outbox, fields, handler_path};
 use crate::domain::Adoption;
 use crate::settings::{Mistake, Mistakes};
 
@@ -122,7 +122,7 @@ pub fn read_with(text: &str, overrides: &Overrides, environment: &dyn Environmen
     let mut resolved = resolve(document, environment, kinds, &unresolved);
     overrides.put_into(&mut resolved.table);
     let mut config = read_config(&resolved.table, &checked);
-    contracts::load(&mut config.contracts, &mut config.handlers, environment, &checked);
+    contracts::load(&mut config, environment, &checked);
     Ok(Draft {
         config,
         resolved: resolved.table,
@@ -173,16 +173,17 @@ impl Draft {
         if ours.is_empty() { Ok((database, outbox, others.len())) } else { Err(ours) }
     }
 
-    /// What a command needs that only looks at contracts: the contracts and the handlers, with the mistakes in what they say of contracts.
-    /// What is wrong elsewhere, a missing secret for example, is not that command's to report.
-    pub fn into_contracts(self) -> Result<(Contracts, Vec<HandlerConfig>), Vec<Mistake>> {
-        let (contracts, handlers) = (self.config.contracts.clone(), self.config.handlers.clone());
+    /// What a command needs that only looks at contracts: the contracts, and the handlers and clients, with the mistakes in what they say of
+    /// contracts. What is wrong elsewhere, a missing secret for example, is not that command's to report.
+    pub fn into_contracts(self) -> Result<(Contracts, Vec<HandlerConfig>, Vec<ClientConfig>), Vec<Mistake>> {
+        let Config { contracts, handlers, clients, .. } = self.config.clone();
+        let is_receiver = |path: &str| path.starts_with("handlers") || path.starts_with("clients");
         let is_ours = |mistake: &Mistake| {
             let path = mistake.path.as_str();
-            path == "contracts" || path.starts_with("contracts.") || (path.starts_with("handlers") && path.ends_with(".events"))
+            path == "contracts" || path.starts_with("contracts.") || (is_receiver(path) && path.ends_with(".events"))
         };
         let ours: Vec<Mistake> = self.finish(Vec::new()).err().unwrap_or_default().into_iter().filter(is_ours).collect();
-        if ours.is_empty() { Ok((contracts, handlers)) } else { Err(ours) }
+        if ours.is_empty() { Ok((contracts, handlers, clients)) } else { Err(ours) }
     }
 
     /// The configuration, if nothing is wrong; `further` are mistakes that only the kinds could find.

@@ -187,6 +187,10 @@ pub struct Feed {
     pub max_connections: usize,
     /// Bytes of events that are kept for clients that read at the end of the feed.
     pub memory: u64,
+    /// Origins of pages that may read answers, or `*`.
+    pub origins: Vec<String>,
+    /// What instances sign tickets with; `None`: each with a key of its own.
+    pub ticket_key: Option<Secret>,
 }
 
 /// One `[[clients]]` entry: a party that may read a part of the feed.
@@ -198,6 +202,10 @@ pub struct ClientConfig {
     pub tokens: Vec<Token>,
     /// Globs over the types that it may see; empty: every type of the feed.
     pub events: Vec<String>,
+    /// The same globs, each with the version that it pins.
+    pub pins: Vec<(String, Option<u32>)>,
+    /// The versions of the contracts that it reads; `None`: it sees no type that has one.
+    pub contracts: Option<Arc<Pins>>,
     /// Headers that an event must have to be shown to it; texts and booleans.
     pub where_headers: BTreeMap<String, serde_json::Value>,
     /// Handlers that it may ask about: whether they are done with an event.

@@ -76,7 +76,24 @@ pub const FEED: &[Field] = &[
         "Between two comments on a stream without events; shorter than what proxies on the way wait.",
     ),
     Field::new("max_connections", T::Integer(1, 1_000_000), "10000", "Connections at once, over all clients."),
-    Field::new("memory", T::Bytes, "16MiB", "Bytes of events kept for clients that read at the end of the feed."),
+    Field::new(
+        "memory",
+        T::Bytes,
+        "16MiB",
+        "Bytes of events, as they were recorded, kept for clients that read at the end of the feed.",
+    ),
+    Field::new(
+        "origins",
+        T::TextList,
+        "",
+        "Origins of web pages that may read the feed, for example \"https://shop.example.org\", or \"*\" for every page (CORS).",
+    ),
+    Field::new(
+        "ticket_key",
+        T::Secret,
+        "",
+        "What tickets are signed with, 32 characters at least. Absent: a ticket is good at the instance that made it only.",
+    ),
 ];
 
 /// What a `[[clients]]` entry may say.
@@ -88,7 +105,12 @@ pub const CLIENT: &[Field] = &[
         "What it sends as Authorization: Bearer; two while one replaces the other. \"sha256:<64 hexadecimal digits>\" stands for a token \
          without showing it.",
     ),
-    Field::new("events", T::TextList, "", "Event types that it may see. Absent: every type of the feed."),
+    Field::new(
+        "events",
+        T::TextList,
+        "",
+        "Event types that it may see; \"order.placed@1\" pins the version of a contract. Absent: every type of the feed.",
+    ),
     Field::new(
         "where_headers",
         T::ScalarMap,

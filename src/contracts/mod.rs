@@ -25,7 +25,7 @@ pub use difference::{Difference, differences};
 pub use lock::{Change, InvalidLock, Lock, Locked, digest};
 pub use operation::{InvalidOperation, Operation, ScalarType};
 pub use path::{InvalidPath, Path};
-pub use pins::{Naming, PinError, Pins, Rendered};
+pub use pins::{FormId, Naming, PinError, Pins, Rendered};
 pub use registry::{Contract, Deprecation, Example, Fault, Registry, RenderError, State, Version};
 pub use schema::{Invalid, InvalidSchema, LARGEST_SCHEMA, Schema};
 

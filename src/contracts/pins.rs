@@ -10,8 +10,11 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
+use super::cast::Cast;
+use super::operation::Operation;
+use super::path::Path;
 use super::registry::{Contract, Registry, RenderError, Version};
-use crate::domain::PublicVersion;
+use crate::domain::{Notification, PublicVersion, VERSION};
 
 /// How the version of an event shows in CloudEvents; `{type}` and `{version}` stand for the values of the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +35,13 @@ struct Pinned {
     public: Arc<PublicVersion>,
     /// Over everything that decides what comes out.
     fingerprint: [u8; 32],
+    /// Of the fingerprint and the version.
+    form: FormId,
 }
+
+/// Stands for what is made of the events of a type: two receivers with the same one get the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FormId([u8; 32]);
 
 /// An event as a receiver gets it.
 #[derive(Debug)]
@@ -53,7 +62,8 @@ impl Pins {
                 announcements: registry.version(&event_type, version).map(announcements).unwrap_or_default(),
             };
             let fingerprint = registry.contract(&event_type).map(fingerprint).unwrap_or_default();
-            (event_type, Pinned { public: Arc::new(public), fingerprint })
+            let form = FormId::of(&public, &fingerprint);
+            (event_type, Pinned { public: Arc::new(public), fingerprint, form })
         };
         let versions = versions.into_iter().map(pinned).collect();
         Self { registry, versions }
@@ -68,6 +78,22 @@ impl Pins {
         self.versions.iter().map(|(event_type, pinned)| (event_type.as_str(), pinned.public.version))
     }
 
+    /// The contracts that the versions are of.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Stands for what is made of the events of all types, as 16 hexadecimal digits.
+    pub fn tag(&self) -> String {
+        let all = self.versions.values().fold(Sha256::new(), |hash, pinned| hash.chain_update(pinned.form.0));
+        all.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What is made of the events of a type; `None`: they go out as recorded.
+    pub fn form(&self, event_type: &str) -> Option<FormId> {
+        self.versions.get(event_type).map(|pinned| pinned.form)
+    }
+
     /// What the receiver gets of an event. `recorded`: its version in the log; `None`: the header is no version. `None`: the type has no
     /// contract, and goes out as recorded.
     pub fn render<'p>(&self, event_type: &str, recorded: Option<u32>, payload: &'p str) -> Option<Result<Rendered<'p>, PinError>> {
@@ -75,6 +101,43 @@ impl Pins {
         let Some(recorded) = recorded else { return Some(Err(PinError::NoVersion)) };
         let rendered = self.registry.render(event_type, recorded, pinned.public.version, payload);
         Some(rendered.map(|payload| Rendered { payload, public: Arc::clone(&pinned.public) }).map_err(PinError::Render))
+    }
+}
+
+impl Pins {
+    /// The event as the receiver reads it; borrowed if its type has no contract.
+    pub fn prepare<'n>(&self, notification: &'n Notification) -> Result<Cow<'n, Notification>, PinError> {
+        let rendered = self.render(&notification.event_type, notification.recorded_version(), &notification.payload);
+        let Some(rendered) = rendered.transpose()? else { return Ok(Cow::Borrowed(notification)) };
+        let headers = match &rendered.payload {
+            // As recorded; a header that is not there stays so.
+            Cow::Borrowed(_) => notification.headers.clone(),
+            Cow::Owned(_) => with_version(&notification.headers, rendered.public.version),
+        };
+        Ok(Cow::Owned(Notification {
+            payload: rendered.payload.into_owned(),
+            headers,
+            contract: Some(rendered.public),
+            event_type: notification.event_type.clone(),
+            aggregate_type: notification.aggregate_type.clone(),
+            aggregate_id: notification.aggregate_id.clone(),
+            key: notification.key.clone(),
+            ..*notification
+        }))
+    }
+}
+
+/// The headers, which say the version that the payload is in now.
+fn with_version(headers: &str, version: u32) -> String {
+    let path = Path::parse(VERSION).expect("a name is a path");
+    let cast = Cast::new(vec![Operation::Const { path, value: version.to_string() }], Vec::new());
+    // Headers that are no object, or name the version twice, cannot come from the table; they are sent as they are.
+    cast.apply(headers).unwrap_or_else(|_| headers.to_owned())
+}
+
+impl FormId {
+    fn of(public: &PublicVersion, fingerprint: &[u8; 32]) -> Self {
+        Self(Sha256::new().chain_update(fingerprint).chain_update(format!("{public:?}")).finalize().into())
     }
 }
 

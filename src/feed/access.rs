@@ -9,7 +9,9 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::filter::Filter;
+use super::reader::Batch;
 use crate::config::{ClientConfig, Token};
+use crate::contracts::Pins;
 use crate::telemetry::ClientMetrics;
 
 /// The clients as they are configured now. Another list takes its place with a reload, and the connections of a client that has changed end.
@@ -54,6 +56,11 @@ impl Doors {
     /// The only client, for a look at what it sees.
     pub fn first(&self) -> Option<Arc<Client>> {
         self.0.borrow().first().cloned()
+    }
+
+    /// The client with this name.
+    pub fn named(&self, name: &str) -> Option<Arc<Client>> {
+        self.0.borrow().iter().find(|client| client.name() == name).cloned()
     }
 
     /// The client of a token. All digests are compared, whichever fits, so the time tells nothing.
@@ -108,6 +115,22 @@ impl Client {
         &self.config.handlers
     }
 
+    /// The versions of the contracts that it reads.
+    pub fn pins(&self) -> Option<&Arc<Pins>> {
+        self.config.contracts.as_ref()
+    }
+
+    /// Stands for those versions in tags; empty without any.
+    pub fn tag(&self) -> String {
+        self.pins().map(|pins| format!("-{}", pins.tag())).unwrap_or_default()
+    }
+
+    /// Counts what is sent to it.
+    pub fn sends(&self, batch: &Batch) {
+        let unavailable = batch.events.iter().filter(|event| event.form.is_unavailable).count();
+        self.metrics.sent((batch.events.len() - unavailable) as u64, unavailable as u64);
+    }
+
     /// What it may see.
     pub fn filter(&self) -> &Filter {
         &self.filter
@@ -149,6 +172,8 @@ mod tests {
             name: name.to_owned(),
             tokens: tokens.iter().map(|token| Token::Plain(Secret::new(*token))).collect(),
             events: Vec::new(),
+            pins: Vec::new(),
+            contracts: None,
             where_headers: Default::default(),
             handlers: Vec::new(),
             max_connections: 2,

@@ -44,10 +44,10 @@ impl Filter {
     }
 
     pub fn passes(&self, event: &Rendered) -> bool {
-        let has_type = |globs: &Vec<String>| globs.is_empty() || globs.iter().any(|glob| matches_glob(glob, &event.event_type));
+        let has_type = |globs: &Vec<String>| globs.is_empty() || globs.iter().any(|glob| matches_glob(glob, event.event_type()));
         self.types.iter().all(has_type)
             && self.headers.iter().all(|(name, value)| event.headers.get(name) == Some(value))
-            && self.subject.as_ref().is_none_or(|subject| event.subject.as_ref() == Some(subject))
+            && self.subject.as_ref().is_none_or(|subject| event.subject() == Some(subject.as_str()))
     }
 
     /// As LIKE patterns: of the feed, of the client, and of the request.

@@ -49,7 +49,7 @@ impl Look {
     /// The next events as JSON, and whether there is nothing more now.
     pub async fn next(&mut self, most: usize) -> Result<(Vec<String>, bool), LookError> {
         let batch = self.0.read(most).await?;
-        let events = batch.events.iter().map(|event| String::from_utf8_lossy(&event.json).replace(['\n', '\r'], " "));
+        let events = batch.events.iter().map(|event| String::from_utf8_lossy(&event.form.json).replace(['\n', '\r'], " "));
         Ok((events.collect(), batch.is_up_to_date))
     }
 }

@@ -2,6 +2,7 @@
 //! Reads the database and changes nothing in it; a client is shown what the configuration lets it see, and nothing tells it of the rest.
 
 mod access;
+mod contracts;
 mod cursor;
 mod filter;
 mod handled;
@@ -14,6 +15,7 @@ mod routes;
 mod server;
 mod stream;
 mod tail;
+mod tickets;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,17 +29,20 @@ use crate::telemetry::ClientMetrics;
 
 pub use access::Doors;
 pub use cursor::{Cursor, EpochOfPlaces, Ground, InvalidStart, Refusal, Removed, Start, judge};
+pub use handled::{describe_progress, is_handled, is_open};
 pub use look::{Look, LookError};
 pub use server::{FeedBindError, bind, serve};
 
 use reader::Source;
 use render::Renderer;
 use tail::Tail;
+use tickets::Tickets;
 
 /// What all connections of the feed share.
 pub struct Feed {
     source: Arc<Source>,
     doors: Arc<Doors>,
+    tickets: Tickets,
     settings: Settings,
     /// Of requests whose client is not known.
     unknown: ClientMetrics,
@@ -53,6 +58,8 @@ struct Settings {
     /// Between two signs of life on a stream without events.
     heartbeat: Duration,
     max_connections: usize,
+    /// Of pages that may read answers.
+    origins: Vec<String>,
 }
 
 impl Feed {
@@ -69,10 +76,12 @@ impl Feed {
         Arc::new(Self {
             source: Arc::new(Source::new(pool, patience, renderer, tail)),
             doors,
+            tickets: Tickets::new(settings.ticket_key.as_ref()),
             settings: Settings {
                 max_wait: settings.max_wait,
                 heartbeat: settings.heartbeat,
                 max_connections: settings.max_connections,
+                origins: settings.origins.clone(),
             },
             unknown: ClientMetrics::new(""),
             published,

@@ -50,8 +50,24 @@ impl Problem {
             .header("www-authenticate", "Bearer")
     }
 
+    pub fn no_ticket() -> Self {
+        let detail = "a ticket is good for one request within half a minute; ask for another one with POST /v1/tickets";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "The ticket is not good", detail, FeedAnswer::Unauthorized)
+            .header("www-authenticate", "Bearer")
+    }
+
+    pub fn only_post() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "A ticket is made with POST", "", FeedAnswer::Invalid)
+            .header("allow", "POST")
+    }
+
     pub fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "There is nothing here", "the feed is at /v1/feed", FeedAnswer::Invalid)
+    }
+
+    pub fn unknown_contract() -> Self {
+        let detail = "there is no such version of an event that this client may see; /v1/contracts lists what there is";
+        Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such contract", detail, FeedAnswer::Invalid)
     }
 
     /// Of an event that was not committed, is not kept any more, or is not for this client.

@@ -30,6 +30,28 @@ impl Default for Query {
     }
 }
 
+/// What a ticket is bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bounds {
+    pub types: Vec<String>,
+    pub subject: Option<String>,
+}
+
+/// Reads the part of the URL of a request for a ticket.
+pub fn parse_bounds(text: &str) -> Result<Bounds, String> {
+    let other = |name: &str| !matches!(name, "type" | "subject");
+    if url::form_urlencoded::parse(text.as_bytes()).any(|(name, _)| other(&name)) {
+        return Err("unknown parameter; there are type and subject".to_owned());
+    }
+    let Query { types, subject, .. } = parse(text, Duration::ZERO)?;
+    Ok(Bounds { types, subject })
+}
+
+/// The ticket in the part of a URL behind `?`.
+pub fn ticket(text: &str) -> Option<String> {
+    url::form_urlencoded::parse(text.as_bytes()).find(|(name, _)| name == "ticket").map(|(_, ticket)| ticket.into_owned())
+}
+
 /// Reads the part of a URL behind `?`. `lastEventId` and `timeout` (milliseconds) are the names that http-feeds has for `after` and `wait`.
 pub fn parse(text: &str, longest_wait: Duration) -> Result<Query, String> {
     let mut query = Query::default();
@@ -57,7 +79,8 @@ pub fn parse(text: &str, longest_wait: Duration) -> Result<Query, String> {
             }
             "type" => query.types.extend(value.split(',').map(str::to_owned)),
             "subject" => query.subject = Some(value.into_owned()),
-            _ => return Err("unknown parameter; there are after, limit, wait, type and subject".to_owned()),
+            "ticket" => {} // it was read before
+            _ => return Err("unknown parameter; there are after, limit, wait, type, subject and ticket".to_owned()),
         }
     }
     let is_odd = |text: &String| text.is_empty() || text.len() > LONGEST_TEXT || text.contains('\0');

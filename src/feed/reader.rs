@@ -9,8 +9,9 @@ use tokio::sync::Semaphore;
 use super::access::Client;
 use super::cursor::{Cursor, EpochOfPlaces, Ground, Refusal, Removed, Start, judge};
 use super::filter::Filter;
-use super::render::{Rendered, Renderer};
+use super::render::{Form, Rendered, Renderer};
 use super::tail::{Tail, Taken};
+use crate::contracts::Pins;
 use crate::store::feed::{self, FeedPage, GroundRow, PageQuery};
 use crate::store::{self, StoreError};
 
@@ -60,15 +61,23 @@ pub struct Source {
 pub struct Reader {
     source: Arc<Source>,
     filter: Filter,
+    pins: Option<Arc<Pins>>,
     cursor: Cursor,
     /// The stretch of the tail that it follows; `None`: it reads pages.
     stretch: Option<u64>,
 }
 
+/// An event as this client reads it.
+#[derive(Debug)]
+pub struct Shown {
+    pub cursor: Cursor,
+    pub form: Form,
+}
+
 /// Some events.
 #[derive(Debug)]
 pub struct Batch {
-    pub events: Vec<Arc<Rendered>>,
+    pub events: Vec<Shown>,
     /// There was nothing more when this was read.
     pub is_up_to_date: bool,
 }
@@ -101,7 +110,7 @@ impl Reader {
     /// Finds where a client begins.
     pub async fn open(source: Arc<Source>, client: &Client, filter: Filter, start: Start) -> Result<Self, Trouble> {
         let cursor = source.answered(begin(&source.pool, client, start), Trouble::Store).await?;
-        Ok(Self { source, filter, cursor, stretch: None })
+        Ok(Self { source, filter, pins: client.pins().cloned(), cursor, stretch: None })
     }
 
     /// Everything up to here was read.
@@ -132,7 +141,12 @@ impl Reader {
         let is_cut = wanted.len() > most;
         wanted.truncate(most);
         self.cursor = if is_cut { wanted.last().map_or(self.cursor, |event| event.cursor) } else { reached };
-        Batch { events: wanted, is_up_to_date: !is_cut && taken < FROM_TAIL }
+        Batch { events: self.show(&wanted), is_up_to_date: !is_cut && taken < FROM_TAIL }
+    }
+
+    fn show(&self, events: &[Arc<Rendered>]) -> Vec<Shown> {
+        let form = |event: &Arc<Rendered>| event.form(&self.source.renderer, self.pins.as_deref());
+        events.iter().map(|event| Shown { cursor: event.cursor, form: form(event) }).collect()
     }
 
     async fn read_page(&mut self, most: usize) -> Result<Batch, Trouble> {
@@ -166,7 +180,7 @@ impl Reader {
                 _ => ground_of(feed::read_ground(pool, reached).await?).cursor(reached),
             };
             self.stretch = stretch.filter(|_| is_up_to_date);
-            return Ok(Batch { events, is_up_to_date });
+            return Ok(Batch { events: self.show(&events), is_up_to_date });
         }
         Err(StoreError::Refused("the feed changes faster than it can be read".to_owned()).into())
     }

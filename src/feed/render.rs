@@ -1,53 +1,107 @@
-//! One event as clients receive it: a CloudEvent in JSON, and the same as one event of a stream. Made once and shared by all of them.
+//! One event as clients receive it: a CloudEvent in JSON, and the same as one event of a stream. Made once for all who read the event as it was
+//! recorded, and once for each version of its contract that somebody reads.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use tracing::warn;
 use uuid::Uuid;
 
 use super::cursor::Ground;
+use crate::contracts::{FormId, PinError, Pins};
 use crate::domain::{Notification, plain_headers};
 use crate::handlers::CloudEvents;
-use crate::telemetry::TraceContext;
+use crate::telemetry::{TraceContext, chain};
 
-/// An event as it is sent, and what filters ask of it.
-#[derive(Debug)]
-pub struct Rendered {
-    pub place: i64,
-    pub cursor: super::Cursor,
-    pub event_type: String,
-    /// The aggregate id.
-    pub subject: Option<String>,
-    pub headers: Map<String, Value>,
+/// Stands in for an event that has no valid form in the version that the client reads.
+const UNAVAILABLE: &str = "outboxd.unavailable";
+/// Versions of one event that are kept; more only come from reloads.
+const MOST_VERSIONS: usize = 8;
+/// Between two lines of the log about such events.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// An event as it is sent.
+#[derive(Debug, Clone)]
+pub struct Form {
     /// The CloudEvent, a JSON object.
     pub json: Bytes,
     /// The same as an event of `text/event-stream`.
     pub frame: Bytes,
+    /// It is said that the event cannot be had, in its place.
+    pub is_unavailable: bool,
+}
+
+/// An event of the feed, and what filters ask of it.
+#[derive(Debug)]
+pub struct Rendered {
+    pub place: i64,
+    pub cursor: super::Cursor,
+    pub headers: Map<String, Value>,
+    /// As it was recorded, but for its payload, which is in the JSON below.
+    recorded: Notification,
+    plain: Form,
+    payload_bytes: usize,
+    /// In the versions that were asked for.
+    versions: Mutex<Vec<(FormId, Form)>>,
 }
 
 /// Makes CloudEvents of one source.
 #[derive(Debug)]
 pub struct Renderer {
     events: CloudEvents,
+    /// When it was last told that an event has no valid form.
+    told: Mutex<Option<Instant>>,
 }
 
 impl Renderer {
     pub fn new(source: &str) -> Self {
-        Self { events: CloudEvents::of_aggregates(source) }
+        Self { events: CloudEvents::of_aggregates(source), told: Mutex::default() }
     }
 
     /// `ground` has the epochs of the page that the event was read with.
-    pub fn render(&self, ground: &Ground, place: i64, event: Notification) -> Rendered {
+    pub fn render(&self, ground: &Ground, place: i64, mut event: Notification) -> Rendered {
         let cursor = ground.cursor_of(place, event.id);
-        let json = self.json(&event, &cursor.to_string());
-        let (frame, json) = frame(&cursor.to_string(), &event.event_type, json);
+        let plain = self.form(&event, &cursor.to_string(), &event.event_type);
+        let payload_bytes = std::mem::take(&mut event.payload).len();
         Rendered {
             place,
             cursor,
             headers: plain_headers(&event),
-            event_type: event.event_type,
-            subject: event.aggregate_id,
-            json,
-            frame,
+            recorded: event,
+            plain,
+            payload_bytes,
+            versions: Mutex::default(),
+        }
+    }
+
+    /// `name`: of the event in a stream.
+    fn form(&self, event: &Notification, cursor: &str, name: &str) -> Form {
+        let (frame, json) = frame(cursor, name, self.json(event, cursor));
+        Form { json, frame, is_unavailable: false }
+    }
+
+    /// The event as a client of these pins reads it.
+    fn version(&self, event: &Notification, cursor: &str, pins: &Pins) -> Form {
+        match pins.prepare(event) {
+            Ok(prepared) => self.form(&prepared, cursor, &event.event_type),
+            Err(error) => {
+                self.tell(event, &error);
+                let wanted = pins.versions().find(|(known, _)| *known == event.event_type).map(|(_, version)| version);
+                // What is said never repeats a value of the payload.
+                let data = json!({ "type": event.event_type, "version": wanted, "reason": "contract", "detail": chain(&error) });
+                let instead = Notification { event_type: UNAVAILABLE.to_owned(), payload: data.to_string(), ..event.clone() };
+                Form { is_unavailable: true, ..self.form(&instead, cursor, UNAVAILABLE) }
+            }
+        }
+    }
+
+    fn tell(&self, event: &Notification, error: &PinError) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            *told = Some(Instant::now());
+            warn!(event = %event.id, error = %chain(error), "an event has no valid form in the version that clients of the feed read");
         }
     }
 
@@ -65,11 +119,45 @@ impl Renderer {
 }
 
 impl Rendered {
-    /// Bytes that it holds in memory, near enough to bound them.
+    pub fn event_type(&self) -> &str {
+        &self.recorded.event_type
+    }
+
+    /// The aggregate id.
+    pub fn subject(&self) -> Option<&str> {
+        self.recorded.aggregate_id.as_deref()
+    }
+
+    /// As a client with these pins reads it; `None`: as it was recorded.
+    pub fn form(&self, renderer: &Renderer, pins: Option<&Pins>) -> Form {
+        let Some((pins, id)) = pins.and_then(|pins| Some((pins, pins.form(self.event_type())?))) else { return self.plain.clone() };
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, form)) = versions.iter().find(|(known, _)| *known == id) {
+            return form.clone();
+        }
+        let form = renderer.version(&self.event(), &self.cursor.to_string(), pins);
+        if versions.len() == MOST_VERSIONS {
+            versions.clear();
+        }
+        versions.push((id, form.clone()));
+        form
+    }
+
+    /// The event as it was recorded.
+    fn event(&self) -> Notification {
+        // The payload is the last member of the CloudEvent.
+        let end = self.plain.json.len() - 1;
+        let payload = &self.plain.json[end - self.payload_bytes..end];
+        Notification { payload: String::from_utf8_lossy(payload).into_owned(), ..self.recorded.clone() }
+    }
+
+    /// Bytes that it holds in memory as it was recorded, near enough to bound them.
     pub fn bytes(&self) -> usize {
-        let shares_json = self.frame.as_ptr_range().contains(&self.json.as_ptr());
+        let Form { json, frame, .. } = &self.plain;
+        let shares_json = frame.as_ptr_range().contains(&json.as_ptr());
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + 64 + value.as_str().map_or(0, str::len)).sum();
-        size_of::<Self>() + self.frame.len() + if shares_json { 0 } else { self.json.len() } + self.event_type.len() + headers
+        let recorded = self.event_type().len() + self.recorded.headers.len() + self.subject().map_or(0, str::len);
+        size_of::<Self>() + frame.len() + if shares_json { 0 } else { json.len() } + recorded + headers
     }
 }
 
@@ -151,15 +239,17 @@ pub(super) mod tests {
         ] {
             let event = Notification::sample(event_type, payload);
             let rendered = Renderer::new("shop").render(&ground(), 5, event);
-            let (id, event, data) = parse(&rendered.frame);
+            let form = rendered.form(&Renderer::new("shop"), None);
+            let (id, event, data) = parse(&form.frame);
             assert_eq!(id, rendered.cursor.to_string());
             assert_eq!(event, event_type.replace(['\n', '\r'], " "));
             let (sent, plain): (Value, Value) =
-                (serde_json::from_str(&data).expect("JSON"), serde_json::from_slice(&rendered.json).expect("JSON"));
+                (serde_json::from_str(&data).expect("JSON"), serde_json::from_slice(&form.json).expect("JSON"));
             assert_eq!(sent, plain);
             assert_eq!((sent["type"].as_str(), sent["specversion"].as_str()), (Some(event_type), Some("1.0")));
             assert_eq!(sent["cursor"].as_str(), Some(id.as_str()));
-            assert!(std::str::from_utf8(&rendered.json).expect("text").contains(payload), "byte for byte as it was recorded");
+            assert!(std::str::from_utf8(&form.json).expect("text").contains(payload), "byte for byte as it was recorded");
+            assert_eq!((rendered.event().payload.as_str(), rendered.event_type()), (payload, event_type));
         }
     }
 }

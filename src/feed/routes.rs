@@ -1,25 +1,30 @@
-//! The addresses of the feed: `GET /v1/feed` as a page, as a page that waits, and as a stream; `GET /v1/events/{id}` is in `handled`.
+//! The addresses of the feed: `GET /v1/feed` as a page, as a page that waits, and as a stream; `GET /v1/events/{id}` is in `handled`,
+//! `GET /v1/contracts` in `contracts`.
 //! Reads no request body, changes nothing.
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::header::{
-    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LINK, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LINK, RETRY_AFTER, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use futures_util::stream;
 use tokio::time::Instant;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::warn;
 
 use super::Feed;
 use super::access::{Client, Connection};
+use super::contracts::{list_contracts, read_schema};
 use super::cursor::{Cursor, Refusal, Start};
 use super::filter::Filter;
 use super::handled::read_event;
@@ -27,9 +32,12 @@ use super::problem::Problem;
 use super::query::{self, Query};
 use super::reader::{Batch, Reader, Trouble};
 use super::stream::Stream;
+use super::tickets::{Ticket, make_ticket};
 use crate::telemetry::{FeedAnswer, chain};
 
 const ADDRESS: &str = "/v1/feed";
+const NEXT_OFFSET: &str = "stream-next-offset";
+const UP_TO_DATE: &str = "stream-up-to-date";
 /// Longest header that names an event or a cursor.
 const LONGEST_TOKEN: usize = 4_096;
 
@@ -37,31 +45,65 @@ pub(super) fn routes(feed: Arc<Feed>) -> Router {
     Router::new()
         .route(ADDRESS, get(read_feed).fallback(async || Problem::wrong_method()))
         .route("/v1/events/{id}", get(read_event).fallback(async || Problem::wrong_method()))
+        .route("/v1/contracts", get(list_contracts).fallback(async || Problem::wrong_method()))
+        .route("/v1/contracts/{type}/{version}/schema.json", get(read_schema).fallback(async || Problem::wrong_method()))
+        .route("/v1/tickets", post(make_ticket).fallback(async || Problem::only_post()))
         .fallback(async || Problem::not_found())
         .layer(map_response(harden))
+        .layer(cross_origin(&feed.settings.origins))
         .with_state(feed)
+}
+
+/// Pages of these origins may read answers. Nothing rests on it: who asks needs a token or a ticket in any case.
+fn cross_origin(origins: &[String]) -> CorsLayer {
+    let allowed = match origins {
+        [] => return CorsLayer::new(),
+        [only] if only == "*" => AllowOrigin::any(),
+        some => AllowOrigin::list(some.iter().filter_map(|origin| HeaderValue::from_str(origin).ok())),
+    };
+    let told = [ETAG, LINK, RETRY_AFTER, HeaderName::from_static(NEXT_OFFSET), HeaderName::from_static(UP_TO_DATE)];
+    CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([AUTHORIZATION, IF_NONE_MATCH, HeaderName::from_static("last-event-id")])
+        .expose_headers(told)
+        .max_age(Duration::from_secs(3_600))
 }
 
 /// What is right for one client is not to be kept for another one, and never to be guessed at by a browser.
 async fn harden(mut response: Response) -> Response {
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Authorization"));
+    response.headers_mut().append(VARY, HeaderValue::from_static("Accept, Authorization"));
     response
 }
 
 async fn read_feed(State(feed): State<Arc<Feed>>, RawQuery(text): RawQuery, headers: HeaderMap) -> Response {
-    let client = match authenticate(&feed, &headers) {
-        Ok(client) => client,
+    let text = text.as_deref().unwrap_or_default();
+    let (client, ticket) = match admit(&feed, text, &headers) {
+        Ok(admitted) => admitted,
         Err(problem) => return problem.into_response(),
     };
-    let answered = answer(&feed, &client, text.as_deref().unwrap_or_default(), &headers).await;
+    let answered = answer(&feed, &client, ticket, text, &headers).await;
     answered.unwrap_or_else(|problem| {
         client.metrics.answered(problem.answer);
         problem.into_response()
     })
 }
 
-/// The client that asks.
+/// The client that asks, by its token or by a ticket.
+fn admit(feed: &Feed, text: &str, headers: &HeaderMap) -> Result<(Arc<Client>, Option<Ticket>), Problem> {
+    let Some(ticket) = query::ticket(text).filter(|_| !headers.contains_key(AUTHORIZATION)) else {
+        return Ok((authenticate(feed, headers)?, None));
+    };
+    let taken = feed.tickets.take(&ticket, SystemTime::now());
+    let admitted = taken.and_then(|ticket| Some((feed.doors.named(&ticket.client)?, Some(ticket))));
+    admitted.ok_or_else(|| {
+        feed.unknown.answered(FeedAnswer::Unauthorized);
+        Problem::no_ticket()
+    })
+}
+
+/// The client whose token this is.
 pub(super) fn authenticate(feed: &Feed, headers: &HeaderMap) -> Result<Arc<Client>, Problem> {
     token(headers).and_then(|token| feed.doors.find(token)).ok_or_else(|| {
         feed.unknown.answered(FeedAnswer::Unauthorized);
@@ -77,8 +119,17 @@ fn token(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && token.len() <= LONGEST_TOKEN).then(|| token.trim())
 }
 
-async fn answer(feed: &Arc<Feed>, client: &Arc<Client>, text: &str, headers: &HeaderMap) -> Result<Response, Problem> {
-    let query = query::parse(text, feed.settings.max_wait).map_err(Problem::invalid)?;
+async fn answer(
+    feed: &Arc<Feed>,
+    client: &Arc<Client>,
+    ticket: Option<Ticket>,
+    text: &str,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let mut query = query::parse(text, feed.settings.max_wait).map_err(Problem::invalid)?;
+    if let Some(ticket) = ticket {
+        bind(&mut query, ticket).map_err(Problem::invalid)?;
+    }
     let connection = client.connect().ok_or_else(Problem::busy)?;
     let filter = client.filter().narrowed(query.types.clone(), query.subject.clone());
     let start = query.after.unwrap_or(Start::Earliest);
@@ -90,6 +141,19 @@ async fn answer(feed: &Arc<Feed>, client: &Arc<Client>, text: &str, headers: &He
     let opening = Reader::open(Arc::clone(&feed.source), client, filter, start).await;
     let reader = opening.map_err(|trouble| problem_of(&trouble, place_of(start)))?;
     page(feed, client, &query, reader, headers, connection).await
+}
+
+/// What a ticket says of types and subject holds, and nobody can ask for something else beside it.
+fn bind(query: &mut Query, ticket: Ticket) -> Result<(), String> {
+    if !ticket.types.is_empty() && !query.types.is_empty() {
+        return Err("type: the ticket says which types".to_owned());
+    }
+    if ticket.subject.is_some() && query.subject.is_some() {
+        return Err("subject: the ticket says which subject".to_owned());
+    }
+    query.types.extend(ticket.types);
+    query.subject = query.subject.take().or(ticket.subject);
+    Ok(())
 }
 
 /// `Last-Event-ID`, which is sent by what has read a stream before. An empty one says nothing.
@@ -167,8 +231,8 @@ async fn page(
         batch = wait(feed, client, query, &mut reader).await.map_err(problem)?;
     }
     client.metrics.answered(if batch.events.is_empty() { FeedAnswer::Empty } else { FeedAnswer::Page });
-    client.metrics.sent(batch.events.len() as u64);
-    Ok(render(query, from, reader.cursor(), batch, headers))
+    client.sends(&batch);
+    Ok(render(query, (from, reader.cursor()), &client.tag(), batch, headers))
 }
 
 /// Waits for an event that the client wants, no longer than it asked for.
@@ -205,32 +269,33 @@ async fn wait(feed: &Arc<Feed>, client: &Arc<Client>, query: &Query, reader: &mu
     }
 }
 
-fn render(query: &Query, from: Cursor, reached: Cursor, batch: Batch, headers: &HeaderMap) -> Response {
+/// `versions`: stands for the versions that the client reads.
+fn render(query: &Query, (from, reached): (Cursor, Cursor), versions: &str, batch: Batch, headers: &HeaderMap) -> Response {
     let next = reached.to_string();
-    // The same request has the same answer as long as it goes equally far and no event of it was erased.
-    let tag = format!("\"{from}-{next}-{}\"", batch.events.len());
+    // The same request has the same answer as long as it goes equally far, no event of it was erased and no cast was changed.
+    let tag = format!("\"{from}-{next}-{}{versions}\"", batch.events.len());
     let mut answer = HeaderMap::new();
     let text = |text: String| HeaderValue::try_from(text).expect("a cursor and an encoded query are printable");
     answer.insert(ETAG, text(tag.clone()));
     answer.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     answer.insert(LINK, text(format!("<{ADDRESS}?{}>; rel=\"next\"", query::next(query, &next))));
-    answer.insert("stream-next-offset", text(next));
+    answer.insert(NEXT_OFFSET, text(next));
     if batch.is_up_to_date {
-        answer.insert("stream-up-to-date", HeaderValue::from_static("true"));
+        answer.insert(UP_TO_DATE, HeaderValue::from_static("true"));
     }
     let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     if known.flat_map(|list| list.split(',')).any(|known| known.trim().trim_start_matches("W/") == tag) {
         return (StatusCode::NOT_MODIFIED, answer).into_response();
     }
     answer.insert(CONTENT_TYPE, HeaderValue::from_static("application/cloudevents-batch+json"));
-    let length: usize = batch.events.iter().map(|event| event.json.len() + 1).sum::<usize>() + 2;
+    let length: usize = batch.events.iter().map(|event| event.form.json.len() + 1).sum::<usize>() + 2;
     let mut body = Vec::with_capacity(length);
     body.push(b'[');
     for (number, event) in batch.events.iter().enumerate() {
         if number > 0 {
             body.push(b',');
         }
-        body.extend_from_slice(&event.json);
+        body.extend_from_slice(&event.form.json);
     }
     body.extend_from_slice(b"]\n");
     (answer, Body::from(Bytes::from(body))).into_response()

@@ -87,9 +87,9 @@ impl Stream {
     }
 
     fn send(&mut self, batch: Batch) {
-        self.client.metrics.sent(batch.events.len() as u64);
-        self.ready.extend(batch.events.iter().map(|event| event.frame.clone()));
+        self.client.sends(&batch);
         self.told = batch.events.last().map_or(self.told, |event| event.cursor);
+        self.ready.extend(batch.events.into_iter().map(|event| event.form.frame));
         self.heartbeat_at = Instant::now() + self.feed.settings.heartbeat;
     }
 

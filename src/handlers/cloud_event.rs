@@ -126,6 +126,10 @@ impl CloudEvents {
             put(name.bare, &value);
         }
         put("datacontenttype", JSON);
+        // That its version comes to an end, under the names that the headers have beside a body.
+        for (name, value) in notification.contract.iter().flat_map(|public| &public.announcements) {
+            put(name, value);
+        }
         for (name, value) in trace_attributes(trace) {
             put(name.bare, value);
         }

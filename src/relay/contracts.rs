@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::config::HandlerConfig;
-use crate::contracts::{Cast, Operation, Path, Pins};
-use crate::domain::{Notification, Reason, VERSION, Verdict};
+use crate::contracts::Pins;
+use crate::domain::{Notification, Reason, Verdict};
 use crate::handlers::{Built, Handler};
 use crate::telemetry::chain;
 
@@ -25,35 +25,7 @@ pub fn with_contracts(built: Built, config: &HandlerConfig) -> Built {
 
 /// The event as the receiver reads it; borrowed if its type has no contract. The verdict says why it has no valid form.
 pub fn prepare<'n>(pins: &Pins, notification: &'n Notification) -> Result<Cow<'n, Notification>, Verdict> {
-    let rendered = pins.render(&notification.event_type, notification.recorded_version(), &notification.payload);
-    let rendered = match rendered {
-        None => return Ok(Cow::Borrowed(notification)),
-        Some(Err(error)) => return Err(Verdict::permanent(Reason::Contract, chain(&error))),
-        Some(Ok(rendered)) => rendered,
-    };
-    let headers = match &rendered.payload {
-        // As recorded; a header that is not there stays so.
-        Cow::Borrowed(_) => notification.headers.clone(),
-        Cow::Owned(_) => with_version(&notification.headers, rendered.public.version),
-    };
-    Ok(Cow::Owned(Notification {
-        payload: rendered.payload.into_owned(),
-        headers,
-        contract: Some(rendered.public),
-        event_type: notification.event_type.clone(),
-        aggregate_type: notification.aggregate_type.clone(),
-        aggregate_id: notification.aggregate_id.clone(),
-        key: notification.key.clone(),
-        ..*notification
-    }))
-}
-
-/// The headers, which say the version that the payload is in now.
-fn with_version(headers: &str, version: u32) -> String {
-    let path = Path::parse(VERSION).expect("a name is a path");
-    let cast = Cast::new(vec![Operation::Const { path, value: version.to_string() }], Vec::new());
-    // Headers that are no object, or name the version twice, cannot come from the table; they are sent as they are.
-    cast.apply(headers).unwrap_or_else(|_| headers.to_owned())
+    pins.prepare(notification).map_err(|error| Verdict::permanent(Reason::Contract, chain(&error)))
 }
 
 /// A handler behind its contracts.
@@ -119,7 +91,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::contracts::{Contract, Naming, Registry, Schema, State, Version};
+    use crate::contracts::{Cast, Contract, Naming, Operation, Path, Registry, Schema, State, Version};
     use crate::domain::Outcome;
 
     /// Version 1 has `id`, version 2 `key`; the casts between them rename.

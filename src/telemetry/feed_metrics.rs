@@ -15,6 +15,10 @@ pub enum FeedAnswer {
     Event,
     /// A stream that has begun.
     Stream,
+    /// What contracts there are.
+    Contracts,
+    /// A ticket was made.
+    Ticket,
     /// The client asked for what there is not: 400, 404, 405.
     Invalid,
     /// No token, or none that is known.
@@ -30,11 +34,13 @@ pub enum FeedAnswer {
 }
 
 impl FeedAnswer {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Page,
         Self::Empty,
         Self::Event,
         Self::Stream,
+        Self::Contracts,
+        Self::Ticket,
         Self::Invalid,
         Self::Unauthorized,
         Self::Diverged,
@@ -49,6 +55,8 @@ impl FeedAnswer {
             Self::Empty => "empty",
             Self::Event => "event",
             Self::Stream => "stream",
+            Self::Contracts => "contracts",
+            Self::Ticket => "ticket",
             Self::Invalid => "invalid",
             Self::Unauthorized => "unauthorized",
             Self::Diverged => "diverged",
@@ -87,6 +95,7 @@ impl FeedMetrics {
 pub struct ClientMetrics {
     answers: [Counter; FeedAnswer::ALL.len()],
     events: Counter,
+    unavailable: Counter,
     connections: Gauge,
 }
 
@@ -96,6 +105,7 @@ impl ClientMetrics {
         Self {
             answers: FeedAnswer::ALL.map(|answer| list::FEED_REQUESTS.counter(&[client, answer.as_str()])),
             events: list::FEED_EVENTS.counter(&[client]),
+            unavailable: list::FEED_UNAVAILABLE.counter(&[client]),
             connections: list::FEED_CONNECTIONS.gauge(&[client]),
         }
     }
@@ -104,8 +114,10 @@ impl ClientMetrics {
         self.answers[answer as usize].increment(1);
     }
 
-    pub fn sent(&self, events: u64) {
+    /// `unavailable`: those in whose place it was told that they have no valid form.
+    pub fn sent(&self, events: u64, unavailable: u64) {
         self.events.increment(events);
+        self.unavailable.increment(unavailable);
     }
 
     pub fn connected(&self) {

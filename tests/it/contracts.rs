@@ -163,7 +163,7 @@ impl Shop {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("the directory is ours");
     for entry in std::fs::read_dir(from).expect("the example").flatten() {
         let target = to.join(entry.file_name());

@@ -1,4 +1,6 @@
-//! `outboxd contracts list` and `show`: what there is, and which handlers are sent it.
+//! `outboxd contracts list` and `show`: what there is, and which handlers and clients are sent it.
+
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -6,8 +8,8 @@ use serde_json::{Value, json};
 use super::super::CliError;
 use super::super::text::{as_json, plain_table, printable};
 use super::split;
-use crate::config::HandlerConfig;
-use crate::contracts::{Cast, Contract, Registry, Version, digest};
+use crate::config::{ClientConfig, HandlerConfig};
+use crate::contracts::{Cast, Contract, Pins, Registry, Version, digest};
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
@@ -15,38 +17,55 @@ pub(super) struct ShowArgs {
     contract: String,
 }
 
-/// Names of the handlers that are sent this version.
-fn receivers<'h>(handlers: &'h [HandlerConfig], event_type: &str, version: u32) -> Vec<&'h str> {
-    let is_sent = |handler: &&HandlerConfig| {
-        handler.contracts.as_ref().is_some_and(|pins| pins.versions().any(|pinned| pinned == (event_type, version)))
-    };
-    handlers.iter().filter(is_sent).map(|handler| handler.name.as_str()).collect()
+/// Whoever may be sent a version.
+pub(super) struct Receivers {
+    pub handlers: Vec<HandlerConfig>,
+    pub clients: Vec<ClientConfig>,
 }
 
-pub(super) fn list(registry: &Registry, handlers: &[HandlerConfig], is_json: bool) -> String {
+impl Receivers {
+    /// Names of the handlers, and those of the clients, that are sent this version.
+    fn of(&self, event_type: &str, version: u32) -> (Vec<&str>, Vec<&str>) {
+        let is_sent = |pins: &Option<Arc<Pins>>| {
+            pins.as_ref().is_some_and(|pins| pins.versions().any(|pinned| pinned == (event_type, version)))
+        };
+        let handlers = self.handlers.iter().filter(|handler| is_sent(&handler.contracts)).map(|handler| handler.name.as_str());
+        let clients = self.clients.iter().filter(|client| is_sent(&client.contracts)).map(|client| client.name.as_str());
+        (handlers.collect(), clients.collect())
+    }
+
+    /// For people; `None`: nobody.
+    fn describe(&self, event_type: &str, version: u32) -> Option<String> {
+        let (handlers, clients) = self.of(event_type, version);
+        let clients = clients.into_iter().map(|client| format!("{client} (client)"));
+        let all: Vec<String> = handlers.into_iter().map(str::to_owned).chain(clients).collect();
+        (!all.is_empty()).then(|| all.join(", "))
+    }
+}
+
+pub(super) fn list(registry: &Registry, receivers: &Receivers, is_json: bool) -> String {
     if is_json {
-        let contracts: Vec<Value> = registry.contracts().map(|contract| contract_as_json(contract, handlers, false)).collect();
+        let contracts: Vec<Value> = registry.contracts().map(|contract| contract_as_json(contract, receivers, false)).collect();
         return as_json(&contracts);
     }
     let mut table = plain_table(&["TYPE", "VERSION", "STATE", "SUNSET", "SUCCESSOR", "SENT TO"]);
     for contract in registry.contracts() {
         for version in contract.versions.values() {
             let ending = version.deprecation.as_ref();
-            let receivers = receivers(handlers, &contract.event_type, version.number);
             table.add_row([
                 printable(&contract.event_type).to_string(),
                 version.number.to_string(),
                 version.state.to_string(),
                 ending.and_then(|ending| ending.sunset).map_or_else(|| "-".to_owned(), |day| day.to_string()),
                 ending.and_then(|ending| ending.successor).map_or_else(|| "-".to_owned(), |number| number.to_string()),
-                if receivers.is_empty() { "-".to_owned() } else { receivers.join(", ") },
+                receivers.describe(&contract.event_type, version.number).unwrap_or_else(|| "-".to_owned()),
             ]);
         }
     }
     format!("{}\n", table.trim_fmt())
 }
 
-pub(super) fn show(args: &ShowArgs, registry: &Registry, handlers: &[HandlerConfig], is_json: bool) -> Result<String, CliError> {
+pub(super) fn show(args: &ShowArgs, registry: &Registry, receivers: &Receivers, is_json: bool) -> Result<String, CliError> {
     let (event_type, number) = split(&args.contract);
     let contract = registry.contract(event_type).ok_or_else(|| {
         let known: Vec<&str> = registry.contracts().map(|contract| contract.event_type.as_str()).collect();
@@ -55,8 +74,8 @@ pub(super) fn show(args: &ShowArgs, registry: &Registry, handlers: &[HandlerConf
     let version = number.map(|number| registry.version(event_type, number)).transpose().map_err(CliError::failed)?;
     if is_json {
         return Ok(as_json(&match version {
-            Some(version) => version_as_json(contract, version, handlers, true),
-            None => contract_as_json(contract, handlers, true),
+            Some(version) => version_as_json(contract, version, receivers, true),
+            None => contract_as_json(contract, receivers, true),
         }));
     }
     let mut text = format!("{}\n", printable(&contract.event_type));
@@ -64,12 +83,12 @@ pub(super) fn show(args: &ShowArgs, registry: &Registry, handlers: &[HandlerConf
         text.push_str(&format!("owner      {}\n", printable(owner)));
     }
     for shown in contract.versions.values().filter(|shown| version.is_none_or(|version| version.number == shown.number)) {
-        text.push_str(&describe(contract, shown, handlers, version.is_some()));
+        text.push_str(&describe(contract, shown, receivers, version.is_some()));
     }
     Ok(text)
 }
 
-fn describe(contract: &Contract, version: &Version, handlers: &[HandlerConfig], with_schema: bool) -> String {
+fn describe(contract: &Contract, version: &Version, receivers: &Receivers, with_schema: bool) -> String {
     let mut text = format!("\nversion {}, {}\n", version.number, version.state);
     if let Some(ending) = &version.deprecation {
         let sunset = ending.sunset.map(|day| format!(", until {day}")).unwrap_or_default();
@@ -77,11 +96,8 @@ fn describe(contract: &Contract, version: &Version, handlers: &[HandlerConfig], 
         let link = ending.link.as_ref().map(|link| format!("; {link}")).unwrap_or_default();
         text.push_str(&format!("  deprecated     since {}{sunset}{successor}{link}\n", ending.since));
     }
-    let receivers = receivers(handlers, &contract.event_type, version.number);
-    text.push_str(&format!(
-        "  sent to        {}\n",
-        if receivers.is_empty() { "no handler".to_owned() } else { receivers.join(", ") }
-    ));
+    let sent_to = receivers.describe(&contract.event_type, version.number).unwrap_or_else(|| "nobody".to_owned());
+    text.push_str(&format!("  sent to        {sent_to}\n"));
     for (name, cast) in [("from previous", &version.from_previous), ("from next", &version.from_next)] {
         if let Some(cast) = cast {
             text.push_str(&format!("  {name:<14} {}\n", operations(cast).join(", ")));
@@ -105,14 +121,15 @@ fn operations(cast: &Cast) -> Vec<String> {
     }
 }
 
-fn contract_as_json(contract: &Contract, handlers: &[HandlerConfig], with_schema: bool) -> Value {
+fn contract_as_json(contract: &Contract, receivers: &Receivers, with_schema: bool) -> Value {
     let versions: Vec<Value> =
-        contract.versions.values().map(|version| version_as_json(contract, version, handlers, with_schema)).collect();
+        contract.versions.values().map(|version| version_as_json(contract, version, receivers, with_schema)).collect();
     json!({ "type": contract.event_type, "owner": contract.owner, "versions": versions })
 }
 
-fn version_as_json(contract: &Contract, version: &Version, handlers: &[HandlerConfig], with_schema: bool) -> Value {
+fn version_as_json(contract: &Contract, version: &Version, receivers: &Receivers, with_schema: bool) -> Value {
     let ending = version.deprecation.as_ref();
+    let (handlers, clients) = receivers.of(&contract.event_type, version.number);
     let cast = |cast: &Option<Cast>| {
         cast.as_ref().map(|cast| {
             let lost: Vec<String> = cast.loses().iter().map(ToString::to_string).collect();
@@ -127,7 +144,8 @@ fn version_as_json(contract: &Contract, version: &Version, handlers: &[HandlerCo
         "sunset": ending.and_then(|ending| ending.sunset).map(|day| day.to_string()),
         "successor": ending.and_then(|ending| ending.successor),
         "link": ending.and_then(|ending| ending.link.clone()),
-        "handlers": receivers(handlers, &contract.event_type, version.number),
+        "handlers": handlers,
+        "clients": clients,
         "from_previous": cast(&version.from_previous),
         "from_next": cast(&version.from_next),
         "examples": version.examples.iter().map(|example| example.name.clone()).collect::<Vec<_>>(),

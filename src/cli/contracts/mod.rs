@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 
 use super::text::as_json;
 use super::{CliError, EXIT_CONFIG, EXIT_OK, Global, print::print};
-use crate::config::{ConfigError, Contracts, HandlerConfig};
+use crate::config::{ConfigError, Contracts};
 use crate::contracts::asyncapi;
 
 /// Show, check, compare and export the versions of public events
@@ -24,7 +24,7 @@ pub struct ContractsArgs {
 
 #[derive(Debug, Subcommand)]
 enum ContractsCommand {
-    /// List every version of every contract, and the handlers that are sent it
+    /// List every version of every contract, and the handlers and clients that are sent it
     #[command(after_help = "Examples:
   outboxd contracts list
   outboxd contracts list --json")]
@@ -92,10 +92,10 @@ enum ContractsError {
 }
 
 pub async fn run(args: ContractsArgs, global: &Global) -> Result<ExitCode, CliError> {
-    let (contracts, handlers) = load(global)?;
+    let (contracts, receivers) = load(global)?;
     match args.command {
-        ContractsCommand::List => print(&list::list(&contracts.registry, &handlers, global.json))?,
-        ContractsCommand::Show(args) => print(&list::show(&args, &contracts.registry, &handlers, global.json)?)?,
+        ContractsCommand::List => print(&list::list(&contracts.registry, &receivers, global.json))?,
+        ContractsCommand::Show(args) => print(&list::show(&args, &contracts.registry, &receivers, global.json)?)?,
         ContractsCommand::Check(args) => return check::check(&args, &contracts.registry, global.json),
         ContractsCommand::Diff(args) => print(&check::diff(&args, &contracts.registry, global.json)?)?,
         ContractsCommand::Render(args) => return render::render(args, &contracts.registry, global).await,
@@ -107,14 +107,14 @@ pub async fn run(args: ContractsArgs, global: &Global) -> Result<ExitCode, CliEr
 }
 
 /// The contracts and who is sent them; what is wrong elsewhere in the configuration is nothing to this command.
-fn load(global: &Global) -> Result<(Contracts, Vec<HandlerConfig>), CliError> {
+fn load(global: &Global) -> Result<(Contracts, list::Receivers), CliError> {
     let read = global.read()?.into_contracts();
-    let (contracts, handlers) =
+    let (contracts, handlers, clients) =
         read.map_err(|mistakes| CliError::new(EXIT_CONFIG, ConfigError::Mistakes { path: global.config.clone(), mistakes }))?;
     if contracts.path.is_none() {
         return Err(CliError::new(EXIT_CONFIG, ContractsError::None(global.config.clone())));
     }
-    Ok((contracts, handlers))
+    Ok((contracts, list::Receivers { handlers, clients }))
 }
 
 /// `order.placed@1`

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use jiff::civil::Date;
 use toml::{Table, Value};
 
-use super::HandlerConfig;
+use super::Config;
 use super::environment::Environment;
 use super::fields::{CONTRACT, CONTRACT_VERSION};
 use crate::contracts::{Contract, Deprecation, Example, Naming, Registry, Schema, State, Version};
 use crate::settings::{Field, FieldType, Mistakes, Section};
 
-pub(super) use pins::split_pin;
+pub(super) use pins::read_pins;
 
 /// The lists in a contract and in a version, by name only: they are read apart.
 const LISTS: &[Field] = &[Field::new("versions", FieldType::TextList, "", "Its versions.")];
@@ -52,14 +52,14 @@ pub(super) fn read_contracts(section: &Section<'_>) -> Contracts {
     Contracts { path: section.optional_text("path"), naming, registry: Arc::default() }
 }
 
-/// Reads the folder and gives every handler the versions that it is sent.
-pub(super) fn load(contracts: &mut Contracts, handlers: &mut [HandlerConfig], environment: &dyn Environment, mistakes: &Mistakes) {
+/// Reads the folder and gives every handler and client the versions that it is sent.
+pub(super) fn load(config: &mut Config, environment: &dyn Environment, mistakes: &Mistakes) {
     let found = Mistakes::default();
-    if let Some(path) = &contracts.path {
-        contracts.registry = Arc::new(read_folder(&environment.directory().join(path), environment, &found));
+    if let Some(path) = &config.contracts.path {
+        config.contracts.registry = Arc::new(read_folder(&environment.directory().join(path), environment, &found));
     }
     if found.is_empty() {
-        pins::resolve(contracts, handlers, mistakes);
+        pins::resolve(config, mistakes);
     }
     found.into_vec().into_iter().for_each(|mistake| mistakes.add(mistake.path, mistake.text));
 }

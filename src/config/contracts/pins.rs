@@ -1,17 +1,18 @@
-//! Pins: which version of each public event a handler is sent. `events = ["order.placed@1"]`, also with a glob.
+//! Pins: which version of each public event a handler or a client is sent. `events = ["order.placed@1"]`, also with a glob.
 //! Demands a pin as soon as more than one version is served, and refuses one that leads nowhere.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::super::{HandlerConfig, handler_path};
+use super::super::feed::client_path;
+use super::super::{Config, handler_path};
 use super::Contracts;
 use crate::contracts::{Contract, Pins};
 use crate::domain::matches_glob;
-use crate::settings::Mistakes;
+use crate::settings::{Mistakes, Section};
 
 /// `order.placed@1` is the type `order.placed` in version 1. Without a number behind the last `@` the whole text is the type.
-pub(in crate::config) fn split_pin(text: &str) -> (&str, Option<u32>) {
+fn split_pin(text: &str) -> (&str, Option<u32>) {
     let split = text.rsplit_once('@').filter(|(_, version)| version.bytes().all(|byte| byte.is_ascii_digit()));
     let version = |text: &str| text.parse::<u32>().ok().filter(|version| *version > 0 && !text.starts_with('0'));
     match split.and_then(|(name, text)| Some((name, version(text)?))) {
@@ -20,32 +21,68 @@ pub(in crate::config) fn split_pin(text: &str) -> (&str, Option<u32>) {
     }
 }
 
-/// Gives each handler its versions.
-pub(super) fn resolve(contracts: &Contracts, handlers: &mut [HandlerConfig], mistakes: &Mistakes) {
-    for (index, handler) in handlers.iter_mut().enumerate() {
-        let path = format!("{}.events", handler_path(index, &handler.name));
-        for text in unused_pins(contracts, handler) {
-            mistakes.add(path.clone(), text);
-        }
-        let mut versions = Vec::new();
-        for contract in contracts.registry.contracts().filter(|contract| is_wanted(handler, &contract.event_type)) {
-            match version_of(contract, &handler.pins) {
-                Ok(version) => versions.extend(version.map(|version| (contract.event_type.clone(), version))),
-                Err(text) => mistakes.add(path.clone(), text),
-            }
-        }
-        let pins = Pins::new(Arc::clone(&contracts.registry), versions, &contracts.naming);
-        handler.contracts = (!pins.is_empty()).then(|| Arc::new(pins));
+/// The event types with the versions behind them; which contracts there are is not known here.
+pub(in crate::config) fn read_pins(section: &Section<'_>) -> Vec<(String, Option<u32>)> {
+    let texts = section.texts("events");
+    let pin = |text: &String| {
+        let (glob, version) = split_pin(text);
+        (glob.to_owned(), version)
+    };
+    texts.iter().map(pin).collect()
+}
+
+/// Who is sent events: a handler, or a client of the feed.
+struct Receiver<'r> {
+    /// Where its mistakes are reported.
+    path: String,
+    /// What it is, with which another would be made.
+    kind: &'static str,
+    pins: &'r [(String, Option<u32>)],
+    /// The lists of globs that a type has to pass; an empty one lets every type pass.
+    types: Vec<&'r [String]>,
+}
+
+impl Receiver<'_> {
+    fn wants(&self, event_type: &str) -> bool {
+        self.types.iter().all(|globs| globs.is_empty() || globs.iter().any(|glob| matches_glob(glob, event_type)))
     }
 }
 
-fn is_wanted(handler: &HandlerConfig, event_type: &str) -> bool {
-    handler.filter.types.is_empty() || handler.filter.types.iter().any(|glob| matches_glob(glob, event_type))
+/// Gives each handler and each client its versions.
+pub(super) fn resolve(config: &mut Config, mistakes: &Mistakes) {
+    let contracts = &config.contracts;
+    for (index, handler) in config.handlers.iter_mut().enumerate() {
+        let path = format!("{}.events", handler_path(index, &handler.name));
+        let receiver = Receiver { path, kind: "handler", pins: &handler.pins, types: vec![&handler.filter.types] };
+        handler.contracts = pins_of(contracts, &receiver, mistakes);
+    }
+    // Without a type that may leave there is no feed, and nothing for clients to see.
+    let feed = &config.feed;
+    for (index, client) in config.clients.iter_mut().enumerate().filter(|_| feed.is_on()) {
+        let path = format!("{}.events", client_path(index, &client.name));
+        let receiver = Receiver { path, kind: "client", pins: &client.pins, types: vec![&feed.events, &client.events] };
+        client.contracts = pins_of(contracts, &receiver, mistakes);
+    }
 }
 
-fn unused_pins(contracts: &Contracts, handler: &HandlerConfig) -> Vec<String> {
+fn pins_of(contracts: &Contracts, receiver: &Receiver<'_>, mistakes: &Mistakes) -> Option<Arc<Pins>> {
+    for text in unused_pins(contracts, receiver.pins) {
+        mistakes.add(receiver.path.clone(), text);
+    }
+    let mut versions = Vec::new();
+    for contract in contracts.registry.contracts().filter(|contract| receiver.wants(&contract.event_type)) {
+        match version_of(contract, receiver) {
+            Ok(version) => versions.extend(version.map(|version| (contract.event_type.clone(), version))),
+            Err(text) => mistakes.add(receiver.path.clone(), text),
+        }
+    }
+    let pins = Pins::new(Arc::clone(&contracts.registry), versions, &contracts.naming);
+    (!pins.is_empty()).then(|| Arc::new(pins))
+}
+
+fn unused_pins(contracts: &Contracts, pins: &[(String, Option<u32>)]) -> Vec<String> {
     let mut texts = Vec::new();
-    for (glob, version) in &handler.pins {
+    for (glob, version) in pins {
         let Some(version) = version else { continue };
         if contracts.path.is_none() {
             texts.push(format!(
@@ -62,10 +99,10 @@ fn unused_pins(contracts: &Contracts, handler: &HandlerConfig) -> Vec<String> {
     texts
 }
 
-/// The version of this contract that the handler is sent. `None`: none is served yet, and events go out as recorded.
-fn version_of(contract: &Contract, pins: &[(String, Option<u32>)]) -> Result<Option<u32>, String> {
+/// The version of this contract that the receiver is sent. `None`: none is served yet, and events go out as recorded.
+fn version_of(contract: &Contract, receiver: &Receiver<'_>) -> Result<Option<u32>, String> {
     let event_type = &contract.event_type;
-    let matching: Vec<_> = pins.iter().filter(|(glob, _)| matches_glob(glob, event_type)).collect();
+    let matching: Vec<_> = receiver.pins.iter().filter(|(glob, _)| matches_glob(glob, event_type)).collect();
     // Who names a type exactly means it, whatever a glob beside it says.
     let exact = matching.iter().any(|(glob, version)| glob == event_type && version.is_some());
     let counts = |glob: &String| !exact || glob == event_type;
@@ -74,7 +111,8 @@ fn version_of(contract: &Contract, pins: &[(String, Option<u32>)]) -> Result<Opt
     let mut pinned = pinned.into_iter();
     match (pinned.next(), pinned.next()) {
         (Some(one), Some(other)) => Err(format!(
-            "pins {event_type} to the versions {one} and {other}; a handler gets one version, so make a handler of each"
+            "pins {event_type} to the versions {one} and {other}; a {kind} gets one version, so make a {kind} of each",
+            kind = receiver.kind
         )),
         (Some(version), None) => match contract.versions.get(&version) {
             None => Err(format!("\"{event_type}@{version}\": there is no such version; the contract has {}", contract.known())),

@@ -163,8 +163,14 @@ impl EventStream {
     /// `Err`: it was answered with another status than 200.
     pub async fn open(address: &str, path: &str, token: &str, last_id: Option<&str>) -> io::Result<Result<Self, Answer>> {
         let bearer = format!("Bearer {token}");
-        let mut headers = vec![("authorization", bearer.as_str()), ("accept", "text/event-stream")];
+        let mut headers = vec![("authorization", bearer.as_str())];
         headers.extend(last_id.map(|id| ("last-event-id", id)));
+        Self::open_with(address, path, headers).await
+    }
+
+    /// [`Self::open`] with headers that say who asks, or none.
+    pub async fn open_with(address: &str, path: &str, mut headers: Vec<(&str, &str)>) -> io::Result<Result<Self, Answer>> {
+        headers.push(("accept", "text/event-stream"));
         let mut stream = send(address, "GET", path, &headers).await?;
         let (status, headers) = read_head(&mut stream).await?;
         if status != 200 {

@@ -1,11 +1,13 @@
 //! The feed: places, cursors, pages and streams, as clients meet them.
 
+mod browsers;
 mod client;
 mod commands;
 mod handled;
 mod pages;
 mod places;
 mod streams;
+mod versions;
 mod writers;
 
 use outboxd::RelayBuilder;

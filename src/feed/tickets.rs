@@ -1,0 +1,155 @@
+//! Tickets: for the `EventSource` of a browser, which sends no token. The server of the page asks for one with its token and hands it over; the page
+//! puts it into the address. It is good for one request within half a minute, so nothing is lost where an address is written down.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use axum::extract::{RawQuery, State};
+use axum::http::header::{CACHE_CONTROL, HeaderValue};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::Sha256;
+use std::sync::Arc;
+use uuid::Uuid;
+
+use super::Feed;
+use super::problem::Problem;
+use super::query;
+use super::routes::authenticate;
+use crate::settings::Secret;
+use crate::telemetry::FeedAnswer;
+
+/// From the answer until the request of the page.
+const LIFETIME: Duration = Duration::from_secs(30);
+/// Tickets that were used and are remembered before those that have expired are forgotten.
+const SWEEP: usize = 1_024;
+
+/// Makes tickets and takes each once.
+pub struct Tickets {
+    key: Hmac<Sha256>,
+    /// What was used here, with the second in which it expires.
+    used: Mutex<HashMap<Uuid, u64>>,
+}
+
+/// What a ticket says: who may read, until when, and which part of what the client may see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    pub client: String,
+    /// Seconds since 1970.
+    expires: u64,
+    id: Uuid,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+}
+
+impl Tickets {
+    /// Without a key only the instance that makes a ticket takes it.
+    pub fn new(key: Option<&Secret>) -> Self {
+        let drawn = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat();
+        let key = key.map_or(&*drawn, |key| key.expose().as_bytes());
+        Self { key: Hmac::new_from_slice(key).expect("HMAC takes a key of any length"), used: Mutex::default() }
+    }
+
+    fn make(&self, client: &str, types: Vec<String>, subject: Option<String>, now: SystemTime) -> (String, u64) {
+        let expires = seconds(now + LIFETIME);
+        let ticket = Ticket { client: client.to_owned(), expires, id: Uuid::new_v4(), types, subject };
+        let said = BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(&ticket).expect("a ticket is JSON"));
+        let signature = BASE64_URL_SAFE_NO_PAD.encode(self.key.clone().chain_update(&said).finalize().into_bytes());
+        (format!("{said}.{signature}"), expires)
+    }
+
+    /// `None`: it was not made here, is too old, or was used before.
+    pub fn take(&self, text: &str, now: SystemTime) -> Option<Ticket> {
+        let (said, signature) = text.split_once('.')?;
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
+        self.key.clone().chain_update(said).verify_slice(&signature).ok()?;
+        let ticket: Ticket = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(said).ok()?).ok()?;
+        let now = seconds(now);
+        if ticket.expires < now {
+            return None;
+        }
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.len() >= SWEEP {
+            used.retain(|_, expires| *expires >= now);
+        }
+        used.insert(ticket.id, ticket.expires).is_none().then_some(ticket)
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// `POST /v1/tickets`, with the `type` and the `subject` that it is to be bound to.
+pub(super) async fn make_ticket(State(feed): State<Arc<Feed>>, RawQuery(text): RawQuery, headers: HeaderMap) -> Response {
+    let client = match authenticate(&feed, &headers) {
+        Ok(client) => client,
+        Err(problem) => return problem.into_response(),
+    };
+    let bounds = match query::parse_bounds(text.as_deref().unwrap_or_default()) {
+        Ok(bounds) => bounds,
+        Err(text) => {
+            client.metrics.answered(FeedAnswer::Invalid);
+            return Problem::invalid(text).into_response();
+        }
+    };
+    client.metrics.answered(FeedAnswer::Ticket);
+    let (ticket, expires) = feed.tickets.make(client.name(), bounds.types, bounds.subject, SystemTime::now());
+    let body = json!({ "ticket": ticket, "expires_in": LIFETIME.as_secs(), "expires_at": expires });
+    (StatusCode::CREATED, [(CACHE_CONTROL, HeaderValue::from_static("no-store"))], axum::Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_is_good_once_and_not_for_long() {
+        let (tickets, now) = (Tickets::new(None), SystemTime::now());
+        let (text, _) = tickets.make("acme", vec!["order.*".to_owned()], Some("42".to_owned()), now);
+        let ticket = tickets.take(&text, now).expect("it is good");
+        assert_eq!(
+            (ticket.client.as_str(), ticket.types, ticket.subject.as_deref()),
+            ("acme", vec!["order.*".to_owned()], Some("42"))
+        );
+        assert_eq!(tickets.take(&text, now), None, "it was used");
+        let (late, _) = tickets.make("acme", Vec::new(), None, now);
+        assert_eq!(tickets.take(&late, now + LIFETIME + Duration::from_secs(2)), None);
+    }
+
+    #[test]
+    fn a_ticket_that_was_not_made_with_the_key_is_none() {
+        let (key, now) = (Secret::new("a key that all instances have, of 40 bytes"), SystemTime::now());
+        let (one, other, stranger) = (Tickets::new(Some(&key)), Tickets::new(Some(&key)), Tickets::new(None));
+        let (text, _) = one.make("acme", Vec::new(), None, now);
+        assert_eq!(stranger.take(&text, now), None);
+        let (said, signature) = text.split_once('.').expect("two parts");
+        let forged = BASE64_URL_SAFE_NO_PAD
+            .encode(String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(said).expect("base64")).expect("text").replace("acme", "zeta"));
+        for text in ["", ".", "x.y", said, &format!("{forged}.{signature}"), &format!("{said}."), &text[..text.len() - 2]] {
+            assert_eq!(other.take(text, now), None, "{text}");
+        }
+        assert!(other.take(&text, now).is_some(), "an instance with the same key takes it");
+    }
+
+    #[test]
+    fn what_has_expired_is_forgotten() {
+        let (tickets, now) = (Tickets::new(None), SystemTime::now());
+        for second in 0..3 {
+            let now = now + Duration::from_secs(second * 60);
+            for _ in 0..SWEEP {
+                let (text, _) = tickets.make("acme", Vec::new(), None, now);
+                assert!(tickets.take(&text, now).is_some());
+            }
+        }
+        assert!(tickets.used.lock().expect("nobody panics").len() <= SWEEP + 1);
+    }
+}
