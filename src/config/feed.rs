@@ -64,7 +64,10 @@ fn read_origins(section: &Section<'_>) -> Vec<String> {
         // As a browser sends it: nothing behind the host and the port, and no capital letters.
         let is_origin = url::Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
         if !is_origin && (origin != "*" || origins.len() > 1) {
-            section.mistake("origins", &format!("got {origin:?}, expected such as \"https://shop.example.org\", or \"*\" alone"));
+            section.mistake(
+                "origins",
+                &format!("got {origin:?}, expected an origin such as \"https://shop.example.org\", or \"*\" alone"),
+            );
         }
     }
     origins

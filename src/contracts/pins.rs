@@ -33,13 +33,10 @@ pub struct Pins {
 
 struct Pinned {
     public: Arc<PublicVersion>,
-    /// Over everything that decides what comes out.
-    fingerprint: [u8; 32],
-    /// Of the fingerprint and the version.
     form: FormId,
 }
 
-/// Stands for what is made of the events of a type: two receivers with the same one get the same.
+/// Stands for everything that decides what is made of the events of a type: two receivers with the same one get the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FormId([u8; 32]);
 
@@ -61,9 +58,8 @@ impl Pins {
                 dataschema: naming.dataschema.as_ref().map(|text| named(text, &event_type, version)),
                 announcements: registry.version(&event_type, version).map(announcements).unwrap_or_default(),
             };
-            let fingerprint = registry.contract(&event_type).map(fingerprint).unwrap_or_default();
-            let form = FormId::of(&public, &fingerprint);
-            (event_type, Pinned { public: Arc::new(public), fingerprint, form })
+            let form = FormId::of(&public, registry.contract(&event_type));
+            (event_type, Pinned { public: Arc::new(public), form })
         };
         let versions = versions.into_iter().map(pinned).collect();
         Self { registry, versions }
@@ -102,9 +98,7 @@ impl Pins {
         let rendered = self.registry.render(event_type, recorded, pinned.public.version, payload);
         Some(rendered.map(|payload| Rendered { payload, public: Arc::clone(&pinned.public) }).map_err(PinError::Render))
     }
-}
 
-impl Pins {
     /// The event as the receiver reads it; borrowed if its type has no contract.
     pub fn prepare<'n>(&self, notification: &'n Notification) -> Result<Cow<'n, Notification>, PinError> {
         let rendered = self.render(&notification.event_type, notification.recorded_version(), &notification.payload);
@@ -136,8 +130,14 @@ fn with_version(headers: &str, version: u32) -> String {
 }
 
 impl FormId {
-    fn of(public: &PublicVersion, fingerprint: &[u8; 32]) -> Self {
-        Self(Sha256::new().chain_update(fingerprint).chain_update(format!("{public:?}")).finalize().into())
+    fn of(public: &PublicVersion, contract: Option<&Contract>) -> Self {
+        let mut hash = Sha256::new().chain_update(format!("{public:?}"));
+        for version in contract.iter().flat_map(|contract| contract.versions.values()) {
+            let edges = (&version.from_previous, &version.from_next);
+            hash.update(format!("{} {:?} {edges:?} {}\n", version.number, version.state, version.schema.text().len()));
+            hash.update(version.schema.text());
+        }
+        Self(hash.finalize().into())
     }
 }
 
@@ -152,13 +152,9 @@ pub enum PinError {
 
 impl PartialEq for Pins {
     fn eq(&self, other: &Self) -> bool {
-        let parts = |pins: &Self| {
-            pins.versions
-                .iter()
-                .map(|(event_type, pinned)| (event_type.clone(), (*pinned.public).clone(), pinned.fingerprint))
-                .collect::<Vec<_>>()
-        };
-        parts(self) == parts(other)
+        let forms =
+            |pins: &Self| pins.versions.iter().map(|(event_type, pinned)| (event_type.clone(), pinned.form)).collect::<Vec<_>>();
+        forms(self) == forms(other)
     }
 }
 
@@ -181,16 +177,6 @@ fn announcements(version: &Version) -> Vec<(&'static str, String)> {
     let sunset = sunset.map(|moment| ("sunset", moment.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()));
     let link = ending.link.as_ref().map(|link| ("link", format!("<{link}>; rel=\"deprecation\"")));
     since.into_iter().chain(sunset).chain(link).collect()
-}
-
-fn fingerprint(contract: &Contract) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    for version in contract.versions.values() {
-        let edges = (&version.from_previous, &version.from_next);
-        hash.update(format!("{} {:?} {edges:?} {}\n", version.number, version.state, version.schema.text().len()));
-        hash.update(version.schema.text());
-    }
-    hash.finalize().into()
 }
 
 #[cfg(test)]

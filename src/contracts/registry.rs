@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::civil::Date;
+use serde_json::{Map, Value, json};
 
 use super::cast::{Cast, CastError};
 use super::difference::differences;
@@ -117,6 +118,22 @@ pub enum RenderError {
         #[source]
         cause: Invalid,
     },
+}
+
+impl Version {
+    /// Number, state and the dates of its end, as members of a JSON object.
+    pub fn facts(&self) -> Map<String, Value> {
+        let ending = self.deprecation.as_ref();
+        let facts = [
+            ("version", json!(self.number)),
+            ("state", json!(self.state.as_str())),
+            ("deprecated_since", json!(ending.map(|ending| ending.since.to_string()))),
+            ("sunset", json!(ending.and_then(|ending| ending.sunset).map(|day| day.to_string()))),
+            ("successor", json!(ending.and_then(|ending| ending.successor))),
+            ("link", json!(ending.and_then(|ending| ending.link.as_deref()))),
+        ];
+        facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
 }
 
 impl State {

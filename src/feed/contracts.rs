@@ -64,16 +64,9 @@ fn is_public(version: &Version) -> bool {
 
 fn describe(contract: &Contract, read: u32) -> Value {
     let versions = contract.versions.values().filter(|version| is_public(version)).map(|version| {
-        let ending = version.deprecation.as_ref();
-        json!({
-            "version": version.number,
-            "state": version.state.as_str(),
-            "deprecated_since": ending.map(|ending| ending.since.to_string()),
-            "sunset": ending.and_then(|ending| ending.sunset).map(|day| day.to_string()),
-            "successor": ending.and_then(|ending| ending.successor),
-            "link": ending.and_then(|ending| ending.link.as_deref()),
-            "schema": schema_address(&contract.event_type, version.number),
-        })
+        let mut told = version.facts();
+        told.insert("schema".to_owned(), schema_address(&contract.event_type, version.number).into());
+        told
     });
     json!({ "type": contract.event_type, "owner": contract.owner, "reads": read, "versions": versions.collect::<Vec<_>>() })
 }

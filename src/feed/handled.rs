@@ -19,12 +19,15 @@ use super::reader::Trouble;
 use super::routes::{authenticate, problem_of};
 use crate::domain::Stage;
 use crate::settings::parse_duration;
+use crate::store;
 use crate::store::feed::{HandlerProgress, read_event_progress, stage_of};
 use crate::telemetry::FeedAnswer;
 
 /// Between looks, at first and at most.
 const LOOK_MIN: Duration = Duration::from_millis(10);
 const LOOK_MAX: Duration = Duration::from_millis(200);
+/// For one look: nobody waits much longer than he asked to because a connection has fallen silent.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
 /// What a request asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -73,6 +76,7 @@ async fn answer(feed: &Arc<Feed>, client: &Arc<Client>, id: &str, text: &str) ->
         let [feed_types, client_types, _] = client.filter().patterns();
         let reading =
             read_event_progress(&feed.source.pool, id, [feed_types, client_types], client.filter().required_headers(), &handlers);
+        let reading = store::answered(Some(LONGEST_LOOK), reading, |silent| silent);
         let found =
             feed.source.answered(reading, |silent| silent).await.map_err(|error| problem_of(&Trouble::Store(error), None))?;
         let is_open = found.as_ref().is_none_or(|found| is_open(&handlers, found));
@@ -89,7 +93,7 @@ async fn answer(feed: &Arc<Feed>, client: &Arc<Client>, id: &str, text: &str) ->
 }
 
 /// Waiting longer may change the answer.
-pub fn is_open(handlers: &[String], found: &[HandlerProgress]) -> bool {
+fn is_open(handlers: &[String], found: &[HandlerProgress]) -> bool {
     handlers.iter().any(|handler| stage_of(handler, found) == Stage::Pending)
 }
 

@@ -29,7 +29,7 @@ use crate::telemetry::ClientMetrics;
 
 pub use access::Doors;
 pub use cursor::{Cursor, EpochOfPlaces, Ground, InvalidStart, Refusal, Removed, Start, judge};
-pub use handled::{describe_progress, is_handled, is_open};
+pub use handled::{describe_progress, is_handled};
 pub use look::{Look, LookError};
 pub use server::{FeedBindError, bind, serve};
 

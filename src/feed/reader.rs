@@ -71,7 +71,7 @@ pub struct Reader {
 #[derive(Debug)]
 pub struct Shown {
     pub cursor: Cursor,
-    pub form: Form,
+    pub form: Arc<Form>,
 }
 
 /// Some events.

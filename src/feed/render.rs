@@ -1,7 +1,7 @@
 //! One event as clients receive it: a CloudEvent in JSON, and the same as one event of a stream. Made once for all who read the event as it was
 //! recorded, and once for each version of its contract that somebody reads.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
@@ -23,7 +23,7 @@ const MOST_VERSIONS: usize = 8;
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// An event as it is sent.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Form {
     /// The CloudEvent, a JSON object.
     pub json: Bytes,
@@ -41,10 +41,10 @@ pub struct Rendered {
     pub headers: Map<String, Value>,
     /// As it was recorded, but for its payload, which is in the JSON below.
     recorded: Notification,
-    plain: Form,
+    plain: Arc<Form>,
     payload_bytes: usize,
     /// In the versions that were asked for.
-    versions: Mutex<Vec<(FormId, Form)>>,
+    versions: Mutex<Vec<(FormId, Arc<Form>)>>,
 }
 
 /// Makes CloudEvents of one source.
@@ -63,7 +63,7 @@ impl Renderer {
     /// `ground` has the epochs of the page that the event was read with.
     pub fn render(&self, ground: &Ground, place: i64, mut event: Notification) -> Rendered {
         let cursor = ground.cursor_of(place, event.id);
-        let plain = self.form(&event, &cursor.to_string(), &event.event_type);
+        let plain = Arc::new(self.form(&event, &cursor.to_string(), &event.event_type));
         let payload_bytes = std::mem::take(&mut event.payload).len();
         Rendered {
             place,
@@ -129,17 +129,19 @@ impl Rendered {
     }
 
     /// As a client with these pins reads it; `None`: as it was recorded.
-    pub fn form(&self, renderer: &Renderer, pins: Option<&Pins>) -> Form {
-        let Some((pins, id)) = pins.and_then(|pins| Some((pins, pins.form(self.event_type())?))) else { return self.plain.clone() };
+    pub fn form(&self, renderer: &Renderer, pins: Option<&Pins>) -> Arc<Form> {
+        let Some((pins, id)) = pins.and_then(|pins| Some((pins, pins.form(self.event_type())?))) else {
+            return Arc::clone(&self.plain);
+        };
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, form)) = versions.iter().find(|(known, _)| *known == id) {
-            return form.clone();
+            return Arc::clone(form);
         }
-        let form = renderer.version(&self.event(), &self.cursor.to_string(), pins);
+        let form = Arc::new(renderer.version(&self.event(), &self.cursor.to_string(), pins));
         if versions.len() == MOST_VERSIONS {
             versions.clear();
         }
-        versions.push((id, form.clone()));
+        versions.push((id, Arc::clone(&form)));
         form
     }
 
@@ -153,7 +155,7 @@ impl Rendered {
 
     /// Bytes that it holds in memory as it was recorded, near enough to bound them.
     pub fn bytes(&self) -> usize {
-        let Form { json, frame, .. } = &self.plain;
+        let Form { json, frame, .. } = &*self.plain;
         let shares_json = frame.as_ptr_range().contains(&json.as_ptr());
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + 64 + value.as_str().map_or(0, str::len)).sum();
         let recorded = self.event_type().len() + self.recorded.headers.len() + self.subject().map_or(0, str::len);

@@ -89,7 +89,7 @@ impl Stream {
     fn send(&mut self, batch: Batch) {
         self.client.sends(&batch);
         self.told = batch.events.last().map_or(self.told, |event| event.cursor);
-        self.ready.extend(batch.events.into_iter().map(|event| event.form.frame));
+        self.ready.extend(batch.events.iter().map(|event| event.form.frame.clone()));
         self.heartbeat_at = Instant::now() + self.feed.settings.heartbeat;
     }
 

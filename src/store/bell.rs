@@ -32,9 +32,9 @@ pub enum Ring {
 }
 
 impl BellSession {
-    /// Listens, and asks whether it does: something between us and the server may swallow LISTEN. The session has a pool of its own: the
-    /// crate says good-bye on a session that has ended and waits for the answer without a bound, and where the session has fallen silent
-    /// each would take a place of `pool` for ever.
+    /// Listens, and asks whether it does: something between us and the server may swallow LISTEN. The session has a pool of its own: when
+    /// it ends, the driver sends UNLISTEN and waits for the answer without a limit. A session of `pool` that has fallen silent would stay
+    /// counted there for ever.
     pub async fn open(pool: &PgPool) -> Result<Self, StoreError> {
         let error = || StoreError::query("listen for wake-ups");
         let channel: String =

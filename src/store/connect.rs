@@ -129,9 +129,10 @@ impl Connections {
     }
 }
 
-/// Places of a pool whose users bound one another, so that two or three are taken at a time. The others are for what cannot be bounded: the
-/// crate pings a session that comes back, and one that falls silent just then keeps its place until the system gives the connection up.
-const SPARE_PLACES: u32 = 16;
+/// Connections that the pool of the keeper and that of the feed may have. Two and four are used at a time, because their users limit
+/// themselves. The rest is a reserve: the driver pings a connection that is given back, and one that falls silent during this ping stays
+/// counted until the operating system gives it up.
+const WITH_RESERVE: u32 = 16;
 /// No bound of its own: a loop calls with one session at a time.
 const MOST_CALLS: u32 = 1_000;
 
@@ -141,11 +142,11 @@ pub async fn connect_relay(options: &Options<'_>, watch: Arc<ServerWatch>) -> Re
     // The relay leans on its sessions; a command that only looks does not pay for two more connections.
     let prepared = prepare(options, Some(watch), true).await?;
     let (ledger, log, aside) = shares(options.max_connections);
-    let keeper = prepared.open(SPARE_PLACES).await?;
+    let keeper = prepared.open(WITH_RESERVE).await?;
     let pool = |most| prepared.pool(most, &prepared.settings).connect_lazy_with(prepared.options.clone());
     let once = Arc::new(SessionSettings::clone(&prepared.settings).but("plan_cache_mode", "force_generic_plan"));
     let log = prepared.pool(log, &once).connect_lazy_with(prepared.options.clone());
-    let feed = prepared.pool(SPARE_PLACES, &once).connect_lazy_with(prepared.options.clone());
+    let feed = prepared.pool(WITH_RESERVE, &once).connect_lazy_with(prepared.options.clone());
     Ok(Connections { keeper, ledger: pool(ledger), log, aside: pool(aside), calls: pool(MOST_CALLS), feed })
 }
 

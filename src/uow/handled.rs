@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sqlx::{PgPool, Row};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::Error;
@@ -13,6 +13,10 @@ use crate::domain::Stage;
 /// Between looks, at first and at most.
 const LOOK_MIN: Duration = Duration::from_millis(10);
 const LOOK_MAX: Duration = Duration::from_millis(200);
+/// For one look. One that takes longer has a connection that has fallen silent, and the next one gets another.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
+/// Longer than anybody waits, and short enough to be added to a time.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
 /// How the wait for an event has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +31,9 @@ pub enum Waited {
 }
 
 /// Waits until these handlers are done with an event in the outbox of schema `outbox`, for `at_most` this long. The transaction that records
-/// the event need not have ended yet. Ends early where only an operator can change the answer. `at_most` of zero looks once.
+/// the event need not have ended yet. Ends early where only an operator can change the answer. `at_most` of zero looks once. Without a handler, only the commit is waited for.
+///
+/// Fails if the database does not answer; that can take five seconds more than `at_most`.
 ///
 /// The role needs `select` on `events`, `subscriptions` and `deliveries` of the outbox.
 ///
@@ -52,11 +58,15 @@ pub async fn wait_until_handled_in(
     handlers: &[&str],
     at_most: Duration,
 ) -> Result<Waited, Error> {
-    let (end, mut pause) = (Instant::now() + at_most, LOOK_MIN);
+    let (end, mut pause) = (Instant::now() + at_most.min(FOREVER), LOOK_MIN);
     loop {
         // Before the look: what is recorded up to the end of the wait counts.
         let is_last = Instant::now() >= end;
-        let waited = look(pool, schema, event, handlers).await?;
+        let waited = match timeout(LONGEST_LOOK, look(pool, schema, event, handlers)).await {
+            Ok(waited) => waited?,
+            Err(_) if is_last => return Err(Error::Statement(sqlx::Error::PoolTimedOut)),
+            Err(_) => continue,
+        };
         let is_open = match &waited {
             Waited::Handled => false,
             Waited::Unfinished(stages) => stages.iter().any(|(_, stage)| *stage == Stage::Pending),

@@ -7,7 +7,7 @@ use crate::clock::{Clock, Moment};
 use crate::database::Database;
 use crate::plan::{RELAYS, configuration};
 use crate::receivers;
-use crate::support::{Binary, Proxy, Running, eventually};
+use crate::support::{Binary, Proxy, Running, eventually, free_port};
 
 /// Where one relay runs.
 pub struct Place {
@@ -30,18 +30,12 @@ pub async fn start(database: &Database, receivers: &[receivers::Place]) -> Vec<P
     let mut places = Vec::new();
     for number in 0..RELAYS {
         let (proxy, url) = Proxy::in_front_of(&database.relay_url(number)).await;
-        let feed = free_address();
+        let feed = format!("127.0.0.1:{}", free_port());
         let binary = Binary::with_config(&configuration(number, &url, &feed, &urls));
         let running = tokio::sync::Mutex::new(Some(binary.spawn(&["run"])));
         places.push(Place { number, binary, feed, proxy, running, lives: Mutex::default(), complaints: Mutex::default() });
     }
     places
-}
-
-/// An address that nobody listens at.
-fn free_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
-    listener.local_addr().expect("a bound socket has an address").to_string()
 }
 
 impl Place {

@@ -128,7 +128,6 @@ fn contract_as_json(contract: &Contract, receivers: &Receivers, with_schema: boo
 }
 
 fn version_as_json(contract: &Contract, version: &Version, receivers: &Receivers, with_schema: bool) -> Value {
-    let ending = version.deprecation.as_ref();
     let (handlers, clients) = receivers.of(&contract.event_type, version.number);
     let cast = |cast: &Option<Cast>| {
         cast.as_ref().map(|cast| {
@@ -136,21 +135,14 @@ fn version_as_json(contract: &Contract, version: &Version, receivers: &Receivers
             json!({ "operations": cast.operations().iter().map(ToString::to_string).collect::<Vec<_>>(), "loses": lost })
         })
     };
-    let mut document = json!({
-        "type": contract.event_type,
-        "version": version.number,
-        "state": version.state.as_str(),
-        "deprecated_since": ending.map(|ending| ending.since.to_string()),
-        "sunset": ending.and_then(|ending| ending.sunset).map(|day| day.to_string()),
-        "successor": ending.and_then(|ending| ending.successor),
-        "link": ending.and_then(|ending| ending.link.clone()),
-        "handlers": handlers,
-        "clients": clients,
-        "from_previous": cast(&version.from_previous),
-        "from_next": cast(&version.from_next),
-        "examples": version.examples.iter().map(|example| example.name.clone()).collect::<Vec<_>>(),
-        "digest": digest(version.schema.value()),
-    });
+    let mut document = Value::Object(version.facts());
+    document["type"] = json!(contract.event_type);
+    document["handlers"] = json!(handlers);
+    document["clients"] = json!(clients);
+    document["from_previous"] = json!(cast(&version.from_previous));
+    document["from_next"] = json!(cast(&version.from_next));
+    document["examples"] = version.examples.iter().map(|example| example.name.clone()).collect();
+    document["digest"] = json!(digest(version.schema.value()));
     if with_schema {
         document["schema"] = version.schema.value().clone();
     }

@@ -4,19 +4,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::super::text::{as_json, dash, plain_table, printable};
-use super::super::{CliError, EXIT_FAILED, EXIT_OK, Global, ask, print::print, session};
-use crate::feed::{describe_progress, is_handled, is_open};
+use super::super::{CliError, EXIT_DATABASE, EXIT_FAILED, EXIT_OK, Global, ask, print::print, session};
+use crate::feed::{describe_progress, is_handled};
 use crate::settings::{describe_duration, parse_duration};
 use crate::store::feed::read_event_progress;
 use crate::store::list_handler_names;
-
-/// Between looks, at first and at most.
-const LOOK_MIN: Duration = Duration::from_millis(10);
-const LOOK_MAX: Duration = Duration::from_millis(500);
+use crate::uow::{self, Waited, wait_until_handled_in};
 
 #[derive(Debug, clap::Args)]
 pub struct WaitArgs {
@@ -43,17 +39,14 @@ pub async fn run(args: WaitArgs, global: &Global) -> Result<ExitCode, CliError> 
     if handlers.is_empty() {
         handlers = list_handler_names(&session.pool).await?;
     }
-    let (end, mut pause) = (Instant::now() + timeout, LOOK_MIN);
-    let found = loop {
-        // Before the look: what is recorded up to the end of the wait counts.
-        let is_last = Instant::now() >= end;
-        let found = read_event_progress(&session.pool, id, [None, None], None, &handlers).await?;
-        if is_last || found.as_ref().is_some_and(|found| !is_open(&handlers, found)) {
-            break found;
-        }
-        tokio::time::sleep_until(end.min(Instant::now() + pause)).await;
-        pause = (pause * 2).min(LOOK_MAX);
-    };
+    let names: Vec<&str> = handlers.iter().map(String::as_str).collect();
+    let wait = async |at_most| wait_until_handled_in(&session.pool, &session.schema, id, &names, at_most).await.map_err(unanswered);
+    if wait(Duration::ZERO).await? != Waited::Handled {
+        let whom = if names.is_empty() { "the commit".to_owned() } else { names.join(", ") };
+        eprintln!("waiting for {whom}, at most {}", describe_duration(timeout));
+        wait(timeout).await?;
+    }
+    let found = read_event_progress(&session.pool, id, [None, None], None, &handlers).await?;
     let Some(found) = found else {
         return Err(CliError::failed(format!(
             "there was no event {id} in schema \"{}\" within {}; it was not committed, or retention has removed it",
@@ -64,6 +57,10 @@ pub async fn run(args: WaitArgs, global: &Global) -> Result<ExitCode, CliError> 
     let told = describe_progress(id, &handlers, &found);
     print(&if global.json { as_json(&told) } else { describe_states(&told) })?;
     Ok(ExitCode::from(if is_handled(&handlers, &found) { EXIT_OK } else { EXIT_FAILED }))
+}
+
+fn unanswered(error: uow::Error) -> CliError {
+    CliError::new(EXIT_DATABASE, error)
 }
 
 fn describe_states(told: &Value) -> String {

@@ -9,7 +9,7 @@ use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::client::{Answer, Served, ask};
-use crate::support::{Binary, NewRow, TestDatabase};
+use crate::support::{Binary, NewRow, Proxy, TestDatabase};
 
 const SETTINGS: &str = "[feed]\nevents = [\"order.*\", \"other\"]\nlisten = \"127.0.0.1:0\"\n\
     [[clients]]\nname = \"all\"\ntokens = [\"token-of-all-0123456789\"]\nevents = [\"order.*\"]\nhandlers = [\"stock\", \"quiet\", \"billing\"]\n\
@@ -129,6 +129,8 @@ async fn a_program_waits_with_a_pool_of_its_own_and_a_script_with_the_command() 
     assert_eq!(waited, Waited::Unfinished(vec![pending("billing"), pending("nobody")]));
     assert!(began.elapsed() >= Duration::from_secs(3));
 
+    assert_eq!(wait_until_handled(&pool, refused, &[], Duration::ZERO).await.expect("looked"), Waited::Handled, "it is committed");
+
     // By the command: the same, with why.
     let binary = Binary::relay(database.url(), SETTINGS);
     let id = refused.to_string();
@@ -152,4 +154,25 @@ async fn a_program_waits_with_a_pool_of_its_own_and_a_script_with_the_command() 
     served.stop().await;
     pool.close().await;
     database.execute("drop owned by looker; drop role looker").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_goes_on_over_connections_that_fall_silent_and_does_not_outlive_its_time() {
+    let (database, served) = served().await;
+    let (proxy, url) = Proxy::in_front_of(database.url()).await;
+    let pool = PgPool::connect(&url).await.expect("a pool");
+    let mut transaction = database.pool().begin().await.expect("a transaction begins");
+    let insert = "insert into outbox.events (type, aggregate_type, aggregate_id, payload) values ('order.placed', 'order', '1', '{}') returning id";
+    let id: Uuid = sqlx::query_scalar(insert).fetch_one(&mut *transaction).await.expect("recorded");
+    let (waited, ()) = tokio::join!(wait_until_handled(&pool, id, &["stock"], Duration::MAX), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        proxy.forget();
+        transaction.commit().await.expect("committed");
+    });
+    assert_eq!(waited.expect("another connection answers"), Waited::Handled);
+    proxy.swallow();
+    let began = Instant::now();
+    assert!(wait_until_handled(&pool, Uuid::nil(), &["stock"], Duration::from_secs(1)).await.is_err());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    served.stop().await;
 }
