@@ -68,8 +68,10 @@ pub(super) fn bounded(text: &str, bytes: usize) -> String {
 pub(super) fn describe_event(event: &Event, shown_bytes: usize) -> String {
     let aggregate = describe_aggregate(event.aggregate_type.as_deref(), event.aggregate_id.as_deref(), event.aggregate_version);
     let aggregate = bounded(&aggregate, SHOWN_KEY_BYTES);
+    let damage = event.damage.as_ref().map(|damage| format!("damaged    cannot be read as a whole: {}\n", printable(damage)));
+    let damage = damage.unwrap_or_default();
     format!(
-        "event      {}\ntype       {}\naggregate  {aggregate}\noccurred   {}\nheaders    {}\npayload    {}\n",
+        "event      {}\ntype       {}\naggregate  {aggregate}\noccurred   {}\nheaders    {}\npayload    {}\n{damage}",
         event.id,
         printable(&event.event_type),
         event.occurred_at,

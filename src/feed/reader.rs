@@ -167,13 +167,12 @@ impl Reader {
                 headers: self.filter.required_headers(),
                 aggregate_id: self.filter.subject(),
             };
-            let page = feed::read_page(pool, &query).await?;
+            let page = feed::read_page_around_damage(pool, &query).await?;
             if page.removed_place > self.cursor.place() || lacks_epoch(&ground, &page) || page.head < self.cursor.place() {
                 continue; // look again at what is known: the two statements saw different moments
             }
             let (reached, is_up_to_date) = (page.reached, page.reached >= page.head);
-            let render = |(place, event): (i64, Box<_>)| Arc::new(renderer.render(&ground, place, *event));
-            let events: Vec<_> = page.events.into_iter().map(render).collect();
+            let events: Vec<_> = page.events.into_iter().map(|event| Arc::new(renderer.render(&ground, event))).collect();
             self.cursor = match events.last() {
                 Some(last) if last.place == reached => last.cursor,
                 _ if reached == self.cursor.place() => self.cursor,
@@ -197,9 +196,11 @@ async fn begin(pool: &PgPool, client: &Client, start: Start) -> Result<Cursor, T
         Start::Latest => Some(feed::read_head(pool).await?),
         Start::Event(id) => {
             let [feed_types, client_types, _] = client.filter().patterns();
-            match feed::find_event(pool, id, [feed_types, client_types], client.filter().required_headers()).await? {
-                Some(place) => Some(place),
-                None => return Err(Trouble::UnknownEvent(earliest(pool).await?)),
+            match feed::find_event(pool, id, [feed_types, client_types], client.filter().required_headers()).await {
+                Ok(Some(place)) => Some(place),
+                // Where its headers cannot be read nobody knows whether it is for this client.
+                Err(error) if !error.is_about_data() => return Err(error.into()),
+                Ok(None) | Err(_) => return Err(Trouble::UnknownEvent(earliest(pool).await?)),
             }
         }
         Start::Time(time) => Some(feed::find_time(pool, time).await?),

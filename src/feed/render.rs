@@ -10,12 +10,13 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::cursor::Ground;
-use crate::contracts::{FormId, PinError, Pins};
+use crate::contracts::{FormId, Pins};
 use crate::domain::{Notification, plain_headers};
 use crate::handlers::CloudEvents;
+use crate::store::feed::PlacedEvent;
 use crate::telemetry::{TraceContext, chain};
 
-/// Stands in for an event that has no valid form in the version that the client reads.
+/// Stands in for an event that has no valid form in the version that the client reads, or that is damaged.
 const UNAVAILABLE: &str = "outboxd.unavailable";
 /// Versions of one event that are kept; more only come from reloads.
 const MOST_VERSIONS: usize = 8;
@@ -61,15 +62,21 @@ impl Renderer {
     }
 
     /// `ground` has the epochs of the page that the event was read with.
-    pub fn render(&self, ground: &Ground, place: i64, mut event: Notification) -> Rendered {
+    pub fn render(&self, ground: &Ground, PlacedEvent { place, mut event, damage }: PlacedEvent) -> Rendered {
         let cursor = ground.cursor_of(place, event.id);
-        let plain = Arc::new(self.form(&event, &cursor.to_string(), &event.event_type));
+        let plain = Arc::new(match damage {
+            None => self.form(&event, &cursor.to_string(), &event.event_type),
+            Some(damage) => {
+                self.tell(&event, &damage);
+                self.instead_of(&event, &cursor.to_string(), None, "unreadable", "the event is damaged and cannot be read")
+            }
+        });
         let payload_bytes = std::mem::take(&mut event.payload).len();
         Rendered {
             place,
             cursor,
             headers: plain_headers(&event),
-            recorded: event,
+            recorded: *event,
             plain,
             payload_bytes,
             versions: Mutex::default(),
@@ -87,21 +94,26 @@ impl Renderer {
         match pins.prepare(event) {
             Ok(prepared) => self.form(&prepared, cursor, &event.event_type),
             Err(error) => {
-                self.tell(event, &error);
+                let cause = chain(&error).to_string();
+                self.tell(event, &cause);
                 let wanted = pins.versions().find(|(known, _)| *known == event.event_type).map(|(_, version)| version);
-                // What is said never repeats a value of the payload.
-                let data = json!({ "type": event.event_type, "version": wanted, "reason": "contract", "detail": chain(&error) });
-                let instead = Notification { event_type: UNAVAILABLE.to_owned(), payload: data.to_string(), ..event.clone() };
-                Form { is_unavailable: true, ..self.form(&instead, cursor, UNAVAILABLE) }
+                self.instead_of(event, cursor, wanted, "contract", &cause)
             }
         }
     }
 
-    fn tell(&self, event: &Notification, error: &PinError) {
+    /// What a client gets in place of an event that it cannot have. `detail` never repeats a value of the payload.
+    fn instead_of(&self, event: &Notification, cursor: &str, version: Option<u32>, reason: &str, detail: &str) -> Form {
+        let data = json!({ "type": event.event_type, "version": version, "reason": reason, "detail": detail });
+        let instead = Notification { event_type: UNAVAILABLE.to_owned(), payload: data.to_string(), ..event.clone() };
+        Form { is_unavailable: true, ..self.form(&instead, cursor, UNAVAILABLE) }
+    }
+
+    fn tell(&self, event: &Notification, cause: &str) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             *told = Some(Instant::now());
-            warn!(event = %event.id, error = %chain(error), "an event has no valid form in the version that clients of the feed read");
+            warn!(event = %event.id, error = cause, "an event cannot be shown to clients of the feed, who get {UNAVAILABLE} in its place");
         }
     }
 
@@ -130,6 +142,7 @@ impl Rendered {
 
     /// As a client with these pins reads it; `None`: as it was recorded.
     pub fn form(&self, renderer: &Renderer, pins: Option<&Pins>) -> Arc<Form> {
+        let pins = pins.filter(|_| !self.plain.is_unavailable); // without a payload there is nothing to cast
         let Some((pins, id)) = pins.and_then(|pins| Some((pins, pins.form(self.event_type())?))) else {
             return Arc::clone(&self.plain);
         };
@@ -211,8 +224,11 @@ pub(super) mod tests {
 
     /// An event of order 42 at a place.
     pub fn rendered(place: i64, event_type: &str, headers: &str) -> Rendered {
-        let event = Notification { headers: headers.to_owned(), ..Notification::sample(event_type, "{\"n\":1}") };
-        Renderer::new("shop").render(&ground(), place, event)
+        placed(place, Notification { headers: headers.to_owned(), ..Notification::sample(event_type, "{\"n\":1}") })
+    }
+
+    fn placed(place: i64, event: Notification) -> Rendered {
+        Renderer::new("shop").render(&ground(), PlacedEvent { place, event: Box::new(event), damage: None })
     }
 
     /// What a client makes of a stream, as the specification of event streams says.
@@ -239,8 +255,7 @@ pub(super) mod tests {
             ("bad\nid: forged\r\n\r\ndata: {}", "{}"),
             ("grün \u{2028}", "{\"n\":12345678901234567890}"),
         ] {
-            let event = Notification::sample(event_type, payload);
-            let rendered = Renderer::new("shop").render(&ground(), 5, event);
+            let rendered = placed(5, Notification::sample(event_type, payload));
             let form = rendered.form(&Renderer::new("shop"), None);
             let (id, event, data) = parse(&form.frame);
             assert_eq!(id, rendered.cursor.to_string());

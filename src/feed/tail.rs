@@ -258,13 +258,13 @@ async fn read(
         headers: None,
         aggregate_id: None,
     };
-    let page = feed::read_page(pool, &query).await?;
+    let page = feed::read_page_around_damage(pool, &query).await?;
     if page.head < end.place() || page.removed_place > end.place() || lacks_epoch(ground, &page) {
         return Ok(None);
     }
     tail.metrics.read(began.elapsed());
     let (reached, has_more) = (page.reached, page.reached < page.head);
-    let events: Vec<_> = page.events.into_iter().map(|(place, event)| renderer.render(ground, place, *event)).collect();
+    let events: Vec<_> = page.events.into_iter().map(|event| renderer.render(ground, event)).collect();
     let end = match events.last() {
         Some(last) if last.place == reached => last.cursor,
         _ if reached == end.place() => end,

@@ -5,12 +5,14 @@ use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
 use serde_json::value::RawValue;
-use sqlx::postgres::PgRow;
-use sqlx::{PgPool, Row};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{PgPool, Postgres, Row};
 use uuid::Uuid;
 
 use super::audit::lift_statement_timeout;
 use super::filter::{DeliveryFilter, Fingerprint, Scope};
+use super::remains::Remains;
 use super::text::storable;
 use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 use crate::domain::Timestamp;
@@ -51,6 +53,9 @@ pub struct ExportedLetter {
     /// Byte for byte.
     pub payload: Box<RawValue>,
     pub attempts_made: Box<RawValue>,
+    /// Why headers, payload or aggregate cannot be read: what cannot is null here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
 }
 
 /// How many deliveries of one handler match.
@@ -136,15 +141,82 @@ pub async fn export_dead_letters(
 ) -> Result<u64, StoreError> {
     let mut transaction = begin(pool).await?;
     lift_statement_timeout(&mut transaction).await?;
-    let mut rows = filter.query(include_str!("sql/export_dead_letters.sql"), Scope::All).fetch(&mut *transaction);
-    let mut count = 0;
-    while let Some(row) = rows.try_next().await.map_err(StoreError::query("export the dead letters"))? {
+    let (mut count, mut last) = (0, None);
+    let mut rows = export(filter, None, &[]).fetch(&mut *transaction);
+    let failed = StoreError::query("export the dead letters");
+    loop {
+        let row = match rows.try_next().await {
+            Ok(Some(row)) => row,
+            Ok(None) => return Ok(count),
+            Err(error) => match failed(error) {
+                damaged if damaged.is_about_data() => break,
+                error => return Err(error),
+            },
+        };
+        let letter = exported(&row).map_err(StoreError::query("understand a dead letter"))?;
+        last = Some((row.try_get("subscription").map_err(StoreError::query("understand a dead letter"))?, letter.letter.seq));
         count += 1;
-        if !take(exported(&row).map_err(StoreError::query("understand a dead letter"))?) {
+        if !take(letter) {
+            return Ok(count);
+        }
+    }
+    drop(rows);
+    drop(transaction);
+    // One of them is damaged, and took the statement with it.
+    for place in find_dead_letters(pool, filter, last).await? {
+        let Some(letter) = export_one(pool, filter, place).await? else { continue };
+        count += 1;
+        if !take(letter) {
             break;
         }
     }
     Ok(count)
+}
+
+/// Of one dead letter, or of all; without what is left out.
+fn export(filter: &DeliveryFilter, place: Option<Place>, left_out: &'static [&'static str]) -> Query<'static, Postgres, PgArguments> {
+    filter
+        .query(include_str!("sql/export_dead_letters.sql"), Scope::All)
+        .bind(place.map(|(subscription, _)| subscription))
+        .bind(place.map(|(_, seq)| seq))
+        .bind(left_out)
+}
+
+/// Subscription and number of a dead letter.
+type Place = (i32, i64);
+
+async fn find_dead_letters(pool: &PgPool, filter: &DeliveryFilter, after: Option<Place>) -> Result<Vec<Place>, StoreError> {
+    let rows = filter
+        .query(include_str!("sql/find_dead_letters.sql"), Scope::All)
+        .bind(after.map(|(subscription, _)| subscription))
+        .bind(after.map(|(_, seq)| seq))
+        .fetch_all(pool)
+        .await
+        .map_err(StoreError::query("find the dead letters"))?;
+    let place = |row: &PgRow| Ok((row.try_get(0)?, row.try_get(1)?));
+    rows.iter().map(place).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand the dead letters"))
+}
+
+/// A dead letter, or what is left of its event. `None`: it is none any more.
+async fn export_one(pool: &PgPool, filter: &DeliveryFilter, place: Place) -> Result<Option<ExportedLetter>, StoreError> {
+    let mut remains = Remains::default();
+    loop {
+        match try_export(pool, filter, place, &remains).await {
+            Ok(found) => return Ok(found.map(|letter| ExportedLetter { damage: remains.damage, ..letter })),
+            Err(error) => remains.leave_out_more(error)?,
+        }
+    }
+}
+
+async fn try_export(
+    pool: &PgPool,
+    filter: &DeliveryFilter,
+    place: Place,
+    remains: &Remains,
+) -> Result<Option<ExportedLetter>, StoreError> {
+    let row = export(filter, Some(place), remains.left_out()).fetch_optional(pool).await;
+    let row = row.map_err(StoreError::query("export a dead letter"))?;
+    row.as_ref().map(exported).transpose().map_err(StoreError::query("understand a dead letter"))
 }
 
 fn exported(row: &PgRow) -> Result<ExportedLetter, sqlx::Error> {
@@ -159,6 +231,7 @@ fn exported(row: &PgRow) -> Result<ExportedLetter, sqlx::Error> {
         headers: raw("headers")?,
         payload: raw("payload")?,
         attempts_made: raw("attempts_made")?,
+        damage: None,
     })
 }
 

@@ -9,6 +9,7 @@ use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
 use super::StoreError;
+use super::remains::Remains;
 use crate::domain::Timestamp;
 
 /// How far back from the newest event a list is searched, in numbers.
@@ -41,6 +42,9 @@ pub struct Event {
     pub headers: Box<RawValue>,
     /// Byte for byte.
     pub payload: Box<RawValue>,
+    /// Why headers, payload or aggregate cannot be read: what cannot is null here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
 }
 
 /// What became of an event at one handler.
@@ -124,10 +128,21 @@ pub async fn read_history(pool: &PgPool, id: Uuid, handler: Option<&str>) -> Res
     Ok(Some(EventHistory { event, handlers, attempts }))
 }
 
-/// Reads one event by its id.
+/// Reads one event by its id; of a damaged one what is left of it.
 pub async fn read_event(pool: &PgPool, id: Uuid) -> Result<Option<Event>, StoreError> {
+    let mut remains = Remains::default();
+    loop {
+        match try_event(pool, id, &remains).await {
+            Ok(found) => return Ok(found.map(|event| Event { damage: remains.damage, ..event })),
+            Err(error) => remains.leave_out_more(error)?,
+        }
+    }
+}
+
+async fn try_event(pool: &PgPool, id: Uuid, remains: &Remains) -> Result<Option<Event>, StoreError> {
     let row = sqlx::query(include_str!("sql/read_event.sql"))
         .bind(id)
+        .bind(remains.left_out())
         .fetch_optional(pool)
         .await
         .map_err(StoreError::query("read the event"))?;
@@ -167,6 +182,7 @@ fn event(row: &PgRow) -> Result<Event, sqlx::Error> {
         occurred_at: row.try_get(6)?,
         headers: raw(7)?,
         payload: raw(8)?,
+        damage: None,
     })
 }
 

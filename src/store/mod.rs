@@ -33,6 +33,7 @@ pub mod rebase;
 mod refused;
 mod reloads;
 mod repartition;
+mod remains;
 mod replays;
 mod retention;
 mod server;

@@ -114,7 +114,7 @@ metrics! {
     FEED_REQUESTS = "outboxd_feed_requests_total", C, Count, ["client", "answer"],
         "Requests of clients, by what they were answered: page, empty, event (how far handlers are), stream, contracts, ticket, invalid, unauthorized, diverged (409), expired (410), busy (429), unavailable (503). Without a known token the client is empty.";
     FEED_EVENTS = "outboxd_feed_events_sent_total", C, Count, ["client"], "Events sent to a client, on pages and on streams.";
-    FEED_UNAVAILABLE = "outboxd_feed_events_unavailable_total", C, Count, ["client"], "Events that had no valid form in the version that the client reads. The client got an event outboxd.unavailable in place of each.";
+    FEED_UNAVAILABLE = "outboxd_feed_events_unavailable_total", C, Count, ["client"], "Events that had no valid form in the version that the client reads, or were damaged. The client got an event outboxd.unavailable in place of each.";
     FEED_CONNECTIONS = "outboxd_feed_connections", G, Count, ["client"], "Requests of a client that are open now: streams, and pages that are waited for.";
     FEED_TAIL_BYTES = "outboxd_feed_tail_bytes", G, Bytes, [], "Bytes of events that are kept in memory for clients at the end of the feed.";
     FEED_READ_DURATION = "outboxd_feed_read_duration_seconds", H(FLUSH_BUCKETS), Seconds, [], "How long one read at the end of the feed took, for all clients together.";

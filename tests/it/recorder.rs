@@ -55,6 +55,12 @@ async fn handlers_that_want_the_same_events_record_them_together() {
     assert_eq!(running.finish().await.code, Some(0));
 }
 
+/// Statements that wait for a lock now.
+async fn waiting_for_a_lock(database: &TestDatabase) -> Vec<String> {
+    let sql = "select query from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    sqlx::query_scalar(sql).fetch_all(database.pool()).await.expect("the sessions")
+}
+
 /// Seen: the leases of all handlers were renewed in one statement, which waited for the one that was locked until all were lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_that_somebody_has_locked_holds_up_nobody_else() {
@@ -73,11 +79,16 @@ async fn a_subscription_that_somebody_has_locked_holds_up_nobody_else() {
     let others = async |count: i64| {
         for number in [0, 1, 2, 4, 5, 6, 7] {
             let handler = format!("h{number}");
-            eventually("the others have recorded", || async { (delivered(&database, &handler).await == count).then_some(()) })
-                .await;
+            eventually("the others have recorded", || async {
+                let waiting = waiting_for_a_lock(&database).await;
+                assert!(!waiting.iter().any(|query| query.contains("record_together")), "what is recorded together waits: {waiting:?}");
+                (delivered(&database, &handler).await == count).then_some(())
+            })
+            .await;
         }
     };
     others(40).await;
+    eventually("the flush of its own waits", || async { (!waiting_for_a_lock(&database).await.is_empty()).then_some(()) }).await;
     // For longer than a lease lasts.
     let is_over = "subscriptions where handler = 'h3' and lease_until < clock_timestamp()";
     eventually("its lease is over", || async { (database.count(is_over).await == 1).then_some(()) }).await;

@@ -257,6 +257,13 @@ async fn a_look_at_a_million_events_reads_no_more_than_its_bound() {
             "1000, 50000, 1000, 100, 1000000, null, null, null, '{\"tenant\": \"acme\"}', null".into(),
             2_100,
         ),
+        (
+            "a damaged event of the feed",
+            sql!("read_feed_place"),
+            "bigint, text[], text[], text[], jsonb, text, boolean",
+            "1000, '{order.%}', null, null, null, null, true".into(),
+            2,
+        ),
         ("the state of the feed", sql!("read_feed_ground"), "bigint", "1000".into(), 10),
         (
             "the place of an event",

@@ -66,6 +66,9 @@ async fn recorded(args: RenderArgs, global: &Global) -> Result<Recorded, CliErro
         return Err(CliError::failed(format!("there is no event {id} in schema \"{}\"", session.schema)));
     };
     let event = history.event;
+    if let Some(damage) = &event.damage {
+        return Err(CliError::failed(format!("event {id} cannot be read: {damage}")));
+    }
     let notification = Notification { headers: event.headers.get().to_owned(), ..Notification::sample(&event.event_type, "{}") };
     let version = notification
         .recorded_version()

@@ -69,7 +69,16 @@ pub struct FeedPage {
     pub epoch: Option<Uuid>,
     /// Everything up to this place that is wanted is in this page.
     pub reached: i64,
-    pub events: Vec<(i64, Box<Notification>)>,
+    pub events: Vec<PlacedEvent>,
+}
+
+/// An event and its place.
+#[derive(Debug)]
+pub struct PlacedEvent {
+    pub place: i64,
+    pub event: Box<Notification>,
+    /// Why the server cannot read it out. The event then lacks its payload, and perhaps headers and aggregate.
+    pub damage: Option<String>,
 }
 
 /// Reads the next page.
@@ -97,13 +106,13 @@ fn page(rows: &[PgRow], query: &PageQuery<'_>) -> Result<FeedPage, sqlx::Error> 
     let is_empty = first.try_get::<Option<i64>, _>(PLACE)?.is_none();
     let mut events = Vec::with_capacity(rows.len());
     for row in rows.iter().filter(|_| !is_empty) {
-        events.push((row.try_get(PLACE)?, types::notification(row, PLACE + 1)?.0));
+        events.push(PlacedEvent { place: row.try_get(PLACE)?, event: types::notification(row, PLACE + 1)?.0, damage: None });
     }
     let bytes: i64 = if is_empty { 0 } else { rows[rows.len() - 1].try_get("bytes_after")? };
     let is_full = events.len() as i64 >= query.events || bytes >= query.bytes;
     // Never beyond what was looked at: a client that goes on from there has missed nothing.
     let reached = match events.last() {
-        Some((last, _)) if is_full => *last,
+        Some(last) if is_full => last.place,
         _ if scanned >= query.lookups => first.try_get("scanned_to")?,
         _ => (query.after + query.span).min(head).max(query.after),
     };

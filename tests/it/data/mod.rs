@@ -2,6 +2,7 @@
 //! hostile payloads and headers beside healthy events, keys longer than an index entry, values that the ledger refuses, events that
 //! cannot be read, moments that no calendar has, databases in other encodings.
 
+mod damage;
 mod keys;
 mod long_keys;
 mod reading;

@@ -87,6 +87,47 @@ async fn a_refusal_of_any_class_about_data_is_narrowed_down_to_its_row() {
     }
 }
 
+/// The kind `sql` records in the transaction of its functions, which must go on: what they did stays, and only the row that is refused suffers.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_of_one_call_of_a_function_costs_the_others_of_its_batch_nothing() {
+    let database = TestDatabase::create().await;
+    database
+        .execute(
+            "alter table outbox.deliveries add constraint polite check (state = 'dead' or detail is null or detail not like '%poison%');
+             create schema app; create table app.entries (n integer not null);
+             create function app.enter(id uuid, type text, key text, payload json, headers jsonb) returns void language plpgsql as $$
+             begin
+                 if (payload ->> 'n')::integer % 5 = 0 then raise exception 'poison'; end if;
+                 if (payload ->> 'n')::integer % 5 = 1 then raise exception 'busy'; end if;
+                 insert into app.entries values ((payload ->> 'n')::integer);
+             end $$",
+        )
+        .await;
+    let mut ids = Vec::new();
+    for n in 0..50 {
+        ids.push(insert(&database, Some(&n.to_string()), &format!("{{\"n\":{n}}}"), "{}").await);
+    }
+    let handler = "[[handlers]]\nname = \"books\"\nkind = \"sql\"\nstart = \"beginning\"\nfunction = \"app.enter\"\n\
+                   circuit = { minimum = 1000 }\nretry = { schedule = [\"1h\"], max_attempts = 9 }\n";
+    let running = Binary::relay(database.url(), handler).spawn(&["run"]);
+    wait_for_rows(&database, "deliveries where state in ('delivered', 'retrying', 'dead')", 50).await;
+    let seen = outcomes(&database, "books").await;
+    for (n, id) in ids.iter().enumerate() {
+        let want = match n % 5 {
+            0 => ("dead", Some("unstorable")),
+            1 => ("retrying", None),
+            _ => ("delivered", None),
+        };
+        let (state, reason, _, attempts) = &seen[id];
+        assert_eq!((state.as_str(), *attempts), (want.0, 1), "event {n}: {reason:?}");
+        assert_eq!(reason.as_deref() == Some("unstorable"), want.1.is_some(), "event {n}: {reason:?}");
+    }
+    let entries: Vec<i32> =
+        sqlx::query_scalar("select n from app.entries order by n").fetch_all(database.pool()).await.expect("the entries");
+    assert_eq!(entries, (0..50).filter(|n| n % 5 > 1).collect::<Vec<_>>(), "each once");
+    stop(running).await;
+}
+
 /// The key of a refused head goes on: what waits behind it is not held for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_whose_head_was_refused_goes_on() {

@@ -3,6 +3,7 @@
 mod browsers;
 mod client;
 mod commands;
+mod damage;
 mod handled;
 mod pages;
 mod places;

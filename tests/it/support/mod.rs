@@ -6,6 +6,7 @@
 mod authority;
 mod binary;
 mod clients;
+mod damage;
 mod database;
 mod http;
 mod kafka;
@@ -21,6 +22,7 @@ mod waiting;
 pub use authority::Authority;
 pub use binary::{Binary, Finished, Running, example};
 pub use clients::{Client, run_client};
+pub use damage::Brittle;
 pub use database::{NewRow, TestDatabase};
 pub use http::get;
 pub use kafka::{Kafka, read_topic};

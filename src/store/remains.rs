@@ -1,0 +1,31 @@
+//! What is left of a damaged event, for people: where one of its values cannot be read out, everything else is.
+
+use super::StoreError;
+
+/// What is left out, in turn, until the rest can be read.
+const LEFT_OUT: [&[&str]; 5] = [&[], &["payload"], &["headers"], &["aggregate"], &["payload", "headers", "aggregate"]];
+
+/// Reads of one event, each with less than the one before.
+#[derive(Default)]
+pub(super) struct Remains {
+    turn: usize,
+    /// Why not everything could be read.
+    pub damage: Option<String>,
+}
+
+impl Remains {
+    /// What is not to be read this time.
+    pub fn left_out(&self) -> &'static [&'static str] {
+        LEFT_OUT[self.turn]
+    }
+
+    /// A read has failed. Fails with it if it was not for the data, or if nothing is left.
+    pub fn leave_out_more(&mut self, error: StoreError) -> Result<(), StoreError> {
+        if !error.is_about_data() || self.turn + 1 == LEFT_OUT.len() {
+            return Err(error);
+        }
+        self.turn += 1;
+        self.damage.get_or_insert_with(|| error.innermost());
+        Ok(())
+    }
+}
