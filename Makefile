@@ -67,9 +67,10 @@ chaos-short:
 	$(CARGO) test --test chaos -- --nocapture
 
 # Until MINUTES are over and EVENTS are reached, whichever is given; the name of a variable without a value is no limit. BACKLOG: events that the
-# slowest handler may be behind before the writers wait; on a slow or busy machine 20000 lets the end come soon.
+# slowest handler may be behind before the writers wait; on a slow or busy machine 20000 lets the end come soon. CROWD: handlers beside the five
+# that are watched one by one; each has a row for every event that it wants.
 chaos: install-tools ## Writers, relays and faults of every kind, long: SEED=.. MINUTES=25 EVENTS=1000000
-	OUTBOXD_CHAOS_SEED=$(SEED) OUTBOXD_CHAOS_MINUTES=$(or $(MINUTES),$(if $(EVENTS),,25)) OUTBOXD_CHAOS_EVENTS=$(EVENTS) OUTBOXD_CHAOS_BACKLOG=$(BACKLOG) \
+	OUTBOXD_CHAOS_SEED=$(SEED) OUTBOXD_CHAOS_MINUTES=$(or $(MINUTES),$(if $(EVENTS),,25)) OUTBOXD_CHAOS_EVENTS=$(EVENTS) OUTBOXD_CHAOS_BACKLOG=$(BACKLOG) OUTBOXD_CHAOS_CROWD=$(CROWD) \
 		$(CARGO) test --release --features failpoints --test chaos whatever_fails -- --nocapture
 
 bench: install-tools ## Measure this machine: each figure beside the limit it is compared with

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::{Clock, Moment};
 use crate::database::Database;
-use crate::plan::{RECEIVERS, RELAYS};
+use crate::plan::{Plan, RECEIVERS, RELAYS};
 use crate::{receivers, relays};
 
 /// The points at which a relay can be told to kill or stop itself.
@@ -65,6 +65,8 @@ pub struct Fault {
 /// Everything that faults can reach.
 pub struct World {
     pub seed: u64,
+    /// Handlers of the crowd.
+    pub crowd: usize,
     pub clock: Clock,
     pub database: Arc<Database>,
     pub relays: Vec<relays::Place>,
@@ -81,7 +83,7 @@ pub struct World {
 
 impl World {
     pub fn new(
-        seed: u64,
+        plan: Plan,
         clock: Clock,
         database: Arc<Database>,
         relays: Vec<relays::Place>,
@@ -89,7 +91,8 @@ impl World {
         newest: Box<dyn Fn() -> u32 + Send + Sync>,
     ) -> Self {
         Self {
-            seed,
+            seed: plan.seed,
+            crowd: plan.crowd,
             clock,
             database,
             relays,

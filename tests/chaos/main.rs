@@ -68,11 +68,11 @@ async fn begin(plan: Plan) -> (Arc<World>, Arc<Application>) {
     let clock = Clock::start();
     let database = Arc::new(Database::start().await);
     let receivers = receivers::start(plan.seed, clock).await;
-    let relays = relays::start(&database, &receivers).await;
+    let relays = relays::start(&database, &receivers, plan.crowd).await;
     let application = Arc::new(Application::new(plan.seed, clock, Arc::clone(&database)));
     let writing = Arc::clone(&application);
     let newest = Box::new(move || writing.ledger.len());
-    (Arc::new(World::new(plan.seed, clock, database, relays, receivers, newest)), application)
+    (Arc::new(World::new(plan, clock, database, relays, receivers, newest)), application)
 }
 
 /// Writes and disturbs until enough has happened.
@@ -114,6 +114,13 @@ async fn last_place(world: &World) -> u64 {
     }
 }
 
+/// Whether every handler of the crowd has passed the last event.
+async fn crowd_is_through(world: &World) -> bool {
+    let behind = "outbox.subscriptions where handler like 'crowd-%'
+                     and (window_seq is not null or pg_snapshot_xmin(snapshot) <= (select max(tx) from outbox.events))";
+    world.database.count(behind).await == 0
+}
+
 /// A handler that has nothing but one event, and a 404 to it, holds that event until another one tells whose fault it is.
 const TELLS_AFTER: Duration = Duration::from_secs(4);
 /// More than there can be events of the unknown key.
@@ -128,6 +135,7 @@ async fn quiesce(world: &World, application: &Arc<Application>) -> bool {
         let sample = monitor::sample(world).await;
         let now = sample.map(|sample| (unfinished, sample.wanted, sample.settled));
         if unfinished == 0
+            && crowd_is_through(world).await
             && sample.is_some_and(|sample| (0..HANDLERS.len()).all(|number| sample.settled[number] >= sample.wanted[number]))
         {
             return false;

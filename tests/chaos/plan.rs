@@ -86,12 +86,16 @@ pub struct Plan {
     pub events: u64,
     /// Events that the slowest handler may be behind before the writers wait.
     pub backlog: u64,
+    /// Handlers beside those that are watched one by one: they make the tail and the recorder serve many.
+    pub crowd: usize,
     /// It is more than the short form.
     pub is_long: bool,
 }
 
 /// Events of the short form: as many as come by while every fault happens once.
 const SHORT: u64 = 6_000;
+/// Handlers of the crowd, unless it is said how many.
+const CROWD: usize = 6;
 
 impl Plan {
     pub fn from_environment() -> Self {
@@ -107,6 +111,7 @@ impl Plan {
             minutes: minutes.unwrap_or(0.0),
             events: events.map_or(if is_long { 0 } else { SHORT }, |events| events as u64),
             // The long form goes on while a handler counts its attempts one by one, death after death: it catches up at the end.
+            crowd: parse("OUTBOXD_CHAOS_CROWD").map_or(CROWD, |crowd| crowd as usize),
             backlog: parse("OUTBOXD_CHAOS_BACKLOG").map_or(if is_long { 1_000_000 } else { 2_000 }, |events| events as u64),
             is_long,
         }
@@ -114,11 +119,11 @@ impl Plan {
 
     /// How to repeat it, as far as the scheduler allows.
     pub fn command(&self) -> String {
-        let Self { seed, minutes, events, .. } = self;
+        let Self { seed, minutes, events, crowd, .. } = self;
         if self.is_long {
-            format!("make chaos SEED={seed} MINUTES={minutes} EVENTS={events} BACKLOG={}", self.backlog)
+            format!("make chaos SEED={seed} MINUTES={minutes} EVENTS={events} BACKLOG={} CROWD={crowd}", self.backlog)
         } else {
-            format!("OUTBOXD_CHAOS_SEED={seed} cargo test --test chaos")
+            format!("OUTBOXD_CHAOS_SEED={seed} OUTBOXD_CHAOS_CROWD={crowd} cargo test --test chaos")
         }
     }
 }
@@ -173,7 +178,7 @@ pub fn fingerprint(value: &impl Hash) -> u64 {
 }
 
 /// The configuration of the relay in one place; its own way to the database and its own path at the receivers tell who it is.
-pub fn configuration(place: usize, database_url: &str, feed: &str, receivers: &[String]) -> String {
+pub fn configuration(place: usize, database_url: &str, feed: &str, receivers: &[String], crowd: usize) -> String {
     let common = format!(
         "timeout = \"{}s\"\ncircuit = {{ first_probe = \"200ms\", max_probe = \"1s\" }}\nconcurrency = {CONCURRENCY}\n",
         PATIENCE.as_secs()
@@ -197,6 +202,11 @@ pub fn configuration(place: usize, database_url: &str, feed: &str, receivers: &[
         text += if handler.is_filtered { "events = [\"counter.audited\"]\n" } else { "" };
         text += if handler.keeps_order { "" } else { "ordering = \"none\"\n" };
         text += if handler.records_all { "record = \"all\"\n\n" } else { "record = \"failures\"\n\n" };
+    }
+    // Each with a row for every event that it wants, so that one that was passed over shows.
+    for number in 0..crowd {
+        let wants = if number % 3 == 1 { "events = [\"counter.audited\"]\n" } else { "" };
+        text += &format!("[[handlers]]\nname = \"crowd-{number}\"\nkind = \"discard\"\nrecord = \"all\"\n{common}{wants}\n");
     }
     text
 }

@@ -25,13 +25,13 @@ pub struct Place {
 }
 
 /// Starts all of them.
-pub async fn start(database: &Database, receivers: &[receivers::Place]) -> Vec<Place> {
+pub async fn start(database: &Database, receivers: &[receivers::Place], crowd: usize) -> Vec<Place> {
     let urls: Vec<String> = receivers.iter().map(receivers::Place::url).collect();
     let mut places = Vec::new();
     for number in 0..RELAYS {
         let (proxy, url) = Proxy::in_front_of(&database.relay_url(number)).await;
         let feed = format!("127.0.0.1:{}", free_port());
-        let binary = Binary::with_config(&configuration(number, &url, &feed, &urls));
+        let binary = Binary::with_config(&configuration(number, &url, &feed, &urls, crowd));
         let running = tokio::sync::Mutex::new(Some(binary.spawn(&["run"])));
         places.push(Place { number, binary, feed, proxy, running, lives: Mutex::default(), complaints: Mutex::default() });
     }

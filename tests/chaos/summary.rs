@@ -27,6 +27,7 @@ pub fn tell(plan: Plan, world: &World, application: &Application, history: &Hist
             count(|given| !given.is_final()),
         );
     }
+    eprintln!("  crowd      {} handlers", world.crowd);
     for (client, reading) in CLIENTS.iter().zip(&history.readings) {
         eprintln!("  client {:<16} {} events over {} connections", client.name, reading.seen.len(), reading.connections);
     }

@@ -24,7 +24,7 @@ pub async fn replay(world: &World, rng: &mut Rng) {
     }
     let began = world.clock.now();
     let urls: Vec<String> = world.receivers.iter().map(crate::receivers::Place::url).collect();
-    let desk = Binary::with_config(&configuration(RELAYS, world.database.url(), "", &urls));
+    let desk = Binary::with_config(&configuration(RELAYS, world.database.url(), "", &urls, world.crowd));
     let finished = desk.run(&["replay", "--handler", HANDLERS[handler].name, "--yes", "--detach"]).await;
     if finished.code == Some(0) {
         world.note("person: replays dead letters", Target::Nobody, Leaves::NoDoubt, began);

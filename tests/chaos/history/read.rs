@@ -169,6 +169,14 @@ async fn odd_rows(database: &Database, seed: u64) -> Vec<(Option<EventNumber>, S
               group by e.id, h.handler having count(d.seq) <> 1 limit 1000",
         ),
         (
+            "was passed over by ",
+            "select e.id, s.handler from outbox.subscriptions s
+               join outbox.events e on s.type_patterns is null or e.type like any (s.type_patterns)
+              where s.handler like 'crowd-%'
+                and not exists (select from outbox.deliveries d where d.subscription = s.id and d.seq = e.seq and d.state = 'delivered')
+              limit 1000",
+        ),
+        (
             "a delivery of an event that is not in the log: ",
             "select '00000000-0000-0000-0000-000000000000'::uuid, d.seq::text from outbox.deliveries d
               where not exists (select from outbox.events e where e.seq = d.seq) limit 1000",
