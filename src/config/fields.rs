@@ -208,7 +208,7 @@ pub const COMMON: &[Field] = &[
     ),
     Field::new("ordering", T::Choice(&["key", "none"]), "key", "One event after the other per key, or in no order."),
     Field::new("key", T::Text, "aggregate", "What keeps the order: \"aggregate\", \"header:<name>\" or \"payload:<a.b.c>\"."),
-    Field::new("partitions", T::Integer(1, 64), "1", "Parts that instances can share between them, by a hash of the key."),
+    Field::new("partitions", T::Integer(1, 1_024), "1", "Parts that instances can share between them, by a hash of the key."),
     Field::new("concurrency", T::Integer(1, 1024), "16", "Deliveries in flight at once."),
     Field::new(
         "rate",

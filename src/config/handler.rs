@@ -336,7 +336,7 @@ mod tests {
             ("retry = { schedule = [\"1s\"], base = \"1s\" }", "handlers.x.retry.base: has no effect beside a schedule"),
             ("retry.max_age = \"1s\"", "handlers.x.retry.max_age: got \"1s\", shorter than the first delay"),
             ("circuit.max_probe = \"1s\"", "handlers.x.circuit.max_probe: got \"1s\", expected at least \"30s\", the first_probe"),
-            ("partitions = 65", "handlers.x.partitions: got 65, expected a whole number from 1 to 64"),
+            ("partitions = 1025", "handlers.x.partitions: got 1025, expected a whole number from 1 to 1024"),
             ("timeout = \"0s\"", "handlers.x.timeout: got \"0s\", expected at least \"1ms\""),
             (
                 "rate = \"200\"",

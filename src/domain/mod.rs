@@ -43,6 +43,7 @@ mod progress;
 mod rate;
 #[cfg(feature = "daemon")]
 mod routing;
+mod share;
 #[cfg(feature = "daemon")]
 mod suspects;
 #[cfg(feature = "daemon")]
@@ -74,6 +75,7 @@ pub use {
     progress::{Progress, SegmentId},
     rate::{Allowance, RateLimit},
     routing::{is_routable, matches_glob, plain_headers},
+    share::{Hashes, Share, hash_text},
     suspects::{Judgement, Span, Suspects, Tick},
     tail::{Tail, TailBounds, Taken},
     timestamp::Timestamp,

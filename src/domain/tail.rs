@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::routing::Routes;
+use super::share::{Hashes, Share};
 use super::{EventFilter, Notification, Position, Snapshot};
 
 /// What one reader has read, and who follows it.
@@ -22,6 +23,8 @@ pub struct Tail {
     routes: Routes,
     followers: BTreeMap<u32, Follower>,
     next: u32,
+    /// The server splits events into partitions as [`Share`] does; without it none of them can follow.
+    splits: bool,
     /// Rises with every follower, whose filter the reads before it did not ask for.
     generation: u64,
 }
@@ -49,6 +52,7 @@ struct Window {
 #[derive(Debug)]
 struct Follower {
     generation: u64,
+    share: Share,
     /// Events that it may leave in its inbox.
     room: usize,
     /// `None`: it reads by itself.
@@ -80,16 +84,17 @@ impl Tail {
             routes: Routes::default(),
             followers: BTreeMap::new(),
             next: 0,
+            splits: false,
             generation: 0,
         }
     }
 
     /// Somebody may follow from now on, and leave `room` events in its inbox; `filter` must be routable. Gives its number.
-    pub fn add(&mut self, filter: EventFilter, room: usize) -> u32 {
+    pub fn add(&mut self, filter: EventFilter, share: Share, room: usize) -> u32 {
         self.next += 1;
         self.generation += 1;
         self.routes.add(self.next, filter);
-        self.followers.insert(self.next, Follower { generation: self.generation, room, inbox: None });
+        self.followers.insert(self.next, Follower { generation: self.generation, share, room, inbox: None });
         self.next
     }
 
@@ -122,9 +127,9 @@ impl Tail {
         self.end.as_ref()
     }
 
-    /// Begins anew, or (`None`) ends. Everybody is left; gives those who followed.
-    pub fn begin(&mut self, end: Option<Position>) -> Vec<u32> {
-        self.end = end;
+    /// Begins anew, or (`None`) ends. Everybody is left; gives those who followed. `splits`: the server splits events as [`Share`] does.
+    pub fn begin(&mut self, end: Option<Position>, splits: bool) -> Vec<u32> {
+        (self.end, self.splits) = (end, splits);
         self.windows.clear();
         self.bytes = 0;
         let followed = self.followers.iter_mut().filter_map(|(number, follower)| follower.inbox.take().map(|_| *number));
@@ -143,9 +148,13 @@ impl Tail {
             concerned.extend(follower.inbox.take().map(|_| *number));
         }
         for event in &events {
+            let mut hashes = Hashes::default();
             for number in self.routes.find(event) {
                 let Some(follower) = self.followers.get_mut(&number) else { continue };
-                if follower.offer(event, &self.bounds).is_some() && concerned.last() != Some(&number) {
+                if follower.share.has(event, &mut hashes)
+                    && follower.offer(event, &self.bounds).is_some()
+                    && concerned.last() != Some(&number)
+                {
                     concerned.push(number);
                 }
             }
@@ -175,6 +184,9 @@ impl Tail {
         self.forget(now);
         let Some(end) = &self.end else { return false };
         let Some(follower) = self.followers.get_mut(&number) else { return false };
+        if !self.splits && !follower.share.is_whole() {
+            return false;
+        }
         let first = match self.windows.iter().position(|window| window.begin == *head) {
             Some(first) => first,
             None if end.snapshot == *head => self.windows.len(),
@@ -186,7 +198,9 @@ impl Tail {
         }
         follower.inbox = Some(Inbox::default());
         for event in since.flat_map(|window| &window.events).filter(|event| self.routes.is_wanted_by(number, event)) {
-            follower.offer(event, &self.bounds);
+            if follower.share.has(event, &mut Hashes::default()) {
+                follower.offer(event, &self.bounds);
+            }
         }
         follower.inbox.is_some()
     }

@@ -14,7 +14,7 @@ use super::reader::{self, Plan, Segment};
 use super::wake_up::Seat;
 use super::{RelayError, Shared};
 use crate::config::HandlerConfig;
-use crate::domain::{self, EventFilter, Ordering, Position, TailBounds, Taken, Timestamp, is_routable};
+use crate::domain::{self, EventFilter, Ordering, Position, Share, TailBounds, Taken, Timestamp, is_routable};
 use crate::store::{self, Room, Selection};
 use crate::telemetry::{DatabaseOperation, RelayMetrics, chain};
 
@@ -82,20 +82,20 @@ impl Tail {
         Arc::new(Self { state: Mutex::new(state), changed: Notify::new() })
     }
 
-    /// A place for a loop of this handler that takes so many events at once, until it is dropped; `None`: its events can only be found by
-    /// the database.
-    pub fn follower(self: &Arc<Self>, config: &HandlerConfig, room: usize) -> Option<Follower> {
+    /// A place for the loop of this partition of a handler, which takes so many events at once, until it is dropped; `None`: its events can only
+    /// be found by the database.
+    pub fn follower(self: &Arc<Self>, config: &HandlerConfig, partition: u16, room: usize) -> Option<Follower> {
         let has_keys = match config.ordering {
             Ordering::Aggregate => true,
             Ordering::None => false,
             Ordering::Header(_) | Ordering::Payload(_) => return None,
         };
-        if config.partitions > 1 || !is_routable(&config.filter) {
+        if !is_routable(&config.filter) {
             return None;
         }
         let bell = Arc::new(Notify::new());
         let mut state = self.state();
-        let number = state.tail.add(config.filter.clone(), room);
+        let number = state.tail.add(config.filter.clone(), Share::of(config.partitions, partition, has_keys), room);
         state.bells.insert(number, Arc::clone(&bell));
         drop(state);
         self.changed.notify_one();
@@ -103,10 +103,11 @@ impl Tail {
     }
 
     /// Begins anew at `end`, or ends: every loop that followed reads for itself.
-    fn begin(&self, end: Option<Position>, generation: u64) {
+    /// `splits`: the server splits events into partitions as we do.
+    fn begin(&self, end: Option<Position>, splits: bool, generation: u64) {
         let mut state = self.state();
         (state.generation, state.read) = (generation, None);
-        let left = state.tail.begin(end);
+        let left = state.tail.begin(end, splits);
         state.ring(&left);
     }
 
@@ -146,7 +147,7 @@ impl Tail {
         self.state.lock().unwrap_or_else(|poisoned| {
             self.state.clear_poison();
             let mut state = PoisonError::into_inner(poisoned);
-            let left = state.tail.begin(None);
+            let left = state.tail.begin(None, false);
             state.ring(&left);
             state
         })
@@ -243,7 +244,7 @@ impl<'s> Served<'s> {
 
     /// Every loop that followed reads for itself.
     fn end(&self) {
-        self.0.tail.begin(None, 0);
+        self.0.tail.begin(None, false, 0);
         self.0.tail.show_memory(&self.0.metrics);
     }
 }
@@ -289,8 +290,8 @@ async fn attend(shared: &Shared, seat: &mut Seat) -> Result<(), RelayError> {
         tail.changed.notified().await;
     }
     let generation = shared.server.generation();
-    let mut head = shared.answered(read_end(shared)).await?;
-    tail.begin(Some(head.clone()), generation);
+    let (mut head, splits) = shared.answered(read_end(shared)).await?;
+    tail.begin(Some(head.clone()), splits, generation);
     let (mut asked, mut selection) = (u64::MAX, everything(&EventFilter::default()));
     let (mut last_event, mut watched, mut pause) = (Instant::now(), Instant::now(), Duration::ZERO);
     loop {
@@ -354,9 +355,11 @@ async fn attend(shared: &Shared, seat: &mut Seat) -> Result<(), RelayError> {
     }
 }
 
-async fn read_end(shared: &Shared) -> Result<Position, store::StoreError> {
+/// Where the log ends, and whether the server splits events into partitions as we do.
+async fn read_end(shared: &Shared) -> Result<(Position, bool), store::StoreError> {
     let mut connection = shared.connections.log.acquire().await.map_err(store::StoreError::query("read the end of the log"))?;
-    store::read_end(&mut connection).await
+    let splits = store::splits_alike(&mut *connection).await?;
+    Ok((store::read_end(&mut connection).await?, splits))
 }
 
 /// All partitions at once, with the key of an aggregate.

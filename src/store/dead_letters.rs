@@ -174,7 +174,11 @@ pub async fn export_dead_letters(
 }
 
 /// Of one dead letter, or of all; without what is left out.
-fn export(filter: &DeliveryFilter, place: Option<Place>, left_out: &'static [&'static str]) -> Query<'static, Postgres, PgArguments> {
+fn export(
+    filter: &DeliveryFilter,
+    place: Option<Place>,
+    left_out: &'static [&'static str],
+) -> Query<'static, Postgres, PgArguments> {
     filter
         .query(include_str!("sql/export_dead_letters.sql"), Scope::All)
         .bind(place.map(|(subscription, _)| subscription))

@@ -32,12 +32,13 @@ pub mod progress;
 pub mod rebase;
 mod refused;
 mod reloads;
-mod repartition;
 mod remains;
+mod repartition;
 mod replays;
 mod retention;
 mod server;
 mod session;
+mod splits;
 pub mod status;
 pub mod subscriptions;
 mod text;
@@ -89,6 +90,7 @@ pub use replays::{
 pub use retention::{Removed, Stretch, remove_finished, remove_inbox, remove_replay_items};
 pub use server::{Server, describe_server, has_function, read_now, read_server_start};
 pub use session::SessionSettings;
+pub use splits::splits_alike;
 pub use together::{Successes, record_together};
 pub use unreadable::{Unreadable, read_unreadable};
 pub use windows::{

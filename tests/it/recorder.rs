@@ -81,7 +81,10 @@ async fn a_subscription_that_somebody_has_locked_holds_up_nobody_else() {
             let handler = format!("h{number}");
             eventually("the others have recorded", || async {
                 let waiting = waiting_for_a_lock(&database).await;
-                assert!(!waiting.iter().any(|query| query.contains("record_together")), "what is recorded together waits: {waiting:?}");
+                assert!(
+                    !waiting.iter().any(|query| query.contains("record_together")),
+                    "what is recorded together waits: {waiting:?}"
+                );
                 (delivered(&database, &handler).await == count).then_some(())
             })
             .await;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use outboxd::domain::{Hashes, Notification, Share};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -54,10 +55,80 @@ async fn events_for_one_of_many_handlers_are_read_once() {
     assert_eq!(running.finish().await.code, Some(0));
 }
 
+/// Seen before partitions could follow: each of them read every window, and threw most of it away.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_partitions_read_the_log_once_and_keep_every_key_in_order() {
+    let (database, receiver) = (TestDatabase::create().await, Receiver::start().await);
+    let handler = format!(
+        "[[handlers]]\nname = \"split\"\nkind = \"webhook\"\nurl = \"{}\"\negress = \"any\"\npartitions = 200\n",
+        receiver.url()
+    );
+    let running = Binary::relay(database.url(), &handler).spawn(&["run"]);
+    running.wait_for_output("relay started").await;
+    insert_steadily(&database, "order.placed", 100).await;
+    eventually("those are delivered", || async { (database.count("deliveries").await == 100).then_some(()) }).await;
+    let mut fewest = i64::MAX;
+    for _ in 0..4 {
+        let before = reads(&database).await;
+        insert_steadily(&database, "order.placed", 250).await;
+        fewest = fewest.min(reads(&database).await - before);
+    }
+    println!("200 partitions: {fewest} scans for 250 events");
+    assert!(fewest < 2 * 250 * 8, "{fewest} scans for 250 events: each partition reads for itself");
+    eventually("all are delivered", || async { (database.count("deliveries").await == 1_100).then_some(()) }).await;
+    let ids: Vec<(Uuid, String)> =
+        sqlx::query_as("select id, aggregate_id from events order by seq").fetch_all(database.pool()).await.expect("the events");
+    let key: BTreeMap<Uuid, String> = ids.iter().cloned().collect();
+    let by_key = |ids: Vec<Uuid>| {
+        let mut all: BTreeMap<&str, Vec<Uuid>> = BTreeMap::new();
+        ids.into_iter().for_each(|id| all.entry(key[&id].as_str()).or_default().push(id));
+        all
+    };
+    let received = receiver.received().iter().map(|request| request.id.parse().expect("an id")).collect();
+    assert_eq!(by_key(received), by_key(ids.iter().map(|(id, _)| *id).collect()), "once each, in the order of its key");
+    running.terminate();
+    assert_eq!(running.finish().await.code, Some(0));
+}
+
+/// In memory and in SQL an event is in the same partition, whatever its key is made of.
+#[tokio::test]
+async fn the_relay_splits_events_as_the_server_does() {
+    let database = TestDatabase::create().await;
+    let mut random = fastrand::Rng::with_seed(7);
+    for length in (0..80).chain([255, 256, 4_000]) {
+        let id: String = (0..length)
+            .map(|_| if random.u8(..4) == 0 { random.char('\u{1}'..'\u{1fffe}') } else { random.alphanumeric() })
+            .collect();
+        for aggregate in [Some(id.as_str()), None] {
+            let seq = random.i64(1..1 << (1 + length % 62));
+            let partitions = random.u16(2..=1_024);
+            let found: i32 = sqlx::query_scalar("select partition_of(ordering_key($1, $2, '{}', '{}', 'aggregate', '{}'), $3, $4)")
+                .bind(Some("ordér").filter(|_| length % 3 > 0))
+                .bind(aggregate)
+                .bind(seq)
+                .bind(i32::from(partitions))
+                .fetch_one(database.pool())
+                .await
+                .expect("a partition");
+            let event = Notification {
+                seq,
+                aggregate_type: Some("ordér".to_owned()).filter(|_| length % 3 > 0),
+                aggregate_id: aggregate.map(str::to_owned),
+                ..Notification::sample("t", "{}")
+            };
+            let has = |at: &u16| Share::of(partitions, *at, true).has(&event, &mut Hashes::default());
+            assert_eq!((0..partitions).find(has).map(i32::from), Some(found), "{aggregate:?} {seq} {partitions}");
+        }
+    }
+    assert!(outboxd::store::splits_alike(database.pool()).await.expect("it tells"));
+}
+
 /// What each handler wants, as the configuration says it and as the server finds it.
-const WANTED: [(&str, &str, &str); 8] = [
+const WANTED: [(&str, &str, &str); 10] = [
     ("all", "", "true"),
     ("unordered", "ordering = \"none\"\n", "true"),
+    ("parts", "partitions = 3\n", "true"),
+    ("loose_parts", "ordering = \"none\"\npartitions = 2\n", "true"),
     ("exact", "events = [\"order.placed\", \"order.paid\"]\n", "type in ('order.placed', 'order.paid')"),
     ("glob", "events = [\"*.p*d\"]\n", "type like '%.p%d'"),
     ("tenant", "where_headers = { tenant = \"t1\" }\n", "headers @> '{\"tenant\": \"t1\"}'"),
@@ -167,7 +238,7 @@ async fn whoever_leaves_and_comes_back_gets_what_its_filter_finds() {
         let mut last: BTreeMap<&str, usize> = BTreeMap::new();
         for id in &got {
             let at = *order.get(id).unwrap_or_else(|| panic!("{name} does not want {id}"));
-            if let Some(key) = want[at].1.as_deref().filter(|_| *name != "unordered") {
+            if let Some(key) = want[at].1.as_deref().filter(|_| !["unordered", "loose_parts"].contains(name)) {
                 let before = last.insert(key, at);
                 assert!(before.is_none_or(|before| before < at), "{name}: the key {key} in order");
             }

@@ -53,8 +53,8 @@ that its key has now, in the order of the key. No relay may serve the handler me
 pub(super) struct RepartitionArgs {
     /// The handler
     name: String,
-    /// The new number of partitions, from 1 to 64
-    #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
+    /// The new number of partitions, from 1 to 1024
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1_024))]
     partitions: u16,
     /// Another ordering key, as `key` of the handler has it: aggregate, header:NAME or payload:A.B; or none
     #[arg(long, value_name = "KEY", value_parser = parse_key)]

@@ -268,7 +268,7 @@ impl Loop {
                 covers_all: false,
             }),
             careful: if is_careful { room } else { 0 },
-            follower: shared.tail.follower(config, room / 2),
+            follower: shared.tail.follower(config, partition, room / 2),
             shared,
             handler,
             control,

@@ -57,7 +57,12 @@ async fn read_place(
     }
 }
 
-async fn try_place(pool: &PgPool, place: i64, query: &PageQuery<'_>, with_details: bool) -> Result<Option<Notification>, StoreError> {
+async fn try_place(
+    pool: &PgPool,
+    place: i64,
+    query: &PageQuery<'_>,
+    with_details: bool,
+) -> Result<Option<Notification>, StoreError> {
     let row = sqlx::query(include_str!("../sql/read_feed_place.sql"))
         .bind(place)
         .bind(query.types[0])

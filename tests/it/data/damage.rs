@@ -121,7 +121,9 @@ async fn a_person_can_look_at_what_is_left_of_a_damaged_event() {
             assert_eq!(is_told, n == 2 || n == 3, "{arguments:?}: {}", shown.stdout);
         }
     }
-    for arguments in [&["events", "list"][..], &["dead-letters", "list"], &["dead-letters", "groups"], &["verify"], &["feed", "status"]] {
+    for arguments in
+        [&["events", "list"][..], &["dead-letters", "list"], &["dead-letters", "groups"], &["verify"], &["feed", "status"]]
+    {
         let finished = binary.run(arguments).await;
         assert_eq!(finished.code, Some(0), "{arguments:?}: {} {}", finished.stdout, finished.stderr);
     }

@@ -7,7 +7,8 @@ use super::wait_for_places;
 use crate::support::{Brittle, TestDatabase};
 
 const ACME: &str = "token-of-acme-012345678";
-const SETTINGS: &str = "[[clients]]\nname = \"acme\"\ntokens = [\"token-of-acme-012345678\"]\nwhere_headers = { tenant = \"acme\" }\n";
+const SETTINGS: &str =
+    "[[clients]]\nname = \"acme\"\ntokens = [\"token-of-acme-012345678\"]\nwhere_headers = { tenant = \"acme\" }\n";
 
 /// Numbers of the events of a page, and `-1` for one that cannot be had.
 fn numbers(answer: &Answer) -> Vec<i64> {
