@@ -5,7 +5,7 @@
 # Ruby, PHP, Perl and Node, for the tests in which programs that know nothing of outboxd insert the events; prometheus with promtool, and pgbouncer, for the tests of what is
 # shipped for the one and of connections through the other; Alertmanager and a mail server, which get its alerts; the brokers that
 # events are published to, and clients of others that read them back: RabbitMQ, NATS, Redis and mosquitto of the distribution, the
-# Kafka broker tansu from crates.io, Python libraries in target/clients.
+# Kafka broker tansu from crates.io, Python libraries in target/clients, and libraries of Node beside them.
 set -eu
 
 say() { printf '%s\n' "install-tools: $*" >&2; }
@@ -62,6 +62,9 @@ has_brokers() {
 has_kafka_build() { have make && have perl; }
 
 has_clients() { target/clients/bin/python3 -c 'import confluent_kafka, nats, paho.mqtt.client, pika, psycopg, redis, standardwebhooks' 2>/dev/null; }
+
+# Clients of the hub, beside those of Python: 20 MB.
+has_node_clients() { [ -d target/clients/node_modules/@microsoft/signalr ]; }
 
 # Some minutes of compiling, so it is kept where the next clone finds it.
 tansu_version=0.6.0
@@ -167,6 +170,12 @@ install_clients() {
     target/clients/bin/python3 -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
 }
 
+install_node_clients() {
+    have npm || { have apt-get && apt_install nodejs npm; } || return 1
+    mkdir -p target/clients && cp tests/clients/package.json tests/clients/package-lock.json target/clients &&
+        npm ci --prefix target/clients --no-audit --no-fund --silent
+}
+
 install_tansu() {
     say "building the Kafka broker of the tests, once (some minutes)"
     # Its storage engine is built with them.
@@ -243,6 +252,11 @@ tried=target/.clients-3
 if ! has_clients && [ ! -e "$tried" ]; then
     mkdir -p target && : >"$tried"
     install_clients || say "going on without the Python clients: the tests that need them say so"
+fi
+tried=target/.node-clients
+if ! has_node_clients && [ ! -e "$tried" ]; then
+    mkdir -p target && : >"$tried"
+    install_node_clients || say "going on without the clients of SignalR: the tests that need them say so"
 fi
 tried=target/.tansu
 if ! has_tansu && [ ! -e "$tried" ]; then

@@ -51,6 +51,9 @@ pub mod failpoints;
 pub mod feed;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
+pub mod hub;
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod launcher;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]

@@ -13,6 +13,7 @@ use tracing::info;
 
 use crate::config::Config;
 use crate::feed::{self, Doors, Feed, FeedBindError};
+use crate::hub;
 use crate::store::answer_timeout;
 
 /// The address of the feed, taken.
@@ -54,8 +55,12 @@ impl FeedListener {
             published,
             stop.clone(),
         );
-        info!(address = %self.address, "serving /v1/feed");
-        let task = tokio::spawn(feed::serve(self.listener, served));
+        match &config.hub.path {
+            Some(hub) => info!(address = %self.address, hub, "serving /v1/feed"),
+            None => info!(address = %self.address, "serving /v1/feed"),
+        }
+        let hub = hub::routes(&config.hub, &config.feed, &served);
+        let task = tokio::spawn(feed::serve(self.listener, served, hub));
         ServedFeed { doors, stop, task }
     }
 }

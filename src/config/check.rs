@@ -12,6 +12,7 @@ use super::alerts::read_alerts;
 use super::contracts::read_contracts;
 use super::feed::{check_feed, read_clients, read_feed};
 use super::handler::read_handlers;
+use super::hub::{check_hub, read_hub};
 use super::rules::{at_least, count, report_name};
 use super::{Config, Database, Http, Log, LogFormat, Outbox, Relay, WakeUp, adoption_path, fields};
 use crate::settings::{Field, FieldType, Mistakes, Secret, Section, address_hint, format_bytes, format_duration, parse_address};
@@ -45,6 +46,7 @@ pub(super) fn read_config(document: &Table, mistakes: &Mistakes) -> Config {
         alerts: read_alerts(&root.table("alerts"), channels.as_ref(), mistakes),
         contracts: read_contracts(&root.table("contracts")),
         feed: read_feed(&root.table("feed")),
+        hub: read_hub(&root.table("hub")),
         clients: clients.map(|list| read_clients(&list, mistakes)).unwrap_or_default(),
         handlers: read_handlers(&handlers, mistakes),
         adopt: adopted.map(|list| read_adoptions(&list, mistakes)).unwrap_or_default(),
@@ -185,6 +187,7 @@ fn check_together(root: &Section<'_>, config: &Config, mistakes: &Mistakes) {
         }
     }
     check_feed(&config.feed, &config.clients, &config.handlers, mistakes);
+    check_hub(&config.hub, &config.feed, mistakes);
     for adoption in config.adopt.iter().filter(|adoption| adoption.table.schema() == config.outbox.schema) {
         mistakes.add(adoption_path(&adoption.table), "is a table of the outbox itself, and no table of an application");
     }

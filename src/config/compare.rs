@@ -90,6 +90,10 @@ const SETTINGS: &[Setting] = settings! {
     "feed.memory", false, feed.memory;
     "feed.origins", false, feed.origins;
     "feed.ticket_key", false, feed.ticket_key;
+    "hub.path", false, hub.path;
+    "hub.keep_alive", false, hub.keep_alive;
+    "hub.client_timeout", false, hub.client_timeout;
+    "hub.reconnect_buffer", false, hub.reconnect_buffer;
 };
 
 #[cfg(test)]

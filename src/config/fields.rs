@@ -4,7 +4,7 @@
 use toml::Value;
 
 pub use super::public_fields::{CLIENT, CONTRACT, CONTRACT_VERSION};
-use super::public_fields::{CONTRACTS, FEED};
+use super::public_fields::{CONTRACTS, FEED, HUB};
 use crate::settings::FieldType as T;
 use crate::settings::{Field, FieldType};
 
@@ -42,6 +42,7 @@ pub const SECTIONS: &[Field] = &[
     Field::table("alerts", ALERTS, "When a human is called. Without a channel alerts are lines in the log."),
     Field::table("contracts", CONTRACTS, "Public events in versions; without a folder every event goes out as it was recorded."),
     Field::table("feed", FEED, "The feed: events that clients read by themselves, in one order that never changes."),
+    Field::table("hub", HUB, "The same feed for clients of SignalR."),
 ];
 
 const DATABASE: &[Field] = &[

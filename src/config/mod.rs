@@ -13,6 +13,7 @@ mod environment;
 mod feed;
 mod fields;
 mod handler;
+mod hub;
 mod load;
 mod overrides;
 mod public_fields;
@@ -43,6 +44,7 @@ pub use environment::{Environment, ProcessEnvironment};
 pub use feed::FEED;
 pub use fields::{CHANNEL_COMMON, COMMON, KindFields, Kinds};
 pub use handler::parse_ordering_key;
+pub use hub::Hub;
 pub use load::{ConfigError, Draft, load, load_database, parse, read};
 pub use overrides::Overrides;
 pub use reference::{REFERENCE, describe_fields};
@@ -61,6 +63,7 @@ pub struct Config {
     pub alerts: Alerts,
     pub contracts: Contracts,
     pub feed: Feed,
+    pub hub: Hub,
     /// `[[clients]]`
     pub clients: Vec<ClientConfig>,
     pub handlers: Vec<HandlerConfig>,

@@ -1,4 +1,4 @@
-//! The settings of what leaves for others than the receivers of handlers: contracts, the feed and its clients. Declared once, as in `fields`.
+//! The settings of what leaves for others than the receivers of handlers: contracts, the feed, its hub and its clients. Declared once, as in `fields`.
 
 use crate::settings::Field;
 use crate::settings::FieldType as T;
@@ -92,7 +92,30 @@ pub const FEED: &[Field] = &[
         "ticket_key",
         T::Secret,
         "",
-        "What tickets are signed with, 32 characters at least. Absent: a ticket is good at the instance that made it only.",
+        "What tickets and connections of the hub are signed with, 32 characters at least. Absent: they are good at the instance that made \
+         them only.",
+    ),
+];
+
+pub const HUB: &[Field] = &[
+    Field::new(
+        "path",
+        T::Text,
+        "",
+        "Path of the hub on the listener of the feed, for example \"/hubs/events\"; \"\": there is none.",
+    ),
+    Field::new("keep_alive", T::Duration, "15s", "After this long without a message to a client, a ping is sent to it."),
+    Field::new(
+        "client_timeout",
+        T::Duration,
+        "30s",
+        "A client that sends nothing, or takes nothing of what is waiting for it, for this long is disconnected.",
+    ),
+    Field::new(
+        "reconnect_buffer",
+        T::Bytes,
+        "100kB",
+        "Bytes of messages kept for a client until it acknowledges them (stateful reconnect); it gets no more before that.",
     ),
 ];
 

@@ -78,6 +78,11 @@ impl Doors {
         found.cloned()
     }
 
+    /// Whether this client is configured as it was when it was found.
+    pub fn knows(&self, client: &Arc<Client>) -> bool {
+        self.0.borrow().iter().any(|known| Arc::ptr_eq(known, client))
+    }
+
     /// Returns when this client is configured otherwise or not at all.
     pub async fn changed(&self, client: &Arc<Client>) {
         let mut clients = self.0.subscribe();

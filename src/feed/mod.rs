@@ -1,21 +1,22 @@
 //! The feed, as clients read it: cursors, pages, streams. Events come in the order of their places.
 //! Reads the database and changes nothing in it; a client is shown what the configuration lets it see, and nothing tells it of the rest.
 
-mod access;
+pub(crate) mod access;
 mod contracts;
 mod cursor;
-mod filter;
+pub(crate) mod filter;
 mod handled;
 mod look;
-mod problem;
-mod query;
-mod reader;
-mod render;
-mod routes;
+pub(crate) mod problem;
+pub(crate) mod query;
+pub(crate) mod reader;
+pub(crate) mod render;
+pub(crate) mod routes;
 mod server;
+pub(crate) mod signer;
 mod stream;
-mod tail;
-mod tickets;
+pub(crate) mod tail;
+pub(crate) mod tickets;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config;
 use crate::telemetry::ClientMetrics;
@@ -40,15 +42,26 @@ use tickets::Tickets;
 
 /// What all connections of the feed share.
 pub struct Feed {
-    source: Arc<Source>,
-    doors: Arc<Doors>,
-    tickets: Tickets,
+    pub(crate) source: Arc<Source>,
+    pub(crate) doors: Arc<Doors>,
+    pub(crate) tickets: Tickets,
     settings: Settings,
     /// Of requests whose client is not known.
-    unknown: ClientMetrics,
+    pub(crate) unknown: ClientMetrics,
     /// The last place that the publisher of this process has given.
     published: watch::Receiver<i64>,
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
+    pub(crate) lasting: Lasting,
+}
+
+/// What goes on beside requests: a stop waits for it as it waits for them, and then cuts it.
+#[derive(Debug, Default)]
+pub(crate) struct Lasting {
+    /// Sockets that speak HTTP no more. They count as connections.
+    pub sockets: TaskTracker,
+    pub tasks: TaskTracker,
+    /// The time for last words is over.
+    pub cut: CancellationToken,
 }
 
 /// What the answers depend on, beside the clients.
@@ -86,6 +99,7 @@ impl Feed {
             unknown: ClientMetrics::new(""),
             published,
             stop,
+            lasting: Lasting::default(),
         })
     }
 }

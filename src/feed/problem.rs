@@ -26,7 +26,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>, answer: FeedAnswer) -> Self {
+    pub fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>, answer: FeedAnswer) -> Self {
         Self { status, kind, title, detail: detail.into(), further: Map::new(), header: None, answer }
     }
 

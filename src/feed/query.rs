@@ -31,7 +31,7 @@ impl Default for Query {
 }
 
 /// What a ticket is bound to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bounds {
     pub types: Vec<String>,
     pub subject: Option<String>,
@@ -83,19 +83,25 @@ pub fn parse(text: &str, longest_wait: Duration) -> Result<Query, String> {
             _ => return Err("unknown parameter; there are after, limit, wait, type, subject and ticket".to_owned()),
         }
     }
-    let is_odd = |text: &String| text.is_empty() || text.len() > LONGEST_TEXT || text.contains('\0');
-    if query.types.len() > MOST_TYPES || query.types.iter().any(is_odd) {
-        return Err(format!(
-            "type: expected at most {MOST_TYPES} event types of 1 to {LONGEST_TEXT} bytes; \"*\" stands for any characters"
-        ));
-    }
-    if query.subject.as_ref().is_some_and(is_odd) {
-        return Err(format!("subject: expected a text of 1 to {LONGEST_TEXT} bytes"));
-    }
+    check_bounds(&query.types, query.subject.as_ref())?;
     if seen.iter().any(|name| name == "after") && seen.iter().any(|name| name == "lastEventId") {
         return Err("after and lastEventId mean the same; give one of the two".to_owned());
     }
     Ok(query)
+}
+
+/// Whether these can be asked for.
+pub fn check_bounds(types: &[String], subject: Option<&String>) -> Result<(), String> {
+    let is_odd = |text: &String| text.is_empty() || text.len() > LONGEST_TEXT || text.contains('\0');
+    if types.len() > MOST_TYPES || types.iter().any(is_odd) {
+        return Err(format!(
+            "type: expected at most {MOST_TYPES} event types of 1 to {LONGEST_TEXT} bytes; \"*\" stands for any characters"
+        ));
+    }
+    if subject.is_some_and(is_odd) {
+        return Err(format!("subject: expected a text of 1 to {LONGEST_TEXT} bytes"));
+    }
+    Ok(())
 }
 
 /// The same request, further on: the part of the URL behind `?`.

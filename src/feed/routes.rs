@@ -41,7 +41,8 @@ const UP_TO_DATE: &str = "stream-up-to-date";
 /// Longest header that names an event or a cursor.
 const LONGEST_TOKEN: usize = 4_096;
 
-pub(super) fn routes(feed: Arc<Feed>) -> Router {
+/// `further`: what else is served at the same address.
+pub(super) fn routes(feed: Arc<Feed>, further: Router) -> Router {
     Router::new()
         .route(ADDRESS, get(read_feed).fallback(async || Problem::wrong_method()))
         .route("/v1/events/{id}", get(read_event).fallback(async || Problem::wrong_method()))
@@ -52,6 +53,7 @@ pub(super) fn routes(feed: Arc<Feed>) -> Router {
         .layer(map_response(harden))
         .layer(cross_origin(&feed.settings.origins))
         .with_state(feed)
+        .merge(further)
 }
 
 /// Pages of these origins may read answers. Nothing rests on it: who asks needs a token or a ticket in any case.
@@ -71,7 +73,7 @@ fn cross_origin(origins: &[String]) -> CorsLayer {
 }
 
 /// What is right for one client is not to be kept for another one, and never to be guessed at by a browser.
-async fn harden(mut response: Response) -> Response {
+pub async fn harden(mut response: Response) -> Response {
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response.headers_mut().append(VARY, HeaderValue::from_static("Accept, Authorization"));
     response
@@ -112,7 +114,7 @@ pub(super) fn authenticate(feed: &Feed, headers: &HeaderMap) -> Result<Arc<Clien
 }
 
 /// The token of `Authorization: Bearer`. Nowhere else: an address is written into logs on its way.
-fn token(headers: &HeaderMap) -> Option<&str> {
+pub fn token(headers: &HeaderMap) -> Option<&str> {
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let (Some(only), None) = (given.next(), given.next()) else { return None };
     let (scheme, token) = only.to_str().ok()?.split_once(' ')?;
@@ -128,7 +130,7 @@ async fn answer(
 ) -> Result<Response, Problem> {
     let mut query = query::parse(text, feed.settings.max_wait).map_err(Problem::invalid)?;
     if let Some(ticket) = ticket {
-        bind(&mut query, ticket).map_err(Problem::invalid)?;
+        bind((&mut query.types, &mut query.subject), ticket.types, ticket.subject).map_err(Problem::invalid)?;
     }
     let connection = client.connect().ok_or_else(Problem::busy)?;
     let filter = client.filter().narrowed(query.types.clone(), query.subject.clone());
@@ -144,15 +146,19 @@ async fn answer(
 }
 
 /// What a ticket says of types and subject holds, and nobody can ask for something else beside it.
-fn bind(query: &mut Query, ticket: Ticket) -> Result<(), String> {
-    if !ticket.types.is_empty() && !query.types.is_empty() {
+pub fn bind(
+    (types, subject): (&mut Vec<String>, &mut Option<String>),
+    bound_types: Vec<String>,
+    bound_subject: Option<String>,
+) -> Result<(), String> {
+    if !bound_types.is_empty() && !types.is_empty() {
         return Err("type: the ticket says which types".to_owned());
     }
-    if ticket.subject.is_some() && query.subject.is_some() {
+    if bound_subject.is_some() && subject.is_some() {
         return Err("subject: the ticket says which subject".to_owned());
     }
-    query.types.extend(ticket.types);
-    query.subject = query.subject.take().or(ticket.subject);
+    types.extend(bound_types);
+    *subject = subject.take().or(bound_subject);
     Ok(())
 }
 
@@ -196,14 +202,14 @@ async fn open_stream(
     Ok((headers, Body::from_stream(body)).into_response())
 }
 
-fn place_of(start: Start) -> Option<i64> {
+pub fn place_of(start: Start) -> Option<i64> {
     match start {
         Start::At(cursor) => Some(cursor.place()),
         _ => None,
     }
 }
 
-pub(super) fn problem_of(trouble: &Trouble, from: Option<i64>) -> Problem {
+pub fn problem_of(trouble: &Trouble, from: Option<i64>) -> Problem {
     if let Trouble::Store(error) = trouble {
         warn!(error = %chain(error), "could not read the feed for a client");
     }

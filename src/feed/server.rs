@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::routes::routes;
-use super::{Feed, tail};
+use super::{Feed, Lasting, tail};
 
 /// Why the address of the feed cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -40,9 +40,10 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, FeedBindError> {
     TcpListener::bind(address).await.map_err(|cause| FeedBindError { address, cause })
 }
 
-/// Answers until the feed is told to stop, and reads the tail for its clients meanwhile.
-pub async fn serve(listener: TcpListener, feed: Arc<Feed>) {
-    let (routes, stop, most) = (routes(Arc::clone(&feed)), feed.stop.clone(), feed.settings.max_connections);
+/// Answers until the feed is told to stop, and reads the tail for its clients meanwhile. `further`: what else is served here.
+pub async fn serve(listener: TcpListener, feed: Arc<Feed>, further: Router) {
+    let (routes, stop, most) = (routes(Arc::clone(&feed), further), feed.stop.clone(), feed.settings.max_connections);
+    let Lasting { sockets, tasks: others, cut } = &feed.lasting;
     let source = Arc::clone(&feed.source);
     let tail = tail::serve(source, feed.published.clone(), stop.clone());
     let mut tasks = JoinSet::new();
@@ -53,7 +54,7 @@ pub async fn serve(listener: TcpListener, feed: Arc<Feed>) {
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 // One too many is closed at once: a place that it waited for would be one that others lack.
-                Ok((stream, _)) if tasks.len() <= most => drop(tasks.spawn(answer(stream, routes.clone(), stop.clone()))),
+                Ok((stream, _)) if tasks.len() + sockets.len() <= most => drop(tasks.spawn(answer(stream, routes.clone(), stop.clone()))),
                 Ok(_) => {}
                 Err(_) => tokio::time::sleep(PAUSE).await,
             },
@@ -61,8 +62,14 @@ pub async fn serve(listener: TcpListener, feed: Arc<Feed>) {
         }
     }
     drop(listener);
-    let all = async { while tasks.join_next().await.is_some() {} };
+    sockets.close();
+    others.close();
+    let all = async {
+        while tasks.join_next().await.is_some() {}
+        tokio::join!(sockets.wait(), others.wait());
+    };
     tokio::time::timeout(LAST_ANSWERS, all).await.ok(); // what does not end is cut with the set
+    cut.cancel();
 }
 
 async fn answer(stream: TcpStream, routes: Router, stop: CancellationToken) {
@@ -70,7 +77,7 @@ async fn answer(stream: TcpStream, routes: Router, stop: CancellationToken) {
     stream.set_nodelay(true).ok();
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(MOST_HEAD_BYTES);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)).with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
         // A client that breaks off is nobody's failure.

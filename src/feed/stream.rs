@@ -76,6 +76,10 @@ impl Stream {
     }
 
     async fn step(&mut self) {
+        // Whoever catches up has not waited for a long time, and may have lost its rights meanwhile.
+        if self.feed.stop.is_cancelled() || !self.feed.doors.knows(&self.client) {
+            return self.wait().await;
+        }
         self.moves.mark_unchanged();
         match self.reader.read(BATCH).await {
             Ok(batch) if !batch.events.is_empty() => self.send(batch),

@@ -1,20 +1,14 @@
 //! Tickets: for the `EventSource` of a browser, which sends no token. The server of the page asks for one with its token and hands it over; the page
 //! puts it into the address. It is good for one request within half a minute, so nothing is lost where an address is written down.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use axum::extract::{RawQuery, State};
 use axum::http::header::{CACHE_CONTROL, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sha2::Sha256;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -22,19 +16,16 @@ use super::Feed;
 use super::problem::Problem;
 use super::query;
 use super::routes::authenticate;
+use super::signer::{Signer, Used, seconds};
 use crate::settings::Secret;
 use crate::telemetry::FeedAnswer;
 
 /// From the answer until the request of the page.
 const LIFETIME: Duration = Duration::from_secs(30);
-/// Tickets that were used and are remembered before those that have expired are forgotten.
-const SWEEP: usize = 1_024;
-
 /// Makes tickets and takes each once.
 pub struct Tickets {
-    key: Hmac<Sha256>,
-    /// What was used here, with the second in which it expires.
-    used: Mutex<HashMap<Uuid, u64>>,
+    signer: Signer,
+    used: Used,
 }
 
 /// What a ticket says: who may read, until when, and which part of what the client may see.
@@ -53,39 +44,20 @@ pub struct Ticket {
 impl Tickets {
     /// Without a key only the instance that makes a ticket takes it.
     pub fn new(key: Option<&Secret>) -> Self {
-        let drawn = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat();
-        let key = key.map_or(&*drawn, |key| key.expose().as_bytes());
-        Self { key: Hmac::new_from_slice(key).expect("HMAC takes a key of any length"), used: Mutex::default() }
+        Self { signer: Signer::new(key, ""), used: Used::default() }
     }
 
     fn make(&self, client: &str, types: Vec<String>, subject: Option<String>, now: SystemTime) -> (String, u64) {
         let expires = seconds(now + LIFETIME);
         let ticket = Ticket { client: client.to_owned(), expires, id: Uuid::new_v4(), types, subject };
-        let said = BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(&ticket).expect("a ticket is JSON"));
-        let signature = BASE64_URL_SAFE_NO_PAD.encode(self.key.clone().chain_update(&said).finalize().into_bytes());
-        (format!("{said}.{signature}"), expires)
+        (self.signer.sign(&ticket), expires)
     }
 
     /// `None`: it was not made here, is too old, or was used before.
     pub fn take(&self, text: &str, now: SystemTime) -> Option<Ticket> {
-        let (said, signature) = text.split_once('.')?;
-        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
-        self.key.clone().chain_update(said).verify_slice(&signature).ok()?;
-        let ticket: Ticket = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(said).ok()?).ok()?;
-        let now = seconds(now);
-        if ticket.expires < now {
-            return None;
-        }
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.len() >= SWEEP {
-            used.retain(|_, expires| *expires >= now);
-        }
-        used.insert(ticket.id, ticket.expires).is_none().then_some(ticket)
+        let ticket: Ticket = self.signer.read(text)?;
+        (ticket.expires >= seconds(now) && self.used.is_first(ticket.id, ticket.expires, now)).then_some(ticket)
     }
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// `POST /v1/tickets`, with the `type` and the `subject` that it is to be bound to.
@@ -109,6 +81,10 @@ pub(super) async fn make_ticket(State(feed): State<Arc<Feed>>, RawQuery(text): R
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+    use super::super::signer::SWEEP;
     use super::*;
 
     #[test]
@@ -150,6 +126,6 @@ mod tests {
                 assert!(tickets.take(&text, now).is_some());
             }
         }
-        assert!(tickets.used.lock().expect("nobody panics").len() <= SWEEP + 1);
+        assert!(tickets.used.len() <= SWEEP + 1);
     }
 }

@@ -15,6 +15,10 @@ pub enum FeedAnswer {
     Event,
     /// A stream that has begun.
     Stream,
+    /// A connection of the hub was negotiated.
+    Negotiated,
+    /// A connection of the hub has begun.
+    Hub,
     /// What contracts there are.
     Contracts,
     /// A ticket was made.
@@ -34,11 +38,13 @@ pub enum FeedAnswer {
 }
 
 impl FeedAnswer {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Page,
         Self::Empty,
         Self::Event,
         Self::Stream,
+        Self::Negotiated,
+        Self::Hub,
         Self::Contracts,
         Self::Ticket,
         Self::Invalid,
@@ -55,6 +61,8 @@ impl FeedAnswer {
             Self::Empty => "empty",
             Self::Event => "event",
             Self::Stream => "stream",
+            Self::Negotiated => "negotiated",
+            Self::Hub => "hub",
             Self::Contracts => "contracts",
             Self::Ticket => "ticket",
             Self::Invalid => "invalid",
@@ -126,6 +134,56 @@ impl ClientMetrics {
 
     pub fn disconnected(&self) {
         self.connections.decrement(1.0);
+    }
+}
+
+/// Why a connection of the hub ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HubEnd {
+    /// The client said goodbye, or its connection broke.
+    Left,
+    /// The relay stops.
+    Stopped,
+    /// The client is configured otherwise.
+    Changed,
+    /// It took nothing of what waited for it.
+    Slow,
+    /// It said nothing for too long.
+    Silent,
+    /// It sent what the protocol does not have.
+    Invalid,
+    /// It cannot go on from where it stands, for example because the history has diverged.
+    Diverged,
+}
+
+impl HubEnd {
+    pub const ALL: [Self; 7] = [Self::Left, Self::Stopped, Self::Changed, Self::Slow, Self::Silent, Self::Invalid, Self::Diverged];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Stopped => "stopped",
+            Self::Changed => "changed",
+            Self::Slow => "slow",
+            Self::Silent => "silent",
+            Self::Invalid => "invalid",
+            Self::Diverged => "diverged",
+        }
+    }
+}
+
+/// What the hub tells of one client.
+#[derive(Debug, Clone)]
+pub struct HubMetrics([Counter; HubEnd::ALL.len()]);
+
+impl HubMetrics {
+    /// Creates the series of a client at zero.
+    pub fn new(client: &str) -> Self {
+        Self(HubEnd::ALL.map(|end| list::HUB_CLOSED.counter(&[client, end.as_str()])))
+    }
+
+    pub fn closed(&self, end: HubEnd) {
+        self.0[end as usize].increment(1);
     }
 }
 

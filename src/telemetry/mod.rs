@@ -15,7 +15,7 @@ mod trace_context;
 
 pub use alert_metrics::{AlertMetrics, ChannelMetrics};
 pub use errors::chain;
-pub use feed_metrics::{ClientMetrics, FeedAnswer, FeedMetrics, FeedTailMetrics};
+pub use feed_metrics::{ClientMetrics, FeedAnswer, FeedMetrics, FeedTailMetrics, HubEnd, HubMetrics};
 pub use handler_metrics::{Backlog, HandlerMetrics, ReplayOutcome};
 pub use health::{Health, HealthReport, Report};
 pub use logging::{LogFormat, LoggingError};

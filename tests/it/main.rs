@@ -28,6 +28,7 @@ mod foreign_producers;
 mod functions;
 mod handlers;
 mod hot_keys;
+mod hub;
 mod idle;
 mod image;
 mod leases;

@@ -22,8 +22,9 @@ const LAYERS: &[(&str, u8)] = &[
     ("feed", 4),
     ("doctor", 4),
     ("registration", 4),
-    ("app", 5),
-    ("cli", 5),
+    ("hub", 5),
+    ("app", 6),
+    ("cli", 6),
 ];
 
 /// Parts of one whole in spite of the rule: `cli` runs what `app` has wired; `channels` sign, encrypt and read answers as the

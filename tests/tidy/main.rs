@@ -22,6 +22,8 @@ const SPAWNERS: &[&str] = &[
     "src/api/",
     // A client may listen for an hour, and one that is slow must not slow down the others.
     "src/feed/server.rs",
+    // A connection of the hub outlives its requests.
+    "src/hub/session.rs",
     "src/handlers/kafka/producer.rs",
     "src/handlers/webhook/pool.rs",
     "src/handlers/exec/",

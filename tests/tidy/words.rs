@@ -19,7 +19,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
 const BANNED: &[&str] = &["sink", "consumer", "subscriber", "job"];
 
 /// Names that other crates gave, and where everybody knows whose they are.
-const FOREIGN: &[&str] = &["tracing_subscriber", "SubscriberExt", "SubscriberInitExt"];
+const FOREIGN: &[&str] = &["tracing_subscriber", "SubscriberExt", "SubscriberInitExt", "SinkExt", "SplitSink"];
 const FOREIGN_AT_HOME: &[(&str, &str)] = &[("src/telemetry/logging.rs", "subscriber")];
 
 pub fn sql(source: &Source) -> Vec<String> {

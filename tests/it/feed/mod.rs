@@ -1,15 +1,15 @@
 //! The feed: places, cursors, pages and streams, as clients meet them.
 
 mod browsers;
-mod client;
+pub mod client;
 mod commands;
 mod damage;
 mod handled;
-mod pages;
+pub mod pages;
 mod places;
 mod streams;
 mod versions;
-mod writers;
+pub mod writers;
 
 use outboxd::RelayBuilder;
 
@@ -27,6 +27,6 @@ async fn places(database: &TestDatabase) -> Vec<(i64, i64)> {
 }
 
 /// Waits until so many events have a place.
-async fn wait_for_places(database: &TestDatabase, count: i64) {
+pub async fn wait_for_places(database: &TestDatabase, count: i64) {
     eventually(&format!("{count} places"), || async { (database.count("feed").await >= count).then_some(()) }).await;
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use super::programs::find_program;
 use super::waiting::eventually;
 
 /// A client that goes on printing what it receives. Killed when it is dropped.
@@ -22,7 +23,15 @@ pub struct Client {
 impl Client {
     /// Starts `tests/clients/<script>` and waits for its first line, which is `{"ready": true}`.
     pub async fn start(script: &str, arguments: &[&str]) -> Self {
-        let mut command = command(script, arguments);
+        Self::start_command(script, command(script, arguments)).await
+    }
+
+    /// The same for a program of Node, with the libraries of `tests/clients/package.json`. `None`: they are not installed.
+    pub async fn start_node(script: &str, arguments: &[&str]) -> Option<Self> {
+        Some(Self::start_command(script, node_command(script, arguments).await?).await)
+    }
+
+    async fn start_command(script: &str, mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{script}: {error}; make install-tools"));
         let lines = Arc::new(Mutex::new(Vec::new()));
@@ -79,6 +88,23 @@ pub async fn run_client(script: &str, arguments: &[&str]) -> Vec<Value> {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{script} {}: {out}{err}", arguments.join(" "));
     out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
+}
+
+/// Runs a program of Node to its end, which must be a success, and gives the objects it printed. `None`: its libraries are not installed.
+pub async fn run_node_client(script: &str, arguments: &[&str]) -> Option<Vec<Value>> {
+    let mut command = node_command(script, arguments).await?;
+    let output = command.stdin(Stdio::null()).output().await.unwrap_or_else(|error| panic!("{script}: {error}"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{script} {}: {out}{err}", arguments.join(" "));
+    Some(out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect())
+}
+
+async fn node_command(script: &str, arguments: &[&str]) -> Option<Command> {
+    let modules = root().join("target/clients/node_modules");
+    find_program(&["test"], &["-d", &modules.join("@microsoft/signalr").to_string_lossy()]).await?;
+    let mut command = Command::new(find_program(&["node"], &["--version"]).await?);
+    command.env("NODE_PATH", modules).arg(root().join("tests/clients").join(script)).args(arguments);
+    Some(command)
 }
 
 /// The interpreter with the libraries of `tests/clients/requirements.txt`.
