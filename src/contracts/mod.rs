@@ -2,7 +2,8 @@
 //! Pure: no files, no clock, no logging; `config` reads the contracts, `relay` applies them to attempts.
 //!
 //! In the order of reading: `registry` is the whole, `cast` changes a payload from one version to another by the operations in
-//! `operation`, `schema` validates, `shape` checks a cast against the schemas before any event comes, `compat` compares two schemas.
+//! `operation`, `schema` validates, `shape` checks a cast against the schemas before any event comes, `compat` compares two schemas,
+//! `retirement` judges whether a version may go.
 
 mod asyncapi;
 mod cast;
@@ -14,6 +15,7 @@ mod operation;
 mod path;
 mod pins;
 mod registry;
+pub mod retirement;
 mod schema;
 mod shape;
 mod tree;

@@ -231,8 +231,11 @@ async fn page(
         batch = wait(feed, client, query, &mut reader).await.map_err(problem)?;
     }
     client.metrics.answered(if batch.events.is_empty() { FeedAnswer::Empty } else { FeedAnswer::Page });
-    client.sends(&batch);
-    Ok(render(query, (from, reader.cursor()), &client.tag(), batch, headers))
+    let answer = render(query, (from, reader.cursor()), &client.tag(), &batch, headers);
+    if answer.status() == StatusCode::OK {
+        client.sends(&batch);
+    }
+    Ok(answer)
 }
 
 /// Waits for an event that the client wants, no longer than it asked for.
@@ -270,7 +273,7 @@ async fn wait(feed: &Arc<Feed>, client: &Arc<Client>, query: &Query, reader: &mu
 }
 
 /// `versions`: stands for the versions that the client reads.
-fn render(query: &Query, (from, reached): (Cursor, Cursor), versions: &str, batch: Batch, headers: &HeaderMap) -> Response {
+fn render(query: &Query, (from, reached): (Cursor, Cursor), versions: &str, batch: &Batch, headers: &HeaderMap) -> Response {
     let next = reached.to_string();
     // The same request has the same answer as long as it goes equally far, no event of it was erased and no cast was changed.
     let tag = format!("\"{from}-{next}-{}{versions}\"", batch.events.len());

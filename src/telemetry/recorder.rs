@@ -80,7 +80,9 @@ fn describe_to(recorder: &dyn Recorder) {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::super::{AlertMetrics, ChannelMetrics, ClientMetrics, FeedMetrics, FeedTailMetrics, HandlerMetrics, RelayMetrics};
+    use super::super::{
+        AlertMetrics, ChannelMetrics, ClientMetrics, ContractUse, FeedMetrics, FeedTailMetrics, HandlerMetrics, RelayMetrics,
+    };
     use super::*;
 
     /// A recorder that only `act` sees, for tests that run side by side.
@@ -114,6 +116,7 @@ pub(crate) mod tests {
             FeedMetrics::new();
             FeedTailMetrics::new();
             ClientMetrics::new("acme");
+            ContractUse::default().of_handler("billing", std::iter::once(("order.placed", 1)));
         });
         for metric in METRICS {
             assert!(text.contains(&format!("# HELP {} {}\n", metric.name, metric.help)), "{}", metric.name);

@@ -12,6 +12,8 @@ mod writers;
 
 use outboxd::RelayBuilder;
 
+pub use client::{Served, ask};
+
 use crate::support::{TestDatabase, eventually, relay};
 
 /// A relay that publishes events of these types, with short intervals.
@@ -26,6 +28,6 @@ async fn places(database: &TestDatabase) -> Vec<(i64, i64)> {
 }
 
 /// Waits until so many events have a place.
-async fn wait_for_places(database: &TestDatabase, count: i64) {
+pub async fn wait_for_places(database: &TestDatabase, count: i64) {
     eventually(&format!("{count} places"), || async { (database.count("feed").await >= count).then_some(()) }).await;
 }
