@@ -24,7 +24,7 @@ use tracing::warn;
 
 use super::Feed;
 use super::access::{Client, Connection};
-use super::contracts::{list_contracts, read_schema};
+use super::contracts::{list_contracts, read_asyncapi, read_schema};
 use super::cursor::{Cursor, Refusal, Start};
 use super::filter::Filter;
 use super::handled::read_event;
@@ -46,6 +46,7 @@ pub(super) fn routes(feed: Arc<Feed>) -> Router {
         .route(ADDRESS, get(read_feed).fallback(async || Problem::wrong_method()))
         .route("/v1/events/{id}", get(read_event).fallback(async || Problem::wrong_method()))
         .route("/v1/contracts", get(list_contracts).fallback(async || Problem::wrong_method()))
+        .route("/v1/contracts/asyncapi.json", get(read_asyncapi).fallback(async || Problem::wrong_method()))
         .route("/v1/contracts/{type}/{version}/schema.json", get(read_schema).fallback(async || Problem::wrong_method()))
         .route("/v1/tickets", post(make_ticket).fallback(async || Problem::only_post()))
         .fallback(async || Problem::not_found())

@@ -29,7 +29,7 @@ pub(super) struct ShowArgs {
 }
 
 /// Whoever may be sent a version, and what they were sent if that was asked for.
-pub(super) struct Receivers {
+pub(in crate::cli) struct Receivers {
     pub handlers: Vec<HandlerConfig>,
     pub clients: Vec<ClientConfig>,
     pub counted: Option<CountedUse>,

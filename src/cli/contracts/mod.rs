@@ -3,7 +3,7 @@
 
 mod check;
 mod list;
-mod render;
+pub(super) mod render;
 mod retire;
 
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use clap::{Args, Subcommand};
 use super::text::as_json;
 use super::{CliError, EXIT_CONFIG, EXIT_OK, Global, print::print, session};
 use crate::config::{ConfigError, Contracts};
-use crate::contracts::asyncapi;
+use crate::contracts::{asyncapi, openapi_schemas};
 use crate::store;
 
 /// Show, check, compare and export the versions of public events
@@ -72,22 +72,33 @@ Exit code 1: the event has no valid form in that version; a handler that is pinn
     #[command(after_help = retire::HELP)]
     Retire(retire::RetireArgs),
     /// Print the contracts in the form of other tools
-    #[command(after_help = "Example:
-  outboxd contracts export --asyncapi > asyncapi.json")]
+    #[command(after_help = "Examples:
+  outboxd contracts export --asyncapi > asyncapi.json
+  outboxd contracts export --openapi-schemas > schemas.json")]
     Export(ExportArgs),
 }
 
 #[derive(Debug, Args)]
 struct ExportArgs {
-    /// As an AsyncAPI 3.0 document: a message and a channel for each version that is served
-    #[arg(long, required = true)]
-    asyncapi: bool,
+    #[command(flatten)]
+    form: ExportForm,
     /// Title in the document
     #[arg(long, value_name = "TEXT", default_value = "Public events")]
     title: String,
     /// Version of the document
     #[arg(long, value_name = "TEXT", default_value = "1.0.0")]
     document_version: String,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct ExportForm {
+    /// As an AsyncAPI 3.0 document: a message and a channel for each version that is served
+    #[arg(long)]
+    asyncapi: bool,
+    /// As an OpenAPI 3.1 document with a schema for each version that is served, and nothing else
+    #[arg(long)]
+    openapi_schemas: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -117,14 +128,19 @@ pub async fn run(args: ContractsArgs, global: &Global) -> Result<ExitCode, CliEr
         ContractsCommand::Retire(args) => return retire::retire(&args, &contracts, &receivers, global),
         ContractsCommand::Render(args) => return render::render(args, &contracts.registry, global).await,
         ContractsCommand::Export(args) => {
-            print(&as_json(&asyncapi(&contracts.registry, &args.title, &args.document_version)))?;
+            let (all, title, version) = (contracts.registry.contracts(), &args.title, &args.document_version);
+            print(&as_json(&if args.form.asyncapi {
+                asyncapi(all, title, version)
+            } else {
+                openapi_schemas(all, title, version)
+            }))?;
         }
     }
     Ok(ExitCode::from(EXIT_OK))
 }
 
 /// The contracts and who is sent them; what is wrong elsewhere in the configuration is nothing to this command.
-fn load(global: &Global) -> Result<(Contracts, list::Receivers), CliError> {
+pub(super) fn load(global: &Global) -> Result<(Contracts, list::Receivers), CliError> {
     let read = global.read()?.into_contracts();
     let (contracts, handlers, clients) =
         read.map_err(|mistakes| CliError::new(EXIT_CONFIG, ConfigError::Mistakes { path: global.config.clone(), mistakes }))?;
