@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::feed::{self, Doors, Feed, FeedBindError};
 use crate::hub;
 use crate::store::answer_timeout;
+use crate::telemetry::ContractUse;
 
 /// The address of the feed, taken.
 pub(super) struct FeedListener {
@@ -43,11 +44,11 @@ impl FeedListener {
     pub(super) fn serve(
         self,
         config: &Config,
-        pool: PgPool,
+        (pool, counts): (PgPool, ContractUse),
         published: watch::Receiver<i64>,
         stop: &CancellationToken,
     ) -> ServedFeed {
-        let (doors, stop) = (Arc::new(Doors::new(&config.feed.events, &config.clients)), stop.child_token());
+        let (doors, stop) = (Arc::new(Doors::new(&config.feed.events, &config.clients, counts)), stop.child_token());
         let served = Feed::new(
             &config.feed,
             (pool, answer_timeout(config.database.statement_timeout)),

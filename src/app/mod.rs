@@ -9,6 +9,7 @@ mod feed;
 pub mod fuzzing;
 mod reload;
 mod serve;
+mod use_writer;
 
 use std::path::Path;
 

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::Loaded;
 use super::feed::{FeedListener, ServedFeed};
 use super::reload::{Reloader, Reloads};
+use super::use_writer::UseWriter;
 use crate::api::{self, ApiState, BindError};
 use crate::channels::Heartbeat;
 use crate::config::{Config, HandlerConfig};
@@ -19,7 +20,7 @@ use crate::feed::FeedBindError;
 use crate::handlers::{self, Built};
 use crate::relay::{AlertSetup, AlertSignals, HandlerSetup, Relay, RelayError, RelayOptions};
 use crate::store::{self, Connections, ServerWatch, StoreError};
-use crate::telemetry::{DatabaseOperation, Health, RelayMetrics, Telemetry, chain};
+use crate::telemetry::{ContractUse, DatabaseOperation, Health, RelayMetrics, Telemetry, chain};
 
 /// How `serve` begins.
 #[derive(Debug, Default)]
@@ -67,8 +68,9 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
     }
     let listener = FeedListener::bind(config).await?;
     let Some(connections) = wait_for_database(config, &options, &server, &health, &stop).await? else { return Ok(()) };
+    let contract_use = ContractUse::default();
     let (publishing, published) = tokio::sync::watch::channel(0);
-    let feed = listener.map(|listener| listener.serve(config, connections.feed.clone(), published, &stop));
+    let feed = listener.map(|listener| listener.serve(config, (connections.feed.clone(), contract_use.clone()), published, &stop));
     let setup = |(config, built): &(HandlerConfig, Built)| HandlerSetup { config: config.clone(), built: built.clone() };
     let signals = AlertSignals::default();
     let (relay, handle) = Relay::new(
@@ -87,10 +89,13 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
                 heartbeat: heartbeat(config),
                 signals: signals.clone(),
             },
+            contract_use: contract_use.clone(),
             published: publishing,
         },
         loaded.handlers.iter().map(setup).collect(),
     )?;
+    let patience = store::answer_timeout(config.database.statement_timeout);
+    let use_writer = UseWriter::start(contract_use, connections.aside.clone(), patience);
     let doors = feed.as_ref().map(ServedFeed::doors);
     let reloader = Reloader::new(loaded, options.reloads.take(), handle, connections.keeper.clone(), signals, doors);
     let ended = tokio::select! {
@@ -100,6 +105,7 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
     if let Some(feed) = feed {
         feed.stop().await;
     }
+    use_writer.stop().await;
     ended?;
     // The handlers are gone now; the programs that they had started may want a moment.
     handlers::all_ended().await;

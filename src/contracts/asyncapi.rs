@@ -3,15 +3,15 @@
 
 use serde_json::{Map, Value, json};
 
-use super::registry::{Contract, Registry, Version};
+use super::registry::{Contract, Version};
 
-/// An AsyncAPI 3.0 document. `title` and `version` are those of its `info`.
-pub fn asyncapi(registry: &Registry, title: &str, version: &str) -> Value {
+/// An AsyncAPI 3.0 document of these contracts. `title` and `version` are those of its `info`.
+pub fn asyncapi<'c>(contracts: impl Iterator<Item = &'c Contract>, title: &str, version: &str) -> Value {
     let (mut channels, mut operations) = (Map::new(), Map::new());
     let (mut messages, mut schemas) = (Map::new(), Map::new());
-    for contract in registry.contracts() {
+    for contract in contracts {
         for served in contract.served() {
-            let id = identifier(&contract.event_type, served.number);
+            let id = identifier(&contract.event_type, served.number, &schemas);
             channels.insert(
                 id.clone(),
                 json!({
@@ -42,11 +42,13 @@ pub fn asyncapi(registry: &Registry, title: &str, version: &str) -> Value {
     })
 }
 
-/// A name without the characters that such documents forbid in keys.
-fn identifier(event_type: &str, version: u32) -> String {
+/// A name without the characters that such documents forbid in keys, and none of those that are taken: two types can differ in such characters only.
+pub(super) fn identifier(event_type: &str, version: u32, taken: &Map<String, Value>) -> String {
     let plain: String =
         event_type.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' }).collect();
-    format!("{plain}.v{version}")
+    let name = format!("{plain}.v{version}");
+    let others = (2..).map(|number| format!("{name}_{number}"));
+    std::iter::once(name.clone()).chain(others).find(|name| !taken.contains_key(name)).expect("numbers do not end")
 }
 
 fn message(contract: &Contract, version: &Version, id: &str) -> Value {
@@ -82,7 +84,7 @@ fn summary(contract: &Contract, version: &Version) -> Option<String> {
 }
 
 /// A schema as a part of the document: its references lead to where it stands there.
-fn embedded(schema: &Value, id: &str) -> Value {
+pub(super) fn embedded(schema: &Value, id: &str) -> Value {
     let mut schema = schema.clone();
     if let Some(schema) = schema.as_object_mut() {
         schema.remove("$schema");
@@ -115,7 +117,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::contracts::{Example, Schema, State};
+    use crate::contracts::{Example, Registry, Schema, State};
 
     #[test]
     fn each_served_version_is_a_message_whose_references_lead_into_the_document() {
@@ -132,9 +134,16 @@ mod tests {
         };
         let versions = BTreeMap::from([(1, version(1, State::Draft)), (2, version(2, State::Active))]);
         let contract = Contract { event_type: "order placed".to_owned(), owner: Some("a@example.com".to_owned()), versions };
-        let registry = Registry::new(vec![contract]).unwrap_or_else(|faults| panic!("{faults:?}"));
-        let document = asyncapi(&registry, "shop", "1.0.0");
-        assert_eq!(document["channels"].as_object().map(Map::len), Some(1), "a draft is not told");
+        let alike = BTreeMap::from([(2, version(2, State::Active))]);
+        let alike = Contract { event_type: "order/placed".to_owned(), owner: None, versions: alike };
+        let registry = Registry::new(vec![contract, alike]).unwrap_or_else(|faults| panic!("{faults:?}"));
+        let document = asyncapi(registry.contracts(), "shop", "1.0.0");
+        let names = |place: &str| {
+            let found = document.pointer(place).and_then(Value::as_object).expect("an object");
+            found.keys().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(names("/channels"), ["order_placed.v2", "order_placed.v2_2"], "a draft is not told, and no type hides another");
+        assert_eq!(document["channels"]["order_placed.v2_2"]["address"], "order/placed");
         let schema = &document["components"]["schemas"]["order_placed.v2"];
         assert_eq!(schema["properties"]["a"]["$ref"], "#/components/schemas/order_placed.v2/$defs/b");
         assert_eq!(schema["properties"]["c"]["$ref"], "#/components/schemas/order_placed.v2");

@@ -12,11 +12,14 @@ use super::filter::Filter;
 use super::reader::Batch;
 use crate::config::{ClientConfig, Token};
 use crate::contracts::Pins;
-use crate::telemetry::ClientMetrics;
+use crate::telemetry::{ClientMetrics, ContractUse, ReceiverUse};
 
 /// The clients as they are configured now. Another list takes its place with a reload, and the connections of a client that has changed end.
 #[derive(Debug)]
-pub struct Doors(watch::Sender<Arc<Vec<Arc<Client>>>>);
+pub struct Doors {
+    clients: watch::Sender<Arc<Vec<Arc<Client>>>>,
+    counts: ContractUse,
+}
 
 /// A party that may read a part of the feed.
 pub struct Client {
@@ -27,6 +30,7 @@ pub struct Client {
     filter: Filter,
     open: Arc<AtomicUsize>,
     pub metrics: ClientMetrics,
+    contract_use: ReceiverUse,
 }
 
 /// A connection that counts for its client until it is dropped.
@@ -36,9 +40,9 @@ pub struct Connection {
 }
 
 impl Doors {
-    /// `feed`: the types that may leave. Without any there is no feed, and no client for it.
-    pub fn new(feed: &[String], clients: &[ClientConfig]) -> Self {
-        let doors = Self(watch::Sender::new(Arc::default()));
+    /// `feed`: the types that may leave. Without any there is no feed, and no client for it. `counts`: of what clients are sent of contracts.
+    pub fn new(feed: &[String], clients: &[ClientConfig], counts: ContractUse) -> Self {
+        let doors = Self { clients: watch::Sender::new(Arc::default()), counts };
         doors.replace(feed, clients);
         doors
     }
@@ -46,27 +50,29 @@ impl Doors {
     /// Takes another configuration. Clients that are the same in it stay as they are, their connections with them.
     pub fn replace(&self, feed: &[String], clients: &[ClientConfig]) {
         let clients = if feed.is_empty() { &[] } else { clients };
-        self.0.send_modify(|known| {
+        self.clients.send_modify(|known| {
             let same = |config: &ClientConfig| known.iter().find(|client| client.config == *config && client.feed == feed).cloned();
-            let new = clients.iter().map(|config| same(config).unwrap_or_else(|| Arc::new(Client::new(feed, config.clone()))));
+            let new = clients
+                .iter()
+                .map(|config| same(config).unwrap_or_else(|| Arc::new(Client::new(feed, config.clone(), &self.counts))));
             *known = Arc::new(new.collect());
         });
     }
 
     /// The only client, for a look at what it sees.
     pub fn first(&self) -> Option<Arc<Client>> {
-        self.0.borrow().first().cloned()
+        self.clients.borrow().first().cloned()
     }
 
     /// The client with this name.
     pub fn named(&self, name: &str) -> Option<Arc<Client>> {
-        self.0.borrow().iter().find(|client| client.name() == name).cloned()
+        self.clients.borrow().iter().find(|client| client.name() == name).cloned()
     }
 
     /// The client of a token. All digests are compared, whichever fits, so the time tells nothing.
     pub fn find(&self, token: &str) -> Option<Arc<Client>> {
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let clients = self.0.borrow().clone();
+        let clients = self.clients.borrow().clone();
         let mut found = None;
         for client in clients.iter() {
             for known in &client.digests {
@@ -85,7 +91,7 @@ impl Doors {
 
     /// Returns when this client is configured otherwise or not at all.
     pub async fn changed(&self, client: &Arc<Client>) {
-        let mut clients = self.0.subscribe();
+        let mut clients = self.clients.subscribe();
         let is_gone = |clients: &Arc<Vec<Arc<Client>>>| !clients.iter().any(|known| Arc::ptr_eq(known, client));
         if clients.wait_for(is_gone).await.is_err() {
             std::future::pending::<()>().await; // the listener is going down; somebody else says so
@@ -100,12 +106,13 @@ fn is_equal(one: &[u8; 32], other: &[u8; 32]) -> bool {
 }
 
 impl Client {
-    fn new(feed: &[String], config: ClientConfig) -> Self {
+    fn new(feed: &[String], config: ClientConfig, counts: &ContractUse) -> Self {
         Self {
             digests: config.tokens.iter().map(Token::digest).collect(),
             filter: Filter::new(feed, &config.events, &config.where_headers),
             open: Arc::default(),
             metrics: ClientMetrics::new(&config.name),
+            contract_use: counts.of_client(&config.name, config.contracts.iter().flat_map(|pins| pins.versions())),
             feed: feed.to_vec(),
             config,
         }
@@ -130,10 +137,12 @@ impl Client {
         self.pins().map(|pins| format!("-{}", pins.tag())).unwrap_or_default()
     }
 
-    /// Counts what is sent to it.
+    /// Counts what is sent to it, for the metrics and as use of contracts.
     pub fn sends(&self, batch: &Batch) {
         let unavailable = batch.events.iter().filter(|event| event.form.is_unavailable).count();
         self.metrics.sent((batch.events.len() - unavailable) as u64, unavailable as u64);
+        let sent = batch.events.iter().filter(|event| !event.form.is_unavailable);
+        sent.for_each(|event| self.contract_use.sent(event.event.event_type()));
     }
 
     /// What it may see.
@@ -192,7 +201,7 @@ mod tests {
     #[test]
     fn without_a_type_that_may_leave_nobody_is_let_in() {
         let acme = [client("acme", &["token-of-acme-12345"])];
-        let doors = Doors::new(&all(), &acme);
+        let doors = Doors::new(&all(), &acme, ContractUse::default());
         doors.replace(&[], &acme);
         assert!(doors.find("token-of-acme-12345").is_none());
     }
@@ -201,7 +210,8 @@ mod tests {
     fn a_client_is_found_by_either_of_its_tokens_and_by_no_other() {
         let digest = Sha256::digest(b"hashed-token-of-stock").into();
         let hashed = ClientConfig { tokens: vec![Token::Digest(digest)], ..client("stock", &[]) };
-        let doors = Doors::new(&all(), &[client("acme", &["old-token-of-acme", "new-token-of-acme"]), hashed]);
+        let doors =
+            Doors::new(&all(), &[client("acme", &["old-token-of-acme", "new-token-of-acme"]), hashed], ContractUse::default());
         let found = |token: &str| doors.find(token).map(|client| client.name().to_owned());
         assert_eq!(found("old-token-of-acme").as_deref(), Some("acme"));
         assert_eq!(found("new-token-of-acme").as_deref(), Some("acme"));
@@ -214,7 +224,7 @@ mod tests {
 
     #[test]
     fn connections_are_counted_until_they_are_dropped() {
-        let doors = Doors::new(&all(), &[client("acme", &["token-of-acme-12345"])]);
+        let doors = Doors::new(&all(), &[client("acme", &["token-of-acme-12345"])], ContractUse::default());
         let acme = doors.find("token-of-acme-12345").expect("it is there");
         let (one, _two) = (acme.connect().expect("one"), acme.connect().expect("two"));
         assert!(acme.connect().is_none());
@@ -225,7 +235,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_is_configured_otherwise_is_told() {
         let (old, other) = (client("acme", &["token-of-acme-12345"]), client("stock", &["token-of-stock-1234"]));
-        let doors = Doors::new(&all(), &[old.clone(), other.clone()]);
+        let doors = Doors::new(&all(), &[old.clone(), other.clone()], ContractUse::default());
         let (acme, stock) = (doors.find("token-of-acme-12345").expect("there"), doors.find("token-of-stock-1234").expect("there"));
         doors.replace(&all(), &[ClientConfig { events: vec!["order.*".to_owned()], ..old }, other]);
         doors.changed(&acme).await;

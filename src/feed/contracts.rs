@@ -1,4 +1,4 @@
-//! `GET /v1/contracts` and the schemas behind it: what a client can know of the events that it reads. Contracts of events that it may not see do not
+//! `GET /v1/contracts`, the schemas behind it and the AsyncAPI document: what a client can know of the events that it reads. Contracts of events that it may not see do not
 //! exist for it.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::Feed;
 use super::access::Client;
 use super::problem::Problem;
 use super::routes::authenticate;
-use crate::contracts::{Contract, State as Life, Version};
+use crate::contracts::{Contract, State as Life, Version, asyncapi};
 use crate::telemetry::FeedAnswer;
 
 /// All contracts of the client.
@@ -21,6 +21,14 @@ pub(super) async fn list_contracts(State(feed): State<Arc<Feed>>, headers: Heade
     answer(&feed, &headers, |client| {
         let contracts: Vec<Value> = contracts(client).map(|(contract, read)| describe(contract, read)).collect();
         Some(("application/json", json!({ "contracts": contracts }).to_string()))
+    })
+}
+
+/// The contracts of the client as an AsyncAPI document.
+pub(super) async fn read_asyncapi(State(feed): State<Arc<Feed>>, headers: HeaderMap) -> Response {
+    answer(&feed, &headers, |client| {
+        let document = asyncapi(contracts(client).map(|(contract, _)| contract), "Public events", "1.0.0");
+        Some(("application/json", document.to_string()))
     })
 }
 

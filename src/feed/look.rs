@@ -12,6 +12,7 @@ use super::render::Renderer;
 use super::tail::Tail;
 use crate::config::{self, ClientConfig};
 use crate::store::StoreError;
+use crate::telemetry::ContractUse;
 
 /// The way of one client through the feed.
 pub struct Look(Reader);
@@ -38,7 +39,7 @@ impl Look {
     /// Begins where the client would.
     pub async fn begin(pool: PgPool, feed: &config::Feed, client: &ClientConfig, start: Start) -> Result<Self, LookError> {
         let source = Source::new(pool, None, Renderer::new(&feed.source), Tail::new(0));
-        let doors = Doors::new(&feed.events, std::slice::from_ref(client));
+        let doors = Doors::new(&feed.events, std::slice::from_ref(client), ContractUse::default());
         let Some(client) = doors.first() else {
             return Err(LookError::Refused("[feed] events is not set, so there is no feed".to_owned()));
         };

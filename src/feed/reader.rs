@@ -71,6 +71,8 @@ pub struct Reader {
 #[derive(Debug)]
 pub struct Shown {
     pub cursor: Cursor,
+    /// The event itself, for what is told of its type.
+    pub event: Arc<Rendered>,
     pub form: Arc<Form>,
 }
 
@@ -146,7 +148,7 @@ impl Reader {
 
     fn show(&self, events: &[Arc<Rendered>]) -> Vec<Shown> {
         let form = |event: &Arc<Rendered>| event.form(&self.source.renderer, self.pins.as_deref());
-        events.iter().map(|event| Shown { cursor: event.cursor, form: form(event) }).collect()
+        events.iter().map(|event| Shown { cursor: event.cursor, form: form(event), event: Arc::clone(event) }).collect()
     }
 
     async fn read_page(&mut self, most: usize) -> Result<Batch, Trouble> {

@@ -24,7 +24,7 @@ use tracing::warn;
 
 use super::Feed;
 use super::access::{Client, Connection};
-use super::contracts::{list_contracts, read_schema};
+use super::contracts::{list_contracts, read_asyncapi, read_schema};
 use super::cursor::{Cursor, Refusal, Start};
 use super::filter::Filter;
 use super::handled::read_event;
@@ -47,6 +47,7 @@ pub(super) fn routes(feed: Arc<Feed>, further: Router) -> Router {
         .route(ADDRESS, get(read_feed).fallback(async || Problem::wrong_method()))
         .route("/v1/events/{id}", get(read_event).fallback(async || Problem::wrong_method()))
         .route("/v1/contracts", get(list_contracts).fallback(async || Problem::wrong_method()))
+        .route("/v1/contracts/asyncapi.json", get(read_asyncapi).fallback(async || Problem::wrong_method()))
         .route("/v1/contracts/{type}/{version}/schema.json", get(read_schema).fallback(async || Problem::wrong_method()))
         .route("/v1/tickets", post(make_ticket).fallback(async || Problem::only_post()))
         .fallback(async || Problem::not_found())
@@ -237,8 +238,11 @@ async fn page(
         batch = wait(feed, client, query, &mut reader).await.map_err(problem)?;
     }
     client.metrics.answered(if batch.events.is_empty() { FeedAnswer::Empty } else { FeedAnswer::Page });
-    client.sends(&batch);
-    Ok(render(query, (from, reader.cursor()), &client.tag(), batch, headers))
+    let answer = render(query, (from, reader.cursor()), &client.tag(), &batch, headers);
+    if answer.status() == StatusCode::OK {
+        client.sends(&batch);
+    }
+    Ok(answer)
 }
 
 /// Waits for an event that the client wants, no longer than it asked for.
@@ -276,7 +280,7 @@ async fn wait(feed: &Arc<Feed>, client: &Arc<Client>, query: &Query, reader: &mu
 }
 
 /// `versions`: stands for the versions that the client reads.
-fn render(query: &Query, (from, reached): (Cursor, Cursor), versions: &str, batch: Batch, headers: &HeaderMap) -> Response {
+fn render(query: &Query, (from, reached): (Cursor, Cursor), versions: &str, batch: &Batch, headers: &HeaderMap) -> Response {
     let next = reached.to_string();
     // The same request has the same answer as long as it goes equally far, no event of it was erased and no cast was changed.
     let tag = format!("\"{from}-{next}-{}{versions}\"", batch.events.len());

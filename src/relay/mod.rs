@@ -5,6 +5,7 @@ mod alerts;
 mod attempt;
 mod batch_size;
 mod books;
+mod contract_use;
 mod contracts;
 mod dispatch;
 mod figures;
@@ -35,11 +36,12 @@ use crate::config::{self, HandlerConfig};
 use crate::domain::{Incarnation, Verdict};
 use crate::handlers::Built;
 use crate::store::{self, Instance, Selection, ServerWatch, SessionSettings, StoreError};
-use crate::telemetry::{HandlerMetrics, Health, RelayMetrics};
+use crate::telemetry::{ContractUse, HandlerMetrics, Health, ReceiverUse, RelayMetrics};
 
 use figures::{Answered, Figure, Figures, Measure};
 
 pub use alerts::{AlertSetup, AlertSignals};
+pub use contract_use::write_contract_use;
 pub use contracts::{prepare, with_contracts};
 pub use reload::{Change, RelayHandle};
 pub use supervisor::{Relay, RelayOptions, check_registration};
@@ -143,6 +145,8 @@ struct Shared {
     observe: Arc<Notify>,
     health: Arc<Health>,
     metrics: RelayMetrics,
+    /// What handlers are sent of contracts.
+    contract_use: ContractUse,
     trust: Trust,
     /// The last place that was given to an event of the feed.
     published: watch::Sender<i64>,
@@ -226,6 +230,7 @@ struct HandlerShared {
     config: HandlerConfig,
     built: Built,
     metrics: HandlerMetrics,
+    contract_use: ReceiverUse,
     selections: Vec<Arc<Selection>>,
     figures: Figures,
     /// Since the last event that could be read.

@@ -8,6 +8,7 @@ mod bell;
 pub mod blind_spots;
 mod burials;
 mod connect;
+mod contract_use;
 mod dead_letters;
 mod deliveries;
 mod destinations;
@@ -51,6 +52,7 @@ pub use audit::{AuditEntry, record_audit};
 pub use bell::{BellLock, BellSession, Ring, ring_control};
 pub use burials::{Burial, bury_event};
 pub use connect::{Connections, Options, ServerWatch, answer_timeout, connect, connect_relay, connect_thoroughly};
+pub use contract_use::{CountedUse, ListedUse, read_contract_use, record_contract_use};
 pub use dead_letters::{
     DeadLetter, DeadLetterGroup, DeliveryCount, ExportedLetter, GroupNote, count_dead_letters, discard_dead_letters,
     export_dead_letters, group_dead_letters, list_dead_letters, note_group,

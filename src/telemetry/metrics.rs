@@ -108,6 +108,8 @@ metrics! {
     ADOPTION_BROKEN = "outboxd_adoption_broken", G, Count, ["table"],
         "1 while an adopted table has lost its trigger, or the trigger fails or does something else than configured.";
     MEMORY = "outboxd_memory_bytes", G, Bytes, [], "Bytes of events held in memory, queued and in flight, over all handlers.";
+    CONTRACT_DELIVERIES = "outboxd_contract_deliveries_total", C, Count, ["type", "version", "receiver"],
+        "Events sent in a version of a contract, by receiver: handler:NAME or client:NAME. The types and versions are those of the configuration.";
     FEED_PLACES = "outboxd_feed_places_total", C, Count, [], "Events that this instance has given a place in the feed.";
     FEED_LAST_PLACE = "outboxd_feed_last_place", G, Count, [],
         "The last place that this instance has given; 0 on an instance that has given none.";

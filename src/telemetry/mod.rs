@@ -2,6 +2,7 @@
 //! Knows the domain and nothing above it; never decides anything, and works without anybody listening.
 
 mod alert_metrics;
+mod contract_use;
 mod errors;
 mod feed_metrics;
 mod handler_metrics;
@@ -14,6 +15,7 @@ mod relay_metrics;
 mod trace_context;
 
 pub use alert_metrics::{AlertMetrics, ChannelMetrics};
+pub use contract_use::{ContractUse, ReceiverUse, UseKey, Used};
 pub use errors::chain;
 pub use feed_metrics::{ClientMetrics, FeedAnswer, FeedMetrics, FeedTailMetrics, HubEnd, HubMetrics};
 pub use handler_metrics::{Backlog, HandlerMetrics, ReplayOutcome};

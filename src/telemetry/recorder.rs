@@ -81,7 +81,7 @@ fn describe_to(recorder: &dyn Recorder) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::super::{
-        AlertMetrics, ChannelMetrics, ClientMetrics, FeedMetrics, FeedTailMetrics, HandlerMetrics, HubMetrics, RelayMetrics,
+        AlertMetrics, ChannelMetrics, ClientMetrics, ContractUse, FeedMetrics, FeedTailMetrics, HandlerMetrics, HubMetrics, RelayMetrics,
     };
     use super::*;
 
@@ -117,6 +117,7 @@ pub(crate) mod tests {
             FeedTailMetrics::new();
             ClientMetrics::new("acme");
             HubMetrics::new("acme");
+            ContractUse::default().of_handler("billing", std::iter::once(("order.placed", 1)));
         });
         for metric in METRICS {
             assert!(text.contains(&format!("# HELP {} {}\n", metric.name, metric.help)), "{}", metric.name);

@@ -10,6 +10,8 @@ mod event;
 mod handled;
 pub mod inbox;
 mod options;
+#[cfg(feature = "daemon")]
+mod payload;
 mod pipeline;
 mod private;
 mod record;
@@ -26,6 +28,8 @@ pub use error::{Conflict, Error, Fails, Failure, IsError, LeadsToError, is_worth
 pub use event::{Decision, DomainEvent};
 pub use handled::{Waited, wait_until_handled, wait_until_handled_in};
 pub use options::{Clock, Isolation, Options};
+#[cfg(feature = "daemon")]
+pub use payload::{PayloadError, Versions};
 pub use pipeline::{Command, Done, Pipeline};
 pub use private::Private;
 pub use record::{RecordError, record, record_in};

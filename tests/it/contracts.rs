@@ -235,6 +235,14 @@ async fn receivers_of_two_versions_stand_side_by_side_and_a_mended_cast_heals_a_
     assert!(refused.stderr.contains("map \"status\": the value is one that the map does not list"), "{refused:?}");
     let rendered = shop.run(&["contracts", "render", &second.to_string(), "--version", "1"]).await;
     assert_eq!(rendered.stdout, "{\"id\":\"o-2\",\"total\":\"0.99\",\"status\":\"paid\"}\n");
+    for (version, want) in
+        [("1", r#""payload": {"id":"o-2","total":"0.99","status":"paid"}"#), ("2", &format!("\"payload\": {NEW}"))]
+    {
+        let shown = shop.run(&["events", "show", &second.to_string(), "--version", version, "--json"]).await;
+        assert!(shown.code == Some(0) && shown.stdout.contains(want), "{want}: {shown:?}");
+    }
+    let none = shop.run(&["events", "show", &odd.to_string(), "--version", "2"]).await;
+    assert!(none.code == Some(1) && none.stderr == refused.stderr, "{none:?}: the same words as the relay's");
 
     shop.change("{ new = \"created\", paid = \"settled\" }", "{ new = \"created\", paid = \"settled\" }, otherwise = \"created\"");
     let reloaded = shop.run(&["reload", "--json"]).await;
@@ -293,11 +301,15 @@ async fn what_was_published_is_kept_in_a_lock_and_compared_with_it_without_a_dat
             "breaking\n  forward: the payload: required: \"id\" may be absent",
         ),
         (&["contracts", "export", "--asyncapi"], "\"asyncapi\": \"3.0.0\""),
+        (&["contracts", "export", "--openapi-schemas"], "\"order.placed.v2\": {"),
     ] {
         let told = shop.run(command).await;
         assert!(told.code == Some(0) && told.stdout.contains(want), "{command:?}: {told:?}");
         let json = shop.run(&[command, &["--json"]].concat()).await;
         assert!(serde_json::from_str::<serde_json::Value>(&json.stdout).is_ok(), "{command:?}: {json:?}");
+    }
+    for arguments in [&["contracts", "export"][..], &["contracts", "export", "--asyncapi", "--openapi-schemas"]] {
+        assert_eq!(shop.run(arguments).await.code, Some(64), "{arguments:?}: one form, and only one");
     }
     let unknown = shop.run(&["contracts", "show", "order.paid"]).await;
     assert!(unknown.code == Some(1) && unknown.stderr.contains("there are order.placed"), "{unknown:?}");

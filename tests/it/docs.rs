@@ -238,6 +238,19 @@ pub fn commands(path: &str) -> Vec<String> {
     blocks.iter().flat_map(|block| block.lines()).filter(|line| line.starts_with("outboxd ")).map(str::to_owned).collect()
 }
 
+/// The commands of one section, which ends with the next heading.
+pub fn section_commands(path: &str, heading: &str) -> Vec<String> {
+    let text = page(path);
+    let (_, rest) = text.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("{path} has no section {heading:?}"));
+    let section = rest.split("\n## ").next().unwrap_or_default();
+    blocks(section, "sh")
+        .iter()
+        .flat_map(|block| block.lines())
+        .filter(|line| line.starts_with("outboxd "))
+        .map(str::to_owned)
+        .collect()
+}
+
 #[test]
 fn every_command_in_the_documents_is_understood() {
     let mut count = 0;

@@ -6,32 +6,58 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::super::CliError;
-use super::super::text::{as_json, plain_table, printable};
+use super::super::text::{as_json, dash, describe_age, describe_moment, plain_table, printable};
 use super::split;
 use crate::config::{ClientConfig, HandlerConfig};
 use crate::contracts::{Cast, Contract, Pins, Registry, Version, digest};
+use crate::store::{CountedUse, ListedUse};
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// With what was really sent of each version, from the database
+    #[arg(long = "use")]
+    pub with_use: bool,
+}
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
     /// The type, or the type with a version: order.placed@1
     contract: String,
+    /// With who was really sent it, since when and how much, from the database
+    #[arg(long = "use")]
+    pub with_use: bool,
 }
 
-/// Whoever may be sent a version.
-pub(super) struct Receivers {
+/// Whoever may be sent a version, and what they were sent if that was asked for.
+pub(in crate::cli) struct Receivers {
     pub handlers: Vec<HandlerConfig>,
     pub clients: Vec<ClientConfig>,
+    pub counted: Option<CountedUse>,
 }
 
 impl Receivers {
     /// Names of the handlers, and those of the clients, that are sent this version.
-    fn of(&self, event_type: &str, version: u32) -> (Vec<&str>, Vec<&str>) {
+    pub fn of(&self, event_type: &str, version: u32) -> (Vec<&str>, Vec<&str>) {
         let is_sent = |pins: &Option<Arc<Pins>>| {
             pins.as_ref().is_some_and(|pins| pins.versions().any(|pinned| pinned == (event_type, version)))
         };
         let handlers = self.handlers.iter().filter(|handler| is_sent(&handler.contracts)).map(|handler| handler.name.as_str());
         let clients = self.clients.iter().filter(|client| is_sent(&client.contracts)).map(|client| client.name.as_str());
         (handlers.collect(), clients.collect())
+    }
+
+    /// What was sent of this version. `None`: it was not asked for.
+    fn used<'r>(&'r self, event_type: &'r str, version: u32) -> Option<Vec<&'r ListedUse>> {
+        let of_version = |used: &&ListedUse| used.event_type == event_type && used.version == version;
+        self.counted.as_ref().map(|counted| counted.receivers.iter().filter(of_version).collect())
+    }
+
+    /// How long ago it was last sent, and how many events altogether.
+    fn sums(&self, event_type: &str, version: u32) -> Option<(String, String)> {
+        let (counted, used) = (self.counted.as_ref()?, self.used(event_type, version)?);
+        let last = used.iter().map(|used| used.last_at).max();
+        let ago = last.map_or_else(dash, |last| format!("{} ago", describe_age(counted.now.since(last))));
+        Some((ago, used.iter().map(|used| used.events).sum::<u64>().to_string()))
     }
 
     /// For people; `None`: nobody.
@@ -48,18 +74,24 @@ pub(super) fn list(registry: &Registry, receivers: &Receivers, is_json: bool) ->
         let contracts: Vec<Value> = registry.contracts().map(|contract| contract_as_json(contract, receivers, false)).collect();
         return as_json(&contracts);
     }
-    let mut table = plain_table(&["TYPE", "VERSION", "STATE", "SUNSET", "SUCCESSOR", "SENT TO"]);
+    let mut header = vec!["TYPE", "VERSION", "STATE", "SUNSET", "SUCCESSOR", "SENT TO"];
+    if receivers.counted.is_some() {
+        header.extend(["LAST SENT", "EVENTS"]);
+    }
+    let mut table = plain_table(&header);
     for contract in registry.contracts() {
         for version in contract.versions.values() {
             let ending = version.deprecation.as_ref();
-            table.add_row([
+            let mut row = vec![
                 printable(&contract.event_type).to_string(),
                 version.number.to_string(),
                 version.state.to_string(),
                 ending.and_then(|ending| ending.sunset).map_or_else(|| "-".to_owned(), |day| day.to_string()),
                 ending.and_then(|ending| ending.successor).map_or_else(|| "-".to_owned(), |number| number.to_string()),
                 receivers.describe(&contract.event_type, version.number).unwrap_or_else(|| "-".to_owned()),
-            ]);
+            ];
+            row.extend(receivers.sums(&contract.event_type, version.number).into_iter().flat_map(|(last, events)| [last, events]));
+            table.add_row(row);
         }
     }
     format!("{}\n", table.trim_fmt())
@@ -98,6 +130,11 @@ fn describe(contract: &Contract, version: &Version, receivers: &Receivers, with_
     }
     let sent_to = receivers.describe(&contract.event_type, version.number).unwrap_or_else(|| "nobody".to_owned());
     text.push_str(&format!("  sent to        {sent_to}\n"));
+    for used in receivers.used(&contract.event_type, version.number).unwrap_or_default() {
+        let (first, last) = (describe_moment(used.first_at), describe_moment(used.last_at));
+        let who = printable(&receiver_words(&used.receiver));
+        text.push_str(&format!("  was sent to    {who}: {} events since {first}, the last at {last}\n", used.events));
+    }
     for (name, cast) in [("from previous", &version.from_previous), ("from next", &version.from_next)] {
         if let Some(cast) = cast {
             text.push_str(&format!("  {name:<14} {}\n", operations(cast).join(", ")));
@@ -112,6 +149,15 @@ fn describe(contract: &Contract, version: &Version, receivers: &Receivers, with_
         text.push_str(&format!("  digest         {}\n\n{}\n", digest(version.schema.value()), version.schema.text().trim_end()));
     }
     text
+}
+
+/// `client:acme` in the words of the list: `acme (client)`.
+pub(super) fn receiver_words(receiver: &str) -> String {
+    match receiver.split_once(':') {
+        Some(("client", name)) => format!("{name} (client)"),
+        Some((_, name)) => name.to_owned(),
+        None => receiver.to_owned(),
+    }
 }
 
 fn operations(cast: &Cast) -> Vec<String> {
@@ -141,6 +187,9 @@ fn version_as_json(contract: &Contract, version: &Version, receivers: &Receivers
     document["clients"] = json!(clients);
     document["from_previous"] = json!(cast(&version.from_previous));
     document["from_next"] = json!(cast(&version.from_next));
+    if let Some(used) = receivers.used(&contract.event_type, version.number) {
+        document["use"] = json!(used);
+    }
     document["examples"] = version.examples.iter().map(|example| example.name.clone()).collect();
     document["digest"] = json!(digest(version.schema.value()));
     if with_schema {

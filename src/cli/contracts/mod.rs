@@ -1,9 +1,10 @@
 //! `outboxd contracts`: public events in versions, as the folder of the configuration has them. Needs no database and no secrets, so that the
-//! producer's CI can run it; only `render` with an id reads an event.
+//! producer's CI can run it; `render` with an id, `retire` and `--use` read the database.
 
 mod check;
 mod list;
-mod render;
+pub(super) mod render;
+mod retire;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,9 +12,10 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::text::as_json;
-use super::{CliError, EXIT_CONFIG, EXIT_OK, Global, print::print};
+use super::{CliError, EXIT_CONFIG, EXIT_OK, Global, print::print, session};
 use crate::config::{ConfigError, Contracts};
-use crate::contracts::asyncapi;
+use crate::contracts::{asyncapi, openapi_schemas};
+use crate::store;
 
 /// Show, check, compare and export the versions of public events
 #[derive(Debug, Args)]
@@ -27,11 +29,13 @@ enum ContractsCommand {
     /// List every version of every contract, and the handlers and clients that are sent it
     #[command(after_help = "Examples:
   outboxd contracts list
+  outboxd contracts list --use
   outboxd contracts list --json")]
-    List,
+    List(list::ListArgs),
     /// Show a contract or one version of it: state, dates, casts, schema
     #[command(after_help = "Examples:
   outboxd contracts show order.placed
+  outboxd contracts show order.placed@1 --use
   outboxd contracts show order.placed@1 --json")]
     Show(list::ShowArgs),
     /// Check the contracts as a whole, and against what was published
@@ -64,23 +68,37 @@ Examples:
 Exit code 1: the event has no valid form in that version; a handler that is pinned to it would get a dead letter with the reason `contract`."
     )]
     Render(render::RenderArgs),
+    /// Judge whether a version may be retired, and tell what to change: who reads it, who is silent
+    #[command(after_help = retire::HELP)]
+    Retire(retire::RetireArgs),
     /// Print the contracts in the form of other tools
-    #[command(after_help = "Example:
-  outboxd contracts export --asyncapi > asyncapi.json")]
+    #[command(after_help = "Examples:
+  outboxd contracts export --asyncapi > asyncapi.json
+  outboxd contracts export --openapi-schemas > schemas.json")]
     Export(ExportArgs),
 }
 
 #[derive(Debug, Args)]
 struct ExportArgs {
-    /// As an AsyncAPI 3.0 document: a message and a channel for each version that is served
-    #[arg(long, required = true)]
-    asyncapi: bool,
+    #[command(flatten)]
+    form: ExportForm,
     /// Title in the document
     #[arg(long, value_name = "TEXT", default_value = "Public events")]
     title: String,
     /// Version of the document
     #[arg(long, value_name = "TEXT", default_value = "1.0.0")]
     document_version: String,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct ExportForm {
+    /// As an AsyncAPI 3.0 document: a message and a channel for each version that is served
+    #[arg(long)]
+    asyncapi: bool,
+    /// As an OpenAPI 3.1 document with a schema for each version that is served, and nothing else
+    #[arg(long)]
+    openapi_schemas: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -92,29 +110,44 @@ enum ContractsError {
 }
 
 pub async fn run(args: ContractsArgs, global: &Global) -> Result<ExitCode, CliError> {
-    let (contracts, receivers) = load(global)?;
+    let (contracts, mut receivers) = load(global)?;
+    let needs_use = match &args.command {
+        ContractsCommand::List(args) => args.with_use,
+        ContractsCommand::Show(args) => args.with_use,
+        ContractsCommand::Retire(_) => true,
+        _ => false,
+    };
+    if needs_use {
+        receivers.counted = Some(store::read_contract_use(&session::open(global).await?.pool).await?);
+    }
     match args.command {
-        ContractsCommand::List => print(&list::list(&contracts.registry, &receivers, global.json))?,
+        ContractsCommand::List(_) => print(&list::list(&contracts.registry, &receivers, global.json))?,
         ContractsCommand::Show(args) => print(&list::show(&args, &contracts.registry, &receivers, global.json)?)?,
         ContractsCommand::Check(args) => return check::check(&args, &contracts.registry, global.json),
         ContractsCommand::Diff(args) => print(&check::diff(&args, &contracts.registry, global.json)?)?,
+        ContractsCommand::Retire(args) => return retire::retire(&args, &contracts, &receivers, global),
         ContractsCommand::Render(args) => return render::render(args, &contracts.registry, global).await,
         ContractsCommand::Export(args) => {
-            print(&as_json(&asyncapi(&contracts.registry, &args.title, &args.document_version)))?;
+            let (all, title, version) = (contracts.registry.contracts(), &args.title, &args.document_version);
+            print(&as_json(&if args.form.asyncapi {
+                asyncapi(all, title, version)
+            } else {
+                openapi_schemas(all, title, version)
+            }))?;
         }
     }
     Ok(ExitCode::from(EXIT_OK))
 }
 
 /// The contracts and who is sent them; what is wrong elsewhere in the configuration is nothing to this command.
-fn load(global: &Global) -> Result<(Contracts, list::Receivers), CliError> {
+pub(super) fn load(global: &Global) -> Result<(Contracts, list::Receivers), CliError> {
     let read = global.read()?.into_contracts();
     let (contracts, handlers, clients) =
         read.map_err(|mistakes| CliError::new(EXIT_CONFIG, ConfigError::Mistakes { path: global.config.clone(), mistakes }))?;
     if contracts.path.is_none() {
         return Err(CliError::new(EXIT_CONFIG, ContractsError::None(global.config.clone())));
     }
-    Ok((contracts, list::Receivers { handlers, clients }))
+    Ok((contracts, list::Receivers { handlers, clients, counted: None }))
 }
 
 /// `order.placed@1`

@@ -1,5 +1,6 @@
-//! `outboxd contracts render`: an event as a receiver of a version gets it, byte for byte.
+//! `outboxd contracts render` and `events show --version`: an event as a receiver of a version gets it, byte for byte.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,7 +13,7 @@ use super::super::print::print;
 use super::super::{CliError, EXIT_OK, Global, session};
 use crate::contracts::Registry;
 use crate::domain::Notification;
-use crate::store::events::read_history;
+use crate::store::events::{Event, read_history};
 
 #[derive(Debug, Args)]
 pub(super) struct RenderArgs {
@@ -69,11 +70,26 @@ async fn recorded(args: RenderArgs, global: &Global) -> Result<Recorded, CliErro
     if let Some(damage) = &event.damage {
         return Err(CliError::failed(format!("event {id} cannot be read: {damage}")));
     }
-    let notification = Notification { headers: event.headers.get().to_owned(), ..Notification::sample(&event.event_type, "{}") };
-    let version = notification
-        .recorded_version()
-        .ok_or_else(|| CliError::failed(format!("the header \"version\" of event {id} is not a whole number from 1 on")))?;
+    let version = recorded_version(&event)?;
     Ok(Recorded { event_type: event.event_type, version, payload: event.payload.get().to_owned() })
+}
+
+fn recorded_version(event: &Event) -> Result<u32, CliError> {
+    let notification = Notification { headers: event.headers.get().to_owned(), ..Notification::sample(&event.event_type, "{}") };
+    let wrong = || CliError::failed(format!("the header \"version\" of event {} is not a whole number from 1 on", event.id));
+    notification.recorded_version().ok_or_else(wrong)
+}
+
+/// Puts the payload that a receiver of this version gets in the place of the recorded one.
+pub(in crate::cli) fn show_version(event: &mut Event, version: u32, global: &Global) -> Result<(), CliError> {
+    let (contracts, _) = super::load(global)?;
+    let recorded = recorded_version(event)?;
+    let rendered =
+        contracts.registry.render(&event.event_type, recorded, version, event.payload.get()).map_err(CliError::failed)?;
+    if let Cow::Owned(rendered) = rendered {
+        event.payload = RawValue::from_string(rendered).expect("what was rendered is JSON");
+    }
+    Ok(())
 }
 
 /// The payload is put in as text: reading it would round large numbers.

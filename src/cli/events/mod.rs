@@ -11,6 +11,7 @@ use uuid::Uuid;
 use erase::EraseArgs;
 use wait::WaitArgs;
 
+use super::contracts::render::show_version;
 use super::print::print;
 use super::text::{
     SHOWN_BYTES, as_json, dash, describe_age, describe_aggregate, describe_event, describe_reason, plain_table, printable,
@@ -37,11 +38,15 @@ Examples:
   outboxd events list --key order/42 --json")]
     List(ListArgs),
     /// Show an event, what became of it at every handler, and every attempt
-    #[command(after_help = "\
+    #[command(
+        disable_version_flag = true,
+        after_help = "\
 Examples:
   outboxd events show 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f
   outboxd events show 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --full
-  outboxd events show 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --json | jq .event.payload")]
+  outboxd events show 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --version 1
+  outboxd events show 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --json | jq .event.payload"
+    )]
     Show(ShowArgs),
     /// Wait until handlers are done with an event; its commit is waited for, too
     #[command(after_help = "\
@@ -103,6 +108,9 @@ pub struct ShowArgs {
     /// Show all of a payload that is longer than 4 KiB (--json always has all of it)
     #[arg(long)]
     pub full: bool,
+    /// With the payload as a receiver of this version of its contract gets it
+    #[arg(long, value_name = "NUMBER")]
+    pub version: Option<u32>,
 }
 
 pub async fn run(args: EventsArgs, global: &Global) -> Result<ExitCode, CliError> {
@@ -136,13 +144,16 @@ async fn list(args: ListArgs, global: &Global) -> Result<String, CliError> {
 
 async fn show(args: ShowArgs, global: &Global) -> Result<String, CliError> {
     let session = session::open(global).await?;
-    let Some(history) = read_history(&session.pool, args.id, None).await? else {
+    let Some(mut history) = read_history(&session.pool, args.id, None).await? else {
         let id = args.id;
         return Err(CliError::failed(format!(
             "there is no event {id} in schema \"{}\"; it was never committed, or retention has removed it",
             session.schema
         )));
     };
+    if let Some(version) = args.version {
+        show_version(&mut history.event, version, global)?;
+    }
     let shown_bytes = if args.full { usize::MAX } else { SHOWN_BYTES };
     Ok(if global.json { as_json(&history) } else { describe(&history, shown_bytes) })
 }

@@ -139,6 +139,7 @@ impl Books {
         // Saturating: an application may say that it happened at `-infinity`.
         let age_micros = (local_micros() + self.clock_offset).saturating_sub(notification.occurred_at.as_micros()).max(0);
         self.handler.metrics.end_to_end(age_micros as f64 / 1e6);
+        self.handler.contract_use.sent(&notification.event_type);
         match queued.origin {
             Origin::Log(segment) => {
                 let has_row = self.handler.config.record == Record::All;

@@ -24,7 +24,7 @@ impl Supervisor {
         let kept = self.handlers.iter().filter(|handler| !is_replaced(&handler.config.name)).cloned();
         let mut handlers: Vec<Arc<HandlerShared>> = kept.collect();
         let has_changed = !put.is_empty() || !removed.is_empty();
-        handlers.extend(put.into_iter().map(|handler| Arc::new(share(handler))));
+        handlers.extend(put.into_iter().map(|handler| Arc::new(share(handler, &self.shared.contract_use))));
         if handlers.is_empty() {
             return Err(RelayError::NoHandlers);
         }

@@ -30,7 +30,7 @@ use crate::config::{self};
 use crate::failpoints::failpoint;
 use crate::store::subscriptions::{self, Candidate};
 use crate::store::{self, Instance, Selection, ServerWatch, SessionSettings, StoreError};
-use crate::telemetry::{DatabaseOperation, Failure, HandlerMetrics, Health, RelayMetrics, chain};
+use crate::telemetry::{ContractUse, DatabaseOperation, Failure, HandlerMetrics, Health, RelayMetrics, chain};
 
 pub use places::check_registration;
 
@@ -53,6 +53,8 @@ pub struct RelayOptions {
     pub follow_new_timeline: bool,
     pub health: Arc<Health>,
     pub alerts: AlertSetup,
+    /// Counts what handlers are sent of contracts; [`write_contract_use`](super::write_contract_use) writes it.
+    pub contract_use: ContractUse,
     /// Told of the last place that this relay has given to an event of the feed.
     pub published: watch::Sender<i64>,
 }
@@ -73,7 +75,7 @@ impl Relay {
         if handlers.is_empty() {
             return Err(RelayError::NoHandlers);
         }
-        let handlers: Vec<_> = handlers.into_iter().map(|handler| Arc::new(share(handler))).collect();
+        let handlers: Vec<_> = handlers.into_iter().map(|handler| Arc::new(share(handler, &options.contract_use))).collect();
         let shared = Arc::new(Shared {
             connections: options.connections,
             server: options.server,
@@ -90,6 +92,7 @@ impl Relay {
             observe: Arc::new(Notify::new()),
             health: options.health,
             metrics: RelayMetrics::new(),
+            contract_use: options.contract_use,
             trust: Trust::new(Instant::now()),
             published: options.published,
         });
@@ -164,11 +167,12 @@ fn count_loops(handlers: &[Arc<HandlerShared>]) -> usize {
     handlers.iter().map(|handler| usize::from(handler.config.partitions)).sum()
 }
 
-fn share(handler: HandlerSetup) -> HandlerShared {
+fn share(handler: HandlerSetup, counts: &ContractUse) -> HandlerShared {
     let HandlerSetup { config, built } = handler;
     let selection = |partition| Arc::new(Selection::new(&config.filter, &config.ordering, config.partitions, partition));
     HandlerShared {
         metrics: HandlerMetrics::new(&config.name, &config.kind),
+        contract_use: counts.of_handler(&config.name, config.contracts.iter().flat_map(|pins| pins.versions())),
         selections: (0..config.partitions).map(selection).collect(),
         figures: Figures::new(config.partitions),
         unreadable_in_a_row: AtomicUsize::new(0),

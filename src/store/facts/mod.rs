@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::ListedUse;
 use super::adoption::InspectedAdoption;
 use super::blind_spots::BlindSpot;
 use super::rebase::LowSequence;
@@ -36,6 +37,7 @@ pub struct Facts {
     pub unmatched: Option<Vec<UnmatchedPattern>>,
     pub unwanted: Option<Vec<UnwantedType>>,
     pub inbox: Option<InboxAge>,
+    pub contract_use: Option<Vec<ListedUse>>,
     /// Filled in by whoever has a configuration.
     pub adoptions: Option<Vec<InspectedAdoption>>,
     pub clock: Option<ClockReading>,

@@ -5,6 +5,8 @@ gone as (delete from deliveries where subscription = any ($1) returning 1),
 dropped_items as (
     update replay_items set state = 'dropped', ended_at = clock_timestamp()
      where subscription = any ($1) and state in ('held', 'released')),
+gone_use as (
+    delete from contract_use where receiver in (select 'handler:' || handler from subscriptions where id = any ($1))),
 gone_progress as (delete from progress where subscription = any ($1)),
 gone_subscriptions as (delete from subscriptions where id = any ($1))
 select count(*) as deliveries from gone

@@ -13,6 +13,8 @@ pub mod writers;
 
 use outboxd::RelayBuilder;
 
+pub use client::{Served, ask};
+
 use crate::support::{TestDatabase, eventually, relay};
 
 /// A relay that publishes events of these types, with short intervals.

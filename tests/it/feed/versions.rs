@@ -147,6 +147,11 @@ async fn a_client_finds_the_contracts_of_what_it_may_see_and_no_others() {
         assert_eq!(schema.body.trim_end(), std::fs::read_to_string(file).expect("the schema").trim_end());
     }
     assert_eq!(as_client(&served, "/v1/contracts", OTHER).await.json(), json!({ "contracts": [] }));
+    for (token, want) in [(OLD, json!(["order.placed.v1", "order.placed.v2"])), (OTHER, json!([]))] {
+        let document = as_client(&served, "/v1/contracts/asyncapi.json", token).await.json();
+        let channels: Vec<_> = document["channels"].as_object().expect("channels").keys().cloned().collect();
+        assert_eq!((&document["asyncapi"], json!(channels)), (&json!("3.0.0"), want));
+    }
     for path in ["order.placed/1", "order.placed/3", "order.placed/x", "none/1"] {
         let token = if path == "order.placed/1" { OTHER } else { OLD };
         assert_eq!(as_client(&served, &format!("/v1/contracts/{path}/schema.json"), token).await.status, 404, "{path}");

@@ -3,14 +3,17 @@
 mod crashes;
 mod mailer;
 mod meetings;
+mod migration;
 mod secrets;
 mod wire;
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
 
+use crate::contracts::copy;
 use crate::support::{Binary, DEADLINE, Running, TestDatabase, eventually, free_port};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -54,7 +57,9 @@ impl Shop {
         rustls::crypto::ring::default_provider().install_default().ok();
         let listen = format!("127.0.0.1:{}", free_port());
         let program = Binary::example("shop").await.env("DATABASE_URL", url).env("SHOP_RELAY", "off").env("SHOP_LISTEN", &listen);
-        let relay = Binary::with_config(relay_config).env("DATABASE_URL", url).env("SHOP_RELAY_LISTEN", "127.0.0.1:0");
+        let relay = Binary::with_config(relay_config);
+        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop/contracts"), &relay.directory().join("contracts"));
+        let relay = relay.env("DATABASE_URL", url).env("SHOP_RELAY_LISTEN", "127.0.0.1:0");
         let address = format!("http://{listen}");
         Self {
             program: program.env("SHOP_MAILER_SECRET", SECRET),
