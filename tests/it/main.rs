@@ -53,6 +53,7 @@ mod sessions;
 mod shop;
 mod silence;
 mod status;
+mod streams;
 mod stuck;
 mod support;
 mod support_works;
