@@ -19,6 +19,9 @@ const BREATH: Duration = Duration::from_millis(50);
 const FIRST_CHUNK: u32 = 200;
 const GROWTH: u32 = 5;
 
+/// Events of streams that cost as much as one that is owed: two entries of indexes instead of a row and what handlers know of it.
+const SOURCED_PER_OWED: u32 = 10;
+
 /// Where chunks are removed, and how long one of them is waited for; `None`: for ever.
 pub struct Log {
     pub pool: sqlx::PgPool,
@@ -98,7 +101,8 @@ async fn walk_on(log: &Log, outbox: &Outbox, standing: &mut Standing, metrics: &
 }
 
 /// Looks once more at what could not go: at as many events as a chunk has, and on from there as long as something goes. So a round
-/// costs no more than a chunk beyond what it removes, and a million events that are owed are looked at within some 200 rounds.
+/// costs no more than a chunk beyond what it removes, and a million events that are owed are looked at within some 200 rounds. Events of
+/// streams lie between them and are only counted: a round walks over up to [`SOURCED_PER_OWED`] chunks of them.
 async fn look_again(log: &Log, outbox: &Outbox, standing: &mut Standing, metrics: &RelayMetrics) -> Result<u64, StoreError> {
     let (mut total, mut rows, mut left) = (0, FIRST_CHUNK.min(outbox.retention_chunk), outbox.retention_chunk);
     while standing.walked_to > 0 {
@@ -108,14 +112,20 @@ async fn look_again(log: &Log, outbox: &Outbox, standing: &mut Standing, metrics
         total += removed.removed;
         // At the end of what was left it begins anew with the next round.
         standing.again_after = removed.last_seq.filter(|_| removed.has_more).unwrap_or(0);
-        left = if removed.removed > 0 { outbox.retention_chunk } else { left.saturating_sub(rows) };
+        left = if removed.removed > 0 { outbox.retention_chunk } else { left.saturating_sub(cost(rows, removed.sourced)) };
         if left == 0 || !removed.has_more {
             break;
         }
-        rows = rows.saturating_mul(GROWTH).min(left);
+        rows = rows.saturating_mul(GROWTH).min(outbox.retention_chunk);
         tokio::time::sleep(BREATH).await;
     }
     Ok(total)
+}
+
+/// What a look at so many events, of which some are sourced, costs in events that are owed; at least 1.
+fn cost(rows: u32, sourced: u64) -> u32 {
+    let sourced = u32::try_from(sourced).unwrap_or(u32::MAX).min(rows);
+    (rows - sourced + sourced / SOURCED_PER_OWED).max(1)
 }
 
 impl Log {

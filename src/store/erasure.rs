@@ -36,6 +36,8 @@ pub struct ErasurePlan {
     seqs: Vec<i64>,
     /// Those that some handler has not received yet.
     unfinished: Vec<i64>,
+    /// Those that a stream is made of.
+    sourced: Vec<i64>,
     pub pending: Vec<PendingEvents>,
 }
 
@@ -53,6 +55,8 @@ pub struct Erasing<'a> {
     pub because: &'a str,
     /// Also what a handler has not received yet.
     pub with_pending: bool,
+    /// Also what a stream is made of, which cannot be read then.
+    pub with_sourced: bool,
 }
 
 impl ErasurePlan {
@@ -65,8 +69,17 @@ impl ErasurePlan {
         self.unfinished.len()
     }
 
-    fn chosen(&self, with_pending: bool) -> Vec<i64> {
-        let is_chosen = |seq: &i64| with_pending || self.unfinished.binary_search(seq).is_err();
+    /// Events that match and that are versions of streams.
+    pub fn sourced(&self) -> usize {
+        self.sourced.len()
+    }
+
+    /// The events that go.
+    pub fn chosen(&self, with_pending: bool, with_sourced: bool) -> Vec<i64> {
+        let is_chosen = |seq: &i64| {
+            (with_pending || self.unfinished.binary_search(seq).is_err())
+                && (with_sourced || self.sourced.binary_search(seq).is_err())
+        };
         self.seqs.iter().copied().filter(is_chosen).collect()
     }
 }
@@ -98,6 +111,8 @@ pub async fn plan_erasure(pool: &PgPool, selection: &EventSelection) -> Result<E
             *pending.entry(row.try_get::<String, _>(1).map_err(error())?).or_insert(0) += 1;
             plan.unfinished.push(row.try_get(0).map_err(error())?);
         }
+        let sourced = sqlx::query_scalar(include_str!("sql/find_sourced.sql")).bind(chunk).fetch_all(&mut *transaction).await;
+        plan.sourced.extend::<Vec<i64>>(sourced.map_err(error())?);
     }
     plan.unfinished.sort_unstable();
     plan.unfinished.dedup();
@@ -108,7 +123,7 @@ pub async fn plan_erasure(pool: &PgPool, selection: &EventSelection) -> Result<E
 /// Erases what was planned, some at a time, each with its note in the audit; gives how many events went.
 pub async fn erase(pool: &PgPool, selection: &EventSelection, plan: &ErasurePlan, erasing: Erasing<'_>) -> Result<u64, StoreError> {
     let mut erased = 0;
-    for chunk in plan.chosen(erasing.with_pending).chunks(CHUNK) {
+    for chunk in plan.chosen(erasing.with_pending, erasing.with_sourced).chunks(CHUNK) {
         let mut transaction = begin(pool).await?;
         lift_statement_timeout(&mut transaction).await?;
         allow_log_changes(&mut transaction).await?;

@@ -19,7 +19,8 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, name: "0002_inbox", sql: include_str!("../../migrations/0002_inbox.sql") },
     Migration { version: 3, name: "0003_keep_promises", sql: include_str!("../../migrations/0003_keep_promises.sql") },
     Migration { version: 4, name: "0004_feed", sql: include_str!("../../migrations/0004_feed.sql") },
-    Migration { version: 5, name: "0005_contract_use", sql: include_str!("../../migrations/0005_contract_use.sql") },
+    Migration { version: 5, name: "0005_streams", sql: include_str!("../../migrations/0005_streams.sql") },
+    Migration { version: 6, name: "0006_contract_use", sql: include_str!("../../migrations/0006_contract_use.sql") },
 ];
 
 /// Oldest Postgres that has what the relay needs.

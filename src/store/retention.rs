@@ -1,4 +1,4 @@
-//! Retention: finished events leave in chunks; what anybody still owes stays.
+//! Retention: finished events leave in chunks; what anybody still owes stays, and so does what a stream is made of.
 
 use std::time::Duration;
 
@@ -10,9 +10,11 @@ use crate::failpoints::failpoint;
 /// What one chunk did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removed {
-    /// The last event that was old enough, whether it could go or not; `None`: there was none.
+    /// The last event that was sourced or old enough, whether it could go or not; `None`: there was none.
     pub last_seq: Option<i64>,
     pub removed: u64,
+    /// Events of streams, which stay.
+    pub sourced: u64,
     /// The chunk was full: there may be more behind it.
     pub has_more: bool,
 }
@@ -55,7 +57,8 @@ pub async fn remove_finished(pool: &PgPool, stretch: Stretch, keep: Duration, ro
     failpoint!("retention-committed", row.try_get::<i64, _>(1).is_ok_and(|removed| removed > 0));
     let removed = || {
         let removed = row.try_get::<i64, _>(1)?.unsigned_abs();
-        Ok(Removed { last_seq: row.try_get(0)?, removed, has_more: row.try_get(2)? })
+        let sourced = row.try_get::<i64, _>(3)?.unsigned_abs();
+        Ok(Removed { last_seq: row.try_get(0)?, removed, sourced, has_more: row.try_get(2)? })
     };
     removed().map(Some).map_err(StoreError::query("understand what was removed"))
 }

@@ -22,6 +22,7 @@ const PAGES: &[&str] = &[
     "docs/alerts.md",
     "docs/contracts.md",
     "docs/clients.md",
+    "docs/event-sourcing.md",
     "docs/guarantees.md",
     "docs/handlers.md",
     "docs/operations.md",
@@ -336,6 +337,35 @@ async fn the_documented_grants_are_enough_to_record_and_for_nothing_else() {
     application.execute(AssertSqlSafe(returning)).await.expect("as the page says");
     application.execute(AssertSqlSafe(targeted)).await.expect("as the page says, too");
     assert_eq!(database.count("events").await, 4);
+}
+
+#[tokio::test]
+async fn the_documented_grants_are_enough_to_append_and_then_to_read() {
+    let database = TestDatabase::create().await;
+    let mut application = as_application(&database).await;
+    let statements = blocks(&page("docs/event-sourcing.md"), "sql streams");
+    let [append, read] = &statements[..] else { panic!("the page shows an append and a look: {statements:?}") };
+    let grant = async |kind: &str| {
+        let text = block("docs/event-sourcing.md", kind).replace(" to app;", &format!(" to {ROLE};"));
+        database.execute(&text).await;
+    };
+    sqlx::raw_sql(AssertSqlSafe(append.clone())).execute(&mut application).await.expect_err("nothing is granted yet");
+    application.execute("rollback").await.expect("it had begun");
+
+    grant("sql append grants").await;
+    sqlx::raw_sql(AssertSqlSafe(append.clone())).execute(&mut application).await.expect("the documented rights are enough");
+    for more in [
+        "select * from outbox.events",
+        "insert into outbox.events (type, payload) values ('a', '{}')",
+        "update outbox.streams set version = 9",
+        "select * from outbox.stream_events",
+    ] {
+        application.execute(more).await.expect_err(more);
+    }
+    grant("sql read grants").await;
+    let versions = application.fetch_all(AssertSqlSafe(read.clone())).await.expect("as the page says");
+    assert_eq!(versions.len(), 3);
+    application.execute("delete from outbox.stream_events").await.expect_err("nobody but the owner");
 }
 
 /// What a program that uses the crate may lean on. Whoever makes another module public, or hides one, says so here.

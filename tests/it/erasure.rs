@@ -53,7 +53,7 @@ async fn events_of_a_key_are_shown_first_and_go_with_all_that_is_known_of_them()
     assert_eq!(shown.code, Some(0));
     assert_eq!(
         report,
-        json!({ "dry_run": true, "matched": 4, "unfinished": 2, "pending": [{ "handler": "one", "events": 2 }], "erased": null })
+        json!({ "dry_run": true, "matched": 4, "unfinished": 2, "sourced": 0, "pending": [{ "handler": "one", "events": 2 }], "erased": null })
     );
     assert_eq!(database.count("events").await, 5);
 

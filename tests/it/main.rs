@@ -55,6 +55,7 @@ mod sessions;
 mod shop;
 mod silence;
 mod status;
+mod streams;
 mod stuck;
 mod support;
 mod support_works;

@@ -9,7 +9,8 @@ select s.name, s.last, s.needed
           from (values ('events_seq_seq', greatest((select max(seq) from events),
                                                    (select max(greatest(high_seq, window_high_seq)) from subscriptions))),
                        ('subscriptions_id_seq', (select max(id)::bigint from subscriptions)),
-                       ('audit_id_seq', (select max(id) from audit))) n (name, needed)
+                       ('audit_id_seq', (select max(id) from audit)),
+                       ('streams_id_seq', (select max(id) from streams))) n (name, needed)
           join pg_class q on q.relname = n.name and q.relnamespace = current_schema()::regnamespace) s
  where s.needed > s.last
  order by s.name

@@ -9,5 +9,8 @@ select s.name::text as name, setval(s.name, s.needed) as now_at
                (select max(id) from subscriptions)
         union all
         select 'audit_id_seq', (select case when is_called then last_value else 0 end from audit_id_seq),
-               (select max(id) from audit)) s
+               (select max(id) from audit)
+        union all
+        select 'streams_id_seq', (select case when is_called then last_value else 0 end from streams_id_seq),
+               (select max(id) from streams)) s
  where s.needed > s.last

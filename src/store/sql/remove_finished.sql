@@ -1,10 +1,11 @@
 -- remove_finished: one chunk of retention, in order of seq: events that are old enough, that every subscription has passed and nobody owes.
 -- An event is old when it says so itself, or when its transaction was seen finished that long ago: `occurred_at` may lie ahead.
+-- Sourced events stay: they are walked over whatever their age is, by their numbers alone.
 -- Looks at one event where the first is not old; at none behind the first subscription (`horizon`), however far the log goes on. Walking on,
 -- it stops at the first that is not old. What is left behind is looked at again with $5, within $4.
--- Relies on the primary key of events, moments_pkey, deliveries_unfinished and replay_items_open. Locks only what it removes.
+-- Relies on the primary key of events, stream_events_seq_key, moments_pkey, deliveries_unfinished and replay_items_open. Locks only what it removes.
 -- $1 after this seq, $2 microseconds to keep, $3 rows to look at, $4 up to this seq (null: as far as may be), $5 whether this is another
--- look at what was left. Returns the last seq looked at that was old (null: none), the number removed, and whether there may be more.
+-- look at what was left. Returns the last seq walked over (null: none), the number removed, whether there may be more, and how many were sourced.
 with passed as materialized (select snapshot, high_seq from subscriptions),
 horizon as materialized (
     -- A subscription that begins before everything has passed nothing, whatever its numbers say.
@@ -16,16 +17,27 @@ bound as materialized (
            (select m.snapshot from moments m where m.at < (select clock_timestamp() - $2 * interval '1 microsecond') order by m.at desc limit 1) as snapshot
       from horizon h),
 head as (
-    select e.occurred_at < b.old_at or coalesce(pg_visible_in_snapshot(e.tx, b.snapshot), false) as is_old
+    select (select v.seq from stream_events v where v.seq = e.seq limit 1) is not null
+           or e.occurred_at < b.old_at or coalesce(pg_visible_in_snapshot(e.tx, b.snapshot), false) as is_old
       from bound b
-     cross join lateral (select tx, occurred_at from events where seq > $1 and seq <= b.seq order by seq limit 1) e),
-looked_at as materialized (
-    select e.seq, e.tx, e.occurred_at < b.old_at or coalesce(pg_visible_in_snapshot(e.tx, b.snapshot), false) as is_old
+     cross join lateral (select seq, tx, occurred_at from events where seq > $1 and seq <= b.seq order by seq limit 1) e),
+-- Numbers first, from the index alone: a log may hold millions of sourced events, and none of them is looked at.
+numbers as materialized (
+    select n.seq, (select v.seq from stream_events v where v.seq = n.seq limit 1) is not null as is_sourced
       from bound b
      cross join lateral (
-           select seq, tx, occurred_at from events
+           select seq from events
             where seq > $1 and seq <= b.seq
-            order by seq limit (select case when $5 or is_old then $3 else 0 end from head)) e),
+            order by seq limit (select case when $5 or is_old then $3 else 0 end from head)) n),
+looked_at as materialized (
+    select n.seq, e.tx, e.occurred_at < b.old_at or coalesce(pg_visible_in_snapshot(e.tx, b.snapshot), false) as is_old
+      from numbers n
+     cross join bound b
+     cross join lateral (select tx, occurred_at from events where seq = n.seq limit 1) e
+     where not n.is_sourced),
+walked as materialized (
+    select seq, is_sourced from numbers
+     where $5 or seq < coalesce((select min(seq) from looked_at where not is_old), 9223372036854775807)),
 old as materialized (
     select seq, tx from looked_at
      where is_old and ($5 or seq < coalesce((select min(seq) from looked_at where not is_old), 9223372036854775807))),
@@ -54,5 +66,6 @@ gone_feed as (
            occurred_at = case when g.place > r.place then g.occurred_at else r.occurred_at end
       from (select p.place, e.id, e.occurred_at, count(*) over () as events
               from gone_places p join gone e on e.seq = p.seq order by p.place desc limit 1) g)
-select (select max(seq) from looked_at l where $5 or l.seq in (select seq from old)) as last_seq, (select count(*) from gone) as removed,
-       (select count(*) from looked_at) >= $3 and ($5 or not exists (select 1 from looked_at where not is_old)) as has_more
+select (select max(seq) from walked) as last_seq, (select count(*) from gone) as removed,
+       (select count(*) from numbers) >= $3 and ($5 or not exists (select 1 from looked_at where not is_old)) as has_more,
+       (select count(*) from walked where is_sourced) as sourced

@@ -1,4 +1,4 @@
--- 0005_contract_use: who was sent which version of a contract. Empty, and never written, unless contracts are configured.
+-- 0006_contract_use: who was sent which version of a contract. Empty, and never written, unless contracts are configured.
 -- Runs with search_path set to the outbox schema, in one transaction. Creates only; locks no table that exists.
 
 -- Counted from real deliveries, and written at most once a minute by each relay. The time at which this migration was applied is the time
