@@ -86,7 +86,7 @@ impl Doors {
 
     /// Whether this client is configured as it was when it was found.
     pub fn knows(&self, client: &Arc<Client>) -> bool {
-        self.0.borrow().iter().any(|known| Arc::ptr_eq(known, client))
+        self.clients.borrow().iter().any(|known| Arc::ptr_eq(known, client))
     }
 
     /// Returns when this client is configured otherwise or not at all.

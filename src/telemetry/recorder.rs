@@ -81,7 +81,8 @@ fn describe_to(recorder: &dyn Recorder) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::super::{
-        AlertMetrics, ChannelMetrics, ClientMetrics, ContractUse, FeedMetrics, FeedTailMetrics, HandlerMetrics, HubMetrics, RelayMetrics,
+        AlertMetrics, ChannelMetrics, ClientMetrics, ContractUse, FeedMetrics, FeedTailMetrics, HandlerMetrics, HubMetrics,
+        RelayMetrics,
     };
     use super::*;
 

@@ -241,7 +241,7 @@ async fn no_statement_reads_the_whole_log() {
             "'billing', 10000, 100000".to_owned(),
         ),
         ("read_last_failure", include_str!("../../src/store/sql/read_last_failure.sql"), "'billing'".to_owned()),
-        ("read_event", include_str!("../../src/store/sql/read_event.sql"), format!("'{id}'")),
+        ("read_event", include_str!("../../src/store/sql/read_event.sql"), format!("'{id}', '{{}}'")),
         ("read_event_states", include_str!("../../src/store/sql/read_event_states.sql"), format!("'{id}', null")),
         ("list_events", include_str!("../../src/store/sql/list_events.sql"), "'none', null, 20, 100000, 60000, null".to_owned()),
         ("list_attempts", include_str!("../../src/store/sql/list_attempts.sql"), "777, 100, null".to_owned()),
@@ -252,6 +252,7 @@ async fn no_statement_reads_the_whole_log() {
             "read_last_failure" => "(text)",
             "list_events" => "(text, text, bigint, bigint, bigint, text)",
             "list_attempts" => "(bigint, bigint, text)",
+            "read_event" => "(uuid, text[])",
             "read_event_states" => "(uuid, text)",
             _ => "(uuid)",
         };
@@ -405,7 +406,7 @@ async fn migrating_twice_changes_nothing() {
     let json: Value = serde_json::from_str(&second.stdout).unwrap_or_else(|error| panic!("{error}: {second:?}"));
     assert_eq!(
         (second.code, &json["schema"], &json["applied"], &json["version"]),
-        (Some(0), &json!("outbox"), &json!([]), &json!(5))
+        (Some(0), &json!("outbox"), &json!([]), &json!(6))
     );
 }
 
@@ -427,7 +428,7 @@ async fn an_outbox_of_a_newer_version_is_refused() {
     database.execute("insert into migrations (version, name, checksum) values (99, '0099_later', 'x')").await;
     let refused = outboxd(&database, &["migrate"]).await;
     assert_eq!((refused.code, refused.stdout.as_str()), (Some(75), ""), "{refused:?}");
-    assert!(refused.stderr.contains("at version 99, this outboxd knows 5; upgrade outboxd"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("at version 99, this outboxd knows 6; upgrade outboxd"), "{}", refused.stderr);
     assert_eq!(outboxd(&database, &["status"]).await.code, Some(2));
 }
 
