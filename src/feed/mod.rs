@@ -14,6 +14,7 @@ mod render;
 mod routes;
 mod server;
 mod stream;
+mod streams;
 mod tail;
 mod tickets;
 

@@ -38,6 +38,7 @@ mod retention;
 mod server;
 mod session;
 pub mod status;
+pub mod streams;
 pub mod subscriptions;
 mod text;
 mod together;

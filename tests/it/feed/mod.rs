@@ -1,7 +1,7 @@
 //! The feed: places, cursors, pages and streams, as clients meet them.
 
 mod browsers;
-mod client;
+pub mod client;
 mod commands;
 mod handled;
 mod pages;

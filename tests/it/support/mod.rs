@@ -20,7 +20,7 @@ mod waiting;
 
 pub use authority::Authority;
 pub use binary::{Binary, Finished, Running, example};
-pub use clients::{Client, run_client};
+pub use clients::{Client, python, run_client};
 pub use database::{NewRow, TestDatabase};
 pub use http::get;
 pub use kafka::{Kafka, read_topic};
