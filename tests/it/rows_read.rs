@@ -280,6 +280,13 @@ async fn a_look_at_a_million_events_reads_no_more_than_its_bound() {
         ),
         // Of each probe one place and one event, and at the end those that are looked back at.
         ("the place of a time", sql!("find_feed_time"), "timestamptz, bigint", "now(), 1000".into(), 2_200),
+        (
+            "deliveries of streams",
+            sql!("remove_handled"),
+            "integer, bigint, bigint, bigint, bigint",
+            format!("1, 0, {EVENTS}, 0, 5000"),
+            5_000,
+        ),
         // A version and its event each.
         (
             "a stream, its first page",
