@@ -38,6 +38,7 @@ create table stream_states (
 
 -- Appends, for the library: the same as `append` below, with the parts of the events as arrays, so that payloads stay byte for byte.
 -- Definer, so that a producer needs no right on the tables and can neither move a head nor skip a version. The schema is written into it.
+-- Returns the version after the last of the events; below zero if they had been appended before, so that a caller can tell.
 do $$
 begin
     execute format($create$
@@ -85,7 +86,7 @@ begin
         if head.id is not null then
             update %1$I.streams s set version = s.version - count where s.id = head.id and s.version > count;
         end if;
-        return %1$I.answer_again(stream_type, stream_key, expected, wanted, ids, types, payloads);
+        return - %1$I.answer_again(stream_type, stream_key, expected, wanted, ids, types, payloads);
     end if;
 
     with recorded as (
@@ -161,18 +162,31 @@ begin
         raise exception 'outbox: an event of an append has a field with an unknown name'
             using errcode = 'invalid_parameter_value', hint = 'The fields are id, type, payload, headers and occurred_at.';
     end if;
-    return %1$I.append_events($1, $2, $3, given.ids, given.types, given.payloads, given.headers, given.occurred_micros);
+    return abs(%1$I.append_events($1, $2, $3, given.ids, given.types, given.payloads, given.headers, given.occurred_micros));
 end $append$
 $create$, current_schema());
 
     execute format('create function append(type text, key text, expected bigint, events jsonb) returns bigint language sql as '
                    '$append$ select %I.append($1, $2, $3::text, $4) $append$', current_schema());
+
+    -- Locks streams until the transaction ends, always in the same order, so that two transactions that lock several of them first do not deadlock:
+    -- `select outbox.lock_streams('{account,account}', '{ann,bob}')`. One that does not exist is left out. Returns how many there are.
+    execute format($create$
+create function lock_streams(types text[], keys text[])
+    returns bigint language sql security definer set search_path = pg_catalog, pg_temp as $lock$
+    select count(*) from (
+        select from %1$I.streams s
+         where (s.type, s.key) in (select w.type, w.key from unnest(types, keys) as w (type, key))
+         order by s.type collate "C", s.key collate "C" for update) locked
+$lock$
+$create$, current_schema());
 end $$;
 -- Whoever may append may write events; that is for the owner to grant.
 revoke execute on function append_events(text, text, text, uuid[], text[], text[], text[], bigint[]) from public;
 revoke execute on function answer_again(text, text, text, bigint, uuid[], text[], text[]) from public;
 revoke execute on function append(text, text, text, jsonb) from public;
 revoke execute on function append(text, text, bigint, jsonb) from public;
+revoke execute on function lock_streams(text[], text[]) from public;
 
 -- An event that somebody deletes by hand: not one that a stream needs. The version would be there without its event.
 create or replace function forget_event() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$

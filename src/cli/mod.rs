@@ -30,6 +30,7 @@ mod run;
 mod secret;
 mod session;
 mod status;
+mod streams;
 mod text;
 mod usage;
 mod verify;
@@ -145,6 +146,8 @@ pub enum Command {
     Secret(secret::SecretArgs),
     /// Show how every handler is doing; the exit code says whether all is well
     Status(status::StatusArgs),
+    /// Show a stream, and verify that all streams are whole
+    Streams(streams::StreamsArgs),
     /// Count what is pending by two witnesses, and say whether they agree
     Verify(verify::VerifyArgs),
 }
@@ -177,6 +180,7 @@ pub async fn execute(cli: Cli) -> ExitCode {
         Command::Run(args) => run::run(args, &global).await,
         Command::Secret(args) => secret::run(&args, &global),
         Command::Status(args) => status::run(args, &global).await,
+        Command::Streams(args) => streams::run(args, &global).await,
         Command::Verify(args) => verify::run(args, &global).await,
     };
     result.unwrap_or_else(CliError::report)

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::render::Rendered;
-use crate::domain::{EventFilter, matches_glob};
+use crate::domain::{EventFilter, Notification, matches_glob, plain_headers};
 
 /// An event passes if every list of types that is not empty has a glob for it, and every header and the subject are equal.
 #[derive(Debug, Clone)]
@@ -48,6 +48,13 @@ impl Filter {
         self.types.iter().all(has_type)
             && self.headers.iter().all(|(name, value)| event.headers.get(name) == Some(value))
             && self.subject.as_ref().is_none_or(|subject| event.subject() == Some(subject.as_str()))
+    }
+
+    /// The same of an event that has no place.
+    pub fn lets_see(&self, event: &Notification) -> bool {
+        let has_type = |globs: &Vec<String>| globs.is_empty() || globs.iter().any(|glob| matches_glob(glob, &event.event_type));
+        let headers = plain_headers(event);
+        self.types.iter().all(has_type) && self.headers.iter().all(|(name, value)| headers.get(name) == Some(value))
     }
 
     /// As LIKE patterns: of the feed, of the client, and of the request.

@@ -15,6 +15,7 @@ pub(crate) mod routes;
 mod server;
 pub(crate) mod signer;
 mod stream;
+mod streams;
 pub(crate) mod tail;
 pub(crate) mod tickets;
 

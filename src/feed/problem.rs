@@ -76,6 +76,18 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such event", detail, FeedAnswer::Invalid)
     }
 
+    /// Of a stream that there is not, or of which the client may not see everything.
+    pub fn no_stream() -> Self {
+        let detail = "there is no such stream, or this client may not see all of its events";
+        Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such stream", detail, FeedAnswer::Invalid)
+    }
+
+    pub fn erased_version(version: i64) -> Self {
+        let detail = "an event of this page was erased, so the stream cannot be read; later versions can, from the next one on";
+        Self::new(StatusCode::GONE, "erased", "A version has no event any more", detail, FeedAnswer::Expired)
+            .with("version", version)
+    }
+
     pub fn wrong_method() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "The feed is read with GET", "", FeedAnswer::Invalid)
             .header("allow", "GET, HEAD")

@@ -1,6 +1,7 @@
 //! One event as clients receive it: a CloudEvent in JSON, and the same as one event of a stream. Made once for all who read the event as it was
 //! recorded, and once for each version of its contract that somebody reads.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -68,7 +69,8 @@ impl Renderer {
             None => self.form(&event, &cursor.to_string(), &event.event_type),
             Some(damage) => {
                 self.tell(&event, &damage);
-                self.instead_of(&event, &cursor.to_string(), None, "unreadable", "the event is damaged and cannot be read")
+                let instead = instead_of(&event, None, "unreadable", "the event is damaged and cannot be read");
+                Form { is_unavailable: true, ..self.form(&instead, &cursor.to_string(), UNAVAILABLE) }
             }
         });
         let payload_bytes = std::mem::take(&mut event.payload).len();
@@ -91,22 +93,29 @@ impl Renderer {
 
     /// The event as a client of these pins reads it.
     fn version(&self, event: &Notification, cursor: &str, pins: &Pins) -> Form {
+        let (shown, is_unavailable) = self.prepare(event, pins);
+        Form { is_unavailable, ..self.form(&shown, cursor, &shown.event_type) }
+    }
+
+    /// An event of a stream, with its version there as an extension attribute; `pins` as for the feed. Also whether it is only said that it cannot be had.
+    pub fn in_stream(&self, event: &Notification, version: i64, pins: Option<&Pins>) -> (Vec<u8>, bool) {
+        let attribute = format!("\"streamversion\":\"{version}\"");
+        let pins = pins.filter(|pins| pins.form(&event.event_type).is_some());
+        let (shown, is_unavailable) = pins.map_or((Cow::Borrowed(event), false), |pins| self.prepare(event, pins));
+        (self.with_attribute(&shown, &attribute), is_unavailable)
+    }
+
+    /// The event in the version of these pins, or what stands in its place; and whether it is the latter.
+    fn prepare<'n>(&self, event: &'n Notification, pins: &Pins) -> (Cow<'n, Notification>, bool) {
         match pins.prepare(event) {
-            Ok(prepared) => self.form(&prepared, cursor, &event.event_type),
+            Ok(prepared) => (prepared, false),
             Err(error) => {
                 let cause = chain(&error).to_string();
                 self.tell(event, &cause);
                 let wanted = pins.versions().find(|(known, _)| *known == event.event_type).map(|(_, version)| version);
-                self.instead_of(event, cursor, wanted, "contract", &cause)
+                (Cow::Owned(instead_of(event, wanted, "contract", &cause)), true)
             }
         }
-    }
-
-    /// What a client gets in place of an event that it cannot have. `detail` never repeats a value of the payload.
-    fn instead_of(&self, event: &Notification, cursor: &str, version: Option<u32>, reason: &str, detail: &str) -> Form {
-        let data = json!({ "type": event.event_type, "version": version, "reason": reason, "detail": detail });
-        let instead = Notification { event_type: UNAVAILABLE.to_owned(), payload: data.to_string(), ..event.clone() };
-        Form { is_unavailable: true, ..self.form(&instead, cursor, UNAVAILABLE) }
     }
 
     fn tell(&self, event: &Notification, cause: &str) {
@@ -119,12 +128,16 @@ impl Renderer {
 
     /// The CloudEvent, with the cursor as an extension attribute.
     fn json(&self, event: &Notification, cursor: &str) -> Vec<u8> {
+        self.with_attribute(event, &format!("\"cursor\":\"{cursor}\""))
+    }
+
+    fn with_attribute(&self, event: &Notification, attribute: &str) -> Vec<u8> {
         let trace = TraceContext::of(&event.headers);
         let plain = self.events.structured(event, id(event.id).as_str(), &trace);
-        let mut json = Vec::with_capacity(plain.len() + cursor.len() + 16);
-        json.extend_from_slice(b"{\"cursor\":\"");
-        json.extend_from_slice(cursor.as_bytes());
-        json.extend_from_slice(b"\",");
+        let mut json = Vec::with_capacity(plain.len() + attribute.len() + 2);
+        json.push(b'{');
+        json.extend_from_slice(attribute.as_bytes());
+        json.push(b',');
         json.extend_from_slice(&plain[1..]);
         json
     }
@@ -174,6 +187,12 @@ impl Rendered {
         let recorded = self.event_type().len() + self.recorded.headers.len() + self.subject().map_or(0, str::len);
         size_of::<Self>() + frame.len() + if shares_json { 0 } else { json.len() } + recorded + headers
     }
+}
+
+/// What a client gets in place of an event that it cannot have. `detail` never repeats a value of the payload.
+fn instead_of(event: &Notification, version: Option<u32>, reason: &str, detail: &str) -> Notification {
+    let data = json!({ "type": event.event_type, "version": version, "reason": reason, "detail": detail });
+    Notification { event_type: UNAVAILABLE.to_owned(), payload: data.to_string(), ..event.clone() }
 }
 
 fn id(id: Uuid) -> String {

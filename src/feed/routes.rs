@@ -1,5 +1,5 @@
 //! The addresses of the feed: `GET /v1/feed` as a page, as a page that waits, and as a stream; `GET /v1/events/{id}` is in `handled`,
-//! `GET /v1/contracts` in `contracts`.
+//! `GET /v1/contracts` in `contracts`, `GET /v1/streams/...` in `streams`.
 //! Reads no request body, changes nothing.
 
 use std::convert::Infallible;
@@ -32,6 +32,7 @@ use super::problem::Problem;
 use super::query::{self, Query};
 use super::reader::{Batch, Reader, Trouble};
 use super::stream::Stream;
+use super::streams::{STREAM_VERSION, read_stream};
 use super::tickets::{Ticket, make_ticket};
 use crate::telemetry::{FeedAnswer, chain};
 
@@ -49,6 +50,7 @@ pub(super) fn routes(feed: Arc<Feed>, further: Router) -> Router {
         .route("/v1/contracts", get(list_contracts).fallback(async || Problem::wrong_method()))
         .route("/v1/contracts/asyncapi.json", get(read_asyncapi).fallback(async || Problem::wrong_method()))
         .route("/v1/contracts/{type}/{version}/schema.json", get(read_schema).fallback(async || Problem::wrong_method()))
+        .route("/v1/streams/{type}/{key}", get(read_stream).fallback(async || Problem::wrong_method()))
         .route("/v1/tickets", post(make_ticket).fallback(async || Problem::only_post()))
         .fallback(async || Problem::not_found())
         .layer(map_response(harden))
@@ -64,12 +66,12 @@ fn cross_origin(origins: &[String]) -> CorsLayer {
         [only] if only == "*" => AllowOrigin::any(),
         some => AllowOrigin::list(some.iter().filter_map(|origin| HeaderValue::from_str(origin).ok())),
     };
-    let told = [ETAG, LINK, RETRY_AFTER, HeaderName::from_static(NEXT_OFFSET), HeaderName::from_static(UP_TO_DATE)];
+    let told = [NEXT_OFFSET, UP_TO_DATE, STREAM_VERSION].map(HeaderName::from_static).into_iter().chain([ETAG, LINK, RETRY_AFTER]);
     CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST])
         .allow_headers([AUTHORIZATION, IF_NONE_MATCH, HeaderName::from_static("last-event-id")])
-        .expose_headers(told)
+        .expose_headers(told.collect::<Vec<_>>())
         .max_age(Duration::from_secs(3_600))
 }
 

@@ -2,6 +2,7 @@
 //! It knows where it stands: a round goes on where the last one ended, and looks at what was left behind a little at a time, so that it
 //! costs what it removes, whatever a paused handler or its dead letters keep.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::config::Outbox;
-use crate::store::{self, StoreError, Stretch};
+use crate::store::{self, Handled, StoreError, Stretch};
 use crate::telemetry::{DatabaseOperation, RelayMetrics, chain};
 
 /// Between two chunks, so that retention never takes the disk for itself.
@@ -35,6 +36,8 @@ struct Standing {
     walked_to: i64,
     /// What was left behind is looked at again from here on.
     again_after: i64,
+    /// What each subscription keeps of events of streams is looked at from here on.
+    handled_after: BTreeMap<i32, i64>,
 }
 
 /// Removes what is old and finished, round after round, until `stop`. The settings may change meanwhile.
@@ -68,6 +71,7 @@ async fn round(log: &Log, outbox: &Outbox, standing: &mut Standing, metrics: &Re
     let mut total = 0;
     if !outbox.retention.is_zero() {
         total = walk_on(log, outbox, standing, metrics).await? + look_again(log, outbox, standing, metrics).await?;
+        forget_handled(log, outbox, standing).await?;
     }
     while !outbox.retention.is_zero() && log.answered(store::remove_replay_items(pool, outbox.retention, chunk)).await? > 0 {
         tokio::time::sleep(BREATH).await;
@@ -120,6 +124,27 @@ async fn look_again(log: &Log, outbox: &Outbox, standing: &mut Standing, metrics
         tokio::time::sleep(BREATH).await;
     }
     Ok(total)
+}
+
+/// Events of streams stay, and what handlers have done with them is kept as long as that of other events. Of each subscription a chunk is looked at, and on
+/// from there as long as something goes.
+async fn forget_handled(log: &Log, outbox: &Outbox, standing: &mut Standing) -> Result<(), StoreError> {
+    let chunk = outbox.retention_chunk;
+    for subscription in log.answered(store::list_sourced_subscriptions(&log.pool)).await? {
+        let from = standing.handled_after.entry(subscription).or_insert(0);
+        loop {
+            let handled = Handled { subscription, after: *from, up_to: standing.walked_to };
+            let Some(gone) = log.answered(store::remove_handled(&log.pool, handled, outbox.retention, chunk)).await? else {
+                return Ok(());
+            };
+            *from = gone.last_seq.filter(|_| gone.has_more).unwrap_or(0);
+            if gone.removed == 0 || !gone.has_more {
+                break;
+            }
+            tokio::time::sleep(BREATH).await;
+        }
+    }
+    Ok(())
 }
 
 /// What a look at so many events, of which some are sourced, costs in events that are owed; at least 1.

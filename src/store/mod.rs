@@ -41,6 +41,7 @@ mod server;
 mod session;
 mod splits;
 pub mod status;
+pub mod streams;
 pub mod subscriptions;
 mod text;
 mod together;
@@ -89,7 +90,9 @@ pub use replays::{
     Changed, NewReplay, Released, Replay, cancel_replay, count_open_handlers, count_replayable, finish_replays, list_replayable,
     list_replays, read_replay, release_replays, resume_replay, start_replay,
 };
-pub use retention::{Removed, Stretch, remove_finished, remove_inbox, remove_replay_items};
+pub use retention::{
+    Handled, Removed, Stretch, list_sourced_subscriptions, remove_finished, remove_handled, remove_inbox, remove_replay_items,
+};
 pub use server::{Server, describe_server, has_function, read_now, read_server_start};
 pub use session::SessionSettings;
 pub use splits::splits_alike;

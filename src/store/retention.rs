@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{PgPool, Row};
+use sqlx::{PgPool, Postgres, Row, Transaction};
 
 use super::StoreError;
 use crate::failpoints::failpoint;
@@ -31,14 +31,7 @@ pub enum Stretch {
 /// Looks at up to `rows` events that are older than `keep`, and removes those that nobody owes.
 /// `None`: another instance is removing.
 pub async fn remove_finished(pool: &PgPool, stretch: Stretch, keep: Duration, rows: u32) -> Result<Option<Removed>, StoreError> {
-    let mut transaction = super::begin(pool).await?;
-    let is_alone: bool = sqlx::query_scalar(include_str!("sql/lock_retention.sql"))
-        .fetch_one(&mut *transaction)
-        .await
-        .map_err(StoreError::query("take the retention lock"))?;
-    if !is_alone {
-        return Ok(None);
-    }
+    let Some(mut transaction) = begin_alone(pool).await? else { return Ok(None) };
     let (after, up_to) = match stretch {
         Stretch::Onwards { after } => (after, None),
         Stretch::LeftBehind { after, up_to } => (after, Some(up_to)),
@@ -59,6 +52,53 @@ pub async fn remove_finished(pool: &PgPool, stretch: Stretch, keep: Duration, ro
         let removed = row.try_get::<i64, _>(1)?.unsigned_abs();
         let sourced = row.try_get::<i64, _>(3)?.unsigned_abs();
         Ok(Removed { last_seq: row.try_get(0)?, removed, sourced, has_more: row.try_get(2)? })
+    };
+    removed().map(Some).map_err(StoreError::query("understand what was removed"))
+}
+
+/// `None`: another instance is removing.
+async fn begin_alone(pool: &PgPool) -> Result<Option<Transaction<'static, Postgres>>, StoreError> {
+    let mut transaction = super::begin(pool).await?;
+    let is_alone: bool = sqlx::query_scalar(include_str!("sql/lock_retention.sql"))
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(StoreError::query("take the retention lock"))?;
+    Ok(is_alone.then_some(transaction))
+}
+
+/// Subscriptions that may keep something of events of streams; none if there are no streams.
+pub async fn list_sourced_subscriptions(pool: &PgPool) -> Result<Vec<i32>, StoreError> {
+    sqlx::query_scalar(include_str!("sql/list_sourced_subscriptions.sql"))
+        .fetch_all(pool)
+        .await
+        .map_err(StoreError::query("list the subscriptions that keep something of streams"))
+}
+
+/// Which deliveries of a subscription are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handled {
+    pub subscription: i32,
+    pub after: i64,
+    pub up_to: i64,
+}
+
+/// Looks at up to `rows` deliveries and removes those that ended longer ago than `keep` and are of events of streams, which stay.
+/// `None`: another instance is removing.
+pub async fn remove_handled(pool: &PgPool, handled: Handled, keep: Duration, rows: u32) -> Result<Option<Removed>, StoreError> {
+    let Some(mut transaction) = begin_alone(pool).await? else { return Ok(None) };
+    let row = sqlx::query(include_str!("sql/remove_handled.sql"))
+        .bind(handled.subscription)
+        .bind(handled.after)
+        .bind(handled.up_to)
+        .bind(i64::try_from(keep.as_micros()).unwrap_or(i64::MAX))
+        .bind(i64::from(rows))
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(StoreError::query("remove old deliveries of events of streams"))?;
+    super::commit(transaction).await?;
+    let removed = || {
+        let removed = row.try_get::<i64, _>(1)?.unsigned_abs();
+        Ok(Removed { last_seq: row.try_get(0)?, removed, sourced: 0, has_more: row.try_get(2)? })
     };
     removed().map(Some).map_err(StoreError::query("understand what was removed"))
 }

@@ -27,7 +27,7 @@ pub trait Contract: Serialize {
 }
 
 /// The header that says which version of its contract an event is.
-const VERSION: &str = "version";
+pub(super) const VERSION: &str = "version";
 
 /// The event to record for a contract; it must serialise as a JSON object.
 pub(super) fn notification<C: Contract>(contract: &C) -> Result<NewEvent, Failure> {

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 
 use sqlx::error::DatabaseError;
 
+use super::sourcing::SourcingError;
 use super::{RecordError, TransactionId};
 
 /// What a handler of domain events returns when it fails: any error at all.
@@ -65,6 +66,9 @@ pub enum Error {
     /// Somebody else was faster; the pipeline runs the command again.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+    /// A stream could not be read or appended to, for a reason that stays.
+    #[error(transparent)]
+    Sourcing(#[from] SourcingError),
     /// The server refused the commit.
     #[error("could not commit")]
     Commit(#[source] sqlx::Error),

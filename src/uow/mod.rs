@@ -1,5 +1,6 @@
 //! The application's side: domain events, the unit of work that dispatches them before the commit, and the notifications that it records.
-//! Opens no connection and starts no task. Reading order: `event`, `recorder`, `registry`, `unit`, `pipeline`; `record`, `inbox` and `handled` stand alone.
+//! Opens no connection and starts no task. Reading order: `event`, `recorder`, `registry`, `unit`, `pipeline`; `record`, `inbox` and `handled` stand alone;
+//! `sourcing` has the aggregates whose events are their data.
 
 #![warn(missing_docs)]
 
@@ -18,6 +19,7 @@ mod record;
 mod recorder;
 mod registry;
 mod scope;
+pub mod sourcing;
 pub mod testing;
 mod transaction;
 mod unit;

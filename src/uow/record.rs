@@ -76,17 +76,39 @@ async fn record_several(
     within: Within,
 ) -> Result<String, sqlx::Error> {
     let column = |of: fn(&NewEvent) -> Option<&String>| events.iter().map(of).map(Option::<&String>::cloned).collect::<Vec<_>>();
+    let columns = Columns::of(events);
     sqlx::query_scalar(AssertSqlSafe(in_schema(include_str!("../store/sql/record_events.sql"), schema, within)))
-        .bind(events.iter().map(NewEvent::id).collect::<Vec<_>>())
-        .bind(column(|event| Some(&event.event_type)))
+        .bind(columns.ids)
+        .bind(columns.types)
         .bind(column(|event| event.aggregate_type.as_ref()))
         .bind(column(|event| event.aggregate_id.as_ref()))
         .bind(events.iter().map(|event| event.aggregate_version).collect::<Vec<_>>())
-        .bind(events.iter().map(|event| event.payload.to_string()).collect::<Vec<_>>())
-        .bind(events.iter().map(headers).collect::<Vec<_>>())
-        .bind(events.iter().map(|event| event.occurred_at.map(micros_since_1970)).collect::<Vec<_>>())
+        .bind(columns.payloads)
+        .bind(columns.headers)
+        .bind(columns.occurred_micros)
         .fetch_one(connection)
         .await
+}
+
+/// Events as arrays, the parts that every insert has.
+pub(super) struct Columns {
+    pub ids: Vec<Uuid>,
+    pub types: Vec<String>,
+    pub payloads: Vec<String>,
+    pub headers: Vec<String>,
+    pub occurred_micros: Vec<Option<i64>>,
+}
+
+impl Columns {
+    pub(super) fn of(events: &[NewEvent]) -> Self {
+        Self {
+            ids: events.iter().map(NewEvent::id).collect(),
+            types: events.iter().map(|event| event.event_type.clone()).collect(),
+            payloads: events.iter().map(|event| event.payload.to_string()).collect(),
+            headers: events.iter().map(headers).collect(),
+            occurred_micros: events.iter().map(|event| event.occurred_at.map(micros_since_1970)).collect(),
+        }
+    }
 }
 
 fn headers(event: &NewEvent) -> String {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::registry::{Erased, Handling};
+pub use super::sourcing::given::{GivenEvents, WhenDecided, assert_round_trip, assert_shape};
 use super::{Clock, DomainEvent, Recorder, Registry, UnitOfWork};
 
 /// A clock that stands still until a test moves it; its clones are the same clock.

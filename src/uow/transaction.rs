@@ -84,6 +84,12 @@ pub(super) fn explain(error: RecordError) -> Error {
     if has_ended { Error::Ended } else { error.into() }
 }
 
+/// The same, of any statement of the unit of work that asks for the mark.
+pub(super) fn explain_statement(error: sqlx::Error) -> Error {
+    let has_ended = error.as_database_error().is_some_and(|refusal| refusal.message().contains(ENDED));
+    if has_ended { Error::Ended } else { error.into() }
+}
+
 /// The number of the running transaction; `None` if it has written nothing. Fails if it is not the one that was marked: a handler that says
 /// COMMIT or ROLLBACK by itself ends the transaction, and what follows runs outside of it, or in another one.
 pub(super) async fn current(connection: &mut PgConnection) -> Result<Option<TransactionId>, Error> {

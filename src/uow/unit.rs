@@ -28,6 +28,8 @@ pub struct UnitOfWork {
     context: Context,
     queue: VecDeque<Raised>,
     notifications: Vec<Decided>,
+    /// What was appended to streams, each with the number of its domain event.
+    appended: Vec<(usize, Notified)>,
     /// Counts the events raised; says which belong to a scope.
     raised: usize,
     dispatched: usize,
@@ -54,7 +56,7 @@ struct Decided {
 /// What a commit did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
-    /// The recorded notifications, in order: the ids that receivers see.
+    /// What was recorded: the events that were appended to streams, then the notifications, each in order. The ids are those that receivers see.
     pub notifications: Vec<Notified>,
     /// Domain events that were dispatched, in memory and recorded.
     pub dispatched: usize,
@@ -112,6 +114,7 @@ impl UnitOfWork {
             context: Context::new(),
             queue: VecDeque::new(),
             notifications: Vec::new(),
+            appended: Vec::new(),
             raised: 0,
             dispatched: 0,
             depth: 0,
@@ -162,7 +165,8 @@ impl UnitOfWork {
         let transaction = self.write(&notifications).await?;
         let lost = transaction::commit(self.transaction).await?;
         let notified = |event: NewEvent| Notified { id: event.id, event_type: event.event_type };
-        let notifications = notifications.into_iter().map(notified).collect();
+        let appended = self.appended.into_iter().map(|(_, appended)| appended);
+        let notifications = appended.chain(notifications.into_iter().map(notified)).collect();
         Ok((Committed { notifications, dispatched: self.dispatched, transaction }, lost))
     }
 
@@ -207,7 +211,9 @@ impl UnitOfWork {
     }
 
     fn take_notifications(&mut self) -> Vec<NewEvent> {
-        let first = self.notifications.first().map(|first| first.notification.id.to_string()).unwrap_or_default();
+        let appended = self.appended.first().map(|(_, first)| first.id);
+        let first = appended.or_else(|| self.notifications.first().map(|first| first.notification.id));
+        let first = first.map(|first| first.to_string()).unwrap_or_default();
         let complete = |Decided { mut notification, cause, .. }: Decided| {
             self.context.fill(&mut notification.headers, cause.map(|cause| cause.to_string()).as_deref(), &first);
             if notification.occurred_at.is_none() {
@@ -233,6 +239,27 @@ impl UnitOfWork {
         self.raised += 1;
     }
 
+    /// Says in an event that is appended now where it came from. `first` is the first of its save.
+    pub(super) fn complete_appended(&self, event: &mut NewEvent, first: Uuid) {
+        let first = self.appended.first().map_or(first, |(_, first)| first.id);
+        self.context.fill(&mut event.headers, self.cause.map(|cause| cause.to_string()).as_deref(), &first.to_string());
+        event.occurred_at = event.occurred_at.or_else(|| self.options.given_now());
+    }
+
+    /// Raises an event that was appended to a stream; it causes what its handlers raise.
+    pub(super) fn raise_appended<E: DomainEvent>(&mut self, event: E, appended: &NewEvent) {
+        let notified = Notified { id: appended.id, event_type: appended.event_type.clone() };
+        self.appended.push((self.raised, notified));
+        self.queue.push_back(Raised { number: self.raised, event: AnyEvent::new(event), cause: Some(appended.id) });
+        self.raised += 1;
+    }
+
+    /// A statement of this crate for the schema of the options. The header of the file is for people; the server would read it with every text.
+    pub(super) fn in_schema(&self, statement: &str) -> String {
+        let start = statement.lines().take_while(|line| line.starts_with("--")).map(|line| line.len() + 1).sum();
+        statement.get(start..).unwrap_or(statement).replace("outbox.", &super::qualified(&self.options.schema, ""))
+    }
+
     /// Events that were raised so far.
     pub(super) fn raised(&self) -> usize {
         self.raised
@@ -242,6 +269,7 @@ impl UnitOfWork {
     pub(super) fn forget_from(&mut self, scope: &Scope) {
         self.queue.retain(|raised| raised.number < scope.first);
         self.notifications.retain(|decided| decided.number < scope.first);
+        self.appended.retain(|(number, _)| *number < scope.first);
     }
 }
 

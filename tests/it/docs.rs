@@ -344,7 +344,7 @@ async fn the_documented_grants_are_enough_to_append_and_then_to_read() {
     let database = TestDatabase::create().await;
     let mut application = as_application(&database).await;
     let statements = blocks(&page("docs/event-sourcing.md"), "sql streams");
-    let [append, read] = &statements[..] else { panic!("the page shows an append and a look: {statements:?}") };
+    let [append, lock, read] = &statements[..] else { panic!("the page shows an append and a look: {statements:?}") };
     let grant = async |kind: &str| {
         let text = block("docs/event-sourcing.md", kind).replace(" to app;", &format!(" to {ROLE};"));
         database.execute(&text).await;
@@ -354,6 +354,7 @@ async fn the_documented_grants_are_enough_to_append_and_then_to_read() {
 
     grant("sql append grants").await;
     sqlx::raw_sql(AssertSqlSafe(append.clone())).execute(&mut application).await.expect("the documented rights are enough");
+    application.execute(AssertSqlSafe(lock.clone())).await.expect("and for a lock");
     for more in [
         "select * from outbox.events",
         "insert into outbox.events (type, payload) values ('a', '{}')",

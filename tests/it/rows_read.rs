@@ -287,6 +287,35 @@ async fn a_look_at_a_million_events_reads_no_more_than_its_bound() {
         ),
         // Of each probe one place and one event, and at the end those that are looked back at.
         ("the place of a time", sql!("find_feed_time"), "timestamptz, bigint", "now(), 1000".into(), 2_200),
+        (
+            "deliveries of streams",
+            sql!("remove_handled"),
+            "integer, bigint, bigint, bigint, bigint",
+            format!("1, 0, {EVENTS}, 0, 5000"),
+            5_000,
+        ),
+        // A version and its event each.
+        (
+            "a stream, its first page",
+            sql!("read_stream"),
+            "text, text, integer, bigint",
+            "'account', 'ann', null, 500".into(),
+            1_000,
+        ),
+        (
+            "a stream, the next page",
+            sql!("read_stream_page"),
+            "bigint, bigint, bigint, bigint",
+            "1, 100000, 200000, 500".into(),
+            1_000,
+        ),
+        (
+            "a stream, for a client",
+            sql!("read_stream_events"),
+            "bigint, bigint, bigint, bigint, bigint",
+            "1, 100000, 200000, 100, 4000000".into(),
+            200,
+        ),
         ("marks of receivers, none is old", sql!("remove_inbox"), "bigint, bigint", format!("{day}, 1000"), 0),
     ];
     let mut exceeded = Vec::new();

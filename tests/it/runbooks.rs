@@ -116,6 +116,7 @@ async fn execute(line: &str) -> Option<String> {
     let arguments: Vec<&str> = (if is_asked { &answered } else { &command }).iter().skip(1).map(String::as_str).collect();
     match arguments[0] {
         "rebase" => scene.database.execute("update incarnation set system_identifier = 42").await,
+        "streams" => scene.database.execute("select append('account', 'ann', 'any', '[{\"type\": \"x\", \"payload\": {}}]')").await,
         // What is worthless was recorded before the time that is given.
         "handlers" if arguments[1] == "start-from" => {
             scene.database.execute("update events set occurred_at = occurred_at - interval '1 day'").await;

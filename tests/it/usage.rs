@@ -30,6 +30,7 @@ const EVERY_COMMAND: &[&str] = &[
     "run",
     "secret",
     "status",
+    "streams",
     "verify",
 ];
 

@@ -21,6 +21,6 @@ union all
 select 'function ', p.oid::regprocedure::text, 'execute'
   from pg_proc p
  where p.pronamespace = current_schema()::regnamespace and p.prokind = 'f' and p.prorettype <> 'trigger'::regtype
-   and p.proname not in ('append', 'append_events', 'answer_again') -- what producers do, and not the relay
+   and p.proname not in ('append', 'append_events', 'answer_again', 'lock_streams') -- what producers do, and not the relay
    and not has_function_privilege(p.oid, 'execute')
  order by 1, 2

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use outboxd::store::{self, Stretch};
+use outboxd::{Reason, Verdict};
 use serde_json::{Value, json};
 
-use super::{appended, earned, number, points};
-use crate::support::{Binary, NewRow, Recorder, TestDatabase, eventually, quick_handler, relay};
+use super::{appended, earned, points};
+use crate::support::{Binary, NewRow, Recorder, TestDatabase, eventually, number, quick_handler, relay};
 
 const NOW: Duration = Duration::from_micros(1);
 
@@ -52,6 +53,52 @@ async fn retention_removes_what_lies_between_the_events_of_streams_and_none_of_t
     running.stop().await.expect("the relay stops");
     assert_eq!(points(database.pool(), "ann").await, (0..20).collect::<Vec<_>>());
     assert_eq!(database.count("events").await, 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_handlers_did_with_events_of_streams_goes_with_the_time_and_is_not_done_again() {
+    let database = TestDatabase::create().await;
+    let recorder = Recorder::answering(|notification, _| match number(notification) {
+        7 => Verdict::permanent(Reason::Refused, "never"),
+        _ => Verdict::delivered(),
+    });
+    let with = |recorder: &Recorder| {
+        relay(&database)
+            .configure(|config| {
+                config.outbox.retention = Duration::from_millis(1);
+                config.outbox.retention_interval = Duration::from_millis(100);
+                config.outbox.retention_chunk = 7;
+            })
+            .configured_handler("one", recorder.handler(), |config| {
+                quick_handler(config);
+                config.partitions = 2;
+            })
+    };
+    for n in 0..20 {
+        let event = json!([{ "type": "points.earned", "payload": { "n": n, "points": n } }]);
+        appended(&database, &format!("key-{}", n % 5), "any", event).await.expect("it is appended");
+    }
+    let running = with(&recorder).start().expect("the relay starts");
+    let forgotten = || async {
+        let dead = database.count("deliveries where state = 'dead'").await == 1;
+        let waiting = database.count("deliveries where state = 'waiting'").await;
+        (dead && database.count("deliveries").await == 1 + waiting).then_some(())
+    };
+    recorder.wait_for(17).await;
+    eventually("what was delivered is forgotten", forgotten).await;
+    running.stop().await.expect("the relay stops");
+
+    // Another relay reads on, and delivers nothing that was delivered.
+    let again = Recorder::new();
+    let running = with(&again).start().expect("the relay starts");
+    appended(&database, "new", "none", json!([{ "type": "points.earned", "payload": { "n": 99, "points": 1 } }]))
+        .await
+        .expect("it is appended");
+    again.wait_for(1).await;
+    eventually("it is forgotten as well", forgotten).await;
+    running.stop().await.expect("the relay stops");
+    assert_eq!(again.numbers(), [99]);
+    assert_eq!(database.count("events").await, 21);
 }
 
 /// 400,000 events of streams, 100,000 others among them, and an event that a handler still owes at the beginning.
@@ -106,7 +153,7 @@ async fn a_repair_of_numbers_takes_the_stream_with_it() {
     let rebased = Binary::with_config("").run(&["rebase", "--yes", "--json", "--database-url", database.url()]).await;
     assert_eq!(rebased.code, Some(0), "{rebased:?}");
     assert_eq!(points(database.pool(), "ann").await, [7]);
-    assert!(number(database.pool(), "select seq from stream_events").await > 3);
+    assert!(super::number(database.pool(), "select seq from stream_events").await > 3);
 }
 
 async fn erase(database: &TestDatabase, arguments: &[&str]) -> (Option<i32>, Value, String) {

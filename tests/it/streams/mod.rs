@@ -1,7 +1,13 @@
 //! Streams: event-sourced aggregates on the same log. What is appended, kept, folded and read.
 
+mod account;
 mod append;
+mod foreign;
 mod keeping;
+mod reading;
+mod sourcing;
+mod states;
+mod storms;
 
 use serde_json::{Value, json};
 use sqlx::postgres::PgDatabaseError;

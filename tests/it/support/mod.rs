@@ -21,7 +21,7 @@ mod waiting;
 
 pub use authority::Authority;
 pub use binary::{Binary, Finished, Running, example};
-pub use clients::{Client, run_client, run_node_client};
+pub use clients::{Client, python, run_client, run_node_client};
 pub use damage::Brittle;
 pub use database::{NewRow, TestDatabase};
 pub use http::get;

@@ -1,0 +1,174 @@
+//! `outboxd streams`: one stream as it stands, and whether all of them are whole. Changes nothing.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::print::print;
+use super::text::{as_json, plain_table, plural, printable, shell_word};
+use super::{CliError, EXIT_CRITICAL, EXIT_OK, Global, session};
+use crate::store::streams::{
+    StreamEvent, StreamFault, StreamHead, StreamPage, VerifiedStreams, read_stream_events, read_stream_head, verify_streams,
+};
+
+/// Show a stream, and verify that all streams are whole
+#[derive(Debug, Args)]
+pub struct StreamsArgs {
+    #[command(subcommand)]
+    command: StreamsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum StreamsCommand {
+    /// Show a stream: its version, the states that are kept of it, and its events
+    #[command(after_help = "Examples:
+  outboxd streams show account ann
+  outboxd streams show account ann --from 1000 --limit 500
+  outboxd streams show account ann --json | jq '.events[].payload'
+
+Without --from the last events are shown. A version whose event was erased is shown without one.")]
+    Show(ShowArgs),
+    /// Look through all streams for versions that are missing or have no event, and for heads that differ
+    #[command(after_help = "Examples:
+  outboxd streams verify
+  outboxd streams verify --json | jq '.faults[] | select(.fault == \"gap\")'
+
+Faults:
+  gap          versions are missing
+  no_event     versions have no event: it was erased, or somebody deleted it
+  other_event  the event of a version says that it belongs to another stream or version
+  head         the version of the stream is not that of its last event
+  no_stream    there are versions without a stream
+  state        a state is kept of a later version than the stream has, or without a stream
+
+Every version and its event is looked at, so it takes a while on a large log. Writers and relays are not disturbed.
+
+Exit code:
+  0  all streams are whole
+  2  some are not")]
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    /// Type of the stream, for example account
+    #[arg(value_name = "TYPE")]
+    stream_type: String,
+    /// Its key, for example ann
+    key: String,
+    /// From this version on
+    #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u32).range(1..))]
+    from: Option<u32>,
+    /// At most so many events
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+}
+
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    /// At most so many faults
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+}
+
+pub async fn run(args: StreamsArgs, global: &Global) -> Result<ExitCode, CliError> {
+    match args.command {
+        StreamsCommand::Show(args) => show(args, global).await,
+        StreamsCommand::Verify(args) => verify(args, global).await,
+    }
+}
+
+async fn show(args: ShowArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let ShowArgs { stream_type, key, from, limit } = args;
+    let session = session::open(global).await?;
+    let Some(head) = read_stream_head(&session.pool, &stream_type, &key).await? else {
+        let name = printable(&format!("{stream_type}/{key}"));
+        return Err(CliError::failed(format!("there is no stream {name} in schema \"{}\"", session.schema)));
+    };
+    let last = (head.version - i64::from(limit)).max(0);
+    let after = from.map_or(last, |from| i64::from(from) - 1);
+    let page = StreamPage { after, up_to: head.version, versions: i64::from(limit), bytes: i64::MAX };
+    let events = read_stream_events(&session.pool, head.id, page).await?;
+    print(&match global.json {
+        true => as_json(&document(&stream_type, &key, &head, &events)),
+        false => describe(&stream_type, &key, &head, &events),
+    })?;
+    Ok(ExitCode::from(EXIT_OK))
+}
+
+fn document(stream_type: &str, key: &str, head: &StreamHead, events: &[StreamEvent]) -> Value {
+    let event = |StreamEvent { version, event }: &StreamEvent| match event {
+        None => json!({ "version": version, "event": null }),
+        Some(event) => json!({
+            "version": version,
+            "event": event.id,
+            "type": event.event_type,
+            "occurred_at": event.occurred_at,
+            "headers": serde_json::from_str::<Value>(&event.headers).unwrap_or(Value::Null),
+            "payload": serde_json::from_str::<Value>(&event.payload).unwrap_or(Value::Null),
+        }),
+    };
+    json!({
+        "type": stream_type,
+        "key": key,
+        "version": head.version,
+        "archived_at": head.archived_at,
+        "states": head.states,
+        "events": events.iter().map(event).collect::<Vec<_>>(),
+    })
+}
+
+fn describe(stream_type: &str, key: &str, head: &StreamHead, events: &[StreamEvent]) -> String {
+    let mut text = format!("stream   {}\nversion  {}\n", printable(&format!("{stream_type}/{key}")), head.version);
+    if let Some(at) = &head.archived_at {
+        text.push_str(&format!("archived {at}\n"));
+    }
+    for state in &head.states {
+        text.push_str(&format!("state    of version {}, shape {}\n", state.version, state.shape));
+    }
+    let mut table = plain_table(&["VERSION", "OCCURRED", "TYPE", "EVENT"]);
+    for StreamEvent { version, event } in events {
+        let cells = match event {
+            None => [version.to_string(), "-".to_owned(), "erased".to_owned(), "-".to_owned()],
+            Some(event) => [version.to_string(), event.occurred_at.to_string(), printable(&event.event_type), event.id.to_string()],
+        };
+        table.add_row(cells);
+    }
+    if !events.is_empty() {
+        text.push_str(&format!("\n{}\n", table.trim_fmt()));
+    }
+    text
+}
+
+async fn verify(args: VerifyArgs, global: &Global) -> Result<ExitCode, CliError> {
+    let session = session::open(global).await?;
+    let verified = verify_streams(&session.pool, args.limit).await?;
+    print(&if global.json { as_json(&verified) } else { describe_verified(&verified) })?;
+    Ok(ExitCode::from(if verified.faults.is_empty() { EXIT_OK } else { EXIT_CRITICAL }))
+}
+
+fn describe_verified(verified: &VerifiedStreams) -> String {
+    let VerifiedStreams { streams, versions, faults } = verified;
+    let counted =
+        format!("{streams} stream{} with {versions} event{}", plural(streams.unsigned_abs()), plural(versions.unsigned_abs()));
+    if faults.is_empty() {
+        return format!("{counted}: all are whole\n");
+    }
+    let mut table = plain_table(&["STREAM", "FAULT", "VERSION", "COUNT"]);
+    for fault in faults {
+        table.add_row([name(fault), fault.fault.clone(), fault.version.to_string(), fault.count.to_string()]);
+    }
+    let next = faults.iter().find_map(|fault| fault.stream_type.as_deref().zip(fault.key.as_deref()).zip(Some(fault.version)));
+    let next = next.map(|((stream_type, key), version)| {
+        format!("\n-> outboxd streams show {} {} --from {version}\n", shell_word(stream_type), shell_word(key))
+    });
+    format!("{counted}\n\n{}\n{}", table.trim_fmt(), next.unwrap_or_default())
+}
+
+fn name(fault: &StreamFault) -> String {
+    match (&fault.stream_type, &fault.key) {
+        (Some(stream_type), Some(key)) => printable(&format!("{stream_type}/{key}")),
+        _ => format!("number {}", fault.stream),
+    }
+}
