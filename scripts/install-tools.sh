@@ -61,7 +61,7 @@ has_brokers() {
 # The Kafka driver is built from source with the rest.
 has_kafka_build() { have make && have perl; }
 
-has_clients() { target/clients/bin/python3 -c 'import confluent_kafka, nats, paho.mqtt.client, pika, psycopg, redis, standardwebhooks' 2>/dev/null; }
+has_clients() { target/clients/bin/python3 -c 'import confluent_kafka, nats, paho.mqtt.client, pika, psycopg, pysignalr, redis, signalrcore, standardwebhooks' 2>/dev/null; }
 
 # Clients of the hub, beside those of Python: 20 MB.
 has_node_clients() { [ -d target/clients/node_modules/@microsoft/signalr ]; }
@@ -248,7 +248,7 @@ if ! has_node_receiver && [ ! -e "$tried" ]; then
     install_node_receiver || say "going on without the Standard Webhooks library of Node: the test that needs it says so"
 fi
 
-tried=target/.clients-3
+tried=target/.clients-4
 if ! has_clients && [ ! -e "$tried" ]; then
     mkdir -p target && : >"$tried"
     install_clients || say "going on without the Python clients: the tests that need them say so"
