@@ -137,7 +137,8 @@ impl Session {
             self.check(Instant::now(), has_room)?;
             // Also without room: what the client acknowledges makes some.
             if let Some(record) = self.records.next()? {
-                self.enter(&record).await?;
+                // Apart from the rest: an idle connection should not hold the memory of a call.
+                Box::pin(self.enter(&record)).await?;
                 continue;
             }
             if let Ok(heard) = self.heard.try_recv() {
