@@ -61,7 +61,7 @@ has_brokers() {
 # The Kafka driver is built from source with the rest.
 has_kafka_build() { have make && have perl; }
 
-has_clients() { target/clients/bin/python3 -c 'import confluent_kafka, eventsourcing.tests.persistence, nats, paho.mqtt.client, pika, psycopg, redis, standardwebhooks' 2>/dev/null; }
+has_clients() { target/clients/bin/python3 -c 'import confluent_kafka, eventsourcing.tests.persistence, nats, paho.mqtt.client, pika, psycopg, pysignalr, redis, signalrcore, standardwebhooks' 2>/dev/null; }
 
 # Clients of the hub, beside those of Python: 20 MB.
 has_node_clients() { [ -d target/clients/node_modules/@microsoft/signalr ]; }

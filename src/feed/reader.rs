@@ -134,7 +134,8 @@ impl Reader {
             self.stretch = None;
         }
         let source = Arc::clone(&self.source);
-        source.answered(self.read_page(most), Trouble::Store).await
+        // Apart from the rest: a client that waits at the tail should not hold the memory of a page.
+        Box::pin(source.answered(self.read_page(most), Trouble::Store)).await
     }
 
     fn enter_taken(&mut self, events: Vec<Arc<Rendered>>, reached: Cursor, most: usize) -> Batch {

@@ -80,7 +80,8 @@ impl Handshake {
             return Err(format!("The protocol '{name}' is not available, only 'json' is."));
         }
         match self.version {
-            1 => Ok(()),
+            // Some clients say 0 and mean 1.
+            0 | 1 => Ok(()),
             2 if is_stateful => Ok(()),
             2 => Err("Version 2 of the protocol 'json' is available with stateful reconnect only.".to_owned()),
             other => Err(format!("Version {other} of the protocol 'json' is not available, only 1 and 2 are.")),
@@ -306,7 +307,8 @@ mod tests {
             (said("json", 1), true, true),
             (said("json", 2), true, true),
             (said("json", 2), false, false),
-            (said("json", 0), true, false),
+            (said("json", 0), false, true),
+            (said("json", 3), true, false),
             (said("messagepack", 1), false, false),
             (said("", 1), false, false),
         ] {

@@ -22,9 +22,9 @@ use crate::feed::access::Client;
 use crate::feed::query::Bounds;
 use crate::telemetry::{HubEnd, HubMetrics};
 
-/// From the beginning until the handshake.
+/// From the beginning until the handshake, and no longer than a client may be silent.
 const HANDSHAKE: Duration = Duration::from_secs(15);
-/// A client of stateful reconnect may come back for so long.
+/// A client of stateful reconnect may come back for so long, and no longer than it may be silent.
 const RETURN: Duration = Duration::from_secs(15);
 /// When the relay stops, its clients are told so one after the other.
 const SPREAD: Duration = Duration::from_millis(1_000);
@@ -137,7 +137,8 @@ impl Session {
             self.check(Instant::now(), has_room)?;
             // Also without room: what the client acknowledges makes some.
             if let Some(record) = self.records.next()? {
-                self.enter(&record).await?;
+                // Apart from the rest: an idle connection should not hold the memory of a call.
+                Box::pin(self.enter(&record)).await?;
                 continue;
             }
             if let Ok(heard) = self.heard.try_recv() {
@@ -170,10 +171,12 @@ impl Session {
             Presence::Attached if is_silent && line.transport != Transport::LongPolling => return Err(silent()),
             Presence::Away(_) if is_silent && line.transport == Transport::LongPolling => return Err(silent()),
             Presence::Away(_) if line.transport == Transport::LongPolling => {}
-            Presence::Away(since) if !line.keeps() || now >= since + RETURN => return Err(Ending::left()),
+            Presence::Away(since) if !line.keeps() || now >= since + settings.client_timeout.min(RETURN) => {
+                return Err(Ending::left());
+            }
             _ => {}
         }
-        if !self.is_open && now >= self.began + HANDSHAKE {
+        if !self.is_open && now >= self.began + settings.client_timeout.min(HANDSHAKE) {
             let last = Some(protocol::handshake_answer(Some("The handshake did not come in time.")));
             return Err(Ending { reason: HubEnd::Invalid, last });
         }
@@ -239,10 +242,10 @@ impl Session {
         let is_polled = self.line.transport == Transport::LongPolling;
         match self.line.presence() {
             Presence::Attached if is_polled => {}
-            Presence::Away(since) if !is_polled => until = until.min(since + RETURN),
+            Presence::Away(since) if !is_polled => until = until.min(since + timeout.min(RETURN)),
             _ => until = until.min(self.line.heard_at() + timeout),
         }
-        let handshake = (!self.is_open).then(|| self.began + HANDSHAKE);
+        let handshake = (!self.is_open).then(|| self.began + timeout.min(HANDSHAKE));
         let slow = (!has_room).then(|| self.progress.1 + timeout);
         let following = self.following.as_ref().filter(|_| has_room).and_then(Following::look_at);
         [self.stop_at, handshake, slow, following].into_iter().flatten().fold(until, Instant::min)

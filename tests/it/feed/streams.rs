@@ -173,6 +173,31 @@ async fn a_stop_ends_every_stream_with_a_time_to_come_back() {
     assert_eq!(served.running.finish().await.code, Some(0));
 }
 
+/// Seen: a stream noticed a reload only when it had come to the end, and a client that was removed got everything until then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_catches_up_ends_when_its_client_is_removed() {
+    let database = TestDatabase::create().await;
+    let large = |number: i64| order(number).payload(json!({ "text": "x".repeat(200_000) }));
+    database.insert_events((0..200).map(large)).await;
+    let both = format!("{FEED}[[clients]]\nname = \"acme\"\ntokens = [\"token-of-acme-0123456789\"]\n");
+    let binary = Binary::relay(database.url(), &both);
+    let served = Served::of(&binary).await;
+    wait_for_places(&database, 200).await;
+    let opened = EventStream::open(&served.address, "/v1/feed", "token-of-acme-0123456789", None).await;
+    let mut events = opened.expect("the feed answers").expect("a stream");
+    assert!(events.next_event().await.is_some());
+    // It reads no further, so most of the forty megabytes are still with the relay.
+    binary.rewrite(&Binary::relay_config(database.url(), FEED));
+    served.running.hang_up();
+    served.running.wait_for_output("configuration reloaded").await;
+    let mut count = 1;
+    while events.next_event().await.is_some() {
+        count += 1;
+    }
+    assert!(count < 200, "{count} events");
+    served.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_streams_are_fed_by_one_reader() {
     let database = TestDatabase::create().await;

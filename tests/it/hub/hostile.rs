@@ -151,6 +151,25 @@ async fn a_client_that_takes_nothing_is_closed_and_costs_no_other_anything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_comes_byte_by_byte_does_not_hold_a_connection() {
+    let database = TestDatabase::create().await;
+    let quick = settings().replace("client_timeout = \"20s\"", "client_timeout = \"2s\"");
+    let (served, _binary) = Served::with_metrics(&database, &quick).await;
+    let socket =
+        tokio::sync::Mutex::new(Socket::open(&served.address, "", &[("authorization", &bearer())]).await.expect("a socket"));
+    let metrics = eventually("the connection ends", || async {
+        socket.lock().await.frame(0x81, b" ").await.ok();
+        let metrics = served.metrics().await;
+        metrics.contains("outboxd_hub_closed_total{client=\"all\",reason=\"invalid\"} 1").then_some(metrics)
+    })
+    .await;
+    assert!(metrics.contains("reason=\"silent\"} 0"), "{metrics}");
+    let last = socket.into_inner().next_json().await.expect("a reason");
+    assert!(last["error"].as_str().is_some_and(|error| error.contains("did not come in time")), "{last}");
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_calls_without_end_and_takes_no_answer_is_closed() {
     let database = TestDatabase::create().await;
     let (served, _binary) = Served::with_metrics(&database, &settings()).await;

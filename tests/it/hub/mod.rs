@@ -1,10 +1,13 @@
 //! The hub: the feed over SignalR, with Microsoft's client and with clients that keep to no rule.
 
 mod access;
+mod example;
 mod hostile;
 mod microsoft;
+mod python;
 mod raw;
 mod reconnect;
+mod resumption;
 
 use serde_json::{Value, json};
 

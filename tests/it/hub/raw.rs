@@ -38,7 +38,13 @@ pub fn bearer() -> String {
 
 /// Negotiates as the client `all`, and gives the connection token.
 pub async fn negotiate(address: &str) -> String {
-    let answer = send(address, "POST", &format!("{PATH}/negotiate?negotiateVersion=1"), &[("authorization", &bearer())], b"").await;
+    negotiate_with(address, "").await
+}
+
+/// With further parameters.
+pub async fn negotiate_with(address: &str, query: &str) -> String {
+    let path = format!("{PATH}/negotiate?negotiateVersion=1{query}");
+    let answer = send(address, "POST", &path, &[("authorization", &bearer())], b"").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()["connectionToken"].as_str().expect("a token").to_owned()
 }
