@@ -210,15 +210,15 @@ begin
     return null;
 end $$;
 
--- For tests: an empty log has no streams.
+-- For tests: an empty log has no streams. Locks in the order in which an append does.
 do $$
 begin
     execute format(
         'create or replace function truncate_log() returns void language plpgsql as '
         '$body$ begin
              perform set_config(''outboxd.changes_log'', ''on'', true);
-             truncate %1$I.events, %1$I.deliveries, %1$I.attempts, %1$I.replay_items, %1$I.replays, %1$I.dead_letter_notes, %1$I.feed,
-                      %1$I.streams, %1$I.stream_events, %1$I.stream_states;
+             truncate %1$I.streams, %1$I.events, %1$I.deliveries, %1$I.attempts, %1$I.replay_items, %1$I.replays, %1$I.dead_letter_notes, %1$I.feed,
+                      %1$I.stream_events, %1$I.stream_states;
              update %1$I.feed_removed set place = (select places from %1$I.feed_places), event = null;
              perform set_config(''outboxd.changes_log'', ''off'', true);
          end $body$', current_schema());

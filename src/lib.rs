@@ -4,7 +4,8 @@
 //!
 //! # Where things are
 //!
-//! - [`uow`]: domain events, handlers, contracts, commands, scopes, recording; [`uow::inbox`] for receivers, [`uow::testing`] for tests
+//! - [`uow`]: domain events, handlers, contracts, commands, scopes, recording; [`uow::inbox`] for receivers, [`uow::testing`] for tests;
+//!   [`uow::sourcing`] for aggregates whose events are their data
 //! - [`NewEvent`]: an event as it is recorded
 #![cfg_attr(
     feature = "daemon",

@@ -74,7 +74,12 @@ const OUTBOX: &[Field] = &[
     Field::new("schema", T::Text, "outbox", "Schema of the outbox; lower-case letters, digits and underscores."),
     Field::new("max_payload", T::Bytes, "1MiB", "Payloads above this are refused in the producer's own transaction."),
     Field::new("migrate", T::Boolean, "true", "Apply missing migrations at the start of `run`."),
-    Field::new("retention", T::Duration, "7d", "How long events stay after every handler is done with them; \"0s\": for ever."),
+    Field::new(
+        "retention",
+        T::Duration,
+        "7d",
+        "How long events stay after every handler is done with them; \"0s\": for ever. Events of streams always stay.",
+    ),
     Field::new("retention_interval", T::Duration, "1m", "Pause between two sweeps of the retention."),
     Field::new("retention_chunk", T::Integer(1, 100_000), "5000", "Events removed per statement."),
     Field::new(

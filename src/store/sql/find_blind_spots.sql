@@ -5,7 +5,8 @@ with ours as materialized (
       from pg_class c
      where c.relnamespace = current_schema()::regnamespace
        and c.relname in ('events', 'subscriptions', 'deliveries', 'attempts', 'replays', 'replay_items', 'audit', 'incarnation', 'instances',
-                         'alerts', 'alert_notices', 'alert_channels', 'alert_lease', 'dead_letter_notes', 'inbox'))
+                         'alerts', 'alert_notices', 'alert_channels', 'alert_lease', 'dead_letter_notes', 'inbox',
+                         'streams', 'stream_events', 'stream_states'))
 select 'row_security' as kind, o.name, current_user::text as detail from ours o where o.relkind in ('r', 'p') and row_security_active(o.oid)
 union all
 select 'not_a_table', o.name, case o.relkind when 'v' then 'a view' when 'm' then 'a materialized view' when 'f' then 'a foreign table'

@@ -30,16 +30,17 @@ numbers as materialized (
             where seq > $1 and seq <= b.seq
             order by seq limit (select case when $5 or is_old then $3 else 0 end from head)) n),
 looked_at as materialized (
-    select n.seq, e.tx, e.occurred_at < b.old_at or coalesce(pg_visible_in_snapshot(e.tx, b.snapshot), false) as is_old
+    select n.seq, e.tx, e.aggregate_type, e.aggregate_id, e.aggregate_version,
+           e.occurred_at < b.old_at or coalesce(pg_visible_in_snapshot(e.tx, b.snapshot), false) as is_old
       from numbers n
      cross join bound b
-     cross join lateral (select tx, occurred_at from events where seq = n.seq limit 1) e
+     cross join lateral (select tx, occurred_at, aggregate_type, aggregate_id, aggregate_version from events where seq = n.seq limit 1) e
      where not n.is_sourced),
 walked as materialized (
     select seq, is_sourced from numbers
      where $5 or seq < coalesce((select min(seq) from looked_at where not is_old), 9223372036854775807)),
 old as materialized (
-    select seq, tx from looked_at
+    select seq, tx, aggregate_type, aggregate_id, aggregate_version from looked_at
      where is_old and ($5 or seq < coalesce((select min(seq) from looked_at where not is_old), 9223372036854775807))),
 removable as (
     select o.seq
@@ -47,6 +48,9 @@ removable as (
      cross join bound b
      where (select d.seq from deliveries d where d.seq = o.seq and d.state in ('retrying', 'waiting', 'dead') limit 1) is null
        and (select i.seq from replay_items i where i.seq = o.seq and i.state in ('held', 'released') limit 1) is null
+       -- A second witness: if rows of stream_events were lost, in a restore or by hand, their events say so themselves and stay.
+       and (o.aggregate_version is null
+            or (select s.id from streams s where s.type = o.aggregate_type and s.key = o.aggregate_id limit 1) is null)
        and (b.xmin is null or o.tx::text::numeric < b.xmin
             or not exists (select 1 from passed p where not pg_visible_in_snapshot(o.tx, p.snapshot)))),
 gone as (delete from events where seq = any (array(select seq from removable)) returning seq, id, occurred_at),

@@ -137,6 +137,28 @@ async fn half_a_million_events_are_walked_over_once_and_only_what_may_go_is_remo
     assert_eq!(database.count(lost).await, 0);
 }
 
+/// As after a restore that forgot a table: there is nothing to fold, but nothing is lost for good either.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_whose_versions_were_lost_are_not_removed_while_their_stream_is_known() {
+    let database = TestDatabase::create().await;
+    appended(&database, "ann", "none", earned(1..=5)).await.expect("it is appended");
+    let numbered = "insert into events (type, aggregate_type, aggregate_id, aggregate_version, payload) values ('order.placed', 'order', '7', 1, '{}')";
+    database.execute(numbered).await;
+    let position = "insert into subscriptions (handler, kind, snapshot, low_seq, high_seq) values ('one', 'discard', pg_current_snapshot(), 6, 6)";
+    database.execute(position).await;
+    database.execute("delete from stream_events where version > 2").await;
+    assert_eq!(walk(&database, 100).await, (1, 2, 1), "only the one that has a version and no stream goes");
+    assert_eq!(database.count("events where type = 'points.earned'").await, 5);
+    // The versions are in the events.
+    database
+        .execute(
+            "insert into stream_events select s.id, e.aggregate_version, e.seq from events e
+               join streams s on s.type = e.aggregate_type and s.key = e.aggregate_id on conflict do nothing",
+        )
+        .await;
+    assert_eq!(points(database.pool(), "ann").await, [1, 2, 3, 4, 5]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repair_of_numbers_takes_the_stream_with_it() {
     let database = TestDatabase::create().await;
