@@ -23,9 +23,17 @@ pub struct Signer {
 
 /// The statements that were used here and have not expired.
 #[derive(Debug, Default)]
-pub struct Used(Mutex<HashMap<Uuid, u64>>);
+pub struct Used(Mutex<Remembered>);
 
-/// Statements that are remembered before those that have expired are forgotten.
+#[derive(Debug, Default)]
+struct Remembered {
+    /// Until when nobody else may use them.
+    until: HashMap<Uuid, u64>,
+    /// So many may be remembered before those that have expired are forgotten.
+    room: usize,
+}
+
+/// The least room: fewer are not worth a look.
 pub(super) const SWEEP: usize = 1_024;
 
 impl Signer {
@@ -56,17 +64,19 @@ impl Signer {
 impl Used {
     /// Whether this is the first use. `expires`: seconds since 1970, after which nobody takes the statement anyway.
     pub fn is_first(&self, id: Uuid, expires: u64, now: SystemTime) -> bool {
-        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.len() >= SWEEP {
+        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.until.len() >= remembered.room.max(SWEEP) {
             let now = seconds(now);
-            used.retain(|_, expires| *expires >= now);
+            remembered.until.retain(|_, expires| *expires >= now);
+            // Where most of them are still good, the next look comes after as many more: each costs a few looks, however many there are.
+            remembered.room = remembered.until.len() * 2;
         }
-        used.insert(id, expires).is_none()
+        remembered.until.insert(id, expires).is_none()
     }
 
     #[cfg(test)]
     pub fn len(&self) -> usize {
-        self.0.lock().expect("nobody panics").len()
+        self.0.lock().expect("nobody panics").until.len()
     }
 }
 
@@ -77,7 +87,23 @@ pub fn seconds(time: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn what_has_expired_is_forgotten_and_what_has_not_is_not_looked_at_each_time() {
+        let (used, now) = (Used::default(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_000));
+        let ids: Vec<Uuid> = (0..10_000).map(Uuid::from_u128).collect();
+        assert!(ids.iter().all(|id| used.is_first(*id, 1_030, now)));
+        assert!(ids.iter().all(|id| !used.is_first(*id, 1_030, now)), "none is forgotten before its time");
+        let room = used.0.lock().expect("nobody panics").room;
+        assert!((SWEEP..=2 * ids.len()).contains(&room), "{room}");
+        for id in 0..20_000 {
+            assert!(used.is_first(Uuid::from_u128(1 << 100 | id), 2_000, now + Duration::from_secs(100)));
+        }
+        assert_eq!(used.len(), 20_000, "the old ones are gone");
+    }
 
     #[test]
     fn a_statement_of_another_kind_or_another_key_is_not_taken() {
