@@ -70,36 +70,43 @@ fn exit_code(failure: &ServeError) -> u8 {
     }
 }
 
-/// SIGHUP has the configuration read again. Several that come while one is carried out are one.
-async fn reload_on_hang_up(wishes: mpsc::Sender<Wish>) {
-    let Ok(mut hang_up) = signal(SignalKind::hangup()) else {
-        warn!("SIGHUP cannot be caught here; use `outboxd reload`");
-        return;
-    };
-    while hang_up.recv().await.is_some() {
-        info!("reading the configuration again");
-        if wishes.send(Wish::Read).await.is_err() {
+/// SIGHUP has the configuration read again. Several that come while one is carried out are one. Caught from the call on.
+fn reload_on_hang_up(wishes: mpsc::Sender<Wish>) -> impl Future<Output = ()> {
+    let caught = signal(SignalKind::hangup());
+    async move {
+        let Ok(mut hang_up) = caught else {
+            warn!("SIGHUP cannot be caught here; use `outboxd reload`");
             return;
+        };
+        while hang_up.recv().await.is_some() {
+            info!("reading the configuration again");
+            if wishes.send(Wish::Read).await.is_err() {
+                return;
+            }
         }
     }
 }
 
-/// The first signal asks for a graceful stop, the second ends the process at once.
-pub async fn stop_on_signals(stop: CancellationToken) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
-        warn!("signals cannot be caught here; a stop will not be graceful");
-        return;
-    };
-    for count in 1.. {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+/// The first signal asks for a graceful stop, the second ends the process at once. Caught from the call on: a task that has only been spawned would
+/// leave the process to the default of the system for a moment, which is to be killed.
+pub fn stop_on_signals(stop: CancellationToken) -> impl Future<Output = ()> {
+    let caught = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) = caught else {
+            warn!("signals cannot be caught here; a stop will not be graceful");
+            return;
+        };
+        for count in 1.. {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if count > 1 {
+                warn!("stopping at once");
+                std::process::exit(i32::from(EXIT_FAILED));
+            }
+            info!("stopping: what is in flight may finish; a second signal ends at once");
+            stop.cancel();
         }
-        if count > 1 {
-            warn!("stopping at once");
-            std::process::exit(i32::from(EXIT_FAILED));
-        }
-        info!("stopping: what is in flight may finish; a second signal ends at once");
-        stop.cancel();
     }
 }
