@@ -76,6 +76,9 @@ impl Stream {
     }
 
     async fn step(&mut self) {
+        if self.client.brownout().is_some() {
+            return self.end(None); // the client comes back, and is told why
+        }
         self.moves.mark_unchanged();
         match self.reader.read(BATCH).await {
             Ok(batch) if !batch.events.is_empty() => self.send(batch),

@@ -31,10 +31,12 @@ pub enum FeedAnswer {
     Busy,
     /// The database could not be asked.
     Unavailable,
+    /// A version that the client reads is in a brownout.
+    Brownout,
 }
 
 impl FeedAnswer {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Page,
         Self::Empty,
         Self::Event,
@@ -47,6 +49,7 @@ impl FeedAnswer {
         Self::Expired,
         Self::Busy,
         Self::Unavailable,
+        Self::Brownout,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -63,6 +66,7 @@ impl FeedAnswer {
             Self::Expired => "expired",
             Self::Busy => "busy",
             Self::Unavailable => "unavailable",
+            Self::Brownout => "brownout",
         }
     }
 }

@@ -114,7 +114,7 @@ metrics! {
     FEED_LAST_PLACE = "outboxd_feed_last_place", G, Count, [],
         "The last place that this instance has given; 0 on an instance that has given none.";
     FEED_REQUESTS = "outboxd_feed_requests_total", C, Count, ["client", "answer"],
-        "Requests of clients, by what they were answered: page, empty, event (how far handlers are), stream, contracts, ticket, invalid, unauthorized, diverged (409), expired (410), busy (429), unavailable (503). Without a known token the client is empty.";
+        "Requests of clients, by what they were answered: page, empty, event (how far handlers are), stream, contracts, ticket, invalid, unauthorized, diverged (409), expired (410), busy (429), unavailable and brownout (503). Without a known token the client is empty.";
     FEED_EVENTS = "outboxd_feed_events_sent_total", C, Count, ["client"], "Events sent to a client, on pages and on streams.";
     FEED_UNAVAILABLE = "outboxd_feed_events_unavailable_total", C, Count, ["client"], "Events that had no valid form in the version that the client reads. The client got an event outboxd.unavailable in place of each.";
     FEED_CONNECTIONS = "outboxd_feed_connections", G, Count, ["client"], "Requests of a client that are open now: streams, and pages that are waited for.";
