@@ -131,6 +131,7 @@ mod tests {
             from_previous: None,
             from_next: None,
             allows: BTreeMap::new(),
+            brownouts: vec![],
         };
         let versions = BTreeMap::from([(1, version(1, State::Draft)), (2, version(2, State::Active))]);
         let contract = Contract { event_type: "order placed".to_owned(), owner: Some("a@example.com".to_owned()), versions };

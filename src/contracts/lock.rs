@@ -172,6 +172,7 @@ mod tests {
             deprecation,
             from_previous: None,
             from_next: None,
+            brownouts: vec![],
             allows: allows.iter().map(|(key, reason)| ((*key).to_owned(), (*reason).to_owned())).collect(),
         };
         let contract = Contract { event_type: "t".to_owned(), owner: None, versions: BTreeMap::from([(1, version)]) };

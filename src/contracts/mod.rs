@@ -6,6 +6,7 @@
 //! `retirement` judges whether a version may go.
 
 mod asyncapi;
+mod brownout;
 mod cast;
 pub mod compat;
 mod decimal;
@@ -22,6 +23,7 @@ mod shape;
 mod tree;
 
 pub use asyncapi::asyncapi;
+pub use brownout::{Brownout, InBrownout};
 pub use cast::{Cast, CastError};
 pub use decimal::Decimal;
 pub use difference::{Difference, differences};

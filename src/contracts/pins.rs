@@ -10,11 +10,12 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
+use super::brownout::{Brownout, InBrownout};
 use super::cast::Cast;
 use super::operation::Operation;
 use super::path::Path;
 use super::registry::{Contract, Registry, RenderError, Version};
-use crate::domain::{Notification, PublicVersion, VERSION};
+use crate::domain::{Notification, PublicVersion, Timestamp, VERSION};
 
 /// How the version of an event shows in CloudEvents; `{type}` and `{version}` stand for the values of the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,7 @@ pub struct Pins {
 
 struct Pinned {
     public: Arc<PublicVersion>,
+    brownouts: Vec<Brownout>,
     form: FormId,
 }
 
@@ -59,7 +61,8 @@ impl Pins {
                 announcements: registry.version(&event_type, version).map(announcements).unwrap_or_default(),
             };
             let form = FormId::of(&public, registry.contract(&event_type));
-            (event_type, Pinned { public: Arc::new(public), form })
+            let brownouts = registry.version(&event_type, version).map(|version| version.brownouts.clone()).unwrap_or_default();
+            (event_type, Pinned { public: Arc::new(public), brownouts, form })
         };
         let versions = versions.into_iter().map(pinned).collect();
         Self { registry, versions }
@@ -72,6 +75,14 @@ impl Pins {
     /// Event types and their versions, sorted.
     pub fn versions(&self) -> impl Iterator<Item = (&str, u32)> {
         self.versions.iter().map(|(event_type, pinned)| (event_type.as_str(), pinned.public.version))
+    }
+
+    /// The brownout that is in force now, of a version that is sent; of several the one that ends last.
+    pub fn brownout(&self, now: Timestamp) -> Option<InBrownout<'_>> {
+        let all =
+            self.versions.iter().flat_map(|(event_type, pinned)| pinned.brownouts.iter().map(move |one| (event_type, pinned, one)));
+        let (event_type, pinned, brownout) = all.filter(|(_, _, one)| one.includes(now)).max_by_key(|(_, _, one)| one.until)?;
+        Some(InBrownout { event_type, version: pinned.public.version, until: brownout.until })
     }
 
     /// The contracts that the versions are of.
@@ -134,7 +145,8 @@ impl FormId {
         let mut hash = Sha256::new().chain_update(format!("{public:?}"));
         for version in contract.iter().flat_map(|contract| contract.versions.values()) {
             let edges = (&version.from_previous, &version.from_next);
-            hash.update(format!("{} {:?} {edges:?} {}\n", version.number, version.state, version.schema.text().len()));
+            let (state, brownouts) = (version.state, &version.brownouts);
+            hash.update(format!("{} {state:?} {brownouts:?} {edges:?} {}\n", version.number, version.schema.text().len()));
             hash.update(version.schema.text());
         }
         Self(hash.finalize().into())
@@ -198,6 +210,7 @@ mod tests {
             from_previous: None,
             from_next: None,
             allows: BTreeMap::new(),
+            brownouts: vec![],
         };
         let told = announcements(&version(State::Deprecated, Some(ending)));
         assert_eq!(

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use jiff::civil::Date;
 use serde_json::{Map, Value, json};
 
+use super::brownout::Brownout;
 use super::cast::{Cast, CastError};
 use super::difference::differences;
 use super::schema::{Invalid, Schema};
@@ -59,6 +60,8 @@ pub struct Version {
     pub schema: Arc<Schema>,
     pub examples: Vec<Example>,
     pub deprecation: Option<Deprecation>,
+    /// Times in which it is not sent on purpose; in the state `brownout` only.
+    pub brownouts: Vec<Brownout>,
     /// From the version before to this one.
     pub from_previous: Option<Cast>,
     /// From the version after to this one.
@@ -131,6 +134,10 @@ impl Version {
             ("sunset", json!(ending.and_then(|ending| ending.sunset).map(|day| day.to_string()))),
             ("successor", json!(ending.and_then(|ending| ending.successor))),
             ("link", json!(ending.and_then(|ending| ending.link.as_deref()))),
+            (
+                "brownouts",
+                self.brownouts.iter().map(|brownout| json!({ "from": brownout.from, "until": brownout.until })).collect(),
+            ),
         ];
         facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
@@ -309,6 +316,10 @@ fn check_life(contract: &Contract, version: &Version) -> Vec<String> {
             version.state
         ));
     }
+    if !version.brownouts.is_empty() && version.state != State::Brownout {
+        texts.push(format!("is {}, and has brownouts; set state = \"brownout\" or leave them out", version.state));
+    }
+    texts.extend(version.brownouts.iter().filter_map(Brownout::fault));
     if let Some(Deprecation { since, sunset, successor, .. }) = &version.deprecation {
         if matches!(version.state, State::Draft | State::Active) {
             texts.push(format!(

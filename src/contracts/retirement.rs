@@ -157,6 +157,7 @@ mod tests {
                 from_previous: None,
                 from_next: None,
                 allows: BTreeMap::new(),
+                brownouts: vec![],
             }
         };
         let states = std::iter::once(state).chain(others.iter().copied());

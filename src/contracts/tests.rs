@@ -77,6 +77,7 @@ fn version(number: u32, schema: &str) -> Version {
         from_previous: None,
         from_next: None,
         allows: BTreeMap::new(),
+        brownouts: vec![],
     }
 }
 

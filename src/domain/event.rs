@@ -16,6 +16,17 @@ pub struct NewEvent {
     pub(crate) payload: serde_json::Value,
     pub(crate) headers: serde_json::Map<String, serde_json::Value>,
     pub(crate) occurred_at: Option<std::time::SystemTime>,
+    pub(crate) contract: Option<ContractOfEvent>,
+}
+
+/// The contract that an event was made from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ContractOfEvent {
+    #[cfg_attr(not(feature = "daemon"), expect(dead_code, reason = "the validator belongs to the daemon"))]
+    pub version: u32,
+    /// A JSON Schema of the payload, as its text.
+    #[cfg_attr(not(feature = "daemon"), expect(dead_code, reason = "the validator belongs to the daemon"))]
+    pub schema: Option<&'static str>,
 }
 
 /// Why an event cannot be recorded.
@@ -53,6 +64,7 @@ impl NewEvent {
             payload,
             headers: serde_json::Map::new(),
             occurred_at: None,
+            contract: None,
         })
     }
 

@@ -51,6 +51,7 @@ mod tail;
 #[cfg(feature = "daemon")]
 mod timestamp;
 
+pub(crate) use event::ContractOfEvent;
 pub use event::{InvalidEvent, NewEvent};
 pub use handled::Stage;
 

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -11,7 +12,8 @@ use tokio::sync::watch;
 use super::filter::Filter;
 use super::reader::Batch;
 use crate::config::{ClientConfig, Token};
-use crate::contracts::Pins;
+use crate::contracts::{InBrownout, Pins};
+use crate::domain::Timestamp;
 use crate::telemetry::{ClientMetrics, ContractUse, ReceiverUse};
 
 /// The clients as they are configured now. Another list takes its place with a reload, and the connections of a client that has changed end.
@@ -132,6 +134,15 @@ impl Client {
         self.config.contracts.as_ref()
     }
 
+    /// The brownout of one of them that is in force now.
+    pub fn brownout(&self) -> Option<(InBrownout<'_>, Duration)> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = Timestamp::from_micros(i64::try_from(now.as_micros()).unwrap_or(i64::MAX));
+        let brownout = self.pins()?.brownout(now)?;
+        let left = brownout.until.since(now);
+        Some((brownout, left))
+    }
+
     /// Stands for those versions in tags; empty without any.
     pub fn tag(&self) -> String {
         self.pins().map(|pins| format!("-{}", pins.tag())).unwrap_or_default()
@@ -176,8 +187,6 @@ impl Drop for Connection {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::settings::Secret;
 

@@ -2,6 +2,7 @@
 //! Repeats nothing of the request but the name of a parameter, and tells nothing of what the client may not see.
 
 use std::fmt;
+use std::time::Duration;
 
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
@@ -10,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::cursor::{Cursor, Refusal};
 use super::reader::Trouble;
+use crate::contracts::InBrownout;
 use crate::telemetry::FeedAnswer;
 
 /// A problem, ready to be sent.
@@ -21,7 +23,7 @@ pub struct Problem {
     title: &'static str,
     detail: String,
     further: Map<String, Value>,
-    header: Option<(&'static str, &'static str)>,
+    header: Option<(&'static str, Box<str>)>,
     pub answer: FeedAnswer,
 }
 
@@ -36,7 +38,7 @@ impl Problem {
     }
 
     fn header(mut self, name: &'static str, value: &'static str) -> Self {
-        self.header = Some((name, value));
+        self.header = Some((name, value.into()));
         self
     }
 
@@ -97,6 +99,24 @@ impl Problem {
         let detail = "this client has as many connections as it may have; close one, or read without waiting";
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-connections", "Too many connections", detail, FeedAnswer::Busy)
             .header("retry-after", "5")
+    }
+
+    /// A version that the client reads is not sent for a while. `left`: until it is again.
+    pub fn brownout(brownout: &InBrownout<'_>, left: Duration) -> Self {
+        let InBrownout { event_type, version, until } = brownout;
+        let detail = format!("{event_type}@{version} comes to an end and is not sent until {until}; read another version");
+        let mut problem = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "brownout",
+            "A version is not sent for a while",
+            detail,
+            FeedAnswer::Brownout,
+        )
+        .with("event_type", *event_type)
+        .with("version", *version)
+        .with("until", until.to_string());
+        problem.header = Some(("retry-after", (left.as_secs() + 1).to_string().into()));
+        problem
     }
 
     fn unavailable(detail: &str) -> Self {
@@ -176,8 +196,9 @@ impl IntoResponse for Problem {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some((name, value)) = self.header {
-            headers.insert(name, HeaderValue::from_static(value));
+        let header = self.header.as_ref().and_then(|(name, value)| Some((*name, HeaderValue::from_str(value).ok()?)));
+        if let Some((name, value)) = header {
+            headers.insert(name, value);
         }
         (self.status, headers, format!("{}\n", self.to_json())).into_response()
     }

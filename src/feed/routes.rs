@@ -135,6 +135,9 @@ async fn answer(
     if let Some(ticket) = ticket {
         bind((&mut query.types, &mut query.subject), ticket.types, ticket.subject).map_err(Problem::invalid)?;
     }
+    if let Some((brownout, left)) = client.brownout() {
+        return Err(Problem::brownout(&brownout, left));
+    }
     let connection = client.connect().ok_or_else(Problem::busy)?;
     let filter = client.filter().narrowed(query.types.clone(), query.subject.clone());
     let start = query.after.unwrap_or(Start::Earliest);

@@ -80,6 +80,9 @@ impl Stream {
         if self.feed.stop.is_cancelled() || !self.feed.doors.knows(&self.client) {
             return self.wait().await;
         }
+        if self.client.brownout().is_some() {
+            return self.end(None); // the client comes back, and is told why
+        }
         self.moves.mark_unchanged();
         match self.reader.read(BATCH).await {
             Ok(batch) if !batch.events.is_empty() => self.send(batch),

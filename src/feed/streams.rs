@@ -58,6 +58,9 @@ async fn answer(
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let query = parse(text).map_err(Problem::invalid)?;
+    if let Some((brownout, left)) = client.brownout() {
+        return Err(Problem::brownout(&brownout, left));
+    }
     let _connection = client.connect().ok_or_else(Problem::busy)?;
     let reading = feed.source.answered(read(feed, stream, &query), Trouble::Store).await;
     let Some((head, events)) = reading.map_err(|trouble| problem_of(&trouble, None))? else { return Err(Problem::no_stream()) };

@@ -19,6 +19,7 @@ use super::line::{Heard, Line, Presence, Transport};
 use super::numbers::Numbers;
 use super::protocol::{self, Handshake, Message, Records, Unreadable};
 use crate::feed::access::Client;
+use crate::feed::problem::Problem;
 use crate::feed::query::Bounds;
 use crate::telemetry::{HubEnd, HubMetrics};
 
@@ -209,6 +210,10 @@ impl Session {
         if has_sent || !following.should_read() {
             return Ok(has_sent);
         }
+        if let Some((brownout, left)) = self.client.brownout() {
+            let problem = Problem::brownout(&brownout, left);
+            return Err(Ending::new(HubEnd::Brownout, &problem.to_json().to_string(), true));
+        }
         match following.read().await {
             Ok(gap) => gap.into_iter().for_each(|gap| self.line.push(gap)),
             Err(problem) => return Err(Ending::new(HubEnd::Diverged, &problem.to_json().to_string(), true)),
@@ -374,6 +379,9 @@ impl Session {
 
     async fn begin(&self, arguments: Vec<Value>) -> Result<Beginning, String> {
         let wanted = Wanted::read(arguments, self.bounds.clone()).map_err(|error| mistake(&error))?;
+        if let Some((brownout, left)) = self.client.brownout() {
+            return Err(Problem::brownout(&brownout, left).to_json().to_string());
+        }
         Beginning::find(&self.hub.feed, &self.client, wanted).await.map_err(|problem| problem.to_json().to_string())
     }
 

@@ -112,6 +112,7 @@ mod tests {
             from_previous: if number == 2 { rename("id", "key") } else { None },
             from_next: if number == 1 { rename("key", "id") } else { None },
             allows: BTreeMap::new(),
+            brownouts: vec![],
         };
         let versions = BTreeMap::from([(1, version(1, "id")), (2, version(2, "key"))]);
         let registry = Registry::new(vec![Contract { event_type: "t".to_owned(), owner: None, versions }]).expect("no fault");

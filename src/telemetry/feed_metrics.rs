@@ -35,10 +35,12 @@ pub enum FeedAnswer {
     Busy,
     /// The database could not be asked.
     Unavailable,
+    /// A version that the client reads is in a brownout.
+    Brownout,
 }
 
 impl FeedAnswer {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Page,
         Self::Empty,
         Self::Event,
@@ -53,6 +55,7 @@ impl FeedAnswer {
         Self::Expired,
         Self::Busy,
         Self::Unavailable,
+        Self::Brownout,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -71,6 +74,7 @@ impl FeedAnswer {
             Self::Expired => "expired",
             Self::Busy => "busy",
             Self::Unavailable => "unavailable",
+            Self::Brownout => "brownout",
         }
     }
 }
@@ -154,10 +158,13 @@ pub enum HubEnd {
     Invalid,
     /// It cannot go on from where it stands, for example because the history has diverged.
     Diverged,
+    /// A version that it reads is not sent for a while.
+    Brownout,
 }
 
 impl HubEnd {
-    pub const ALL: [Self; 7] = [Self::Left, Self::Stopped, Self::Changed, Self::Slow, Self::Silent, Self::Invalid, Self::Diverged];
+    pub const ALL: [Self; 8] =
+        [Self::Left, Self::Stopped, Self::Changed, Self::Slow, Self::Silent, Self::Invalid, Self::Diverged, Self::Brownout];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -168,6 +175,7 @@ impl HubEnd {
             Self::Silent => "silent",
             Self::Invalid => "invalid",
             Self::Diverged => "diverged",
+            Self::Brownout => "brownout",
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Failure;
-use crate::domain::NewEvent;
+use crate::domain::{ContractOfEvent, NewEvent};
 
 /// The public shape of a notification. Distinct from the domain event on purpose: renaming, moving or extending the event changes
 /// nothing on the wire.
@@ -24,6 +24,9 @@ pub trait Contract: Serialize {
     const TYPE: &'static str;
     /// Rises with every change that a reader of the last version could not bear. Recorded as the header `version`.
     const VERSION: u32;
+    /// The JSON Schema of this version as its text, for example `Some(include_str!("../contracts/order.placed.1.json"))`: what is recorded is
+    /// compared with it as [`Options::validation`](super::Options::validation) says. `None`: it is not compared with anything.
+    const SCHEMA: Option<&'static str> = None;
 }
 
 /// The header that says which version of its contract an event is.
@@ -33,5 +36,6 @@ pub(super) const VERSION: &str = "version";
 pub(super) fn notification<C: Contract>(contract: &C) -> Result<NewEvent, Failure> {
     let mut event = NewEvent::new(C::TYPE, serde_json::to_value(contract)?)?;
     event.headers.insert(VERSION.to_owned(), C::VERSION.into());
+    event.contract = Some(ContractOfEvent { version: C::VERSION, schema: C::SCHEMA });
     Ok(event)
 }

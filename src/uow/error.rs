@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use sqlx::error::DatabaseError;
 
 use super::sourcing::SourcingError;
-use super::{RecordError, TransactionId};
+use super::{InvalidNotification, RecordError, TransactionId};
 
 /// What a handler of domain events returns when it fails: any error at all.
 pub type Failure = Box<dyn StdError + Send + Sync + 'static>;
@@ -40,6 +40,9 @@ pub enum Error {
         #[source]
         cause: Failure,
     },
+    /// A notification is not what the schema of its contract says; see [`Options::validation`](super::Options::validation).
+    #[error("a notification could not be recorded")]
+    Invalid(#[from] InvalidNotification),
     /// Handlers raised more than the limit of the [`Options`](super::Options).
     #[error(
         "more than {limit} domain events in one unit of work, the last is {event}: handlers that raise one another's events never end"

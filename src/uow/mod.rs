@@ -23,13 +23,15 @@ pub mod sourcing;
 pub mod testing;
 mod transaction;
 mod unit;
+#[cfg(feature = "daemon")]
+mod validation;
 
 pub use context::Context;
 pub use contract::Contract;
 pub use error::{Conflict, Error, Fails, Failure, IsError, LeadsToError, is_worth_another_try};
 pub use event::{Decision, DomainEvent};
 pub use handled::{Waited, wait_until_handled, wait_until_handled_in};
-pub use options::{Clock, Isolation, Options};
+pub use options::{Clock, InvalidNotification, Isolation, Options, Validation};
 #[cfg(feature = "daemon")]
 pub use payload::{PayloadError, Versions};
 pub use pipeline::{Command, Done, Pipeline};

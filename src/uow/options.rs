@@ -1,6 +1,7 @@
 //! How units of work behave: which outbox they record in, how far they dispatch, how they are isolated, what time it is.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -11,6 +12,39 @@ pub struct Options {
     pub(super) limit: usize,
     pub(super) isolation: Isolation,
     clock: Option<Arc<dyn Clock>>,
+    pub(super) validation: Validation,
+}
+
+/// Which notifications are compared with the schema of their contract before they are recorded. Only those of contracts that have a
+/// [`SCHEMA`](super::Contract::SCHEMA), and only where this crate has its feature `daemon`, which is the default.
+#[derive(Clone, Default)]
+pub enum Validation {
+    /// [`Always`](Self::Always) in a build with debug assertions, as tests are; [`Never`](Self::Never) in others.
+    #[default]
+    InDebugBuilds,
+    /// All of them. The commit of a unit of work with an invalid one fails, and nothing of it exists.
+    Always,
+    /// One of so many, beginning with the first. An invalid one is told and recorded all the same: a business transaction does not fail by lot.
+    Sampled {
+        /// 1 is every notification.
+        one_in: NonZeroU32,
+        /// Is told of each that is invalid, within the transaction: it should only log or count.
+        tell: Arc<dyn Fn(&InvalidNotification) + Send + Sync>,
+    },
+    /// None.
+    Never,
+}
+
+/// A notification that is not what the schema of its contract says. Repeats no value of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{event_type}@{version} is not what its schema says: {}", .problems.join("; "))]
+pub struct InvalidNotification {
+    /// The type of the contract.
+    pub event_type: String,
+    /// The version of the contract.
+    pub version: u32,
+    /// Each with the path of the place: `/total/cents: ...`.
+    pub problems: Vec<String>,
 }
 
 /// Tells the time. Only tests need one of their own.
@@ -52,7 +86,13 @@ const LIMIT: usize = 1_000;
 impl Options {
     /// The outbox in the schema `outbox`, at most 1,000 domain events, the isolation and the clock of the database.
     pub fn new() -> Self {
-        Self { schema: "outbox".into(), limit: LIMIT, isolation: Isolation::Default, clock: None }
+        Self {
+            schema: "outbox".into(),
+            limit: LIMIT,
+            isolation: Isolation::Default,
+            clock: None,
+            validation: Validation::default(),
+        }
     }
 
     /// The schema of the outbox.
@@ -79,6 +119,12 @@ impl Options {
         Self { clock: Some(Arc::new(clock)), ..self }
     }
 
+    /// Which notifications are compared with the schema of their contract.
+    #[must_use]
+    pub fn validation(self, validation: Validation) -> Self {
+        Self { validation, ..self }
+    }
+
     pub(super) fn now(&self) -> SystemTime {
         self.given_now().unwrap_or_else(SystemTime::now)
     }
@@ -86,6 +132,17 @@ impl Options {
     /// `None`: the clock of the database decides.
     pub(super) fn given_now(&self) -> Option<SystemTime> {
         self.clock.as_ref().map(|clock| clock.now())
+    }
+}
+
+impl fmt::Debug for Validation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InDebugBuilds => f.write_str("InDebugBuilds"),
+            Self::Always => f.write_str("Always"),
+            Self::Sampled { one_in, .. } => f.debug_struct("Sampled").field("one_in", one_in).finish_non_exhaustive(),
+            Self::Never => f.write_str("Never"),
+        }
     }
 }
 
@@ -97,6 +154,10 @@ impl Default for Options {
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("schema", &self.schema).field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("Options")
+            .field("schema", &self.schema)
+            .field("limit", &self.limit)
+            .field("validation", &self.validation)
+            .finish_non_exhaustive()
     }
 }

@@ -230,6 +230,8 @@ impl UnitOfWork {
         if notifications.is_empty() {
             return transaction::current(&mut self.transaction).await;
         }
+        #[cfg(feature = "daemon")]
+        super::validation::check(&self.options.validation, notifications)?;
         let recorded = record_all(&mut self.transaction, &self.options.schema, notifications, Within::Unit).await;
         Ok(Some(recorded.map_err(transaction::explain)?))
     }

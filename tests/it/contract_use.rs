@@ -234,3 +234,65 @@ async fn two_relays_add_up_and_a_handler_that_is_renamed_or_forgotten_takes_its_
     outboxd::store::forget_handler(pool, "b", "ada", None).await.expect("it is forgotten");
     assert_eq!(used(&database).await, ["1 client:a 1"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_brownout_handlers_wait_and_clients_are_told_and_nothing_is_lost() {
+    let (database, old, new) = (TestDatabase::create().await, Receiver::start().await, Receiver::start().await);
+    let entries = [handler("old", &old, 1), handler("new", &new, 2), CLIENTS.to_owned()];
+    let binary = with_contracts(Binary::relay(database.url(), &config(&entries)), "2026-12-31");
+    let times: (String, String) = sqlx::query_as(
+        "select to_char((now() - interval '1 h') at time zone 'UTC', form), to_char((now() + interval '20 h') at time zone 'UTC', form) \
+         from (values ('YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')) f (form)",
+    )
+    .fetch_one(database.pool())
+    .await
+    .expect("two times");
+    let brownout = format!("state = \"brownout\"\nbrownouts = [{{ from = \"{}\", until = \"{}\" }}]\n", times.0, times.1);
+    for (wrong, want) in [
+        (brownout.replace("state = \"brownout\"\n", ""), "is deprecated, and has brownouts"),
+        (brownout.replace(&times.1, &times.0), "has to end later"),
+        (brownout.replace(&times.1, "2030-01-01T00:00:00Z"), "longer than a day"),
+        (brownout.replace(&times.1, "tomorrow"), "order.placed@1.brownouts[0].until: got tomorrow, expected a time with its zone"),
+        (brownout.replace("until", "to"), "unknown key \"to\"; a brownout has from and until"),
+    ] {
+        change(&binary, "deprecated = {", &format!("{wrong}deprecated = {{"));
+        let told = binary.run(&["check"]).await;
+        assert!(told.code == Some(64) && told.stderr.contains(want), "{want}: {told:?}");
+        change(&binary, &wrong, "");
+    }
+    change(&binary, "deprecated = {", &format!("{brownout}deprecated = {{"));
+    let served = Served::of(&binary).await;
+    record(&database, OLD, 1).await;
+    served.running.wait_for_output("handler held").await;
+    assert_eq!(new.wait_for(1).await.len(), 1, "version 2 goes on");
+    wait_for_places(&database, 1).await;
+    let bearer = format!("Bearer {TOKEN}");
+    let page = async || ask(&served.address, "/v1/feed", &[("authorization", bearer.as_str())]).await.expect("the feed answers");
+    let refused = page().await;
+    assert_eq!((refused.status, &refused.json()["type"]), (503, &"urn:outboxd:brownout".into()), "{}", refused.body);
+    let wait: u64 = refused.header("retry-after").and_then(|wait| wait.parse().ok()).expect("a number of seconds");
+    assert!((1..=20 * 3_600 + 1).contains(&wait), "{wait}");
+    let known =
+        ask(&served.address, "/v1/contracts", &[("authorization", bearer.as_str())]).await.expect("the feed answers").json();
+    assert!(known["contracts"][0]["versions"][0]["brownouts"][0]["until"].is_string(), "{known}");
+    assert_eq!(
+        (
+            old.received().len(),
+            database.count("deliveries where subscription in (select id from subscriptions where handler = 'old')").await
+        ),
+        (0, 0)
+    );
+
+    change(&binary, &brownout, "");
+    let reloaded = binary.run(&["reload"]).await;
+    assert_eq!(reloaded.code, Some(0), "{reloaded:?}");
+    assert_eq!(old.wait_for(1).await[0].header("webhook-event-version"), Some("1"));
+    eventually("it is delivered at the first attempt", || async {
+        let delivered = "deliveries d join subscriptions s on s.id = d.subscription \
+                         where s.handler = 'old' and d.state = 'delivered' and d.attempts = 1 and s.circuit = 'closed'";
+        (database.count(delivered).await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(page().await.ids().len(), 1);
+    served.stop().await;
+}

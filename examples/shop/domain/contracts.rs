@@ -17,6 +17,7 @@ pub struct OrderPlacedV1<'a> {
 impl Contract for OrderPlacedV1<'_> {
     const TYPE: &'static str = "order.placed";
     const VERSION: u32 = 1;
+    const SCHEMA: Option<&'static str> = Some(include_str!("../contracts/order.placed.1.json"));
 }
 
 /// An order was cancelled; what was reserved for it is free again.

@@ -1,6 +1,7 @@
 //! `[contracts]`: the folder with the public events, their versions, schemas and examples. Every mistake in every file is told at once.
 //! Reads files and never fetches anything; what the contracts mean together is checked by `contracts::Registry`.
 
+mod brownouts;
 mod operations;
 mod pins;
 
@@ -24,6 +25,7 @@ const LISTS: &[Field] = &[Field::new("versions", FieldType::TextList, "", "Its v
 const EDGES: &[Field] = &[
     Field::new("from_previous", FieldType::TextList, "", "The cast from the version before."),
     Field::new("from_next", FieldType::TextList, "", "The cast from the version after."),
+    Field::new("brownouts", FieldType::TextList, "", "Times in which it is not sent on purpose."),
 ];
 
 /// `[contracts]`
@@ -195,6 +197,7 @@ impl Reader<'_> {
         };
         let mut entry = entry.clone();
         let (up, down) = (entry.remove("from_previous"), entry.remove("from_next"));
+        let brownouts = entry.remove("brownouts");
         let number = entry.get("version").and_then(Value::as_integer).and_then(|number| u32::try_from(number).ok());
         let path = number.map_or_else(|| format!("{contract} #{}", index + 1), |number| format!("{contract}@{number}"));
         let section = Section::open(&path, &entry, CONTRACT_VERSION, EDGES, self.mistakes);
@@ -205,12 +208,14 @@ impl Reader<'_> {
         };
         let (from_previous, from_next) = (edge("from_previous", up), edge("from_next", down));
         let (schema, examples) = (self.schema(&section), self.examples(&section));
+        let brownouts = brownouts.map(|list| brownouts::read_brownouts(&format!("{path}.brownouts"), &list, self.mistakes));
         Some(Version {
             number: number?,
             state: section.optional_text("state").and_then(|text| State::named(&text)).unwrap_or(default),
             schema: Arc::new(schema?),
             examples,
             deprecation,
+            brownouts: brownouts.unwrap_or_default(),
             from_previous,
             from_next,
             allows: section.text_map("allow"),

@@ -253,6 +253,14 @@ impl Books {
         }
     }
 
+    /// Begins nothing for so long, and tells why. Nothing is spent, and the concurrency stays.
+    pub fn hold(&mut self, pause: Duration, reason: &str) {
+        let until = Instant::now() + pause.min(LONGEST_PAUSE);
+        self.held_until = Some(until);
+        self.handler.show(self.partition, |figure| (figure.held_until, figure.held_reason) = (Some(until), reason.to_owned()));
+        info!(handler = self.handler.config.name, ?pause, reason, "handler held");
+    }
+
     fn judge_circuit(&mut self, admission: Admission, notification: &Notification, verdict: &Verdict) {
         let (before, now) = (self.circuit.state(), self.clock());
         let is_probe = before != CircuitState::Closed && !self.circuit.is_late(admission);

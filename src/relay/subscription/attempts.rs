@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::{Loop, MOST_PENDING, Performer, TurnEnd};
 use crate::contracts::Pins;
-use crate::domain::{Admission, LaneRef, Notification, Origin, Queued, Verdict};
+use crate::domain::{Admission, LaneRef, Notification, Origin, Queued, Timestamp, Verdict};
 use crate::failpoints::failpoint;
 use crate::handlers::Built;
 use crate::relay::dispatch::Dispatch;
 use crate::relay::turn::Failed;
-use crate::relay::{RelayError, functions, prepare};
+use crate::relay::{RelayError, functions, prepare, unix_time};
 use crate::store::{self, Argument, Rendered, StoreError};
 use crate::telemetry::DatabaseOperation;
 
@@ -82,6 +82,12 @@ impl Loop {
             self.books.held_until = None;
         }
         if !self.shared.trust.holds_for(Duration::ZERO) {
+            return false;
+        }
+        // Before anything is attempted: a brownout says nothing about the receiver, so neither attempts nor the circuit learn of it.
+        let now = Timestamp::from_micros(i64::try_from(unix_time().as_micros()).unwrap_or(i64::MAX));
+        if let Some(brownout) = self.handler.config.contracts.as_ref().and_then(|pins| pins.brownout(now)) {
+            self.books.hold(brownout.until.since(now), &format!("brownout of {}@{}", brownout.event_type, brownout.version));
             return false;
         }
         let has_place = match &self.performer {

@@ -4,6 +4,7 @@ mod borders;
 mod commands;
 mod inbox;
 mod unit;
+mod validation;
 
 use std::sync::Arc;
 
