@@ -7,6 +7,7 @@ use sqlx::AssertSqlSafe;
 
 use crate::contracts::copy;
 use crate::feed::{Served, ask, wait_for_places};
+use crate::hub::raw::{Polling, SUBSCRIBE};
 use crate::support::{Answer, Binary, Finished, Receiver, TestDatabase, eventually};
 
 const OLD: &str = r#"{"id": "o-1", "total": "12.50", "status": "new"}"#;
@@ -238,7 +239,8 @@ async fn two_relays_add_up_and_a_handler_that_is_renamed_or_forgotten_takes_its_
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_brownout_handlers_wait_and_clients_are_told_and_nothing_is_lost() {
     let (database, old, new) = (TestDatabase::create().await, Receiver::start().await, Receiver::start().await);
-    let entries = [handler("old", &old, 1), handler("new", &new, 2), CLIENTS.to_owned()];
+    let hub = "[hub]\npath = \"/hubs/events\"\n".to_owned();
+    let entries = [handler("old", &old, 1), handler("new", &new, 2), CLIENTS.to_owned(), hub];
     let binary = with_contracts(Binary::relay(database.url(), &config(&entries)), "2026-12-31");
     let times: (String, String) = sqlx::query_as(
         "select to_char((now() - interval '1 h') at time zone 'UTC', form), to_char((now() + interval '20 h') at time zone 'UTC', form) \
@@ -270,6 +272,13 @@ async fn in_a_brownout_handlers_wait_and_clients_are_told_and_nothing_is_lost() 
     let page = async || ask(&served.address, "/v1/feed", &[("authorization", bearer.as_str())]).await.expect("the feed answers");
     let refused = page().await;
     assert_eq!((refused.status, &refused.json()["type"]), (503, &"urn:outboxd:brownout".into()), "{}", refused.body);
+    let stream =
+        ask(&served.address, "/v1/streams/order/1", &[("authorization", bearer.as_str())]).await.expect("the feed answers");
+    assert_eq!((stream.status, &stream.json()["type"]), (503, &"urn:outboxd:brownout".into()), "{}", stream.body);
+    let mut hub = Polling::open_as(&served.address, &bearer).await;
+    assert_eq!(hub.post(SUBSCRIBE.as_bytes()).await.status, 200);
+    let told = hub.next().await.expect("an answer");
+    assert!(told.contains("urn:outboxd:brownout"), "{told}");
     let wait: u64 = refused.header("retry-after").and_then(|wait| wait.parse().ok()).expect("a number of seconds");
     assert!((1..=20 * 3_600 + 1).contains(&wait), "{wait}");
     let known =

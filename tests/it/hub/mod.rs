@@ -5,7 +5,7 @@ mod example;
 mod hostile;
 mod microsoft;
 mod python;
-mod raw;
+pub mod raw;
 mod reconnect;
 mod resumption;
 

@@ -43,8 +43,12 @@ pub async fn negotiate(address: &str) -> String {
 
 /// With further parameters.
 pub async fn negotiate_with(address: &str, query: &str) -> String {
+    negotiate_as(address, &bearer(), query).await
+}
+
+async fn negotiate_as(address: &str, bearer: &str, query: &str) -> String {
     let path = format!("{PATH}/negotiate?negotiateVersion=1{query}");
-    let answer = send(address, "POST", &path, &[("authorization", &bearer())], b"").await;
+    let answer = send(address, "POST", &path, &[("authorization", bearer)], b"").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()["connectionToken"].as_str().expect("a token").to_owned()
 }
@@ -59,14 +63,22 @@ pub struct Polling {
 impl Polling {
     /// With its first poll, before the handshake.
     pub async fn begin(address: &str) -> Self {
-        let path = format!("{PATH}?id={}", negotiate(address).await);
+        Self::begin_as(address, &bearer()).await
+    }
+
+    async fn begin_as(address: &str, bearer: &str) -> Self {
+        let path = format!("{PATH}?id={}", negotiate_as(address, bearer, "").await);
         let polling = Self { address: address.to_owned(), path, rest: String::new() };
         assert_eq!(polling.get().await.status, 200);
         polling
     }
 
     pub async fn open(address: &str) -> Self {
-        let mut polling = Self::begin(address).await;
+        Self::open_as(address, &bearer()).await
+    }
+
+    pub async fn open_as(address: &str, bearer: &str) -> Self {
+        let mut polling = Self::begin_as(address, bearer).await;
         assert_eq!(polling.post(HANDSHAKE.as_bytes()).await.status, 200);
         assert_eq!(polling.next().await, Some("{}".to_owned()));
         polling
