@@ -43,6 +43,7 @@ mod progress;
 mod rate;
 #[cfg(feature = "daemon")]
 mod routing;
+#[cfg(feature = "daemon")]
 mod share;
 #[cfg(feature = "daemon")]
 mod suspects;
