@@ -10,7 +10,7 @@ use crate::faults::Fault;
 use crate::ledger::{Event, EventNumber, Receipt};
 use crate::monitor::{Idle, Sample};
 
-pub use read::read;
+pub use read::{PASSED_OVER, read};
 
 /// A delivery that ended as a dead letter and still is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -114,11 +114,9 @@ async fn last_place(world: &World) -> u64 {
     }
 }
 
-/// Whether every handler of the crowd has passed the last event.
+/// Whether every handler of the crowd has everything. Not by its position: at rest that is stored every 15 s only.
 async fn crowd_is_through(world: &World) -> bool {
-    let behind = "outbox.subscriptions where handler like 'crowd-%'
-                     and (window_seq is not null or pg_snapshot_xmin(snapshot) <= (select max(tx) from outbox.events))";
-    world.database.count(behind).await == 0
+    world.database.count(&format!("({} limit 1) missing", history::PASSED_OVER)).await == 0
 }
 
 /// A handler that has nothing but one event, and a 404 to it, holds that event until another one tells whose fault it is.
@@ -135,15 +133,18 @@ async fn quiesce(world: &World, application: &Arc<Application>) -> bool {
         let sample = monitor::sample(world).await;
         let now = sample.map(|sample| (unfinished, sample.wanted, sample.settled));
         if unfinished == 0
-            && crowd_is_through(world).await
             && sample.is_some_and(|sample| (0..HANDLERS.len()).all(|number| sample.settled[number] >= sample.wanted[number]))
+            && crowd_is_through(world).await
         {
             return false;
         }
         let strict = sample.map(|sample| sample.settled[STRICT]);
         if strict != strict_before {
             (strict_before, strict_moved) = (strict, world.clock.now());
-        } else if told < MOST_TOLD && world.clock.now() - strict_moved > millis(TELLS_AFTER) {
+        } else if sample.is_some_and(|sample| sample.settled[STRICT] < sample.wanted[STRICT])
+            && told < MOST_TOLD
+            && world.clock.now() - strict_moved > millis(TELLS_AFTER)
+        {
             told += 1;
             strict_moved = world.clock.now();
             writers::add_one(application).await;

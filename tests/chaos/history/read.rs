@@ -14,6 +14,12 @@ use crate::monitor::Sightings;
 use crate::plan::{FUNCTION, HANDLERS, STRICT, is_unknown};
 use crate::relays::time_of;
 
+/// Events that a handler of the crowd wants and has no row of.
+pub const PASSED_OVER: &str = "select e.id, s.handler from outbox.subscriptions s
+   join outbox.events e on s.type_patterns is null or e.type like any (s.type_patterns)
+  where s.handler like 'crowd-%'
+    and not exists (select from outbox.deliveries d where d.subscription = s.id and d.seq = e.seq and d.state = 'delivered')";
+
 /// What a relay says when it has lost what it had in memory, or may have.
 const LOSSES: [&str; 4] = ["starting over from what is stored", "lease lost", "could not renew the leases", "is refused"];
 
@@ -168,14 +174,7 @@ async fn odd_rows(database: &Database, seed: u64) -> Vec<(Option<EventNumber>, S
                left join outbox.deliveries d on d.seq = e.seq and d.subscription = any (h.ids)
               group by e.id, h.handler having count(d.seq) <> 1 limit 1000",
         ),
-        (
-            "was passed over by ",
-            "select e.id, s.handler from outbox.subscriptions s
-               join outbox.events e on s.type_patterns is null or e.type like any (s.type_patterns)
-              where s.handler like 'crowd-%'
-                and not exists (select from outbox.deliveries d where d.subscription = s.id and d.seq = e.seq and d.state = 'delivered')
-              limit 1000",
-        ),
+        ("was passed over by ", PASSED_OVER),
         (
             "a delivery of an event that is not in the log: ",
             "select '00000000-0000-0000-0000-000000000000'::uuid, d.seq::text from outbox.deliveries d
