@@ -3,13 +3,18 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sqlx::PgPool;
+use uuid::Uuid;
 
 use super::print::print;
 use super::text::{as_json, plain_table, plural, printable, shell_word};
 use super::{CliError, EXIT_CRITICAL, EXIT_OK, Global, session};
+use crate::domain::Timestamp;
 use crate::store::streams::{
-    StreamEvent, StreamFault, StreamHead, StreamPage, VerifiedStreams, read_stream_events, read_stream_head, verify_streams,
+    KeptState, StreamEvent, StreamFault, StreamHead, StreamPage, VerifiedStreams, read_stream_events, read_stream_head,
+    verify_streams,
 };
 
 /// Show a stream, and verify that all streams are whole
@@ -72,6 +77,35 @@ struct VerifyArgs {
     limit: u32,
 }
 
+#[derive(Debug, Serialize)]
+struct Shown {
+    #[serde(rename = "type")]
+    stream_type: String,
+    key: String,
+    version: i64,
+    archived_at: Option<Timestamp>,
+    states: Vec<KeptState>,
+    events: Vec<ShownEvent>,
+}
+
+/// Headers and payload stay text: a number beyond 2^53 comes out as it went in.
+#[derive(Debug, Serialize)]
+struct ShownEvent {
+    version: i64,
+    /// `None`: it was erased, and so is what follows.
+    event: Option<Uuid>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    event_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    occurred_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    headers: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damage: Option<String>,
+}
+
 pub async fn run(args: StreamsArgs, global: &Global) -> Result<ExitCode, CliError> {
     match args.command {
         StreamsCommand::Show(args) => show(args, global).await,
@@ -88,8 +122,7 @@ async fn show(args: ShowArgs, global: &Global) -> Result<ExitCode, CliError> {
     };
     let last = (head.version - i64::from(limit)).max(0);
     let after = from.map_or(last, |from| i64::from(from) - 1);
-    let page = StreamPage { after, up_to: head.version, versions: i64::from(limit), bytes: i64::MAX };
-    let events = read_stream_events(&session.pool, head.id, page).await?;
+    let events = read_events(&session.pool, &head, after, i64::from(limit)).await?;
     print(&match global.json {
         true => as_json(&document(&stream_type, &key, &head, &events)),
         false => describe(&stream_type, &key, &head, &events),
@@ -97,26 +130,42 @@ async fn show(args: ShowArgs, global: &Global) -> Result<ExitCode, CliError> {
     Ok(ExitCode::from(EXIT_OK))
 }
 
-fn document(stream_type: &str, key: &str, head: &StreamHead, events: &[StreamEvent]) -> Value {
-    let event = |StreamEvent { version, event }: &StreamEvent| match event {
-        None => json!({ "version": version, "event": null }),
-        Some(event) => json!({
-            "version": version,
-            "event": event.id,
-            "type": event.event_type,
-            "occurred_at": event.occurred_at,
-            "headers": serde_json::from_str::<Value>(&event.headers).unwrap_or(Value::Null),
-            "payload": serde_json::from_str::<Value>(&event.payload).unwrap_or(Value::Null),
-        }),
-    };
-    json!({
-        "type": stream_type,
-        "key": key,
-        "version": head.version,
-        "archived_at": head.archived_at,
-        "states": head.states,
-        "events": events.iter().map(event).collect::<Vec<_>>(),
-    })
+/// Page after page, because one ends early where an event is damaged.
+async fn read_events(pool: &PgPool, head: &StreamHead, mut after: i64, limit: i64) -> Result<Vec<StreamEvent>, CliError> {
+    let (up_to, mut events) = (head.version.min(after.saturating_add(limit)), Vec::new());
+    while after < up_to {
+        let page = StreamPage { after, up_to, versions: up_to - after, bytes: i64::MAX };
+        let read = read_stream_events(pool, head.id, page).await?;
+        let Some(last) = read.last() else { break };
+        after = last.version;
+        events.extend(read);
+    }
+    Ok(events)
+}
+
+fn document(stream_type: &str, key: &str, head: &StreamHead, events: &[StreamEvent]) -> Shown {
+    Shown {
+        stream_type: stream_type.to_owned(),
+        key: key.to_owned(),
+        version: head.version,
+        archived_at: head.archived_at,
+        states: head.states.clone(),
+        events: events.iter().map(shown).collect(),
+    }
+}
+
+fn shown(StreamEvent { version, event, damage }: &StreamEvent) -> ShownEvent {
+    let event = event.as_deref();
+    let raw = |text: &str| RawValue::from_string(text.to_owned()).ok();
+    ShownEvent {
+        version: *version,
+        event: event.map(|event| event.id),
+        event_type: event.map(|event| event.event_type.clone()),
+        occurred_at: event.map(|event| event.occurred_at),
+        headers: event.and_then(|event| raw(&event.headers)),
+        payload: event.and_then(|event| raw(&event.payload)),
+        damage: damage.clone(),
+    }
 }
 
 fn describe(stream_type: &str, key: &str, head: &StreamHead, events: &[StreamEvent]) -> String {
@@ -128,10 +177,14 @@ fn describe(stream_type: &str, key: &str, head: &StreamHead, events: &[StreamEve
         text.push_str(&format!("state    of version {}, shape {}\n", state.version, state.shape));
     }
     let mut table = plain_table(&["VERSION", "OCCURRED", "TYPE", "EVENT"]);
-    for StreamEvent { version, event } in events {
+    for StreamEvent { version, event, damage } in events {
         let cells = match event {
             None => [version.to_string(), "-".to_owned(), "erased".to_owned(), "-".to_owned()],
-            Some(event) => [version.to_string(), event.occurred_at.to_string(), printable(&event.event_type), event.id.to_string()],
+            Some(event) => {
+                let damaged = if damage.is_some() { " (damaged)" } else { "" };
+                let event_type = format!("{}{damaged}", printable(&event.event_type));
+                [version.to_string(), event.occurred_at.to_string(), event_type, event.id.to_string()]
+            }
         };
         table.add_row(cells);
     }

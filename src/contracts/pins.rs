@@ -30,11 +30,12 @@ pub struct Naming {
 pub struct Pins {
     registry: Arc<Registry>,
     versions: BTreeMap<String, Pinned>,
+    /// Of all versions, each with its type and number. Asked for before every attempt, and nearly always empty.
+    brownouts: Vec<(String, u32, Brownout)>,
 }
 
 struct Pinned {
     public: Arc<PublicVersion>,
-    brownouts: Vec<Brownout>,
     form: FormId,
 }
 
@@ -53,6 +54,11 @@ pub struct Rendered<'p> {
 impl Pins {
     /// `versions`: event types with a contract in `registry`, each with one of its versions.
     pub fn new(registry: Arc<Registry>, versions: Vec<(String, u32)>, naming: &Naming) -> Self {
+        let brownouts = versions.iter().flat_map(|(event_type, version)| {
+            let all = registry.version(event_type, *version).map(|version| &*version.brownouts).unwrap_or_default();
+            all.iter().map(|one| (event_type.clone(), *version, *one))
+        });
+        let brownouts = brownouts.collect();
         let pinned = |(event_type, version): (String, u32)| {
             let public = PublicVersion {
                 version,
@@ -61,11 +67,10 @@ impl Pins {
                 announcements: registry.version(&event_type, version).map(announcements).unwrap_or_default(),
             };
             let form = FormId::of(&public, registry.contract(&event_type));
-            let brownouts = registry.version(&event_type, version).map(|version| version.brownouts.clone()).unwrap_or_default();
-            (event_type, Pinned { public: Arc::new(public), brownouts, form })
+            (event_type, Pinned { public: Arc::new(public), form })
         };
         let versions = versions.into_iter().map(pinned).collect();
-        Self { registry, versions }
+        Self { registry, versions, brownouts }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -79,10 +84,9 @@ impl Pins {
 
     /// The brownout that is in force now, of a version that is sent; of several the one that ends last.
     pub fn brownout(&self, now: Timestamp) -> Option<InBrownout<'_>> {
-        let all =
-            self.versions.iter().flat_map(|(event_type, pinned)| pinned.brownouts.iter().map(move |one| (event_type, pinned, one)));
-        let (event_type, pinned, brownout) = all.filter(|(_, _, one)| one.includes(now)).max_by_key(|(_, _, one)| one.until)?;
-        Some(InBrownout { event_type, version: pinned.public.version, until: brownout.until })
+        let all = self.brownouts.iter().filter(|(_, _, one)| one.includes(now));
+        let (event_type, version, brownout) = all.max_by_key(|(_, _, one)| one.until)?;
+        Some(InBrownout { event_type, version: *version, until: brownout.until })
     }
 
     /// The contracts that the versions are of.

@@ -68,8 +68,7 @@ impl Renderer {
         let plain = Arc::new(match damage {
             None => self.form(&event, &cursor.to_string(), &event.event_type),
             Some(damage) => {
-                self.tell(&event, &damage);
-                let instead = instead_of(&event, None, "unreadable", "the event is damaged and cannot be read");
+                let instead = self.instead_of_damaged(&event, &damage);
                 Form { is_unavailable: true, ..self.form(&instead, &cursor.to_string(), UNAVAILABLE) }
             }
         });
@@ -98,11 +97,20 @@ impl Renderer {
     }
 
     /// An event of a stream, with its version there as an extension attribute; `pins` as for the feed. Also whether it is only said that it cannot be had.
-    pub fn in_stream(&self, event: &Notification, version: i64, pins: Option<&Pins>) -> (Vec<u8>, bool) {
+    /// `damage`: why the event cannot be read as a whole.
+    pub fn in_stream(&self, (event, damage): (&Notification, Option<&str>), version: i64, pins: Option<&Pins>) -> (Vec<u8>, bool) {
         let attribute = format!("\"streamversion\":\"{version}\"");
+        if let Some(damage) = damage {
+            return (self.with_attribute(&self.instead_of_damaged(event, damage), &attribute), true);
+        }
         let pins = pins.filter(|pins| pins.form(&event.event_type).is_some());
         let (shown, is_unavailable) = pins.map_or((Cow::Borrowed(event), false), |pins| self.prepare(event, pins));
         (self.with_attribute(&shown, &attribute), is_unavailable)
+    }
+
+    fn instead_of_damaged(&self, event: &Notification, damage: &str) -> Notification {
+        self.tell(event, damage);
+        instead_of(event, None, "unreadable", "the event is damaged and cannot be read")
     }
 
     /// The event in the version of these pins, or what stands in its place; and whether it is the latter.

@@ -128,12 +128,12 @@ fn render(
 
 fn batch(feed: &Feed, client: &Client, events: &[StreamEvent]) -> Vec<u8> {
     let (mut body, mut unavailable) = (vec![b'['], 0);
-    let there = events.iter().filter_map(|event| Some((event.version, event.event.as_deref()?)));
-    for (number, (version, event)) in there.enumerate() {
+    let there = events.iter().filter_map(|event| Some((event, event.event.as_deref()?)));
+    for (number, (StreamEvent { version, damage, .. }, event)) in there.enumerate() {
         if number > 0 {
             body.push(b',');
         }
-        let (json, is_unavailable) = shown(feed, client, version, event);
+        let (json, is_unavailable) = shown(feed, client, *version, event, damage.as_deref());
         unavailable += u64::from(is_unavailable);
         body.extend_from_slice(&json);
     }
@@ -142,8 +142,8 @@ fn batch(feed: &Feed, client: &Client, events: &[StreamEvent]) -> Vec<u8> {
     body
 }
 
-fn shown(feed: &Feed, client: &Client, version: i64, event: &Notification) -> (Vec<u8>, bool) {
-    feed.source.renderer.in_stream(event, version, client.pins().map(|pins| &**pins))
+fn shown(feed: &Feed, client: &Client, version: i64, event: &Notification, damage: Option<&str>) -> (Vec<u8>, bool) {
+    feed.source.renderer.in_stream((event, damage), version, client.pins().map(|pins| &**pins))
 }
 
 fn parse(text: &str) -> Result<Query, String> {

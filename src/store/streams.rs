@@ -5,6 +5,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, PgPool, Row};
 
 use super::audit::lift_statement_timeout;
+use super::remains::Remains;
 use super::{StoreError, begin, types};
 use crate::domain::{Notification, Timestamp};
 
@@ -40,6 +41,8 @@ pub struct StreamPage {
 pub struct StreamEvent {
     pub version: i64,
     pub event: Option<Box<Notification>>,
+    /// Why the server cannot read the event out as a whole. Payload, headers or aggregate are missing then.
+    pub damage: Option<String>,
 }
 
 /// What does not fit in a stream.
@@ -92,11 +95,35 @@ fn head(row: &PgRow) -> Result<StreamHead, sqlx::Error> {
     })
 }
 
-/// Reads a page of a stream.
-pub async fn read_stream_events(
-    executor: impl PgExecutor<'_>,
+/// Reads a page of a stream. If one of its events is damaged, the page ends before it, or has what is left of it alone.
+pub async fn read_stream_events(pool: &PgPool, stream: i64, page: StreamPage) -> Result<Vec<StreamEvent>, StoreError> {
+    let mut page = page;
+    loop {
+        match try_stream_events(pool, stream, page, &Remains::default()).await {
+            Err(error) if error.is_about_data() && page.versions > 1 => page.versions /= 2,
+            Err(error) if error.is_about_data() => return read_stream_remains(pool, stream, page).await,
+            read => return read,
+        }
+    }
+}
+
+async fn read_stream_remains(pool: &PgPool, stream: i64, page: StreamPage) -> Result<Vec<StreamEvent>, StoreError> {
+    let mut remains = Remains::default();
+    loop {
+        match try_stream_events(pool, stream, page, &remains).await {
+            Ok(events) => {
+                return Ok(events.into_iter().map(|event| StreamEvent { damage: remains.damage.clone(), ..event }).collect());
+            }
+            Err(error) => remains.leave_out_more(error)?,
+        }
+    }
+}
+
+async fn try_stream_events(
+    pool: &PgPool,
     stream: i64,
     page: StreamPage,
+    remains: &Remains,
 ) -> Result<Vec<StreamEvent>, StoreError> {
     let rows = sqlx::query(include_str!("sql/read_stream_events.sql"))
         .bind(stream)
@@ -104,7 +131,8 @@ pub async fn read_stream_events(
         .bind(page.up_to)
         .bind(page.versions)
         .bind(page.bytes)
-        .fetch_all(executor)
+        .bind(remains.left_out())
+        .fetch_all(pool)
         .await
         .map_err(StoreError::query("read a page of a stream"))?;
     rows.iter().map(event).collect::<Result<_, _>>().map_err(StoreError::query("understand a page of a stream"))
@@ -113,7 +141,7 @@ pub async fn read_stream_events(
 fn event(row: &PgRow) -> Result<StreamEvent, sqlx::Error> {
     let is_there = row.try_get::<Option<i64>, _>(1)?.is_some();
     let event = is_there.then(|| types::notification(row, 1)).transpose()?;
-    Ok(StreamEvent { version: row.try_get(0)?, event: event.map(|(event, _)| event) })
+    Ok(StreamEvent { version: row.try_get(0)?, event: event.map(|(event, _)| event), damage: None })
 }
 
 /// Looks through all streams. At most so many faults are told.

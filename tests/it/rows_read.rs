@@ -312,8 +312,8 @@ async fn a_look_at_a_million_events_reads_no_more_than_its_bound() {
         (
             "a stream, for a client",
             sql!("read_stream_events"),
-            "bigint, bigint, bigint, bigint, bigint",
-            "1, 100000, 200000, 100, 4000000".into(),
+            "bigint, bigint, bigint, bigint, bigint, text[]",
+            "1, 100000, 200000, 100, 4000000, '{}'".into(),
             200,
         ),
         ("marks of receivers, none is old", sql!("remove_inbox"), "bigint, bigint", format!("{day}, 1000"), 0),

@@ -20,17 +20,25 @@ impl Brittle {
         let payload = format!("{{\"n\":{n},\"text\":\"{}\"}}", text(30_000));
         let mut headers = serde_json::json!({ "long": text(10_000) });
         headers.as_object_mut().expect("an object").extend(more.as_object().expect("headers").clone());
+        let insert = async {
+            sqlx::query_scalar(
+                "insert into outbox.events (type, aggregate_type, aggregate_id, payload, headers)
+                 values ('order.placed', 'order', $1, $2::json, $3) returning id",
+            )
+            .bind(aggregate)
+            .bind(payload)
+            .bind(headers)
+            .fetch_one(database.pool())
+            .await
+            .expect("the event is stored")
+        };
+        Self::around(database, insert).await
+    }
+
+    /// The event that is inserted meanwhile; its payload is longer than its headers, and both are long.
+    pub async fn around(database: &TestDatabase, insert: impl Future<Output = Uuid>) -> Self {
         let before = chunks(database).await;
-        let id: Uuid = sqlx::query_scalar(
-            "insert into outbox.events (type, aggregate_type, aggregate_id, payload, headers)
-             values ('order.placed', 'order', $1, $2::json, $3) returning id",
-        )
-        .bind(aggregate)
-        .bind(payload)
-        .bind(headers)
-        .fetch_one(database.pool())
-        .await
-        .expect("the event is stored");
+        let id = insert.await;
         // The larger one is moved out first.
         let new: Vec<i64> = chunks(database).await.into_iter().filter(|chunk| !before.contains(chunk)).collect();
         let [payload, headers] = new[..] else { panic!("two values outside of the row, not {new:?}") };
