@@ -23,8 +23,11 @@ const LAYERS: &[(&str, u8)] = &[
     ("doctor", 4),
     ("registration", 4),
     ("hub", 5),
-    ("app", 6),
-    ("cli", 6),
+    ("operations", 5),
+    ("management", 6),
+    ("console", 7),
+    ("app", 8),
+    ("cli", 8),
 ];
 
 /// Parts of one whole in spite of the rule: `cli` runs what `app` has wired; `channels` sign, encrypt and read answers as the

@@ -1,0 +1,58 @@
+//! Who asks for an operation, on which road, and with which rights. Decides nothing itself: the roads compare the rights with what an
+//! operation requires.
+
+use serde::Serialize;
+
+/// The rights of a caller; a later one includes the earlier ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Sees everything but payloads and headers; changes nothing.
+    Read,
+    /// Replays, discards, skips keys, pauses and resumes handlers, acknowledges alerts.
+    Operate,
+    /// Also moves positions, forgets handlers, reloads the configuration.
+    Admin,
+}
+
+/// The road on which an operation was asked for; the audit records it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    Cli,
+    Api,
+    Console,
+}
+
+/// The party that asks for an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// What the audit records as the actor: the name of a token, the user of a proxy, or the user of the CLI.
+    pub name: String,
+    pub role: Role,
+    /// Whether payloads and headers may be shown. A right of its own: no role includes it.
+    pub sees_payloads: bool,
+    pub via: Via,
+}
+
+impl Role {
+    /// The role's name in configuration and documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Operate => "operate",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl Via {
+    /// The road's name in the audit.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cli => "cli",
+            Self::Api => "api",
+            Self::Console => "console",
+        }
+    }
+}
