@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use checker::Violation;
 use clock::{Clock, millis};
 use database::Database;
 use faults::{Faults, World};
@@ -60,7 +61,19 @@ async fn whatever_fails_nothing_is_lost_made_up_or_out_of_order() {
     let violations = checker::check(&history);
     story::tell(&world, &history, &violations).await;
     summary::tell(plan, &world, &application, &history, violations.len());
-    assert!(violations.is_empty(), "{} violations, see above; {}", violations.len(), plan.command());
+    assert!(violations.is_empty(), "{}", verdict(&violations, plan));
+}
+
+/// Violations in the last words of a failed run; a log that is cut to its end still names them.
+const IN_THE_VERDICT: usize = 8;
+
+/// The last words of a failed run: how many violations, the first of them, and how to repeat it.
+fn verdict(violations: &[Violation], plan: Plan) -> String {
+    let first = violations.iter().take(IN_THE_VERDICT);
+    let lines: String = first
+        .map(|Violation { rule, at, what, .. }| format!("  {rule}, {}: {what}\n", at.map_or("no time".to_owned(), clock::seconds)))
+        .collect();
+    format!("{} violations, told in full above:\n{lines}{}", violations.len(), plan.command())
 }
 
 /// The server, the receivers and the relays, and an application that has not begun.
@@ -141,7 +154,7 @@ async fn quiesce(world: &World, application: &Arc<Application>) -> bool {
         let strict = sample.map(|sample| sample.settled[STRICT]);
         if strict != strict_before {
             (strict_before, strict_moved) = (strict, world.clock.now());
-        } else if sample.is_some_and(|sample| sample.settled[STRICT] < sample.wanted[STRICT])
+        } else if sample.is_some_and(|sample| unfinished > 0 || sample.settled[STRICT] < sample.wanted[STRICT])
             && told < MOST_TOLD
             && world.clock.now() - strict_moved > millis(TELLS_AFTER)
         {

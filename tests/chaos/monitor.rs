@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::clock::Moment;
 use crate::faults::World;
+use crate::ledger::number_of;
 use crate::plan::{FUNCTION, HANDLERS, Plan, RECEIVERS, STRICT};
 use crate::writers::Application;
 
@@ -71,16 +74,22 @@ pub async fn sample(world: &World) -> Option<Sample> {
     let sql = "select (select count(*) from chaos.effects)
                     + (select count(*) from outbox.deliveries d join outbox.subscriptions s on s.id = d.subscription
                         where s.handler = 'project' and d.state = 'dead'),
-                      (select count(*) from outbox.deliveries d join outbox.subscriptions s on s.id = d.subscription
-                        where s.handler = 'strict' and d.state = 'dead' and d.reason in ('not_found', 'exhausted')),
+                      array(select e.id from outbox.deliveries d join outbox.subscriptions s on s.id = d.subscription
+                              join outbox.events e on e.seq = d.seq
+                             where s.handler = 'strict' and d.state = 'dead' and d.reason in ('not_found', 'exhausted')),
                       count(*), count(*) filter (where type = 'counter.audited') from outbox.events";
-    let (function, unknown, all, audited): (i64, i64, i64, i64) = sqlx::query_as(sql).fetch_one(&world.database.pool).await.ok()?;
+    let (function, unknown, all, audited): (i64, Vec<Uuid>, i64, i64) =
+        sqlx::query_as(sql).fetch_one(&world.database.pool).await.ok()?;
     let mut settled = [0; HANDLERS.len()];
     for (number, receiver) in world.receivers.iter().enumerate().take(RECEIVERS) {
         settled[number] = receiver.arrivals().settled_count;
     }
-    // A 404 settles nothing; the dead letter that comes of it does.
-    settled[STRICT] += u64::try_from(unknown).unwrap_or(0);
+    // A 404 settles nothing; the dead letter that comes of it does. An event whose acceptance was lost on its way may become one, too: it
+    // counts once, or the handler would look finished while it owes another event.
+    let strict = world.receivers[STRICT].arrivals();
+    let is_new = |id: &Uuid| number_of(world.seed, *id).is_some_and(|event| !strict.is_settled(event));
+    settled[STRICT] += unknown.iter().filter(|id| is_new(id)).count() as u64;
+    drop(strict);
     settled[FUNCTION] = u64::try_from(function).unwrap_or(0);
     let wanted = HANDLERS.map(|handler| u64::try_from(if handler.is_filtered { audited } else { all }).unwrap_or(0));
     Some(Sample { at: world.clock.now(), wanted, settled })

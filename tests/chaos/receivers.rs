@@ -8,7 +8,7 @@ use outboxd::handlers::Signer;
 use outboxd::settings::Secret;
 
 use crate::clock::Clock;
-use crate::ledger::{Given, Receipt, hash, number_of};
+use crate::ledger::{EventNumber, Given, Receipt, hash, number_of};
 use crate::plan::{PATIENCE, RECEIVERS, SECRET, STRICT, UNKNOWN_KEY, is_poison};
 use crate::support::{Answer, Proxy, Received, Receiver};
 
@@ -48,6 +48,11 @@ impl Arrivals {
             self.settled_count += u64::from(!std::mem::replace(&mut self.settled[number], true));
         }
         self.receipts.push(receipt);
+    }
+
+    /// Whether this event was accepted or refused for good.
+    pub fn is_settled(&self, event: EventNumber) -> bool {
+        self.settled.get(event as usize).is_some_and(|settled| *settled)
     }
 }
 
