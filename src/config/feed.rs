@@ -10,6 +10,7 @@ use toml::{Table, Value};
 
 use super::contracts::read_pins;
 use super::fields::{CLIENT, CLIENTS};
+use super::rate::read_rate;
 use super::rules::{at_least, count, is_name, report_name};
 use super::{ClientConfig, Feed, HandlerConfig, Start, Token, handler_path};
 use crate::domain::EventFilter;
@@ -150,6 +151,7 @@ fn read_client(index: usize, entry: &Table, mistakes: &Mistakes) -> ClientConfig
         where_headers: section.scalar_map("where_headers"),
         handlers: section.texts("handlers"),
         max_connections: count(&section, "max_connections"),
+        rate: read_rate(&section, 1),
     }
 }
 

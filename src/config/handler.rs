@@ -7,17 +7,16 @@ use toml::{Table, Value};
 
 use super::contracts::read_pins;
 use super::fields::{COMMON, IDENTITY};
+use super::rate::read_rate;
 use super::rules::{at_least, count, is_name, report_name};
 use super::{HandlerConfig, Start, handler_path};
 use crate::domain::{
-    Backoff, CircuitPolicy, EventFilter, InvalidBackoff, OnBadDestination, OnDeadLetter, Ordering, RateLimit, Record, RetryPolicy,
+    Backoff, CircuitPolicy, EventFilter, InvalidBackoff, OnBadDestination, OnDeadLetter, Ordering, Record, RetryPolicy,
 };
 use crate::settings::{Mistakes, Section, format_duration};
 
 /// Beyond this nothing is held back any more.
 const MOST_BACKFILL: u32 = 1_000_000;
-/// Beyond this a rate bounds nothing.
-const MOST_RATE: u32 = 1_000_000;
 
 /// Reads the list. Every entry stays in its place, because that is what a nameless one is called by.
 pub(super) fn read_handlers(list: &Value, mistakes: &Mistakes) -> Vec<HandlerConfig> {
@@ -70,7 +69,7 @@ fn read_handler(index: usize, entry: &Table, mistakes: &Mistakes) -> HandlerConf
         ordering: read_ordering(&section),
         partitions: count(&section, "partitions"),
         concurrency: count(&section, "concurrency"),
-        rate: read_rate(&section),
+        rate: read_rate(&section, count(&section, "partitions")),
         timeout: section.duration("timeout"),
         retry: read_retry(&section.table("retry")),
         circuit: read_circuit(&section.table("circuit")),
@@ -138,43 +137,6 @@ fn read_backfill(section: &Section<'_>) -> Option<u32> {
             .mistake("backfill", &format!("got {text:?}, expected events per second such as \"500/s\", at most {MOST_BACKFILL}"));
     }
     rate
-}
-
-fn read_rate(section: &Section<'_>) -> Option<RateLimit> {
-    if section.is_set("burst") && !section.is_set("rate") {
-        section.mistake("burst", "has no effect without a rate; add one, such as rate = \"200/s\", or leave burst out");
-    }
-    let text = section.optional_text("rate")?;
-    let Some((attempts, period)) = parse_rate(&text) else {
-        let expected = format!("expected a whole number from 1 to {MOST_RATE} per s, min or h, such as \"200/s\"");
-        section.mistake("rate", &format!("got {text:?}, {expected}"));
-        return None;
-    };
-    let partitions: u32 = count(section, "partitions");
-    let per_second = u32::try_from(u64::from(attempts) / period.as_secs()).unwrap_or(MOST_RATE);
-    // Each partition must be able to begin an attempt, and together they must not exceed the burst.
-    let burst = match section.is_set("burst").then(|| count(section, "burst")) {
-        Some(burst) if (1..partitions).contains(&burst) => {
-            section.mistake("burst", &format!("got {burst}, expected at least {partitions}, one for each partition"));
-            burst
-        }
-        Some(burst) => burst,
-        None => per_second.max(partitions).max(1),
-    };
-    RateLimit::new(attempts, period, burst)
-}
-
-/// Attempts, and the time in which so many may begin. `None`: the text is no rate.
-fn parse_rate(text: &str) -> Option<(u32, Duration)> {
-    let (number, unit) = text.split_once('/')?;
-    let period = match unit.trim() {
-        "s" => Duration::from_secs(1),
-        "min" => Duration::from_secs(60),
-        "h" => Duration::from_secs(3600),
-        _ => return None,
-    };
-    let attempts = number.trim().parse().ok().filter(|attempts| (1..=MOST_RATE).contains(attempts))?;
-    Some((attempts, period))
 }
 
 /// The `key` of a handler. `None`: it is none.

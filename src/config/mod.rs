@@ -17,6 +17,7 @@ mod hub;
 mod load;
 mod overrides;
 mod public_fields;
+mod rate;
 mod reference;
 mod resolve;
 mod rules;
@@ -214,6 +215,8 @@ pub struct ClientConfig {
     /// Handlers that it may ask about: whether they are done with an event.
     pub handlers: Vec<String>,
     pub max_connections: usize,
+    /// Requests that it may make; `None`: no bound.
+    pub rate: Option<RateLimit>,
 }
 
 /// What a client proves itself with.

@@ -142,4 +142,16 @@ pub const CLIENT: &[Field] = &[
     ),
     Field::new("handlers", T::TextList, "", "Handlers that it may ask about: whether they are done with an event. Absent: none."),
     Field::new("max_connections", T::Integer(1, 1_000_000), "20", "Requests that it may have open at once."),
+    Field::new(
+        "rate",
+        T::Text,
+        "",
+        "The most requests that it may make, per s, min or h, at each instance; a request above it is answered with 429. Absent: no bound.",
+    ),
+    Field::new(
+        "burst",
+        T::Integer(1, 1_000_000),
+        "",
+        "With a rate: requests that it may make at once after a time without any. Absent: one second's worth.",
+    ),
 ];

@@ -1,5 +1,5 @@
-//! A rate limit: how many attempts a handler may begin now, so that its receiver gets no more than it can take.
-//! A token bucket: each attempt takes one token, and tokens come back at the rate. Time is an argument: a monotonic reading.
+//! A rate limit: how many attempts a handler may begin now, so that its receiver gets no more than it can take; the same for the requests
+//! of a client. A token bucket: each attempt takes one token, and tokens come back at the rate. Time is an argument: a monotonic reading.
 //! Knows nothing of events; it never refuses an attempt, it only delays the next one.
 
 use std::time::Duration;
@@ -41,6 +41,11 @@ impl Allowance {
     /// Begins with one token: the loops of a subscription follow one another, and a full burst for each would exceed the rate.
     pub fn new(limit: RateLimit, now: Duration) -> Self {
         Self { limit, tokens: 1.0, at: now }
+    }
+
+    /// Begins with the whole burst: for requests of a client, which nobody else has made before.
+    pub fn full(limit: RateLimit, now: Duration) -> Self {
+        Self { limit, tokens: limit.burst, at: now }
     }
 
     /// How many attempts may begin now; zero: wait first.
@@ -115,6 +120,14 @@ mod tests {
         let mut allowance = Allowance::new(limit(1, SECOND, 50), Duration::from_secs(9));
         assert_eq!(allowance.room(Duration::from_secs(9)), 1);
         assert_eq!(allowance.room(Duration::from_secs(10)), 2);
+    }
+
+    #[test]
+    fn a_full_bucket_begins_with_its_burst_and_no_more() {
+        let mut allowance = Allowance::full(limit(2, SECOND, 5), Duration::from_secs(9));
+        assert_eq!(allowance.room(Duration::from_secs(9)), 5);
+        allowance.spend(5);
+        assert_eq!((allowance.room(Duration::from_secs(9)), allowance.wait()), (0, SECOND / 2));
     }
 
     #[test]

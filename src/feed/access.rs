@@ -2,9 +2,9 @@
 //! A token is in no log, no metric and no error.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -13,8 +13,11 @@ use super::filter::Filter;
 use super::reader::Batch;
 use crate::config::{ClientConfig, Token};
 use crate::contracts::{InBrownout, Pins};
-use crate::domain::Timestamp;
+use crate::domain::{Allowance, Timestamp};
 use crate::telemetry::{ClientMetrics, ContractUse, ReceiverUse};
+
+/// What the times of the allowances are counted from.
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The clients as they are configured now. Another list takes its place with a reload, and the connections of a client that has changed end.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub struct Client {
     digests: Vec<[u8; 32]>,
     filter: Filter,
     open: Arc<AtomicUsize>,
+    /// How many requests it may make now; `None`: no bound.
+    pace: Option<Mutex<Allowance>>,
     pub metrics: ClientMetrics,
     contract_use: ReceiverUse,
 }
@@ -113,6 +118,7 @@ impl Client {
             digests: config.tokens.iter().map(Token::digest).collect(),
             filter: Filter::new(feed, &config.events, &config.where_headers),
             open: Arc::default(),
+            pace: config.rate.map(|limit| Mutex::new(Allowance::full(limit, BEGAN.elapsed()))),
             metrics: ClientMetrics::new(&config.name),
             contract_use: counts.of_client(&config.name, config.contracts.iter().flat_map(|pins| pins.versions())),
             feed: feed.to_vec(),
@@ -161,6 +167,17 @@ impl Client {
         &self.filter
     }
 
+    /// Counts one more request. `Err`: its rate is used up, and how long until the next request may come.
+    pub fn request(&self) -> Result<(), Duration> {
+        let Some(pace) = &self.pace else { return Ok(()) };
+        let mut allowance = pace.lock().unwrap_or_else(PoisonError::into_inner);
+        if allowance.room(BEGAN.elapsed()) == 0 {
+            return Err(allowance.wait());
+        }
+        allowance.spend(1);
+        Ok(())
+    }
+
     /// Counts one more connection; `None`: it has as many as it may have.
     pub fn connect(&self) -> Option<Connection> {
         let most = self.config.max_connections;
@@ -188,6 +205,7 @@ impl Drop for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::RateLimit;
     use crate::settings::Secret;
 
     fn client(name: &str, tokens: &[&str]) -> ClientConfig {
@@ -200,6 +218,7 @@ mod tests {
             where_headers: Default::default(),
             handlers: Vec::new(),
             max_connections: 2,
+            rate: None,
         }
     }
 
@@ -239,6 +258,19 @@ mod tests {
         assert!(acme.connect().is_none());
         drop(one);
         assert!(acme.connect().is_some());
+    }
+
+    #[test]
+    fn requests_above_the_rate_of_a_client_are_told_when_to_come_again() {
+        let rate = RateLimit::new(1, Duration::from_secs(3_600), 2);
+        let clients =
+            [ClientConfig { rate, ..client("acme", &["token-of-acme-12345"]) }, client("stock", &["token-of-stock-1234"])];
+        let doors = Doors::new(&all(), &clients, ContractUse::default());
+        let (acme, stock) = (doors.find("token-of-acme-12345").expect("there"), doors.find("token-of-stock-1234").expect("there"));
+        assert_eq!((acme.request(), acme.request()), (Ok(()), Ok(())));
+        let wait = acme.request().expect_err("the burst is used up");
+        assert!((Duration::from_secs(3_500)..=Duration::from_secs(3_600)).contains(&wait), "{wait:?}");
+        assert!((0..1_000).all(|_| stock.request().is_ok()), "a client without a rate, beside one");
     }
 
     #[tokio::test]

@@ -101,6 +101,16 @@ impl Problem {
             .header("retry-after", "5")
     }
 
+    /// The client has made as many requests as its rate allows. `wait`: until the next one may come.
+    pub fn too_fast(wait: Duration) -> Self {
+        let detail = "this client makes more requests than its rate allows; come again after the time of Retry-After, or wait for events \
+                      with one request (wait=30s, or a stream)";
+        let title = "Too many requests";
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", title, detail, FeedAnswer::Limited);
+        problem.header = Some(("retry-after", wait.as_secs_f64().ceil().max(1.0).to_string().into()));
+        problem
+    }
+
     /// A version that the client reads is not sent for a while. `left`: until it is again.
     pub fn brownout(brownout: &InBrownout<'_>, left: Duration) -> Self {
         let InBrownout { event_type, version, until } = brownout;

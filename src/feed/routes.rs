@@ -10,8 +10,8 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::header::{
-    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LINK, RETRY_AFTER, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LINK, RETRY_AFTER,
+    VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::middleware::map_response;
@@ -19,6 +19,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::stream;
 use tokio::time::Instant;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::warn;
 
@@ -39,6 +42,8 @@ use crate::telemetry::{FeedAnswer, chain};
 const ADDRESS: &str = "/v1/feed";
 const NEXT_OFFSET: &str = "stream-next-offset";
 const UP_TO_DATE: &str = "stream-up-to-date";
+/// Bytes up to which a page is sent as it is.
+const SMALL: u16 = 1_024;
 /// Longest header that names an event or a cursor.
 const LONGEST_TOKEN: usize = 4_096;
 
@@ -53,10 +58,29 @@ pub(super) fn routes(feed: Arc<Feed>, further: Router) -> Router {
         .route("/v1/streams/{type}/{key}", get(read_stream).fallback(async || Problem::wrong_method()))
         .route("/v1/tickets", post(make_ticket).fallback(async || Problem::only_post()))
         .fallback(async || Problem::not_found())
+        .layer(compression())
+        .layer(map_response(weaken))
         .layer(map_response(harden))
         .layer(cross_origin(&feed.settings.origins))
         .with_state(feed)
         .merge(further)
+}
+
+/// Pages are compressed for a client that asks for it. Streams are not: an event would wait in the encoder for the next one.
+fn compression() -> CompressionLayer<impl Predicate> {
+    let is_worth_it = SizeAbove::new(SMALL).and(NotForContentType::SSE);
+    CompressionLayer::new().gzip(true).quality(CompressionLevel::Fastest).compress_when(is_worth_it)
+}
+
+/// A compressed page has other bytes than the same page without compression, so their tag is a weak one.
+async fn weaken(mut response: Response) -> Response {
+    if response.headers().contains_key(CONTENT_ENCODING)
+        && let Some(tag) = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).filter(|tag| tag.starts_with('"'))
+    {
+        let weak = HeaderValue::try_from(format!("W/{tag}")).expect("the tag was a header before");
+        response.headers_mut().insert(ETAG, weak);
+    }
+    response
 }
 
 /// Pages of these origins may read answers. Nothing rests on it: who asks needs a token or a ticket in any case.
@@ -102,17 +126,29 @@ fn admit(feed: &Feed, text: &str, headers: &HeaderMap) -> Result<(Arc<Client>, O
     };
     let taken = feed.tickets.take(&ticket, SystemTime::now());
     let admitted = taken.and_then(|ticket| Some((feed.doors.named(&ticket.client)?, Some(ticket))));
-    admitted.ok_or_else(|| {
+    let (client, ticket) = admitted.ok_or_else(|| {
         feed.unknown.answered(FeedAnswer::Unauthorized);
         Problem::no_ticket()
-    })
+    })?;
+    keep_pace(&client)?;
+    Ok((client, ticket))
 }
 
-/// The client whose token this is.
+/// The client whose token this is, if its rate allows another request.
 pub(super) fn authenticate(feed: &Feed, headers: &HeaderMap) -> Result<Arc<Client>, Problem> {
-    token(headers).and_then(|token| feed.doors.find(token)).ok_or_else(|| {
+    let client = token(headers).and_then(|token| feed.doors.find(token)).ok_or_else(|| {
         feed.unknown.answered(FeedAnswer::Unauthorized);
         Problem::unauthorized()
+    })?;
+    keep_pace(&client)?;
+    Ok(client)
+}
+
+/// Refuses a request above the rate of its client, before anything is read for it.
+pub fn keep_pace(client: &Client) -> Result<(), Problem> {
+    client.request().map_err(|wait| {
+        client.metrics.answered(FeedAnswer::Limited);
+        Problem::too_fast(wait)
     })
 }
 

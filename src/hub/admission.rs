@@ -12,7 +12,7 @@ use crate::feed::Feed;
 use crate::feed::access::Client;
 use crate::feed::problem::Problem;
 use crate::feed::query::Bounds;
-use crate::feed::routes::token;
+use crate::feed::routes::{keep_pace, token};
 use crate::feed::tickets::Ticket;
 use crate::telemetry::FeedAnswer;
 
@@ -39,7 +39,9 @@ pub fn admit(feed: &Feed, query: &str, headers: &HeaderMap) -> Result<Admitted, 
             None => Err(Problem::unauthorized()),
         }
     };
-    admitted.inspect_err(|_| feed.unknown.answered(FeedAnswer::Unauthorized))
+    let admitted = admitted.inspect_err(|_| feed.unknown.answered(FeedAnswer::Unauthorized))?;
+    keep_pace(&admitted.client)?;
+    Ok(admitted)
 }
 
 /// Refuses a token of a client in an address, even where it is not needed: addresses are written down on their way.

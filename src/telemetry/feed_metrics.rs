@@ -33,6 +33,8 @@ pub enum FeedAnswer {
     Expired,
     /// Too many connections.
     Busy,
+    /// More requests than the rate of the client allows.
+    Limited,
     /// The database could not be asked.
     Unavailable,
     /// A version that the client reads is in a brownout.
@@ -40,7 +42,7 @@ pub enum FeedAnswer {
 }
 
 impl FeedAnswer {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Page,
         Self::Empty,
         Self::Event,
@@ -54,6 +56,7 @@ impl FeedAnswer {
         Self::Diverged,
         Self::Expired,
         Self::Busy,
+        Self::Limited,
         Self::Unavailable,
         Self::Brownout,
     ];
@@ -73,6 +76,7 @@ impl FeedAnswer {
             Self::Diverged => "diverged",
             Self::Expired => "expired",
             Self::Busy => "busy",
+            Self::Limited => "limited",
             Self::Unavailable => "unavailable",
             Self::Brownout => "brownout",
         }
