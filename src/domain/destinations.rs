@@ -1,6 +1,16 @@
-//! Destinations: the addresses of a handler whose address depends on the event (a routing key, a subject, a topic, a stream). A fault or
-//! back-pressure about one of them concerns its events only: they wait, nothing is spent on them, one probe at a time goes out, and all other
-//! destinations flow. When many fail and none succeeds, it is the handler's trouble after all.
+//! Destinations: the addresses of a handler whose address depends on the event (a routing key, a subject, a topic, a stream).
+//!
+//! A fault or back-pressure that concerns one destination (`Reach::Destination`) holds the events of that destination only. Its
+//! events wait in rows that name the destination, unspent. One of them at a time is the probe. All other destinations go on. The
+//! troubles are stored in the table `destinations`, so that a new owner of the subscription knows them.
+//!
+//! - The handler is at fault when `concurrency` + 16 destinations have come into trouble and none has taken an event in between,
+//!   or when one has and no other event could show anything within a second. Then the circuit opens.
+//! - A destination is given up, and its events become dead letters, only if another destination took an event meanwhile.
+//!   Otherwise the receiver as a whole may be down. `on_bad_destination` decides which troubles are never given up.
+//! - A full destination is probed after one second at first, because it may have room again soon.
+//! - More than 1,000 troubled destinations are not tracked; one more is judged like a fault without a destination.
+//!
 //! Time and draws are arguments.
 
 use std::collections::{BTreeMap, HashSet};

@@ -1,5 +1,22 @@
-//! Whether the server that answers is the one that the stored positions belong to, and whether transaction numbers still mean
-//! on it what they meant when the positions were stored. Decides from what was read; reads nothing.
+//! The incarnation: whether the server that answers is the one that the stored positions belong to. Decides from what was read;
+//! reads nothing.
+//!
+//! A position names transaction ids (xid) and sequence numbers, which mean something on one server only. The relay compares at
+//! the start and in each lease round:
+//!
+//! - the system identifier and the database: another cluster, or another database of the same cluster, is refused until `outboxd
+//!   rebase`;
+//! - the timeline: a starting relay refuses a new timeline, a running one follows it (`relay::supervisor::places` says why);
+//! - the row in `incarnation`: a dump that is restored in place, or beside the original, keeps the system identifier. The row
+//!   therefore stores what a copy cannot keep: the number of its own table, and the transactions that wrote it and `migrations`;
+//! - the next transaction id: if a position knows a higher one, the ids began anew;
+//! - the sequence of the events: if a position knows a higher number, numbers will be given out a second time, and an event with
+//!   a used number would count as one that has an outcome. A read that finds the sequence below that of its head refuses, too
+//!   (`relay::reader`). A rebase raises the sequence and gives such events new numbers.
+//!
+//! `tx`, `seq` and `id` of an event never change. Triggers of the log (migration 3) refuse an update, a truncate and a foreign
+//! `tx`; their conditions cost a good row no function call. outboxd passes them with the setting `outboxd.changes_log` where it
+//! removes or renumbers events itself: retention, erasure, rebase.
 
 use std::fmt;
 

@@ -1,4 +1,8 @@
-//! What happens next to a delivery after an attempt: one match, the only place that decides it.
+//! The policy: what happens next to a delivery after an attempt. `decide` is the only place that answers this.
+//!
+//! A `Permanent` verdict makes a dead letter even while the circuit is not closed, because the receiver has answered about this
+//! event. A `Retry` spends nothing then: the loop returns the event to its lane (`relay::books`), because the receiver is known
+//! to be down.
 
 use std::time::Duration;
 

@@ -1,5 +1,20 @@
-//! What has been read and not yet settled: the stretch between the stored position and the reading head.
-//! Segments (a window, or a page of one) settle in any order; the position moves over the settled ones at the front only.
+//! Progress: what a loop has read and not yet settled, between the stored position and the reading head.
+//!
+//! Attempts end in any order, but a position can only move forward. Progress is a queue of segments (a segment is a window, or
+//! one page of a window). Each segment counts its events that have no outcome yet. `advance` removes the settled segments at the
+//! front; the end of the last one removed becomes the position. So a position never passes an event without an outcome.
+//!
+//! Outcomes beyond the position must survive a restart. Each one is recorded in one of two ways:
+//!
+//! - as a row in `deliveries`;
+//! - with `record = "failures"`, where a first-try success has no row, as a range in the multirange `done` of the subscription.
+//!   Ranges join only where sequence numbers are adjacent: a gap may be an event that commits later.
+//!
+//! `done` is written with every flush for as long as one event at the front has no outcome, so it must stay small. Above 1,000
+//! ranges, `take_scattered` turns the shortest ranges into rows.
+//!
+//! A failed event does not hold the position: its row in `deliveries` is its outcome for the log, and from then on the row is
+//! retried.
 
 use std::collections::VecDeque;
 

@@ -1,8 +1,11 @@
-//! Routing: which of many filters an event passes, so that it costs those who want it and not those who exist. Says the same as the
-//! filters in SQL do; a filter that cannot be said here is not routed.
+//! Routing: finds which of many filters an event passes. The cost of an event depends on the handlers that want it, and not on
+//! the handlers that exist.
 //!
-//! For each type that has come, once: the filters that let it through, arranged by one header that they require. For each event: one
-//! look-up of its type, one for each header that is asked for there, and the candidates in full.
+//! The filters are arranged once for each event type that occurs: first by type, then by one required header. For each event the
+//! router looks up its type, then one value for each of those headers, and evaluates the candidates in full.
+//!
+//! The result is the same as that of the filters in SQL. A filter that means something else in memory than in SQL is not routed:
+//! a required header that is a number, because SQL compares 5 and 5.0 as equal, with any number of digits.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,4 +1,9 @@
-//! Which partition of a handler has an event: the same answer as `partition_of` gives in SQL, for whoever has the event in memory.
+//! Shares: which partition of a handler has an event. Gives the same answer as the SQL function `partition_of`, for the tail,
+//! which has the event in memory.
+//!
+//! The key of an event is hashed once for all partitions. The hash depends on the server's processor: at each beginning the tail
+//! compares the hashes of some texts with those of the server (`store::splits`). Where they differ, partitions do not follow the
+//! tail and read for themselves.
 
 use std::fmt::Write;
 

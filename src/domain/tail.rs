@@ -1,7 +1,18 @@
-//! The tail: the end of the log as it was read once for all who stand there. A cache of reads: it holds no position of anybody, and
-//! a subscription that leaves it or is left reads on by itself from its own head. Time is an argument: a monotonic reading.
+//! The tail, as a data structure: the end of the log, read once for all followers. `relay::tail` drives it and explains why it
+//! exists.
 //!
-//! A follower that joined has in its inbox everything it wants of what lies between its head and the end of the tail, in order.
+//! A cache of reads: it holds no position of any subscription. A *follower* is a loop that reads from the tail. It has joined at
+//! one of two moments: its reading head was the end of the tail, or the beginning of a window that the tail remembers. From then
+//! on this holds: the inbox of the follower contains every event that it wants between its head and the end of the tail, in
+//! order. Random histories test it.
+//!
+//! The tail drops a follower whose inbox has no room. The inbox is discarded and the follower reads on from its own head. That
+//! loses nothing, because no position had passed the events in the inbox.
+//!
+//! A follower that was added after a window was requested does not join through that window: the read did not ask for the types
+//! that it wants (`generation`).
+//!
+//! Time is an argument: a monotonic reading.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -1,5 +1,9 @@
-//! What a channel is told of an alert, and when. Compares what the alert is with what this channel was last told, so a channel
-//! that was away is told what is true now and not everything that happened meanwhile.
+//! Notices: what to send to a channel about an alert, and when. Compares the alert with what this channel was last sent (its
+//! revision and state). A channel that was unavailable is therefore sent what is true now, and not everything that happened
+//! meanwhile.
+//!
+//! Refreshes go on while an alert is snoozed. A receiver such as Alertmanager forgets an alert that is not refreshed and reports
+//! it as resolved, which would be wrong.
 
 use std::time::Duration;
 

@@ -1,5 +1,11 @@
-//! When an alert fires, grows worse, and is over: one function of what was, what was measured, the policy and the time.
-//! A threshold is reached with `>=`: counts jump. Where a value can hover, it must fall well below before the alert is over.
+//! When an alert fires, grows worse, and is over: one function of the previous state, the measurement, the policy and the time.
+//!
+//! A threshold is reached with `>=`, because counts jump. A value that can hover must fall well below its threshold before the
+//! alert is over.
+//!
+//! An alert is `pending` while its condition holds but not yet for long enough. A pending alert is stored, so that a new owner
+//! does not start the wait anew, and it is not sent to any channel. A change that an operator must know of raises the *revision*
+//! of the alert; `notices` compares revisions.
 
 use std::time::Duration;
 
