@@ -1,5 +1,5 @@
-//! What each partition of a handler told last, for the metrics, the observer and the alerts: a handler's gauges are those of all its
-//! partitions.
+//! The last figures of each partition of a handler, for the metrics, the observer and the alerts: the gauges of a handler are
+//! those of all its partitions.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;

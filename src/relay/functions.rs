@@ -1,6 +1,28 @@
-//! A turn of the kind `sql`: functions are called for as many events as their time allows, in a transaction that stays open for the
-//! recording. Whatever happens in between ends in a verdict or in events that were not called, never in an error that says nothing.
-//! Never records and never decides what follows a verdict. A long file: what a turn calls, and what the next one learns of it, stand together.
+//! A turn of the kind `sql`: calls the function for as many events as their time allows, in a transaction that stays open until
+//! the outcomes are recorded in it.
+//!
+//! The effect of a function and the marker of its event commit together, so each event takes effect exactly once. A batch is
+//! called in one statement inside a savepoint. If anything in it fails, the savepoint is rolled back and the batch is called in
+//! halves, down to single events, so one bad event takes back its own effect only. After a failure, later events of its key in
+//! the batch are not called. The books judge the verdicts, then the outcomes are recorded in the same transaction, and the fence
+//! decides whether both commit. The row of the subscription is not locked while functions run: the lock would keep the lease from
+//! being renewed.
+//!
+//! - Budget. A turn has a fifth of the lease and at most five seconds, because locks and vacuum wait for its transaction. One
+//!   statement gets half of the budget, and the batch is as large as half of *that* affords at the pace of the last calls
+//!   (`batch_size`). Event by event, the first call of a turn has the timeouts of the handler and the next ones have what is
+//!   left. An event that runs out of it goes back unspent, and the next turn calls it alone.
+//! - Order. Events that were never tried come first, then those that have failed before, so that the trouble of a few keys is not
+//!   paid by the others.
+//! - A session that ends takes back everything that was done in it. The relay asks the server on another connection since when it
+//!   runs. If it was restarted, or if the error says that another session crashed, no attempt is spent. Otherwise the events of
+//!   the batch are called one to a transaction, and the event under which the session ends again gets the verdict `crashed`. No
+//!   attempt is counted before, because the relay lives and can record it afterwards.
+//! - A commit that fails although the server is there ends the loop (`RelayError::Unrecorded`). The next loop counts each call
+//!   before it makes it, so even that event ends as a dead letter.
+//!
+//! Never records and never decides what follows a verdict. A long file: what a turn calls, and what the next turn learns from it,
+//! stand together.
 
 use std::collections::HashSet;
 use std::sync::Arc;

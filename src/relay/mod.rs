@@ -1,5 +1,15 @@
-//! The relay: loops that read the log, hand each event to its handler, and record what came of it.
-//! The supervisor shares the subscriptions between instances; each subscription is one loop with one owner.
+//! The relay: loops that read the log, hand each event to its handler, and record the outcome.
+//!
+//! The supervisor shares the subscriptions between instances. Each subscription has one loop with one owner. In the order of
+//! reading:
+//!
+//! - `supervisor`: leases, and the life of the loops; `supervisor::helpers` starts what all loops share (`wake_up`, `tail`,
+//!   `recorder`, `observer`, `retention`, `alerts`)
+//! - `subscription`: one loop, with `reading`, `attempts` and `turns`, its three kinds of work
+//! - `reader`, `narrowing`: the next segment of the log; `dispatch`, `worker`: attempts in flight; `turn`: one exchange with the
+//!   database
+//! - `books`: the memory of a loop, which decides nothing that `domain` can decide
+//! - `functions`: the kind `sql`; `publisher`: the feed
 
 mod alerts;
 mod attempt;

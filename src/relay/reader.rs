@@ -1,5 +1,17 @@
-//! Reading ahead: the next segment of the log after the reading head, durable before it is dispatched.
-//! Remembers nothing: the head is an argument, and what comes back says where the segment ends.
+//! Reading ahead: the next segment of the log after the reading head, durable before it is dispatched. Remembers nothing: the
+//! head is an argument, and the result says where the segment ends. `domain::position` explains windows.
+//!
+//! A window with room is read whole, in one statement. A larger one is opened and read in pages, and so is every window until a
+//! new owner has passed what its predecessor may have settled: pages can leave out recorded events.
+//!
+//! The durability gate. With `synchronous_commit = off` a row is visible before it is on disk. A crash of the server would take
+//! back an event that was already delivered. So the read returns the insert position of the server's write-ahead log at that
+//! moment, and nothing is dispatched before the flushed position has passed it. If no other session commits, the reader commits
+//! some forty bytes itself to move the flushed position (`nudge_flush`).
+//!
+//! The read and the wait use one connection, and it ends with the server. Another connection, opened after a crash, could report
+//! a log that has grown past that moment again without the rows that were read. The position itself is written later into the
+//! same log, so a position that survives a crash knows only transactions that survived it, too.
 
 use std::time::Duration;
 

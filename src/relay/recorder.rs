@@ -1,7 +1,17 @@
-//! The recorder: loops that flush at the same moment do so in one statement and one commit. A thousand handlers that each have one event
-//! cost the database no more than one that has a thousand.
-//! Only for what cannot fail for one loop alone: positions and first-try successes. Whoever is left out records by itself, as if there were no
-//! recorder; so nothing depends on it, and a subscription that somebody has locked holds up nobody else.
+//! The recorder: loops that flush at the same moment do so in one statement and one commit (`record_together.sql`). A hundred
+//! handlers that want the same event cost one transaction.
+//!
+//! The recorder takes flushes in which every event succeeded at the first attempt: a position behind its own fence, and markers.
+//! Nothing in that statement can be refused because of a text that others wrote, and it waits for no lock of a subscription: it
+//! skips a row that another session has locked.
+//!
+//! - A subscription that was skipped, and one whose lease is lost, flush alone; that flush finds out which of the two it was.
+//! - If the server refuses the statement, every loop flushes alone.
+//! - If it is unknown whether the statement was committed, every loop in it ends and begins again from what is stored.
+//! - Outcomes with a text, and outcomes of deliveries that have a row, are always written by the loop itself (`store::ledger`),
+//!   so a handler in trouble does not hold up its neighbours.
+//!
+//! No promise depends on the recorder: without it, every loop flushes alone.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

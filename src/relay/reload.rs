@@ -1,5 +1,5 @@
-//! Changing a relay while it runs: what to change, and the handle by which the outside asks for it.
-//! Reads no configuration; who does compares the old with the new and hands over what differs.
+//! A reload, requested: what to change, and the handle by which the rest of the process requests it. Reads no configuration;
+//! `app::reload` compares the old one with the new one and hands over the difference.
 
 use tokio::sync::{mpsc, oneshot, watch};
 

@@ -1,6 +1,21 @@
-//! The tail: one reader at the end of the log for all loops of this relay that stand there. Each event is read once and goes to those
-//! who want it; a loop that has nothing to do for it asks the database nothing.
-//! Nothing depends on it: a loop that cannot follow, or that is left, reads on by itself from where it was, and meets the tail again.
+//! The tail: one reader at the end of the log for all loops of this relay that have caught up. It reads each event once and gives
+//! it to the loops whose filter it passes. A loop for which nothing comes is not woken and asks the database nothing, even while
+//! its neighbours are busy.
+//!
+//! The tail is a cache of reads and stores no position. `domain::tail` has the rule by which a loop joins and what its inbox then
+//! holds. A loop that is behind reads for itself up to the end of the tail (`read_window.sql` takes an end) and joins there.
+//!
+//! - Bounds: the tail remembers at most 1,024 windows or 8 MiB, and none for longer than five seconds, because an event that an
+//!   operator erases must not be delivered from memory hours later.
+//! - The tail drops a follower that is paused or whose inbox is full. It drops all followers, and begins again at the current end
+//!   of the log, when a window is larger than one read takes, when an event cannot be read, and when the connection is lost.
+//! - Some loops never follow. Ordering keys that come from a header or the payload, and required headers that are numbers, are
+//!   computed by the database. Partitions follow only if the server hashes keys as `domain::share` does.
+//! - With one loop there is no tail: that loop reads better for itself, because the server leaves out the events that it does not
+//!   want.
+//! - The tail requests the event types that its followers want if these are at most 64, and every event otherwise.
+//!
+//! No promise depends on the tail. A loop that cannot follow, or that is dropped, reads on from its own head.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

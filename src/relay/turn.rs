@@ -1,5 +1,11 @@
-//! A turn: everything a loop has to tell the database and to ask it, in one sequence on one connection.
-//! Sequential on purpose: what is read after a flush cannot contain a row whose outcome that flush recorded.
+//! A turn: everything that a loop writes to the database and reads from it, as one sequence of statements.
+//!
+//! The sequence is: flush, changes of the circuit and of destinations, release of replays, waiting rows of keys that can go on,
+//! due retries, deliveries whose event is gone, the state of the lanes, the time of the next retry. Each statement takes a
+//! connection of the pool `ledger`; the flush may be written by the recorder together with the flushes of other loops.
+//!
+//! A loop has one turn at a time, and within it the reads come after the committed flush. So what is read cannot contain a row
+//! whose outcome that flush recorded. A lost lease ends the turn at its first fenced statement.
 
 use std::sync::Arc;
 use std::time::Duration;

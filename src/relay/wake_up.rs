@@ -1,5 +1,25 @@
-//! Waking up: when every loop of this relay has nothing to do, producers are asked to ring; while one works, they are not.
-//! NOTIFY takes an instance-wide lock at commit, so an awake relay polls instead. A lost ring costs one slow poll, never an event.
+//! Waking up: while every loop of this relay is idle, producers ring a bell (`NOTIFY`). While one loop works, they do not.
+//!
+//! Why not on every insert: `NOTIFY` takes a lock across the whole server during the commit. Ringing on every insert would
+//! serialise the commits of the application (measured with 32 writers: 6,073 transactions a second without it, 1,781 with it). So
+//! the trigger on `events` rings only if a relay sleeps:
+//!
+//! - A writer tries the advisory lock K *shared*. It gets the lock while relays are awake, and then the trigger does not fire.
+//! - A relay whose loops have had nothing to do for `linger` takes K *exclusively* on its listening session. The server grants it
+//!   only when no writer that skipped the bell is in flight.
+//! - After that every loop reads once more.
+//!
+//! No wake-up is lost: a writer that skipped the bell committed before K was granted, so that last read sees its events. A later
+//! writer does not get K, so it rings. Of several instances one holds K, and its bell wakes all of them, because each instance
+//! listens.
+//!
+//! Awake, loops poll every few milliseconds (`poll_interval`, up to 20 ms). Asleep, the listening session looks at the log once a
+//! second for all loops together (`find_news.sql`), because the poll is the truth and the bell is only a hint: a lost ring costs
+//! one second, never an event.
+//!
+//! If K cannot be taken (a forgotten prepared transaction holds it shared), the loops poll at `idle_poll_interval`, and the
+//! session tries again. A session that does not really listen is found by a check every ten looks; a half-open connection is
+//! found by the bound of five seconds on every answer. In both cases the loops poll until there is a new session.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,6 +1,14 @@
-//! A worker: makes many attempts at once on one task, each bounded in time, a panic being an outcome like any other. A task and a timer
-//! for each would cost more than a quick receiver does.
-//! Knows nothing of order: whoever hands it attempts hands it no two of one key.
+//! A worker: one task that makes many attempts at once. Each attempt is bounded in time, and a panic or a timeout is a verdict
+//! like any other.
+//!
+//! A task and a timer for each attempt would cost as much as a quick receiver does. All attempts of a handler have the same time,
+//! so one timer per worker is enough: it is set for the oldest attempt, and attempts look at the clock only after it has fired.
+//!
+//! Attempts that begin at the same moment can leave in one exchange, if the kind takes groups (`largest_group`: `redis` up to 64,
+//! `nats` and `rabbitmq` up to 32, `webhook` as configured). Each event of a group has its own verdict. The lanes know nothing of
+//! groups, because the events of a group have different keys.
+//!
+//! A worker knows nothing of order: its caller never hands it two events of one key at the same time.
 
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;

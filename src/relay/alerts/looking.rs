@@ -1,5 +1,5 @@
-//! One look: what the store counted and this process knows, as observations for the rules.
-//! Decides nothing, and asks for an example only where something is wrong.
+//! One look of the alerts: what the store counted and this process knows, as observations for the rules. Decides nothing, and
+//! reads an example only where something is wrong.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Telling: per channel, what it was told, how it is doing, and what goes out next. One try at a time per channel, at most one a
-//! second, and after a failure ever later. Nothing here touches the database; what must be remembered is handed out as rows.
+//! What is sent to each channel, how the channel is doing, and what goes out next. One try at a time per channel, at most one a
+//! second, and after a failure ever later. Touches no database; what must be stored is returned as rows.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;

@@ -1,4 +1,5 @@
-//! The loop of the alerts: take the lease, look, tell, note. Whatever fails is tried again; no event waits for any of it.
+//! The loop of the alerts: acquires the lease, looks, sends, records. Whatever fails is tried again; no event waits for any of
+//! it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

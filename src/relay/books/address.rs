@@ -1,5 +1,5 @@
-//! Destinations in trouble, carried out: whose events are put off, which event is the probe, what is stored of it.
-//! The judgement itself is the domain's.
+//! Destinations in trouble, carried out: which events are put off, which event is the probe, what is stored.
+//! `domain::destinations` judges.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,5 +1,8 @@
-//! Whose fault it is, carried out: what is held as a suspect, what its judgement changes, and with which event a probe goes out.
-//! The judgement itself is the domain's.
+//! Judging suspects, carried out: which events are held, what a judgement changes, and with which event a probe goes out.
+//! `domain::suspects` judges.
+//!
+//! A verdict that is `of_another` was caused by another event, for example by a session that the broker ended. The books excuse
+//! it: no attempt is spent, up to three times per event. After that the verdict counts, because the cause is then unknown.
 
 use std::time::Duration;
 

@@ -1,5 +1,9 @@
-//! The books of one loop: what is read, in which lane it stands, what came of it, what of that is not recorded yet.
-//! Decides, counts and logs; never touches the database and never waits.
+//! The books: the memory of one loop. Which events are read and in which lane each stands, which outcomes they had, and which of
+//! these are not recorded yet. The books apply the decisions of `domain`, count and log. They never touch the database and never
+//! wait.
+//!
+//! In the order of reading: `settle` (what a verdict changes), `judge` (suspects), `address` (destinations), `rest`, `ranges`. A
+//! long file: entering and flushing the same fields.
 
 mod address;
 mod judge;

@@ -1,4 +1,5 @@
-//! Numbers that are settled without a row, as the text of a multirange. Put together as text; Postgres merges what overlaps.
+//! Sequence numbers that are settled without a row, as the text of a multirange. The text is concatenated; Postgres merges what
+//! overlaps.
 
 /// What an earlier owner left and what came since, as one multirange.
 pub(super) fn merge_ranges(carried: Option<&str>, new: Option<String>) -> Option<String> {

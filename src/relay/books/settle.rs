@@ -1,5 +1,12 @@
-//! What an attempt's verdict changes: the lane, the circuit, the segment, the rows to write, the counters, the log.
-//! The decision itself is the domain's; here it is carried out, in memory only.
+//! Settling: what the verdict of an attempt changes in memory: the lane, the circuit, the segment, the rows to write, the
+//! counters, the log. `domain::policy` decides.
+//!
+//! Back-pressure. A 429, or a 503 with `Retry-After`, pauses the handler for as long as the receiver requests (one second if it
+//! does not say, at most an hour), and halves the concurrency (`slow_down`). Each success raises the concurrency again, by one
+//! after as many successes as attempts may be in flight (`deliver`). The event returns to its lane, and no attempt is spent.
+//!
+//! While the circuit is not closed, a `Retry` verdict spends nothing either. A `Permanent` verdict still makes a dead letter,
+//! because the receiver answered about this event.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

@@ -1,5 +1,11 @@
-//! Beginning attempts: as many as may be in flight, one at a time after a death of the last owner, functions in batches.
-//! Settles nothing that takes time; the ends of attempts come back through the loop.
+//! Beginning attempts: as many as may be in flight; one at a time, counted first, after a death of the previous owner; functions
+//! in batches.
+//!
+//! An attempt begins only if all of these allow it: the pause that a receiver requested, the trusted time of the lease, a
+//! brownout of its contract, the concurrency, the outcomes that wait for a flush, the rate, and the circuit, in this order. The
+//! circuit is last, because a probe that it admits must go out.
+//!
+//! Settles nothing; the ends of attempts come back through the loop.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,6 +1,27 @@
-//! One subscription's loop: read ahead, begin attempts, settle their ends, record, again.
-//! Owns its subscription by a lease and loses everything it remembers with it; the database is what is true.
-//! A long file: the state of a loop and the list of its steps stand together, so that all that can happen to it is seen at once.
+//! One subscription's loop: reads ahead, begins attempts, settles their ends, records the outcomes. `Loop::run` and
+//! `Loop::next_event` show everything that can happen to it. The loop owns its subscription by a lease and forgets everything
+//! with it; only the database is authoritative.
+//!
+//! Recovery. Every loop begins as after a crash: it takes a new epoch (`take_up`) and reads on from the stored position. The
+//! previous owner may have settled events beyond that position. Until the loop has read through one window that it opened itself,
+//! it reads pages and leaves out events that have a row or are in `done`. Pages beyond the highest sequence number that was
+//! settled then, which is most of a backlog, are not compared. Attempts whose outcome the previous owner could not record are
+//! made again with the same event ids; these are the only duplicates that outboxd produces without a retry or a command. Waiting
+//! rows beyond the position are removed at the take-over (`take_up_subscription.sql`): the log brings these events again, behind
+//! those of their key that were only in memory. Rows that belong to a replay stay, because the log does not bring them.
+//!
+//! Careful counting. An event may have killed the process. Its attempt was never counted, so it would kill every new owner as
+//! well. A lease that its owner did *not give back* shows such a death (a mark per window would cost a write per window to show
+//! the same). Then the loop counts each attempt in a committed statement *before* it makes the attempt, one at a time. It does so
+//! for as many events as its predecessor can have held in memory, or until the window is through and nothing is left in memory.
+//! An event that is in flight at one death after the other uses up its attempts and becomes a dead letter, `crashed`. A relay
+//! that only lost its connection for longer than its lease looks like a crash and is treated as one.
+//!
+//! The kind `sql` does not need this after a death, because its attempts are rolled back with their transaction. It counts
+//! carefully after a transaction that could not be recorded although the server was there (`relay::functions`).
+//!
+//! A long file: the state of a loop and the list of its steps stand together, so that everything that can happen to it is seen at
+//! once.
 
 mod attempts;
 mod reading;

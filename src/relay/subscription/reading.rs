@@ -1,5 +1,14 @@
-//! Reading ahead: when, how much, and what the end of a read means for the head and for the rest of the loop.
-//! Never touches the stored position; that moves with what is settled.
+//! Reading ahead: when the loop reads, how much, and what the end of a read means for the head and for the rest of the loop.
+//! Never touches the stored position, which moves with settled events only.
+//!
+//! The loop does not read while half of its room is held, while 100,000 events are read and unsettled, or while `max_parked`
+//! deliveries have a row that will be attempted again. Above these bounds events wait in the log, where they cost nothing.
+//!
+//! At rest. A loop *rests* when nothing is under way, recorded or due, its own last read began after the bell was taken, and the
+//! log is watched for it: by the tail that it follows, or by the listening session. A resting loop reads about every five
+//! minutes, writes no position that has not moved, and keeps the figures that the observer measured. An event, a command or its
+//! own work ends the rest. So an idle relay sends the same dozen statements a second with one handler and with a thousand
+//! (`tests/it/idle.rs`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};

@@ -1,5 +1,9 @@
-//! Turns with the database: what is told and asked, and what the answers change.
-//! One at a time, so that what is read after a flush cannot contain a row whose outcome that flush recorded.
+//! Turns: when the loop exchanges with the database, what it writes and requests, and what the answers change. `relay::turn` has
+//! the sequence.
+//!
+//! Loops flush at common moments, at each multiple of `flush_interval` since the relay started, so that the recorder can write
+//! their flushes together. A loop flushes earlier when 4,096 outcomes wait, while it counts carefully, and when it stops. An idle
+//! loop records its position every five seconds, so that a restart has little to read and retention can follow.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! The end: every loop is told to stop, and the leases are kept alive until the last has recorded what it knows.
+//! The end: the supervisor orders every loop to stop, and keeps the leases alive until the last loop has recorded what it knows.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,20 @@
-//! The supervisor: shares the subscriptions between instances, starts their loops, restarts what fails, stops what must stop.
-//! The only one that starts loops. Everything it knows can be read again from the database.
+//! The supervisor: shares the subscriptions between instances, starts their loops, restarts loops that fail, stops loops that
+//! must stop. Only the supervisor starts loops. Everything it knows can be read again from the database.
+//!
+//! Leases. A subscription has one owner: a lease row with a rising `epoch`, timed by the clock of the database. In each round (a
+//! third of `relay.lease`) the supervisor checks the server, renews its leases, counts the living instances, and acquires or
+//! gives back subscriptions until it has its share. Every write of a loop says `where epoch = <mine>`. Zero rows mean that
+//! another owner has taken over, and the loop drops everything in memory.
+//!
+//! Trust. The fence protects what is recorded, but not a receiver: a process that was frozen and wakes up would begin attempts
+//! that belong to another owner, until its first flush fails. So the supervisor keeps, by its own monotonic clock, until when its
+//! leases can be *trusted*, measured from before the renewal was sent. No attempt begins later than that (`Trust` in `relay`). If
+//! renewals keep failing, the supervisor abandons its loops before the leases run out.
+//!
+//! A loop that ends with an error starts again from what is stored, after a growing pause; the other loops are not affected. A
+//! loop whose lease was lost is not restarted; the next round finds out whether the lease is gone or an operator has moved the
+//! position (`moves`).
+//!
 //! A long file: one round of leases is told from its beginning to its end.
 
 mod changes;

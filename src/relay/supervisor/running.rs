@@ -1,4 +1,4 @@
-//! A loop as the supervisor sees it: what it was told, whether its task lives, and when to start it again.
+//! A loop as the supervisor sees it: its orders, whether its task lives, and when to start it again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
