@@ -1,5 +1,5 @@
-//! Alerts as they are stored: the conditions, what each channel was told, and who looks after them.
-//! One owner at a time, by a lease with a rising epoch: whatever it writes passes the fence first. People write single rows.
+//! Alerts as they are stored: the conditions, what each channel was sent, and which instance looks after them. One owner at a
+//! time, by a lease with a rising epoch: whatever it writes passes the fence first. Operators write single rows.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The audit: who did what to which deliveries or handlers, and why. Written in the transaction in which it is done.
-//! Never changed afterwards.
+//! The audit: which actor did what to which deliveries or handlers, and why. Written in the transaction of the action. Never
+//! changed afterwards.
 
 use sqlx::PgConnection;
 

@@ -1,5 +1,5 @@
-//! The bell: LISTEN, and the lock that decides whether producers ring it.
-//! Only ever a hint; the poll is the truth.
+//! The bell: the listening session, and the lock that decides whether producers ring. `relay::wake_up` has the protocol. Only
+//! ever a hint; the poll is the truth.
 
 use sqlx::postgres::{PgListener, PgPool};
 

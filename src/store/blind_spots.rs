@@ -1,5 +1,7 @@
-//! Blind spots: ways in which rows of the outbox can be invisible to a session, be swallowed on their way in, or a trigger stay silent.
-//! Each is told with what it means and what mends it. Reads catalogues; changes nothing.
+//! Blind spots: ways in which rows of the outbox can be invisible to a session, be swallowed on their way in, or a trigger stay
+//! silent. The supervisor looks for them at the start and in each lease round, and readiness reports the severe ones.
+//!
+//! Each spot comes with what it means and how to repair it. Reads catalogues; changes nothing.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, Row};

@@ -1,4 +1,4 @@
-//! Giving one event up on behalf of an operator: it becomes a dead letter of a handler, whether it was attempted yet or not.
+//! Gives one event up on behalf of an operator: it becomes a dead letter of a handler, whether it was attempted yet or not.
 
 use sqlx::PgPool;
 use uuid::Uuid;

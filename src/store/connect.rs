@@ -1,4 +1,16 @@
-//! Connections: every one has our schema in its search_path, an application name, timeouts and keep-alives.
+//! Connections: every session has the schema of the outbox in its search_path, an application name, timeouts and keep-alives.
+//!
+//! A relay has six pools (`Connections`): leases (`keeper`), turns (`ledger`), reading (`log`), retention, alerts and gauges
+//! (`aside`), calls of functions (`calls`), and the pages of clients (`feed`). The listening session has a pool of its own
+//! (`store::bell`). A statement that waits for a lock, or a function that runs for minutes, holds a session of its own kind, so
+//! it can delay neither a renewal nor the flush of another handler.
+//!
+//! The sizes do not depend on the number of handlers, except for the calls: each loop has one call at a time. `log` and `ledger`
+//! are separate because a loop may wait for a statement of a turn (an attempt that is counted) while a read of the same loop,
+//! which is not polled meanwhile, holds a connection.
+//!
+//! The pools `log` and `feed` plan once (`plan_cache_mode = force_generic_plan`), because Postgres would plan each look anew, at
+//! more than twice the cost of the look itself.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,5 @@
-//! Use of contracts: who was sent which version, since when, and how many events. Written by relays, read by operators.
+//! Use of contracts: which receiver was sent which version, since when, and how many events. Written by relays, read by
+//! operators.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};

@@ -1,5 +1,5 @@
-//! Dead letters: listed, grouped by what failed, exported, discarded. What a person does is one transaction with its audit row,
-//! and rings for the relay. They are never removed by age.
+//! Dead letters: listed, grouped by what failed, exported, discarded. An operator's action is one transaction with its audit row,
+//! and rings for the relay. Dead letters are never removed by age.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! Deliveries that have a row: due again, waiting behind another, and the state of whole keys. Read by the owner only.
+//! Deliveries that have a row: due again, waiting behind another, and the state of whole keys. Only the owner of the subscription
+//! reads them.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Whether the way to the server is encrypted, as far as we see it: to a pooler, where there is one. `sslmode` says what must be; by default it is
-//! `prefer`, which goes on without TLS where the server has none, and says nothing.
+//! Whether the connection to the server is encrypted, as far as this end sees it (to a pooler, where there is one). `sslmode`
+//! says what is required. The default is `prefer`, which goes on without TLS where the server has none, and says nothing.
 
 use std::net::IpAddr;
 use std::time::Duration;

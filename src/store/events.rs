@@ -1,5 +1,5 @@
-//! Events for people: one with everything that became of it, or the newest ones.
-//! Payloads and headers stay text from the database to the reader: numbers beyond 2^53 must come out as they went in.
+//! Events for operators: one with everything that became of it, or the newest ones. Payloads and headers stay text from the
+//! database to the reader: numbers beyond 2^53 must come out as they went in.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Which deliveries a person means: one condition for listing, grouping, exporting, discarding and replaying.
-//! What is kept of it in the audit and with a replay is the filter itself, as JSON.
+//! Which deliveries an operator means: one condition for listing, grouping, exporting, discarding and replaying. The audit and
+//! the replay store the filter itself, as JSON.
 
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;

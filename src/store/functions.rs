@@ -1,6 +1,15 @@
-//! The `sql` kind: functions called in the transaction that marks their events handled, inside savepoints. A call takes its own effect
-//! back when it fails, and tells whether the event, the function or the time was to blame.
-//! Never decides what follows; an error of this module means that the session is of no use any more.
+//! The kind `sql`: calls a function in the transaction that marks its events as handled, inside a savepoint. A call that fails
+//! takes back its own effect, and its verdict says whether the event, the function or the time was to blame.
+//!
+//! - After an error of class 22 or 54 the payload alone is converted to `jsonb` in the same session. If that fails, no function
+//!   with a `jsonb` parameter could ever be called for the event: `Permanent`, `unconvertible`. Otherwise the error is the
+//!   function's.
+//! - What the function deferred to the commit runs inside the savepoint of its call (`set constraints all immediate`), and the
+//!   rollback of an inner savepoint defers it again. A commit that fails later would have a verdict for no event.
+//! - Behind each call the settings of the session are restored (`store::session`).
+//!
+//! Never decides what follows. An error of this module means that the session is unusable. `relay::functions` has the turn around
+//! the calls.
 
 use std::sync::Arc;
 use std::time::Duration;

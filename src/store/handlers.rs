@@ -1,5 +1,5 @@
-//! Handlers as people see them: every partition taken together; held, let go and forgotten.
-//! A handler that a live relay serves is never forgotten.
+//! Handlers as operators see them: every partition taken together; paused, resumed and forgotten. A handler that a live relay
+//! serves is never forgotten.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Relays and clusters: which relays live, and whether the server is the one that the positions belong to.
+//! Relays and clusters: which relays live, and the identity of the server that the positions belong to.
 
 use std::time::Duration;
 

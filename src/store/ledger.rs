@@ -1,5 +1,9 @@
-//! The ledger: everything an owner learned since the last flush, written in one transaction behind one fence.
-//! A lost lease writes nothing.
+//! The ledger: everything that an owner learned since the last flush, written in one transaction behind one fence (`where epoch =
+//! <mine>`).
+//!
+//! Outcomes and position move together or not at all, and only for the owner of the lease. A lost lease writes nothing. The
+//! position is written first, because it is the fence. A flush that Postgres refuses because of its data is written in parts
+//! (`store::refused`).
 
 use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;

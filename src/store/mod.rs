@@ -1,5 +1,8 @@
-//! Postgres: all SQL, one statement per file under `sql/`, one function per statement.
-//! Decides nothing; takes executors, so that callers own the transactions. Knows neither configuration nor handlers.
+//! Postgres: all SQL, one statement per file under `sql/`, and functions that execute these statements.
+//!
+//! Decides nothing about deliveries and knows neither configuration nor handlers. A function that is one statement takes an
+//! executor, so it can be part of its caller's transaction. A function whose statements belong together takes a pool or a
+//! connection and has a transaction of its own (`ledger`, `moves`, `rebase`, `replays` and others).
 
 pub mod adoption;
 pub mod alerts;

@@ -1,5 +1,26 @@
-//! Moving the position of a handler on behalf of a person: back, to deliver again, or forwards, to skip.
-//! One transaction per move, with its audit row; an owner that runs is fenced by a new epoch and starts over from what is stored.
+//! Moving the position of a handler on behalf of an operator: back to deliver again (`rewind`), or forwards to skip
+//! (`start-from`). The target is a sequence number: that of an event, or of the first event of a time.
+//!
+//! Back. The stored position becomes an open window from before everything up to where the handler had read, and the place in it
+//! is just below the target. The window ends there and not now: a row that is not visible there has no outcome, whatever its
+//! number, and comes after the window as it would have come anyway. So a rewind skips nothing, including stragglers below the
+//! target. The outcomes from the target on are removed, because the first windows of every owner leave out events that have a
+//! row. That such an event was delivered before is kept in `attempts`. Retries, the deliveries that wait behind them and dead
+//! letters from the target on are removed, too, or they would overtake their own past. A discarded delivery stays discarded,
+//! because an operator decided that.
+//!
+//! Forwards. The window ends now, and the place in it is just below the target: what is visible and below it counts as read. Rows
+//! that exist stay owed. The skipped events are counted under the lock, by the same snapshot that becomes the position, so the
+//! reported number is the number that was skipped.
+//!
+//! Locks. A move is one transaction with its audit row. The rows of successes are removed before the subscription is locked,
+//! because the owner never writes them again. Everything else comes behind the lock; otherwise the owner's flush and the move
+//! would wait for one another. The locked part is short, because the renewal of leases waits for it. Counts are bounded, too.
+//!
+//! The owner keeps its lease. The epoch rises, so that nothing the owner remembers can be written. The `moves` counter tells the
+//! owner that an operator, not another instance, changed the position. The owner ends its attempts, *waits until none runs any
+//! more*, and begins with what is stored, without counting carefully. Taking the lease away instead would let another instance
+//! begin while attempts of the old position still run here.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! What a relay says about the subscriptions that it owns, and the moments from which the ages of events are counted.
-//! Written by the relay's observer only. Every statement is bounded in time, because nothing may wait for a look.
+//! What a relay stores about the subscriptions that it owns: the row `progress` of each, and the moments from which the ages of
+//! events are counted. Written by the relay's observer only, and never in a flush, so it can be written while a flush hangs.
+//! Every statement is bounded in time.
 
 use std::time::Duration;
 

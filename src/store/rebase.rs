@@ -1,5 +1,22 @@
-//! Rebase: positions in the transaction numbers of the server that the outbox is on now, after a restore, a copy or an upgrade.
-//! And what `verify` counts: whether snapshot and number agree on what is pending. Decides nothing about whether it should be done.
+//! Rebase: gives every position the transaction ids of the server that the outbox is on now, after a restore, a copy or an
+//! upgrade. And what `verify` counts: whether snapshot and sequence number agree on what is pending. `rebase` in the crate root
+//! judges whether a rebase may be done.
+//!
+//! After a dump and restore the stored snapshots name transactions of another server. The rebase locks the events against writers
+//! and judges each event by three witnesses (`plan_rebase.sql`):
+//!
+//! - the stored snapshot: what was pending at the copy;
+//! - the sequence number beside that of the position: what came after the copy, from a sequence that was copied, too;
+//! - the birth of the row: the `xmin` of a restored row is the restoring transaction; that of a row written here is its `tx` or a
+//!   savepoint of it.
+//!
+//! Then the position of every subscription becomes an open window from the beginning of time to now. It is read up to before the
+//! first pending event, and what is finished behind that is in `done`. So a relay needs to know nothing of a rebase: it goes on
+//! inside a window as after any restart and leaves out events that have an outcome.
+//!
+//! Events whose `tx` this server has not finished get transaction id 3, the first that a cluster can have: it is behind every
+//! snapshot except that of the beginning. Events with a sequence number that was used before get the next numbers. Where
+//! transaction ids continue, positions stay as they are and only their leases are released.
 
 use serde::Serialize;
 use sqlx::postgres::PgRow;

@@ -1,5 +1,8 @@
-//! A flush of which Postgres refuses a row: it is written in parts, and what is refused by itself is recorded as such.
-//! Everything else is recorded exactly as it would have been. Slow, and only after the flush as a whole has been refused.
+//! A flush that Postgres refuses because of a row (`ledger` calls this after the flush as a whole was refused). It is written
+//! again in parts, each in a savepoint, until the refused row stands alone.
+//!
+//! A row that is refused alone becomes a dead letter with the reason `unstorable`; a delivered event stays delivered where it can
+//! be stored without the texts of others. Everything else is recorded exactly as it would have been. Slow, and only on this way.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,6 @@
-//! Reading the configuration again: a person's wish to the relays that live, and what each of them answers.
-//! Kept in the database, so that a wish reaches a relay that only polls, and the answer can be read after the command has gone.
+//! Reloads through the database: the request of an operator to the relays that live, and the answer of each. Each instance has
+//! the number of the last request in its row, so a request reaches a relay that only polls, and the answer can be read after the
+//! command has ended.
 
 use std::time::Duration;
 

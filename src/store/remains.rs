@@ -1,4 +1,4 @@
-//! What is left of a damaged event, for people: where one of its values cannot be read out, everything else is.
+//! What is left of a damaged event, for operators: where one of its values cannot be read out, everything else is returned.
 
 use super::StoreError;
 

@@ -1,5 +1,6 @@
-//! Giving a handler another name or another number of partitions on behalf of a person. Everything that belongs to it moves along, so
-//! that nothing is skipped and nothing is delivered again. One transaction each, with its audit row; refused while a relay serves it.
+//! Gives a handler another name or another number of partitions on behalf of an operator. Everything that belongs to it moves
+//! along, so nothing is skipped and nothing is delivered again. One transaction each, with its audit row; refused while a relay
+//! serves the handler.
 
 use sqlx::{PgConnection, PgPool};
 

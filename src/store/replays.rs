@@ -1,5 +1,18 @@
-//! Replays: a set of deliveries, frozen when a person asks, that leaves bit by bit and is counted until all of it has an outcome.
-//! A delivery that is held is not changed; the relay that owns its subscription releases it, at the rate that was asked for.
+//! Replays: a set of deliveries that an operator wants once more. The set is frozen when the replay starts, leaves bit by bit,
+//! and is counted until every delivery in it has an outcome.
+//!
+//! `replay_items` holds the set. A held item changes no delivery; `release_replays.sql` lets the next ones leave, in a turn of
+//! the owner of the subscription and before it reads what is due:
+//!
+//! - A key leaves only while nothing older of it is unfinished. Its oldest item becomes `retrying` and due, and the other items
+//!   of the key that leave with it become `waiting` right behind. So the lanes in memory never have to learn of a row that came
+//!   between.
+//! - The rate is a token bucket in the row of the replay, by the clock of the database. All owners pay from it.
+//! - At most half of `max_parked` is filled with replayed deliveries, so that live events still find room. Nothing leaves while
+//!   the circuit is open.
+//! - An owner never waits for a row that the command of an operator has locked; it skips that row until the next turn.
+//!
+//! The flush that records an outcome counts it for the replay (`settle_replay_items.sql`).
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row};

@@ -1,4 +1,5 @@
-//! Retention: finished events leave in chunks; what anybody still owes stays, and so does what a stream is made of.
+//! Retention: removes finished events in chunks. Events that a handler still owes stay, and so do the events of streams.
+//! `relay::retention` explains the walk.
 
 use std::time::Duration;
 

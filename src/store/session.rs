@@ -1,5 +1,14 @@
-//! The settings of a session: one list of everything that could change what our statements mean, and the one way to apply it.
-//! A server, a database, a role and a pooler can each preset a session; a function of the application can change it at any time.
+//! The settings of a session: the one list of everything that could change the meaning or the answer of our statements, and the
+//! one way to apply it.
+//!
+//! A server, a database, a role and a pooler can each preset a session. The settings are part of the start of a session where
+//! nothing on the way drops them. They are set once more after it, because older servers do not know some of them.
+//!
+//! A function of the application can change any setting. So behind each call of the kind `sql`, inside the savepoint of the call,
+//! follow `reset role; reset all` and the list (`store::functions`).
+//!
+//! `row_security = off` turns a row that a policy would hide into an error. What else can hide rows is looked for in each lease
+//! round (`store::blind_spots`) and reported by readiness; no read pays for it.
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, PgConnection};

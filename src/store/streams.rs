@@ -1,4 +1,9 @@
-//! Streams as people and clients read them: heads, pages of events, and what does not fit. Changes nothing.
+//! Streams as operators and clients read them: heads, pages of events, and faults. Changes nothing.
+//!
+//! An event of a stream is a row of `events` like any other; `streams`, `stream_events` and `stream_states` (migration 5) stand
+//! beside the log. `append_events` moves the head of the stream first and inserts after that. The row lock on the head therefore
+//! orders the writers of a stream, and its sequence numbers rise with its versions. A sequence number that changes in a rebase
+//! changes in `stream_events`, too (`number_anew.sql`).
 
 use serde::Serialize;
 use sqlx::postgres::PgRow;

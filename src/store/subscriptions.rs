@@ -1,4 +1,4 @@
-//! Subscriptions and their leases: who reads for a handler, from where, and since when nobody else may.
+//! Subscriptions and their leases: which instance reads for a handler, from where, until when. See `relay::supervisor`.
 
 use std::time::{Duration, Instant};
 

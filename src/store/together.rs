@@ -1,5 +1,5 @@
-//! Flushes of many subscriptions in one statement: positions, and the markers of first-try successes. Nothing in it can be refused for what
-//! strangers wrote, and it waits for no lock of a subscription; outcomes that have a text, or a row already, are each subscription's own.
+//! Flushes of many subscriptions in one statement: positions, and the markers of first-try successes. `relay::recorder` explains
+//! why nothing in it can be refused, and what happens to a subscription that is skipped.
 
 use std::collections::HashSet;
 

@@ -1,5 +1,18 @@
-//! Reading the log: windows between snapshots, whole or page by page.
-//! Reads only; what a window means for the position is decided by the reader.
+//! Reading the log: windows between snapshots, whole or in pages. Reads only; `relay::reader` decides what a window means for the
+//! position. `domain::position` explains why positions are snapshots, with the proof.
+//!
+//! - One statement. A window's snapshot and its rows come from one statement in autocommit (`read_window.sql`). Two statements
+//!   would see two snapshots, and an event committed between them would be lost.
+//! - Two arms: new transactions as a range of the index `(tx, seq)`, stragglers one by one through the same index.
+//! - Large windows (after downtime, or one huge transaction) are frozen: `open_window.sql` fixes the end snapshot, and
+//!   `read_page.sql` reads by `seq`. A page looks at 50,000 sequence numbers at most, so a selective filter cannot make it long.
+//! - Below the bound. Rows of a window usually have a `seq` above `low_seq` of the position. Two kinds of rows may have a lower
+//!   one, and `open_window.sql` looks for both: rows of transactions that the snapshot lists as running, and rows of transactions
+//!   that ran at or above its `xmax`. `xmax` is one past the highest transaction id that had *completed*; the snapshot does not
+//!   list the running transactions above it. There are no more of them than the server can run at once.
+//!
+//! Keys: the statements read with `quick_key`, which fails on some payloads, and again with `ordering_key` if it does
+//! (`store::unreadable`). A long file: the statements of windows and pages, and what their rows mean, stand together.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,4 @@
-//! How far handlers are with one event, for whoever waits until it is handled.
+//! How far handlers are with one event, for a caller that waits until it is handled.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, Row};
