@@ -1,5 +1,9 @@
-//! Another configuration for a relay that runs: read, compare, apply what differs, say what came of it. On an error the old one goes on.
-//! The answer is kept with the instance in the database, so that `outboxd status` tells it, too. Never stops what has not changed.
+//! A reload: reads the configuration again, compares it with the running one, applies the difference, and reports the result. On
+//! an error the old configuration goes on. Never stops what has not changed.
+//!
+//! The difference goes to the supervisor (`relay::reload`, `relay::supervisor::changes`). The request of an operator is a number
+//! in the row of each instance (`store::reloads`), so it reaches a relay that only polls. The answer is stored there, too, so
+//! `outboxd status` shows it.
 
 use std::convert::Infallible;
 use std::fmt;

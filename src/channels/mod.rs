@@ -1,5 +1,5 @@
-//! Channels: the code that tells people of alerts, one file per kind.
-//! A channel makes one try and says what came of it; it never retries, never decides what is worth telling, and never shows a secret.
+//! Channels: the code that sends alerts, one file per kind. A channel makes one try and returns the result. It never retries,
+//! never decides which alert to send, and never shows a secret.
 
 mod alertmanager;
 mod heartbeat;

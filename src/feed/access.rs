@@ -1,5 +1,5 @@
-//! Who may read what: clients by their tokens. Holds digests of the tokens only, and compares them in constant time.
-//! A token is in no log, no metric and no error.
+//! Access: which client may read what, by its token. Holds digests of the tokens only, and compares them in constant time. A
+//! token is in no log, no metric and no error.
 
 use std::fmt;
 use std::sync::Arc;

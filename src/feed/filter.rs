@@ -1,5 +1,5 @@
 //! What a client is shown: the types of the feed, of the client and of the request, and the headers that the client is bound to.
-//! Says the same in memory as its patterns do in SQL; `domain::routing` tests that of both.
+//! Means the same in memory as its patterns do in SQL; `domain::routing` tests both.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! `GET /v1/events/{id}`: whether handlers are done with an event, and waiting until they are, the commit of the event included.
-//! Never says "handled" before the outcome is recorded, and never waits longer than it was asked to.
+//! `GET /v1/events/{id}`: whether handlers are done with an event, and waiting until they are, including the commit of the event.
+//! Never says "handled" before the outcome is recorded, and never waits longer than the request allows.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a client would see, for an operator who asks: the same filters and the same rendering, by pages.
+//! What a client would see, for an operator: the same filters and the same rendering, by pages.
 
 use std::sync::Arc;
 

@@ -1,5 +1,11 @@
-//! The feed, as clients read it: cursors, pages, streams. Events come in the order of their places.
-//! Reads the database and changes nothing in it; a client is shown what the configuration lets it see, and nothing tells it of the rest.
+//! The feed, as clients read it: cursors, pages, streams. Events come in the order of their places, which `relay::publisher`
+//! gives.
+//!
+//! Reads the database and changes nothing in it. A client sees what the configuration allows, and no answer reveals anything of
+//! the rest. Which versions a client was sent is counted in memory (`telemetry::contract_use`).
+//!
+//! In the order of reading: `server` and `routes`, `access`, `query`, `cursor`, `reader` (pages and the tail), `tail`, `filter`,
+//! `render`, `stream`; `handled`, `streams` and `contracts` are other addresses.
 
 pub(crate) mod access;
 mod contracts;

@@ -1,5 +1,5 @@
-//! What a client is told when it gets no events: problem details as RFC 9457 says, with what to do next.
-//! Repeats nothing of the request but the name of a parameter, and tells nothing of what the client may not see.
+//! Problem details (RFC 9457): the answer to a client that gets no events, with what to do next. Repeats nothing of the request
+//! except the name of a parameter, and reveals nothing that the client may not see.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The parameters of a request. Every mistake is told with its name; nothing that is not understood is passed over.
+//! The parameters of a request. Every mistake is reported with the name of its parameter; no unknown parameter is ignored.
 
 use std::time::Duration;
 

@@ -1,4 +1,8 @@
-//! A client's way through the feed: from the tail where that reaches, by pages where it does not, never past what was looked at.
+//! A client's way through the feed: by pages until it reaches the tail of the feed, from the tail after that. Never moves a
+//! cursor beyond what was looked at.
+//!
+//! A page (`read_feed_page.sql`) is bounded in places, lookups and bytes, and at most four reads of the database run at once, so
+//! no filter and no number of clients makes the feed expensive for the relay.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,8 @@
-//! One event as clients receive it: a CloudEvent in JSON, and the same as one event of a stream. Made once for all who read the event as it was
-//! recorded, and once for each version of its contract that somebody reads.
+//! One event as clients receive it: a CloudEvent in JSON, and the same as one event of a stream.
+//!
+//! The bytes are made once as the event was recorded, and once for each version of its contract that a client reads; all clients
+//! of a version share them. If an event has no valid form in a version, or is damaged, the clients of that version get a
+//! CloudEvent `outboxd.unavailable` in its place.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! The listener of the feed. The number of connections is bounded, and so is the time that a client may take over the head of a request.
-//! Streams and waiting requests are told of a stop and end by themselves; what is left after a moment is cut.
+//! The listener of the feed. The number of connections is bounded, and so is the time for the head of a request. At a stop,
+//! streams and waiting requests are notified and end by themselves; connections that are left after a moment are cut.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! Statements that clients carry for us and hand back: what was said, and a signature that only holders of the key can make.
-//! Says nothing about how often a statement may be used; `used` remembers that.
+//! Signed statements that clients carry and hand back: the content, and a signature that only holders of the key can make. Says
+//! nothing about how often a statement may be used; `used` remembers that.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! A stream of events (`text/event-stream`) for one client: what it has missed first, then what comes, until one of the two ends it.
-//! Holds one batch at a time: a client that is slow falls behind the tail and reads pages, and costs nobody else anything.
+//! A stream of events (`text/event-stream`) for one client: first the events that it has missed, then new ones. Holds one batch
+//! at a time: a slow client falls behind the tail and reads pages, and costs no other client anything.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

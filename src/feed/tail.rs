@@ -1,5 +1,5 @@
-//! The tail of the feed: the newest events, read once for all clients of this process and shared by them.
-//! A cache of reads: who falls behind it reads pages, and comes back. While nobody waits for events it reads nothing.
+//! The tail of the feed: the newest events, read once by one task for all clients of this process. A cache of reads: a client
+//! that falls behind it reads pages and comes back. While no client waits for events, the task reads nothing.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,6 +1,8 @@
-//! Company: events that share a connection share its end. A receiver that hangs up over one of several does not say over which, so those
-//! that have met such an end twice go out alone, and the answer is about them. Once is a connection that was cut, and costs nobody anything.
-//! Never judges; says only who goes with whom.
+//! Company: events that share a connection share its end. A receiver that ends a connection over one of several events does not
+//! say over which one.
+//!
+//! An event that has met two such ends goes out alone the next time, and then the answer is about it. One end proves nothing: a
+//! connection was cut. Used by `nats`, `rabbitmq` and `redis`. Never judges; decides only which events go out together.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

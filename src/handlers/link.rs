@@ -1,6 +1,10 @@
-//! A link: the one connection that all deliveries of a handler share. Opened by the first that needs it, given up by whoever doubts
-//! it, and after a failure not tried again at once: everybody who asks in between gets the same answer.
-//! Never retries by itself; whether and when to try again is decided where attempts are.
+//! A link: the one connection that all deliveries of a handler share.
+//!
+//! The first delivery that needs the connection dials, and the others wait for it. A delivery that doubts the connection gives it
+//! up; what else was in flight on it is an ambiguous retry. After a failed dial the link does not try again at once: every
+//! delivery that comes in between gets the same answer.
+//!
+//! Never retries by itself; the relay decides whether and when to try again.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};

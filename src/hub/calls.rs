@@ -1,4 +1,4 @@
-//! What clients call: `Subscribe`, `Unsubscribe`, and the stream `Events`. Reads the arguments, and says what is wrong with them.
+//! Calls of clients: `Subscribe`, `Unsubscribe`, and the stream `Events`. Reads the arguments and reports mistakes in them.
 
 use serde::Deserialize;
 use serde_json::{Value, json};

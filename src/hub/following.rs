@@ -1,5 +1,5 @@
-//! The events that a connection follows: those that it has missed by pages, then those at the end of the feed.
-//! Holds one batch at a time; nothing is read while the client takes nothing.
+//! The events that a connection follows: first those that it has missed, by pages, then those at the end of the feed. Holds one
+//! batch at a time, and reads nothing while the client takes nothing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

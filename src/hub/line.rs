@@ -1,5 +1,6 @@
-//! What a session and its transport share: records on their way out, bytes on their way in, and who is attached.
-//! One transport at a time: another one that attaches takes over, and the old one, which may be half dead, gets and says nothing more.
+//! A line: what a session and its transport share. Records on their way out, bytes on their way in, and which transport is
+//! attached. One transport at a time: when another one attaches, the previous one, which may be half dead, sends and receives
+//! nothing more.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

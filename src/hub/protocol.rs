@@ -1,5 +1,5 @@
-//! The hub protocol of SignalR in JSON: records, what they say, and how they are written. Pure.
-//! Tolerates what it does not know, as the protocol asks for; refuses what it cannot read.
+//! The hub protocol of SignalR in JSON: records, their content, and how they are written. Pure. Tolerates unknown members, as the
+//! protocol requires; refuses records that it cannot read.
 
 use axum::body::Bytes;
 use serde::Deserialize;

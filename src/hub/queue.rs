@@ -1,5 +1,5 @@
-//! What is on its way to one client: records that wait, those that it has not acknowledged, and the last one. Pure.
-//! Bounded by its user, who asks for room before anything is put in.
+//! The queue of one client: records that wait, records that the client has not acknowledged, and the last record. Pure. The
+//! session bounds it: it checks for room before it puts a record in.
 
 use std::collections::VecDeque;
 

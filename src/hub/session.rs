@@ -1,5 +1,5 @@
-//! One connection of the hub, from its handshake to its last record: answers calls and sends the events that the client follows.
-//! Whatever ends it, the client is told whether it may come back, and loses nothing if it comes with its cursor.
+//! One connection of the hub, from its handshake to its last record. However it ends, the client is told whether it may come
+//! back, and loses nothing if it comes back with its cursor.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Connection tokens: what a client gets when it negotiates, and what it is known by from then on. Signed, so that a negotiation costs no memory
-//! and any instance with the same key takes the WebSocket.
+//! Connection tokens: issued by a negotiation, and presented with every request of the connection. Signed, so that a negotiation
+//! costs no memory and any instance with the same key accepts the WebSocket.
 
 use std::time::{Duration, SystemTime};
 

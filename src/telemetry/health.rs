@@ -1,6 +1,5 @@
-//! Whether the relay does its work: told by the loops, asked by `/readyz`.
-//! Readiness is judged from what was last reported, so that a loop that hangs without an error turns it red, too.
-//! Never acts on what it knows.
+//! Health: whether the relay does its work. The loops report, and `/readyz` reads. Readiness is judged from the last reports, so
+//! a loop that hangs without an error turns it red, too. Never acts on what it knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! The context: what every notification of one unit of work says about where it came from. Set once, written to the headers of each.
+//! The context: where the notifications of one unit of work come from. Set once, written to the headers of each.
 
 use serde_json::{Map, Value};
 

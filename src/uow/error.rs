@@ -1,4 +1,4 @@
-//! What can go wrong between the beginning of a unit of work and its commit.
+//! The errors between the beginning of a unit of work and its commit.
 
 use std::error::Error as StdError;
 

@@ -1,5 +1,8 @@
-//! Domain events: what happened, in the words of the domain, inside one transaction. Each one decides whether anybody outside learns
-//! of it; nothing is recorded that was not decided.
+//! Domain events: what happened, in the words of the domain, inside one transaction.
+//!
+//! Each event decides whether it becomes a notification (`decide`). There is no default, because Rust cannot test at run time
+//! whether a type can be serialised, and because what becomes public should be written down. A notification has a contract: a
+//! type of its own with its own name and version (`contract`).
 
 use std::any::Any;
 

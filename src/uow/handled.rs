@@ -1,5 +1,5 @@
-//! Waiting until handlers are done with an event: for the command that has to show its own effect. Asks the database, not the relay, and keeps no
-//! connection between two looks.
+//! Waiting until handlers are done with an event: for a command that has to show its own effect. Asks the database, not the
+//! relay, and keeps no connection between two looks.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How units of work behave: which outbox they record in, how far they dispatch, how they are isolated, what time it is.
+//! Options of units of work: which outbox they record in, how many events they dispatch, their isolation level, and their clock.
 
 use std::fmt;
 use std::num::NonZeroU32;

@@ -1,5 +1,5 @@
-//! Reading a notification as the contract that it was recorded with: for handlers of a program that embeds the relay, which get every event
-//! as it was recorded and so in every version that is in the log.
+//! Reading a notification as the contract that it was recorded with: for handlers of a program that embeds the relay. Such a
+//! handler gets every event as it was recorded, and so in every version that is in the log.
 
 use serde::Deserialize;
 

@@ -1,5 +1,9 @@
-//! The pipeline: the one way in which commands become commits. Begins, runs, dispatches, commits, and runs the whole command again when
-//! somebody else was faster. What an application would otherwise repeat in every one of its endpoints.
+//! The pipeline: runs commands as commits. It begins a unit of work, runs the command, dispatches, commits, and runs the whole
+//! command again after a serialisation failure, a deadlock or a conflict. An application would otherwise repeat this in each of
+//! its endpoints.
+//!
+//! If the answer to a commit is lost, the pipeline asks the server for the outcome of the transaction (`pg_xact_status`, in
+//! `transaction`) before anything runs again.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Private values: card numbers, tokens and the like, which a domain event may hold and nobody outside may see.
+//! Private values: card numbers, tokens and the like, which a domain event may hold and which never leave the process.
 
 use std::fmt;
 

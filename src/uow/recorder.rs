@@ -1,5 +1,5 @@
-//! The recorder: where an aggregate keeps what happened to it until a unit of work takes it up. Needs no database, so an aggregate can be
-//! tested without one.
+//! The recorder: collects the domain events of an aggregate until a unit of work takes them. Needs no database, so an aggregate
+//! can be tested without one.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Transactions by their number: what a commit is asked for when its answer was lost.
+//! Transactions by their id: how a unit of work commits, and how to find out the outcome of a commit whose answer was lost.
 
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -1,5 +1,14 @@
 //! The unit of work: one transaction, the domain events that happened in it, and their handlers, all of it one commit or nothing.
-//! It owns the transaction, so that nobody who works in it can end it. Starts no task and opens no connection of its own.
+//!
+//! The unit owns the transaction. Handlers and repositories borrow its connection, so none of them can end it. Domain events wait
+//! in a queue. At the commit each event is taken from the front, decides what becomes of it (`event`), and is given to its
+//! handlers, which may raise more events. So effects follow causes, all in one transaction. Two handlers that raise one another's
+//! events end at a limit (`Options`). The notifications are recorded with one statement, which also returns the transaction id.
+//!
+//! A statement always runs before the commit, even if there is nothing to record: Postgres answers the commit of a failed
+//! transaction with a rollback and no error.
+//!
+//! Starts no task and opens no connection of its own.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -1,9 +1,13 @@
-//! Compatibility within a version: whether readers that know one schema bear what a producer of another schema emits.
-//! Says "compatible" only with a proof and "breaking" only with an instance that breaks; everything else is unknown, with the reason.
+//! Compatibility within a version: whether readers that know one schema tolerate what a producer of another schema emits.
+//!
+//! The check is a recursion over the two schemas (`rules`, over `layers`). It must prove that everything the producer's schema
+//! emits is accepted by the reader's schema; then the change is "compatible". Where it finds no proof, it makes up values
+//! (`witness`) and asks a validator. A change is "breaking" only with a value that one schema accepts and the other refuses.
+//! Everything else is unknown, with the reason.
 //!
 //! A producer is closed: it emits the members that its schema declares, and no others, unless `additionalProperties` or
-//! `patternProperties` describe more. A reader is open: it takes what its schema lets through. So an optional member that is added is
-//! compatible, unless the published schema forbids unknown members.
+//! `patternProperties` describe more. A reader is open: it takes what its schema lets through. So an optional member that is
+//! added is compatible, unless the published schema forbids unknown members.
 
 pub(in crate::contracts) mod layers;
 mod rules;

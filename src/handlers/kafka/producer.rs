@@ -1,7 +1,9 @@
-//! The producer: librdkafka with its threads and sockets, owned by one thread of ours that starts it, hands on what it reports,
-//! and ends it when nobody holds it any more. Starting, asking and ending wait for the network, so no thread of the runtime does.
-//! It reconnects by itself as long as one broker is left; when none is, it is given up, and whoever still waits for a report
-//! keeps it until then. Never prints: its log goes to ours, at `debug`.
+//! The producer: librdkafka with its threads and sockets. One thread of ours owns it: it starts the producer, polls its reports,
+//! and ends it when no handler holds it any more. Starting, asking and ending wait for the network, so no thread of the runtime
+//! does that, and a stop waits for none of it.
+//!
+//! librdkafka reconnects by itself as long as one broker is left. When none is, the producer is given up; a delivery that still
+//! waits for a report keeps it until then. Its log goes to ours, at `debug`.
 
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,6 +1,8 @@
-//! One session with a broker: what it granted, who may send now, and how it ended. The task that moves its packets belongs to it
-//! and ends with it. Never comes back: the crate would connect again by itself and send again what was not acknowledged, so it gets
-//! a single stream, and after the first error everything that was in flight is an ambiguous attempt, to be judged by the relay.
+//! One session with a broker: what it granted, which delivery may send now, and how the session ended. The task that moves its
+//! packets belongs to it and ends with it.
+//!
+//! Never reconnects: the client library would connect again by itself and send again what was not acknowledged. So it gets a
+//! single stream, and after the first error everything that was in flight is an ambiguous attempt, for the relay to judge.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};

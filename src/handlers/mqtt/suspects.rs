@@ -1,5 +1,5 @@
-//! Suspects: events that were in flight when the broker ended the session because of one of them, without saying which.
-//! Each is sent alone the next time, so that the answer is about it; the others are left in peace.
+//! Suspects: events that were in flight when the broker ended the session because of one of them, without saying which. Each is
+//! sent alone the next time, so that the answer is about it; all other events are not affected.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};

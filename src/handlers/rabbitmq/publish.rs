@@ -1,5 +1,5 @@
-//! Attempts: what leaves at the same moment is published on one channel, and the broker's word about all of it awaited.
-//! Dropping an attempt closes its channel and harms no other event.
+//! Attempts: events that leave at the same moment are published on one channel, and the broker's answer to all of them is
+//! awaited. Dropping an attempt closes its channel and harms no other event.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,4 +1,5 @@
-//! Saving: what was recorded becomes events of the stream, in the transaction of the unit of work, and is dispatched like every other domain event.
+//! Saving: recorded events are appended to the stream, in the transaction of the unit of work, and are dispatched like every
+//! other domain event. `store::streams` explains the order of writers.
 
 use sqlx::postgres::PgDatabaseError;
 use sqlx::{AssertSqlSafe, Row as _};
