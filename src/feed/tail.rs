@@ -1,5 +1,6 @@
 //! The tail of the feed: the newest events, read once by one task for all clients of this process. A cache of reads: a client
-//! that falls behind it reads pages and comes back. While no client waits for events, the task reads nothing.
+//! that falls behind it reads pages and comes back, and so do all clients after an error or a lost connection. While no client
+//! waits for events, the task reads nothing.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -9,9 +9,10 @@
 //!   subscription is measured every five seconds, at rest every minute.
 //! - In rows: a look reads at most 10,000 events per arm and 100,000 recorded deliveries per state. Beyond that a count is "at
 //!   least".
-//! - In plan: `read_backlog.sql` reads recorded deliveries as a range of one subscription in the order of its index. With
-//!   `subscription = $1` the planner may choose an index over all handlers, and then the look costs what other handlers have
-//!   parked. `tests/it/rows_read.rs` counts the rows of these plans on a log of a million events, with statistics and without.
+//! - In plan: looks run with one plan for any arguments (`bound_statement.sql`), because that is the plan whose rows
+//!   `tests/it/rows_read.rs` counts, on a log of a million events, with statistics and without. `read_backlog.sql` reads recorded
+//!   deliveries as a range of one subscription in the order of its index. With `subscription = $1` the planner may choose an
+//!   index over all handlers, and then the look costs what other handlers have parked.
 //! - A time in a condition is a scalar subquery, `due_at <= (select clock_timestamp())`, because Postgres searches no index for a
 //!   volatile function.
 //!
