@@ -1,5 +1,5 @@
-//! Adoption: a table of the application whose inserted rows are events, and which of its columns say what of them.
-//! Knows names only; whether the database has them is for the store to find out.
+//! Adoption: a table of the application whose inserted rows become events, and which of its columns supply which part of an
+//! event. Knows names only; the store finds out whether the database has them.
 
 use std::collections::BTreeMap;
 use std::fmt;

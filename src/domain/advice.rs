@@ -1,4 +1,4 @@
-//! What to run next, where several parts of the product say it.
+//! Advice: the command to run next, where several parts of the product name the same one.
 
 use super::Reason;
 

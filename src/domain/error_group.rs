@@ -1,5 +1,6 @@
-//! Which dead letters failed alike: what failed, without what differs from one event to the next, and a number made of it.
-//! Ids, numbers, addresses and quoted texts are folded away. Pure: the same failure has the same number on every machine.
+//! Error groups: which dead letters failed alike. A group is the failure without the parts that differ from one event to the next
+//! (ids, numbers, addresses, quoted texts), and a number computed from it. Pure: the same failure has the same number on every
+//! machine.
 
 use super::Reason;
 

@@ -1,5 +1,5 @@
-//! An event as an application records it, before the database gives it a number.
-//! What is checked here is checked again by the table, for producers in other languages.
+//! An event as an application records it, before the database gives it a sequence number. The table repeats every check made
+//! here, for producers in other languages.
 
 #![warn(missing_docs)]
 

@@ -1,4 +1,4 @@
-//! What a handler receives for one event: the event as recorded, and the facts of this delivery.
+//! A notification: the form in which a handler receives one event. It has the event as recorded, and the facts of this delivery.
 
 #![warn(missing_docs)]
 

@@ -1,5 +1,5 @@
-//! What came of one attempt: a verdict, not an exception.
-//! The reasons are a closed set, shared by the attempts table, metric labels, log fields and the command line.
+//! Verdicts: the result of one attempt, as data and not as an error. The reasons are a closed set that the table `attempts`,
+//! metric labels, log fields and the command line share.
 
 #![warn(missing_docs)]
 

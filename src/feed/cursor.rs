@@ -1,5 +1,5 @@
-//! Cursors: where a client stands in the feed, and whether that is still a place in this history.
-//! Pure: what is known of the places is an argument. A cursor is no secret and no right; it only says where to go on.
+//! Cursors: where a client stands in the feed, and whether that place still belongs to this history. Pure: the known places are
+//! an argument. A cursor is no secret and gives no right; it only says where to go on.
 
 use std::fmt;
 use std::str::FromStr;

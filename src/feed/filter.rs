@@ -1,4 +1,4 @@
-//! What a client is shown: the types of the feed, of the client and of the request, and the headers that the client is bound to.
+//! Filters of clients: the types of the feed, of the client and of the request, and the headers that the client is bound to.
 //! Means the same in memory as its patterns do in SQL; `domain::routing` tests both.
 
 use std::collections::BTreeMap;

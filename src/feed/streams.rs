@@ -1,5 +1,5 @@
-//! `GET /v1/streams/{type}/{key}`: the events of one stream in pages, for a client that may see all of them. What a client may not see is answered as if there were
-//! no such stream.
+//! `GET /v1/streams/{type}/{key}`: the events of one stream in pages, only for a client that may see all of them. For any other
+//! client the answer is that there is no such stream.
 
 use std::sync::Arc;
 

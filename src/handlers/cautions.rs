@@ -1,5 +1,5 @@
-//! Settings that work, and of which a person should know all the same: credentials that travel unencrypted.
-//! Looks at the settings as they stand, alike for every kind; refuses nothing.
+//! Cautions: settings that work, but that an operator should know of: credentials that travel unencrypted. Examines the settings
+//! alike for every kind; refuses nothing.
 
 use std::net::IpAddr;
 

@@ -1,6 +1,8 @@
-//! The envelope: one event as bytes and named facts beside them, the same for every kind; only how a name is written differs.
-//! The payload is never parsed: it goes out byte for byte, so that numbers beyond 2^53, key order and foreign signatures survive.
-//! A kind that is not HTTP sends what [`Layout::envelope`] gives.
+//! The envelope: one event as bytes and named facts beside them. It is the same for every kind, except for the way in which names
+//! are written.
+//!
+//! The payload is never parsed: it is sent byte for byte, so that numbers beyond 2^53, key order and foreign signatures survive.
+//! A kind that is not HTTP sends the result of [`Layout::envelope`].
 
 use std::borrow::Cow;
 

@@ -1,6 +1,5 @@
-//! Failures of a connection: what failed, whether the event may have left, one sentence about it, and what it means.
-//! Reads the chain of causes, whichever library made it. Never prints the outer error where there is an inner one: the inner one
-//! is what happened.
+//! Failures of a connection: the cause, whether the event may have left, one sentence about it, and the verdict. Reads the chain
+//! of causes, whichever library made it. Prints the innermost error only, because it is the one that happened.
 
 use std::error::Error;
 use std::io;

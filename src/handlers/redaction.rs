@@ -1,4 +1,4 @@
-//! The beginning of an answer as a text for people: bounded, printable, and without what the handler must keep secret,
+//! Redaction: the beginning of an answer as a text for operators. Bounded, printable, and without the secrets of the handler,
 //! because receivers like to echo the request that they refuse.
 
 use std::fmt;

@@ -1,6 +1,6 @@
-//! Templates: texts of the configuration with values of the event in them, `orders.{type}.{header:tenant}`.
-//! Everything about the text is checked when the configuration is loaded; what can still fail is an event without the value.
-//! No conditions, no functions: what needs them belongs into the event.
+//! Templates: texts of the configuration with values of the event in them, `orders.{type}.{header:tenant}`. The text is checked
+//! when the configuration is loaded; at run time only an event without the value can fail. There are no conditions and no
+//! functions; an application computes such values and records them with the event.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,5 +1,6 @@
-//! TLS of a handler: whom it trusts and how it identifies itself. The same settings for every kind that connects to something.
-//! The provider is ring, named here instead of taken from the process, so that a program embedding the relay needs no set-up.
+//! TLS of a handler: which servers it trusts and how it identifies itself. The settings are the same for every kind that connects
+//! to something. The provider is ring, named here instead of taken from the process, so that a program that embeds the relay
+//! needs no set-up.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! How long a kind with a connection waits, declared and read in one way: for a connection, and for the answer about one event.
+//! Waits: how long a kind waits for a connection, and for the answer about one event. Declared and read in one way for all kinds.
 
 use std::time::Duration;
 

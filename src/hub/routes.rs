@@ -1,4 +1,5 @@
-//! The addresses of the hub: `POST <path>/negotiate`, and `<path>` itself for each transport. Decides who may have a connection, and which.
+//! The addresses of the hub: `POST <path>/negotiate`, and `<path>` itself for each transport. Decides which requests get a
+//! connection, and which one.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

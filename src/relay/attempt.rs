@@ -1,4 +1,4 @@
-//! An attempt, from its beginning to its end: what goes out to a worker, and what comes back.
+//! An attempt, from its beginning to its end: the part that goes to a worker, and the part that comes back.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! Erasure: events are taken out of the log for good, with everything that is known of them. For data of a person, which a log that is
-//! kept for a while must be able to forget. Works beside a relay; what it has read already may still reach a receiver once.
+//! Erasure: removes events and everything that is known of them. For personal data, which a log that keeps its events for a while
+//! must be able to forget. Works beside a running relay; an event that the relay has already read may still reach a receiver
+//! once.
 
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool, Row};

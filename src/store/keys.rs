@@ -1,4 +1,4 @@
-//! Blocked keys: which ordering keys wait behind a delivery that failed, and letting one go on.
+//! Blocked keys: ordering keys that wait behind a delivery that failed, and how an operator lets one of them go on.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};

@@ -1,5 +1,5 @@
-//! What a handler has not finished, by event type: what its removal, another filter or another name is about.
-//! Reads only, within a bound; a count that reaches the bound says so.
+//! Pending events of a handler, counted by event type: what would be affected if the handler were removed, renamed or given
+//! another filter. Reads only, within a bound; a count that reaches the bound says so.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};

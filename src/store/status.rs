@@ -1,5 +1,5 @@
-//! What the outbox can say of its health: per handler, over all its partitions, and per relay.
-//! Reads only, through indexes and within bounds; what is good or bad about it is decided in `status`.
+//! The state of the outbox in numbers: per handler, over all its partitions, and per relay. Reads only, through indexes and
+//! within bounds; `status` in the crate root judges the numbers.
 
 use std::time::Duration;
 

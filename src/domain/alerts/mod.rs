@@ -1,6 +1,7 @@
-//! Alerts: conditions that a human must know of, with a life of their own.
-//! `rules` decides when one fires, grows worse and is over; `notices` decides what each channel is told of it, and when.
-//! Never counts, never sends: what was counted, what was told and the time are arguments.
+//! Alerts: conditions that an operator must know of. An alert fires, can grow worse, be acknowledged and be resolved. `rules`
+//! decides when; `notices` decides what each channel is sent, and when.
+//!
+//! Never counts and never sends: counts, what a channel was last sent, and the time are arguments.
 
 mod notices;
 mod rules;

@@ -1,4 +1,4 @@
-//! What a worker answers: one line of JSON about one event, in the words that outcomes have everywhere else.
+//! Answers of a worker: one line of JSON about one event, in the terms of `domain::outcome`.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What the end of a program means: pure, one table for exit codes, one for programs that cannot be started.
+//! Classification: from the end of a program to a verdict. Pure: one table for exit codes, one for programs that cannot be
+//! started.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;

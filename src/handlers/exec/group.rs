@@ -1,6 +1,6 @@
-//! A process group: a program and whatever it has started, ended together: asked first (SIGTERM), killed later (SIGKILL).
-//! Dropping one ends it, too, in a task of its own; and if the runtime goes away meanwhile, at once. Nobody is left who has not gone
-//! out of the group on purpose.
+//! A process group: a program and everything it has started. Ending it sends SIGTERM first and SIGKILL later. Dropping it ends
+//! it, too, in a task of its own, or at once if the runtime ends meanwhile. Only a process that has left the group on purpose can
+//! remain.
 
 use std::io;
 use std::process::ExitStatus;

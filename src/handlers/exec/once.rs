@@ -1,5 +1,5 @@
-//! A process for each event: its exit code is the verdict. Waits for the program, not for whoever holds its pipes, and not for it
-//! to read its input.
+//! A process for each event: its exit code is the verdict. Waits for the program to end; does not wait until its pipes are closed
+//! or its input is read.
 
 use std::future::Future;
 use std::pin::{Pin, pin};

@@ -1,4 +1,4 @@
-//! What a program says: its last words are kept, everything before them is read and forgotten, however much there is.
+//! Output of a program: its last lines are kept for the verdict; everything before them is read and discarded, whatever its size.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -1,6 +1,7 @@
-//! Workers: processes that live on, read one line per event and answer with one line. Each has one event at a time, so that an author
-//! needs no concurrency, a crash leaves one event open and no more, and the time of an event is its own.
-//! There are as many as deliveries were in flight at once. A worker that is in doubt is ended, never asked again.
+//! Workers: processes that live on, read one line per event and answer with one line. A worker has one event at a time, so its
+//! author needs no concurrency, a crash leaves one event open, and the time of an event is its own.
+//!
+//! There are as many workers as deliveries were in flight at once. A worker in doubt is ended and never used again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What a delivery report means: pure, one table from the error of librdkafka or of the broker to a verdict.
-//! Whether the event may have been stored is not guessed: librdkafka knows whether its request went out.
+//! Classification: from a delivery report to a verdict. Pure: one table for the errors of librdkafka and of the broker. Whether
+//! the event may have been stored is not guessed: librdkafka knows whether its request was sent.
 
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;

@@ -1,5 +1,5 @@
-//! What librdkafka is told: our settings as its properties, and further ones that experts ask for.
-//! Those that would break a promise are refused, and so are those that a setting of ours writes: one place to say a thing.
+//! Properties of librdkafka: the settings of outboxd as its properties, and further ones for experts. A property that would break
+//! a promise is refused, and so is one that a setting of outboxd writes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! One event on its way: a record made of it, given to the one producer, and its report awaited.
-//! Dropping it leaves the event with librdkafka for `confirm_timeout` at most, before every later event of its key.
+//! One attempt: makes a record of the event, hands it to the one producer, and waits for its report. A dropped attempt leaves the
+//! event with librdkafka for `confirm_timeout` at most, before every later event of its key.
 
 use std::borrow::Cow;
 use std::time::Duration;

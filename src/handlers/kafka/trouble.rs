@@ -1,5 +1,6 @@
-//! What is wrong with the brokers, as librdkafka tells while it connects and reconnects by itself, and what that means for an event
-//! that never left. The text decides where the code does not: librdkafka has one code for every failure of a connection.
+//! Trouble with the brokers, as librdkafka reports it while it connects and reconnects by itself, and its meaning for an event
+//! that never left. The text of a report decides where the code does not: librdkafka has one code for every failure of a
+//! connection.
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 

@@ -1,5 +1,5 @@
-//! What the answers of a broker mean: one table for each of its voices, and no input or output in between.
-//! The numbers are those of MQTT 5, section 2.4; the crate has a type for each packet's own selection of them.
+//! Classification: from the answers of a broker to verdicts. Pure: one table for each packet type. The numbers are those of MQTT
+//! 5, section 2.4; the client library has a type for each packet's own selection of them.
 
 use rumqttc::mqttbytes::Error as PacketError;
 use rumqttc::{ConnectReturnCode, ConnectionError, PublishResult, StateError};

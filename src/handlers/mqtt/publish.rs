@@ -1,5 +1,5 @@
-//! One attempt: make the message, take a place in the session, send, and say what the acknowledgement means.
-//! Never waits without a bound, and never sends twice.
+//! One attempt: makes the message, takes a slot in the session, sends it, and classifies the acknowledgement. Never waits without
+//! a bound, and never sends twice.
 
 use rumqttc::QoS;
 use tokio::sync::OwnedSemaphorePermit;

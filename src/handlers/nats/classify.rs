@@ -1,4 +1,5 @@
-//! What an answer means, and what the lack of one does: pure, one table for each kind of error that the client knows.
+//! Classification: from an answer, or from the lack of one, to a verdict. Pure: one table for each kind of error of the client
+//! library.
 
 use std::error::Error;
 use std::io;

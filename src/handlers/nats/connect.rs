@@ -1,5 +1,5 @@
-//! Opening a connection to one of the servers. The client is kept from reconnecting: whether a connection is to be trusted is the
-//! business of `Link`, and a client that reconnects leaves the publishes in flight waiting for answers that went to the old one.
+//! Opening a connection to one of the servers. The client library is kept from reconnecting: `Link` decides whether a connection
+//! can be trusted, and after a reconnect the publishes in flight would wait for answers that went to the old connection.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Credentials: the one way in which a user shows who it is. Checked for their form when the configuration is loaded, so that a
-//! pasted half of a seed is told at once and not by a server.
+//! Credentials: the one way in which a user authenticates. Their form is checked when the configuration is loaded, so that a seed
+//! that was pasted in part is reported at once and not by a server.
 
 use async_nats::ConnectOptions;
 

@@ -1,5 +1,5 @@
-//! Notices: what a server tells a connection instead of the publish that it is about. A publish without permission has no answer at
-//! all, only an error on the connection that names its subject; here it meets the publish that waits in vain.
+//! Notices: errors that a server reports on the connection and not to the publish that caused them. A publish without permission
+//! has no answer, only an error on the connection that names its subject; this module assigns it to the publish that waits.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Attempts: with JetStream as `store` has it, with core NATS one by one here. A connection that left a question open is given up, also by
-//! an attempt that the relay broke off: the next one starts with a connection that nobody doubts.
+//! Attempts: with JetStream as in `store`, with core NATS one by one here. A connection on which an answer is still open is given
+//! up, also after an attempt that the relay aborted; the next attempt starts with a new connection.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Attempts with JetStream: everything that leaves at the same moment is sent before anything is waited for, and each event counts as
-//! delivered when a stream says that it has it.
+//! Attempts with JetStream: all events that leave at the same moment are sent before the first acknowledgement is awaited. An
+//! event counts as delivered when a stream acknowledges it.
 
 use std::future::IntoFuture;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Subjects: where an event goes, made of a template, and only if every server takes it for the subject of one event.
+//! Subjects: the address of an event, made of a template. A subject is used only if every server accepts it as the subject of one
+//! event.
 
 use std::borrow::Cow;
 

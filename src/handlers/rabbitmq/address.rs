@@ -1,4 +1,4 @@
-//! The address of a broker: read from a URL, checked, and shown to people without its credentials.
+//! The address of a broker: read from a URL, checked, and displayed without its credentials.
 
 use lapin::uri::{AMQPScheme, AMQPUri};
 use url::{Host, Url};

@@ -1,5 +1,5 @@
-//! A broker that we are connected to. Knows when it blocks us, and keeps what it has not confirmed when it does.
-//! Closes the connection when the last clone is dropped, in order if the broker still answers, by force if not.
+//! A connected broker. Knows when the broker blocks publishers, and what it has not confirmed then. Closes the connection when
+//! the last clone is dropped: in order if the broker still answers, by force if not.
 
 use std::collections::HashMap;
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! What the broker's word and the errors of the crate mean: pure, one table for reply codes.
+//! Classification: from the broker's answers and the errors of the client library to verdicts. Pure: one table for reply codes.
 
 use lapin::{Confirmation, Error, ErrorKind};
 

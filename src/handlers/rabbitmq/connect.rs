@@ -1,5 +1,5 @@
-//! Connecting: name, socket, TLS, log-in, and a look whether the exchange is there. Every failure says which step it was.
-//! The socket is opened here and not by the crate, whose thread would hang on a silent host where nobody can end it.
+//! Connecting: name, socket, TLS, log-in, and a check whether the exchange exists. Every failure names its step. The socket is
+//! opened here and not by the client library, whose thread would hang on a silent host without a way to end it.
 
 use std::io;
 use std::net::SocketAddr;

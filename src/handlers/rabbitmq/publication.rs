@@ -1,5 +1,5 @@
-//! What goes out of one event: exchange, routing key, properties with a table of headers, and the body.
-//! Whatever AMQP has no room for is found here, because the broker would close the whole connection over it.
+//! The message of one event: exchange, routing key, properties with a table of headers, and the body. Finds everything that AMQP
+//! has no room for, because the broker would close the whole connection over it.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};

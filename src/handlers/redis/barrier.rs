@@ -1,6 +1,6 @@
-//! The barrier: an entry counts as delivered when the replicas or the disk that the configuration names have it, too.
-//! One wait answers for all entries that were added before it, because the server executes nothing else of a connection while it
-//! waits; so the deliveries of a connection wait together, however many they are.
+//! The barrier: an entry counts as delivered when the configured replicas or the disk have it, too. One wait answers for all
+//! entries that were added before it, because the server executes nothing else of a connection while it waits. So the deliveries
+//! of a connection wait together.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

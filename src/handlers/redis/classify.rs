@@ -1,5 +1,5 @@
-//! What the server's answers and the failures of its connection mean: pure, one table for the words that answers begin with and one for
-//! the texts of the general `ERR`, which has no words of its own. Outages are never the event's fault.
+//! Classification: from the server's answers and the failures of its connection to verdicts. Pure: one table for the code words
+//! of answers, and one for the texts of the general `ERR`, which has no code word. An outage is never the event's fault.
 
 use std::error::Error;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! A connection: opened over TCP or TLS, driven by one task, introduced by log-in and database, asked who it leads to.
-//! Everything that could be wrong for every event is found here, before an event is sent: credentials, database, a replica, a wait
-//! that the server does not know or does not allow.
+//! A connection: opened over TCP or TLS, driven by one task, logged in, and checked for the server behind it. Everything that
+//! could be wrong for every event is found here, before an event is sent: credentials, database, a replica, a wait that the
+//! server does not know or does not allow.
 
 use std::future::Future;
 use std::io;

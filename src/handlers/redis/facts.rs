@@ -1,5 +1,5 @@
-//! What a server says of itself in `INFO`: which commands it has, and whether it is one that entries are safe with.
-//! A server may keep it to itself; then nothing is known, and nothing depends on it but convenience.
+//! Facts about a server from `INFO`: the commands that it has, and whether entries are safe with it. A server may refuse `INFO`;
+//! then nothing is known, and only hints depend on it.
 
 use std::collections::HashMap;
 

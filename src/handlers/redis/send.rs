@@ -1,5 +1,5 @@
-//! Attempts: entries out, their ids in, within one deadline. What leaves at the same moment leaves in one pipeline.
-//! Adds twice only where the first was not understood, so not at all.
+//! Attempts: sends entries and receives their ids, within one deadline. Entries that leave at the same moment leave in one
+//! pipeline. Never adds an entry twice: it repeats a command only if the server did not understand it.
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What the configuration says about answers: `answers = { "404" = "permanent", "4xx" = "retry" }`. Pure.
-//! A status by itself counts before its hundred, and both before the table of the kind.
+//! Answers as configured: `answers = { "404" = "permanent", "4xx" = "retry" }`. Pure. A single status takes precedence over its
+//! class, and both over the table of the kind.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

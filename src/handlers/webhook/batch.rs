@@ -1,6 +1,7 @@
-//! Several events in one request: an array of them out, one answer for all or one verdict each in.
-//! A batch that fails says nothing about any one of its events. Nothing is spent on them; they go out again in smaller company, and at last
-//! each alone, so that one bad event costs the others a few requests and never an attempt.
+//! Several events in one request: an array of them, and one answer for all or one verdict for each.
+//!
+//! A batch that fails says nothing about any one of its events. No attempt is spent on them. They are sent again in smaller
+//! groups, and at last each alone, so one bad event costs the others a few requests and never an attempt.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! What an answer means: pure, one table for statuses. What a failure of the connection means is told by `failure`.
+//! Classification: from the status of an answer to a verdict. Pure, one table. `failure` classifies failures of the connection.
 
 use std::time::Duration;
 

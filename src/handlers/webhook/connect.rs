@@ -1,5 +1,5 @@
-//! Opening a connection: look the name up, keep what the egress rules allow, connect, shake hands. Every failure says which step it was.
-//! Sends nothing of HTTP; a probe uses it as well as a delivery.
+//! Opening a connection: looks the name up, keeps the addresses that the egress rules allow, connects, shakes hands. Every
+//! failure names its step. Sends nothing of HTTP; a probe uses it as well as a delivery.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

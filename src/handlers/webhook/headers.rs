@@ -1,5 +1,5 @@
-//! The headers of a request that the configuration and the event add: constants, templates and headers of the event that are passed on.
-//! Names are checked when the configuration is loaded; a value of an event can never end a header or begin another.
+//! Headers of a request that the configuration and the event add: constants, templates, and headers of the event that are passed
+//! on. Names are checked when the configuration is loaded; a value of an event can never end a header or begin another.
 
 use std::borrow::Cow;
 

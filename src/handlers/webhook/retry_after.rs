@@ -1,4 +1,4 @@
-//! `Retry-After`: seconds or an HTTP date. What is past or unreadable is ignored, because a guess would be a lie.
+//! `Retry-After`: seconds or an HTTP date. A value that is past or unreadable is ignored and not guessed.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Rest: whether the books of a loop give it anything to do, now or soon.
+//! Rest: whether the books of a loop contain work, for now or for soon.
 
 use super::Books;
 

@@ -1,6 +1,7 @@
-//! From what a configuration says of a table, and what the table has, to the expressions that make an event of one row.
-//! Whatever a row holds, they do not fail on it: that would fail a transaction of an application which knows nothing of us. The one
-//! exception is a payload above the bound of the log, because there is no true event to record in its place.
+//! Expressions: from the configuration of an adopted table and its columns to the SQL that makes an event of one row.
+//!
+//! The expressions do not fail on any row, because a failure would fail a transaction of an application that knows nothing of
+//! outboxd. The one exception is a payload above the bound of the log: there is no true event to record in its place.
 
 use super::table::FoundTable;
 use super::text::{literal, quoted};

@@ -1,6 +1,5 @@
-//! Whether a trigger that is on a table can still do what it was made for. A column that was renamed or dropped, another type, a function
-//! that is gone: then the trigger fails, and with it every insert of the application.
-//! Asks the planner and executes nothing.
+//! Whether an adoption trigger still works. After a column was renamed or dropped, changed its type, or a function was removed,
+//! the trigger fails, and with it every insert of the application. Asks the planner and executes nothing.
 
 use sqlx::{AssertSqlSafe, PgPool};
 

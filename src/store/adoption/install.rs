@@ -1,4 +1,4 @@
-//! What is done to adopt a table, to copy what is in it, and to let it go. Each step is one transaction.
+//! Installing an adoption: adopting a table, copying its rows, and releasing it. Each step is one transaction.
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
 

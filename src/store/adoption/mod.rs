@@ -1,6 +1,6 @@
-//! Adoption: a trigger on a table of the application that records every row inserted into it as an event, in the transaction that
-//! inserts it. Its function has the rights of the outbox's owner, so that the application needs none and stays as it is.
-//! Changes nothing in the table; what became of an event is kept in our own tables only.
+//! Adoption: a trigger on a table of the application that records every inserted row as an event, in the same transaction. The
+//! trigger function has the rights of the outbox's owner, so the application needs no further right and stays as it is. Changes
+//! nothing in the table; deliveries are recorded in tables of the outbox only.
 
 mod expressions;
 mod failing;

@@ -1,4 +1,5 @@
-//! SQL as text: names and values quoted, statements made from their files. What is made here is executed or printed for a person.
+//! SQL as text: quoted names and values, and statements made from their files. The result is executed, or printed for an
+//! operator.
 
 use sha2::{Digest, Sha256};
 

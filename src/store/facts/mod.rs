@@ -1,5 +1,5 @@
-//! What there is to know of a server and an outbox before one can say what is wrong with them. Reads only, and everything that
-//! can be read: what fails is told beside the rest. Judges nothing.
+//! Facts: everything about a server and an outbox that the doctor needs before it can judge them. Reads only. A fact that cannot
+//! be read is reported as such, beside the others. Judges nothing.
 
 mod read;
 

@@ -1,5 +1,5 @@
-//! Reading the facts, one statement after the other; one that fails keeps none of the others back.
-//! Every statement goes as plain text, without parameters and without a session: behind a transaction pooler nothing else is safe.
+//! Reading the facts, one statement after the other; a statement that fails does not stop the next ones. Every statement is sent
+//! as plain text, without parameters: behind a transaction pooler nothing else is safe.
 
 use std::time::{Duration, Instant, SystemTime};
 

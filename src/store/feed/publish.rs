@@ -1,5 +1,5 @@
-//! Publishing: one statement reads a window or a page of it, gives the events their places and moves the position.
-//! No payload leaves Postgres for it. A lost lease writes nothing.
+//! Publishing: one statement reads a window or a page of it, gives the events their places and moves the position. No payload
+//! leaves Postgres. A lost lease writes nothing.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgExecutor, Row};

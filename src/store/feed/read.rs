@@ -1,4 +1,4 @@
-//! Reading by place: what is known of the feed, the next page of it, and places by id and by time. Changes nothing.
+//! Reading by place: the bounds of the feed, the next page of it, and places by id and by time. Changes nothing.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, Row};
