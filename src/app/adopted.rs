@@ -1,5 +1,5 @@
-//! Whether the tables that the configuration adopts are adopted, told in the log: without its trigger the rows of a table are no events,
-//! and nothing fails that would show it. Changes nothing and stops nothing: the triggers are the business of `outboxd adopt`.
+//! Adopted tables: logs whether each table that the configuration adopts has a working trigger. Without the trigger the rows of a
+//! table become no events, and nothing else fails. Changes nothing and stops nothing; `outboxd adopt` installs triggers.
 
 use std::time::Duration;
 

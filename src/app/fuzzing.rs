@@ -1,5 +1,5 @@
-//! A configuration of any bytes, and every function for fuzzing with a short test: the corpus in `tests/corpus/`, and random bytes that
-//! are like it. Never part of a binary.
+//! A configuration of any bytes, and a short test for every function for fuzzing: the corpus in `tests/corpus/`, and random
+//! variations of it. Never part of a binary.
 
 use std::io;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! The daemon, wired: database, schema, health, HTTP and relay, in the order in which they need one another.
-//! Ends when `stop` says so, or when something is wrong that no waiting would mend.
+//! The daemon, wired: database, schema, health, HTTP and relay, in the order in which they need one another. Ends when `stop` is
+//! cancelled, or on an error that waiting cannot fix.
 
 use std::sync::Arc;
 use std::time::Duration;

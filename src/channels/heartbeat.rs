@@ -1,5 +1,5 @@
-//! The heartbeat: a URL that is called while all is well, for a service that calls people when it stops coming.
-//! The one alarm that a relay cannot raise itself.
+//! The heartbeat: a URL that the relay calls while all is well. A monitoring service raises an alarm when the calls stop, which
+//! is the one alarm that a relay cannot raise itself.
 
 use url::Url;
 

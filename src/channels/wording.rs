@@ -1,4 +1,5 @@
-//! Alerts in words: what, where, since when, how many, one example, and the command to run. The same on every channel.
+//! Alerts in words: the condition, the subject, the beginning, the count, one example, and the command to run. The same on every
+//! channel.
 
 use crate::domain::alerts::{Alert, AlertKind, Change, Notice, Notices};
 use crate::settings::describe_duration;

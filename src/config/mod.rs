@@ -1,8 +1,8 @@
-//! Configuration: TOML and environment in, a checked `Config` out, or every mistake at once.
-//! Knows nothing of handler kinds: what belongs to a kind stays a raw table until the kind reads it.
+//! Configuration: TOML and environment in, a checked `Config` out, or every mistake at once. Knows nothing of handler kinds: the
+//! settings of a kind stay a raw table until the kind reads them.
 //!
 //! In the order of reading: `load` finds the text, `resolve` fills in the environment and files, `check` and `handler` make the
-//! `Config` from the declarations in `fields`; `reference`, `schema` and `show` print it for people and editors.
+//! `Config` from the declarations in `fields`; `reference`, `schema` and `show` print it for operators and editors.
 
 mod adopt;
 mod alerts;

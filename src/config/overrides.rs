@@ -1,5 +1,6 @@
-//! What the command line says in place of the file: the address of the database and the schema, alike for every command.
-//! The value of the file goes before anything looks at it, so a variable that only it needs may be missing.
+//! Overrides: settings of the command line that replace those of the file, the same for every command: the address of the
+//! database and the schema. The value of the file is removed before it is resolved, so a variable that only this value needs may
+//! be missing.
 
 use toml::{Table, Value};
 

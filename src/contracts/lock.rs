@@ -1,5 +1,5 @@
-//! The lock: what was published of every contract, in one file that lives beside the producer's code. Its CI compares with it, without a
-//! server and without a database. Never written by a relay.
+//! The lock: the published form of every contract, in one file beside the producer's code. The producer's CI compares with it,
+//! without a server and without a database. Never written by a relay.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

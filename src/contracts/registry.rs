@@ -1,6 +1,6 @@
-//! The registry: every contract with its versions, checked as a whole, and the way from each version to each other.
-//! A version lives from draft to retired; only what is served is ever sent, and nothing is sent that its schema refuses.
-//! A long file: a contract, its rules and the rendering by them stand together.
+//! The registry: every contract with its versions, checked as a whole, and the casts from each version to each other. A version
+//! lives from draft to retired. Only served versions are sent, and no event is sent that its schema refuses. A long file: a
+//! contract, its rules and the rendering by them stand together.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};

@@ -1,6 +1,6 @@
-//! Schemas: the JSON Schema of a version, compiled once. Nothing is ever fetched: a reference leads inside the schema or is refused.
-//! Patterns run in linear time, so no text that a producer writes can make a validation explode.
-//! A long file: what refuses a schema stands beside what reads a document by it.
+//! Schemas: the JSON Schema of a version, compiled once. Nothing is ever fetched: a reference leads inside the schema or is
+//! refused. Patterns run in linear time, so no text of a producer can make a validation explode. A long file: the checks of a
+//! schema stand beside the validation by it.
 
 use std::collections::BTreeSet;
 use std::fmt;

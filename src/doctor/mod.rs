@@ -1,5 +1,5 @@
-//! What is wrong, why it matters, and the exact words that mend it: a pure judgement of the facts that the store has read.
-//! Reads nothing and changes nothing; every fix is printed for a person to paste.
+//! The doctor: what is wrong, why it matters, and the exact statement or command that fixes it. A pure judgement of the facts
+//! that the store has read. Executes nothing; every fix is printed for an operator to paste.
 
 mod adoption;
 mod catalogue;

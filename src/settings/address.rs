@@ -1,5 +1,5 @@
-//! What is probably meant by an address that is none, or that leads elsewhere than it reads: several hosts, an IPv6 address without brackets,
-//! characters that separate the parts of a URL. Never repeats any of it, because an address may hold a password.
+//! Hints for a wrong address, or for one that leads elsewhere than it reads: several hosts, an IPv6 address without brackets,
+//! characters that separate the parts of a URL. Never repeats any part of the address, which may hold a password.
 
 use url::Url;
 

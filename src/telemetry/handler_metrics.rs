@@ -1,5 +1,5 @@
-//! The metrics of one handler, resolved once: a delivery then costs a few atomic additions, no lookup and no string.
-//! Without a recorder they do nothing; with a recorder of the embedding program they go there.
+//! The metrics of one handler, resolved once: a delivery then costs a few atomic additions, no look-up and no string. Without a
+//! recorder they do nothing; a recorder of the embedding program receives them.
 
 use std::array;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Every metric there is: name, kind, unit, help and labels, in one list.
-//! The handles, the help on `/metrics` and `docs/metrics.md` all come from it. Never measures anything itself.
+//! The list of all metrics: name, kind, unit, help and labels. The handles, the help on `/metrics` and `docs/metrics.md` are made
+//! from it. Never measures anything itself.
 
 use std::fmt::Write;
 

@@ -1,4 +1,5 @@
-//! The registry: which handlers a domain event has, in the order in which they were registered. Built once, when the program starts.
+//! The registry: the handlers of each domain event, in the order in which they were registered. Built once, when the program
+//! starts.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;

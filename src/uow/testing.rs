@@ -1,5 +1,5 @@
-//! The test kit: aggregates without a database, handlers that are watched, a clock that goes only when it is told to.
-//! A relay in the test's own process is `RelayBuilder::run_until_idle`, with the feature `daemon`.
+//! The test kit: aggregates without a database, observed handlers, and a clock that moves only when the test sets it. A relay in
+//! the test's own process is `RelayBuilder::run_until_idle`, with the feature `daemon`.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

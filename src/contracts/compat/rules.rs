@@ -1,5 +1,6 @@
-//! The rules: for each keyword of the reader's schema, what in the producer's schema implies it, and which value shows that nothing does.
-//! A rule that finds no such value leaves the question open. A long file: the rules of one recursion, grouped by type.
+//! The rules: for each keyword of the reader's schema, the keywords of the producer's schema that imply it, and the value that
+//! shows that none does. A rule that finds no such value leaves the question open. A long file: the rules of one recursion,
+//! grouped by type.
 
 use std::collections::{BTreeMap, BTreeSet};
 

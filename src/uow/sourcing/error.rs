@@ -1,4 +1,4 @@
-//! What can go wrong with a stream. None of it is worth another try; a conflict is [`Conflict`](crate::uow::Conflict).
+//! Errors of streams. None of them is worth another try. A conflict has its own type, [`Conflict`](crate::uow::Conflict).
 
 use crate::uow::Failure;
 

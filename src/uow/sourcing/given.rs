@@ -1,4 +1,5 @@
-//! Tests of sourced aggregates without a database: decisions, the form of events, and folds that changed without a new number. Public in `uow::testing`.
+//! Tests of sourced aggregates without a database: decisions, the form of events, and folds that changed without a new number.
+//! Public in `uow::testing`.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
