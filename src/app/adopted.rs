@@ -21,7 +21,7 @@ pub(super) struct AdoptedTables {
 }
 
 impl AdoptedTables {
-    /// Looks at each configured table. Says in the log of each that is not adopted as configured what is wrong and which command mends it:
+    /// Looks at each configured table. Logs for each table that is not adopted as configured what is wrong and which command fixes it:
     /// always with `tells_all`, otherwise only what has changed. `None`: it could not be looked at.
     pub async fn look(
         &mut self,

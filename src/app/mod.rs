@@ -158,7 +158,7 @@ fn build_from<T>(
     let missing = fields.iter().filter(|field| field.default.is_none() && !section.is_set(field.name));
     let mut said: Vec<String> = missing.map(|field| format!("{path}.{}", field.name)).collect();
     for (index, mistake) in found.into_vec().into_iter().enumerate() {
-        // A setting that is missing or of the wrong type was read as something else; what the kind says of that helps nobody.
+        // A setting that is missing or of the wrong type was read as something else; the errors of the kind about it would be useless.
         if index < at_opening {
             said.push(mistake.path.clone());
         } else if mistake.path != path && said.contains(&mistake.path) {
@@ -309,7 +309,7 @@ mod tests {
         }
     }
 
-    /// One snapshot per file: what a person reads who makes these mistakes.
+    /// One snapshot per file: what an operator reads who makes these mistakes.
     #[test]
     fn every_bad_configuration_is_told_everything_at_once() {
         for path in files_in("tests/bad-config") {

@@ -31,7 +31,7 @@ pub struct ServeOptions {
     pub follow_new_timeline: bool,
     /// Renders `/metrics`; `None`: the process has another recorder.
     pub telemetry: Option<Telemetry>,
-    /// Where the relay tells how it is; `None`: nobody but `/readyz` asks.
+    /// Where the relay reports its health; `None`: only `/readyz` reads it.
     pub health: Option<Arc<Health>>,
     /// How the relay is told of another configuration while it runs; `None`: never.
     pub reloads: Option<Reloads>,
@@ -140,7 +140,7 @@ pub fn connect_options<'a>(config: &'a Config, application_name: &'a str) -> sto
     }
 }
 
-/// A sidecar often starts before its database: it waits, and says so. A wrong password does not mend itself.
+/// A sidecar often starts before its database: it waits, and says so. A wrong password does not go away by waiting.
 /// The schema belongs to it, because a database that has just come up may go away again.
 async fn wait_for_database(
     config: &Config,

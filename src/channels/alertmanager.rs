@@ -82,7 +82,7 @@ impl Channel for Alertmanager {
             let body = serde_json::to_vec(&self.body(notices)).expect("a value is JSON");
             let posts = self.urls.iter().map(|url| self.post(url, &body));
             let answers = join_all(posts).await;
-            // Each of a cluster knows only what it is told itself, but calls people for all: one is enough, and the next
+            // Each of a cluster knows only what it is told itself, but calls operators for all: one is enough, and the next
             // refresh tells the others.
             if answers.iter().any(Result::is_ok) {
                 for failure in answers.into_iter().filter_map(Result::err) {

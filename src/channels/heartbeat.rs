@@ -14,7 +14,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// The error is a text for people, without the address.
+    /// The error is a text for display, without the address.
     pub fn new(url: &Secret) -> Result<Self, String> {
         let url = parse_url(url.expose()).ok_or("expected an http or https URL")?;
         let client = HttpClient::plain(url.scheme() == "https", &hidden_parts(&url))?;

@@ -21,7 +21,7 @@ pub struct HttpClient {
     redaction: Redaction,
 }
 
-/// An answer, its body cut to what a person needs.
+/// An answer, its body cut to what an operator needs.
 pub struct Answer {
     pub status: u16,
     pub excerpt: String,

@@ -164,7 +164,7 @@ pub struct Alerts {
     pub policy: AlertPolicy,
     /// Let the payload of the sample event leave.
     pub include_payload: bool,
-    /// Where people look; an http or https URL.
+    /// Where operators look; an http or https URL.
     pub external_url: Option<String>,
     /// An http or https URL.
     pub heartbeat_url: Option<Secret>,

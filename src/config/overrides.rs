@@ -26,7 +26,7 @@ impl Overrides {
         }
     }
 
-    /// Puts it into a resolved document: what a person typed is not expanded.
+    /// Puts it into a resolved document: what an operator typed is not expanded.
     pub(super) fn put_into(&self, resolved: &mut Table) {
         for (section, key, text) in self.values() {
             if let Value::Table(table) = resolved.entry(section).or_insert_with(|| Value::Table(Table::new())) {

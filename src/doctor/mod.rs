@@ -28,7 +28,7 @@ pub struct Finding {
     pub level: Level,
     pub what: String,
     pub why: String,
-    /// What mends it; of several, each does, and the first is what most people want.
+    /// What mends it; of several, each does, and the first is what most operators want.
     pub fixes: Vec<Fix>,
 }
 

@@ -27,7 +27,7 @@ use std::time::Duration;
 use super::Reason;
 use super::suspects::Tick;
 
-/// Attempts in a row that reached nobody, after which the circuit opens whatever the rate.
+/// Attempts in a row that reached no receiver, after which the circuit opens whatever the rate.
 const UNREACHED_IN_A_ROW: usize = 5;
 
 /// When the circuit opens and how it probes.
@@ -225,7 +225,7 @@ impl Circuit {
         self.probe_in_flight &= self.is_late(admission);
     }
 
-    /// Closes it, as after a successful probe or by a person.
+    /// Closes it, as after a successful probe or by an operator.
     pub fn close(&mut self) {
         *self = Self { era: self.era + 1, ticks: self.ticks, ..Self::new(self.policy.clone()) };
     }

@@ -7,7 +7,7 @@ use super::Reason;
 /// The group that a dead letter belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorGroup {
-    /// Made of reason, status and text; people see it as sixteen hexadecimal digits.
+    /// Made of reason, status and text; operators see it as sixteen hexadecimal digits.
     pub fingerprint: i64,
     /// What is common to all failures of the group.
     pub text: String,

@@ -36,7 +36,7 @@ pub struct ServerIdentity {
     pub found: Option<Incarnation>,
     /// What the stored positions belong to; `None`: nothing was stored yet.
     pub stored: Option<Incarnation>,
-    /// The stored row was not written here: it came by a dump, by logical replication, or somebody edited it.
+    /// The stored row was not written here: it came by a dump, by logical replication, or by an edit.
     pub is_copied: bool,
     /// The first transaction number that this server has not given out.
     pub next_transaction: i64,

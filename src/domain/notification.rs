@@ -39,9 +39,9 @@ pub struct Notification {
     pub key: Option<String>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
-    /// A person asked for this delivery again.
+    /// An operator asked for this delivery again.
     pub is_replay: bool,
-    /// Nothing has happened: a person tries the handler with a made-up event.
+    /// Nothing has happened: an operator tries the handler with a made-up event.
     pub is_test: bool,
     /// The version of its contract in which the payload is; `None`: the type has no contract.
     pub contract: Option<Arc<PublicVersion>>,

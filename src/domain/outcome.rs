@@ -66,7 +66,7 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $text,)* }
             }
 
-            /// One sentence for people.
+            /// One sentence for display.
             pub const fn help(self) -> &'static str {
                 match self { $(Self::$variant => $help,)* }
             }
@@ -120,7 +120,7 @@ impl Reason {
         Self::ALL.iter().copied().find(|reason| reason.as_str() == text)
     }
 
-    /// It makes the handler useless for any event, and no waiting mends it.
+    /// It makes the handler useless for any event, and waiting does not fix it.
     pub const fn is_fault(self) -> bool {
         matches!(
             self,
@@ -140,7 +140,7 @@ impl Reason {
         matches!(self, Self::Full | Self::Nacked | Self::Throttled)
     }
 
-    /// Nobody was reached: it says nothing about the event and everything about the receiver.
+    /// No receiver was reached: the reason says nothing about the event and everything about the receiver.
     pub const fn is_unreachable(self) -> bool {
         matches!(self, Self::Dns | Self::ConnectionRefused | Self::ConnectTimeout | Self::Tls)
     }
@@ -177,7 +177,7 @@ pub struct Verdict {
     pub ambiguous: bool,
     /// Protocol status, for example the HTTP status.
     pub status: Option<u16>,
-    /// What the receiver said or what went wrong, for people; bounded by the handler, without secrets.
+    /// What the receiver said or what went wrong, for display; bounded by the handler, without secrets.
     pub detail: String,
     /// The receiver asked not to be called again earlier than this from now.
     pub retry_after: Option<Duration>,

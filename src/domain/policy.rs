@@ -45,7 +45,7 @@ pub enum Record {
 pub enum OnDeadLetter {
     /// They go on.
     Continue,
-    /// They wait until a person decides.
+    /// They wait until an operator decides.
     HoldKey,
 }
 
@@ -84,11 +84,11 @@ pub fn at_fault(policy: &RetryPolicy, verdict: &Verdict, attempt: u32, age: Dura
 /// How long until the next attempt; or why there is none.
 fn again(policy: &RetryPolicy, verdict: &Verdict, attempt: u32, age: Duration, draw: f64) -> Result<Duration, Reason> {
     if attempt >= policy.max_attempts {
-        // What it was tried with each time is the reason here: a person must know of it before anything else.
+        // The reason of each try is the reason here: an operator must know of it before anything else.
         return Err(if verdict.reason == Reason::Crashed { Reason::Crashed } else { Reason::Exhausted });
     }
     let delay = policy.backoff.delay(attempt, draw);
-    // The receiver's wish is a lower bound, but it cannot push an event beyond our own longest delay.
+    // The delay that the receiver requests is a lower bound, but it cannot exceed the longest delay of the policy.
     let delay = delay.max(verdict.retry_after.unwrap_or_default().min(policy.backoff.ceiling()));
     match policy.max_age {
         Some(max_age) if age + delay > max_age => Err(Reason::Expired),

@@ -17,7 +17,7 @@ use super::{EventFilter, Notification};
 /// Types that are remembered; beyond them everything is forgotten and learnt anew.
 const MOST_TYPES: usize = 10_000;
 
-/// Filters by the number of whoever has them.
+/// Filters by the number of their follower.
 #[derive(Debug, Default)]
 pub struct Routes {
     filters: BTreeMap<u32, EventFilter>,
@@ -120,7 +120,7 @@ fn has_rest(filter: &EventFilter, event: &Notification, headers: &mut Option<Map
         })
 }
 
-/// The headers of an event. What no [`Value`] can hold, such as a number beyond every float, is left out: nobody can require it here.
+/// The headers of an event. What no [`Value`] can hold, such as a number beyond every float, is left out: no routable filter can require it.
 pub fn plain_headers(event: &Notification) -> Map<String, Value> {
     serde_json::from_str(&event.headers).unwrap_or_else(|_| {
         let values: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&event.headers).unwrap_or_default();

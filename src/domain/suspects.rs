@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use super::{LaneKey, LaneRef, Notification, SegmentId};
 
-/// Faults beyond those that were in flight together, after which nobody needs to be asked any more.
+/// Faults beyond those that were in flight together, after which no further evidence is needed.
 const ENOUGH: usize = 16;
 /// How long other events may take to come, before a suspect is judged without them.
 const GRACE: Duration = Duration::from_secs(1);
@@ -87,7 +87,7 @@ pub struct Suspects<T> {
     since: Duration,
     /// The last attempt that succeeded.
     success: Option<Span>,
-    /// What has failed since somebody last succeeded: nothing new is to be learned from it.
+    /// Keys that have failed since the last success: another failure of them proves nothing new.
     tried: HashSet<LaneKey>,
     tried_types: HashSet<String>,
     /// Events that the open circuit is judged by.
@@ -255,7 +255,7 @@ impl<T> Suspects<T> {
         self.start_over();
     }
 
-    /// A person closed the circuit, or an answer did that proves nothing about an event.
+    /// An operator closed the circuit, or an answer did that proves nothing about an event.
     pub fn start_over(&mut self) {
         self.tried.clear();
         self.tried_types.clear();

@@ -45,7 +45,7 @@ pub struct Tail {
 pub struct TailBounds {
     pub windows: usize,
     pub bytes: usize,
-    /// How long a window is remembered. Events that a person erases must not come out of it hours later.
+    /// How long a window is remembered. Events that an operator erases must not come out of it hours later.
     pub time: Duration,
     /// Bytes that a follower may leave in its inbox.
     pub inbox_bytes: usize,
@@ -100,7 +100,7 @@ impl Tail {
         }
     }
 
-    /// Somebody may follow from now on, and leave `room` events in its inbox; `filter` must be routable. Gives its number.
+    /// Adds a follower that may join from now on, and may leave `room` events in its inbox; `filter` must be routable. Returns its number.
     pub fn add(&mut self, filter: EventFilter, share: Share, room: usize) -> u32 {
         self.next += 1;
         self.generation += 1;
@@ -133,12 +133,12 @@ impl Tail {
         (self.routes.union(most_types), self.generation)
     }
 
-    /// Where whoever is behind has to come to; `None`: there is no tail.
+    /// The end of the tail, to which a loop that is behind has to read; `None`: there is no tail.
     pub fn end(&self) -> Option<&Position> {
         self.end.as_ref()
     }
 
-    /// Begins anew, or (`None`) ends. Everybody is left; gives those who followed. `splits`: the server splits events as [`Share`] does.
+    /// Begins anew, or (`None`) ends. Drops every follower; returns those that followed. `splits`: the server splits events as [`Share`] does.
     pub fn begin(&mut self, end: Option<Position>, splits: bool) -> Vec<u32> {
         (self.end, self.splits) = (end, splits);
         self.windows.clear();

@@ -26,7 +26,7 @@ use crate::telemetry::FeedAnswer;
 /// Between looks, at first and at most.
 const LOOK_MIN: Duration = Duration::from_millis(10);
 const LOOK_MAX: Duration = Duration::from_millis(200);
-/// For one look: nobody waits much longer than he asked to because a connection has fallen silent.
+/// For one look: no client waits much longer than it requested because a connection has fallen silent.
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
 /// What a request asks for.

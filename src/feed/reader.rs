@@ -205,7 +205,7 @@ async fn begin(pool: &PgPool, client: &Client, start: Start) -> Result<Cursor, T
             let [feed_types, client_types, _] = client.filter().patterns();
             match feed::find_event(pool, id, [feed_types, client_types], client.filter().required_headers()).await {
                 Ok(Some(place)) => Some(place),
-                // Where its headers cannot be read nobody knows whether it is for this client.
+                // Where its headers cannot be read, it is unknown whether the event is for this client.
                 Err(error) if !error.is_about_data() => return Err(error.into()),
                 Ok(None) | Err(_) => return Err(Trouble::UnknownEvent(earliest(pool).await?)),
             }

@@ -151,7 +151,7 @@ async fn answer(
     page(feed, client, &query, reader, headers, connection).await
 }
 
-/// What a ticket says of types and subject holds, and nobody can ask for something else beside it.
+/// The types and the subject of a ticket hold, and a request cannot name others beside it.
 pub fn bind(
     (types, subject): (&mut Vec<String>, &mut Option<String>),
     bound_types: Vec<String>,

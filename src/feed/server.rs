@@ -80,7 +80,7 @@ async fn answer(stream: TcpStream, routes: Router, stop: CancellationToken) {
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)).with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
-        // A client that breaks off is nobody's failure.
+        // A client that breaks off is no failure.
         _ = &mut connection => return,
         () = stop.cancelled() => {}
     }

@@ -76,7 +76,7 @@ impl Stream {
     }
 
     async fn step(&mut self) {
-        // Whoever catches up has not waited for a long time, and may have lost its rights meanwhile.
+        // A client that catches up has not waited for a long time, and may have lost its rights meanwhile.
         if self.feed.stop.is_cancelled() || !self.feed.doors.knows(&self.client) {
             return self.wait().await;
         }
@@ -118,7 +118,7 @@ impl Stream {
             () = sleep_until(self.ends_at) => self.end(None),
             () = moved => {}
             () = sleep_until(self.heartbeat_at) => {
-                // Something has to be sent now and then, or whoever is on the way takes the connection for dead.
+                // Something has to be sent now and then, or a proxy on the way takes the connection for dead.
                 self.ready.push_back(Bytes::from_static(b": \n\n"));
                 self.heartbeat_at = Instant::now() + self.feed.settings.heartbeat;
                 self.tell_cursor();

@@ -165,7 +165,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Reads the tail while somebody waits, until `stop`, over lost connections. `published`: what the publisher of this process tells.
+/// Reads the tail while a client waits, until `stop`, over lost connections. `published`: what the publisher of this process tells.
 pub async fn serve(source: Arc<Source>, published: watch::Receiver<i64>, stop: CancellationToken) {
     let tail = &source.tail;
     let (mut pause, mut is_failing) = (RETRY_MIN, false);
@@ -192,7 +192,7 @@ pub async fn serve(source: Arc<Source>, published: watch::Receiver<i64>, stop: C
     }
 }
 
-/// One stretch, from the end of the feed as it is now until nobody waits or the history is another one.
+/// One stretch, from the end of the feed as it is now until no client waits or the history is another one.
 async fn attend(source: &Source, mut published: watch::Receiver<i64>) -> Result<(), StoreError> {
     let Source { pool, tail, renderer, .. } = source;
     let beginning = async {
@@ -201,7 +201,7 @@ async fn attend(source: &Source, mut published: watch::Receiver<i64>) -> Result<
     };
     let (head, mut ground) = source.answered(beginning, |silent| silent).await?;
     if ground.epochs.is_empty() {
-        // No place was ever given. Whoever waits is told so by the page that it reads.
+        // No place was ever given. A waiting client learns it from the page that it reads.
         tokio::time::sleep(LOOK).await;
         return Ok(());
     }

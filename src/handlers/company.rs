@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::domain::{Notification, Outcome, Reach, Verdict};
 
-/// More than can be in flight; some never come back, because a person has discarded them.
+/// More than can be in flight; some never come back, because an operator has discarded them.
 const MOST: usize = 4_096;
 /// Ends of a connection that an event may share before it goes out alone.
 const ENOUGH: u8 = 2;
@@ -21,7 +21,7 @@ const ENOUGH: u8 = 2;
 /// Who goes with whom, at one handler.
 #[derive(Default)]
 pub struct Company {
-    /// How often each has shared the end of a connection since somebody last answered about it.
+    /// How often each has shared the end of a connection since the last answer about it.
     shared: Mutex<HashMap<Uuid, u8>>,
     /// Its size: nearly always 0, and then nothing is looked up.
     count: AtomicUsize,
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
     use crate::domain::Reason;
 
-    /// Ends the connection of everybody who comes with this one.
+    /// Ends the connection for all events that go out with this one.
     async fn send(poison: Uuid, group: Vec<&Notification>) -> Vec<Verdict> {
         let is_over = group.iter().any(|notification| notification.id == poison);
         let ended = |_: &&Notification| match (is_over, group.len()) {

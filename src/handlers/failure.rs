@@ -43,7 +43,7 @@ pub enum Failure {
     },
 }
 
-/// What a failure means. `detail` says what happened, for people.
+/// What a failure means. `detail` says what happened, for display.
 pub fn failed(failure: Failure, detail: String) -> Verdict {
     let (reason, sent) = match failure {
         Failure::EgressBlocked => return Verdict::handler_fault(Reason::EgressBlocked, detail),
@@ -138,7 +138,7 @@ fn of_io(error: &io::Error, sent: bool) -> Option<Failure> {
     }
 }
 
-/// Whether trying again is of no use until a person changes a certificate.
+/// Whether trying again is of no use until an operator changes a certificate.
 fn is_about_trust(error: &rustls::Error) -> bool {
     match error {
         rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => true,

@@ -23,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub struct Link<C> {
     /// Longest wait for a connection, everything included.
     timeout: Duration,
-    /// `host:port`, for people.
+    /// `host:port`, for display.
     target: String,
     current: Mutex<Current<C>>,
     connecting: tokio::sync::Mutex<Failures>,
@@ -39,7 +39,7 @@ struct Current<C> {
 #[derive(Debug, Default)]
 struct Riders {
     now: AtomicUsize,
-    /// How many there were when the first of them saw that the connection was over; 0: nobody has.
+    /// How many there were when the first of them saw that the connection was over; 0: none has.
     at_the_end: AtomicUsize,
 }
 
@@ -158,7 +158,7 @@ impl<C> Link<C> {
         Doubt { link: self, held, is_settled: false }
     }
 
-    /// The connection is in doubt: nobody gets it any more. Says nothing about a later one.
+    /// The connection is in doubt: no delivery gets it any more. Says nothing about a later one.
     pub fn give_up(&self, held: &Held<C>) {
         let mut current = self.lock();
         if current.number == held.number {

@@ -112,7 +112,7 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// Whether the receiver could be reached now, for `check --connect`. Must not deliver anything.
-    /// `Ok` is a short text for people, `Err` what is wrong.
+    /// `Ok` is a short text for display, `Err` what is wrong.
     fn probe(&self) -> BoxFuture<'_, Result<String, String>> {
         Box::pin(async { Ok("nothing to connect to".to_owned()) })
     }

@@ -92,7 +92,7 @@ impl Handshake {
 /// What a client says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
-    /// A call. Without an id nobody waits for an answer.
+    /// A call. Without an id the client waits for no answer.
     Call {
         id: Option<String>,
         target: String,

@@ -13,7 +13,7 @@ use crate::telemetry::{Backlog, HandlerMetrics};
 /// What each partition of a handler last told. The gauges belong to the handler, so they show the sum, and the worst circuit.
 pub struct Figures(Mutex<Vec<Figure>>);
 
-/// One partition as its loop sees it. The default is that of a partition which another instance owns, or nobody.
+/// One partition as its loop sees it. The default is that of a partition without an owner here.
 #[derive(Debug, Clone, Default)]
 pub struct Figure {
     pub backlog: Backlog,

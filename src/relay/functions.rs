@@ -212,7 +212,7 @@ enum Alone {
 /// Calls the function for a batch in order of `seq`, in one transaction that stays open for the marking. After a failure, later events
 /// of the same key are not called. The lease is not looked at here: the marking is fenced, and takes back what the functions did if the
 /// lease was lost meanwhile. Locking the row instead would keep us from renewing the lease. `Err`: the database is away, nothing has
-/// happened, and nobody is to blame.
+/// happened, and no event is to blame.
 pub async fn call(setup: Setup, arguments: Vec<Argument>) -> Result<Called, StoreError> {
     let mut transaction = store::answered(setup.patience, store::begin(&setup.calls), |silent| silent).await?;
     let mut calls = Calls {

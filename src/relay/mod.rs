@@ -288,7 +288,7 @@ impl HandlerShared {
         });
     }
 
-    /// Somebody may have changed what is recorded of one partition.
+    /// The rows of one partition may have changed.
     fn stir(&self, partition: u16) {
         self.figures.with(partition, |figure| figure.stirs += 1);
     }
@@ -309,7 +309,7 @@ impl HandlerShared {
     }
 }
 
-/// A subscription's name for people: the handler's, with the partition if there are several.
+/// A subscription's name for display: the handler's, with the partition if there are several.
 fn subscription_name(config: &HandlerConfig, partition: u16) -> String {
     if config.partitions > 1 { format!("{}/{partition}", config.name) } else { config.name.clone() }
 }
@@ -319,9 +319,9 @@ fn subscription_name(config: &HandlerConfig, partition: u16) -> String {
 struct Control {
     is_paused: bool,
     order: Order,
-    /// Rises when a person changed something: look at the recorded deliveries now.
+    /// Rises when an operator changed something: look at the recorded deliveries now.
     looks: u64,
-    /// Rises when a person closed the circuit.
+    /// Rises when an operator closed the circuit.
     circuit_closings: i32,
 }
 

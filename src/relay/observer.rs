@@ -93,7 +93,7 @@ struct Look {
 }
 
 impl Look {
-    /// Whether what was seen holds: the loop has rested since before that look, and nobody has stirred it.
+    /// Whether what was seen holds: the loop has rested since before that look, and was not stirred.
     fn holds(&self, rest: Option<u64>, since: Instant, bound: Duration) -> bool {
         rest.is_some() && self.rest == rest && since.elapsed() < bound
     }
@@ -134,7 +134,7 @@ pub(super) async fn serve(mut observer: Observer, stop: CancellationToken) {
     }
 }
 
-/// What another instance owns now, or nobody serves, has no figures here.
+/// A subscription that this instance does not own has no figures here.
 fn forget_gone(before: &[Served], now: &[Served], looks: &mut HashMap<i32, Look>) {
     let is_kept = |old: &&Served| now.iter().any(|new| new.is_owned && new.is_same(old));
     for gone in before.iter().filter(|old| old.is_owned && !is_kept(old)) {
@@ -204,7 +204,7 @@ impl Observer {
         failures.extend([stored.err(), noted.err()].into_iter().flatten());
         // The loops whose deliveries end a replay may rest by now.
         failures.extend(self.bounded(store::finish_replays(&self.pool)).await.err());
-        // People change rows behind everybody's back: what rests and has a row to attempt is stirred.
+        // Operators change rows without the loop: a resting loop with a row to attempt is stirred.
         let resting: Vec<i32> = served
             .iter()
             .filter(|one| one.is_owned && one.handler.rest(one.partition).is_some())
@@ -238,7 +238,7 @@ impl Observer {
         failures.into_iter().next()
     }
 
-    /// Subscriptions that we serve and that somebody has deleted. Their loops cannot tell: to them the lease is lost.
+    /// Subscriptions that we serve and that were deleted. Their loops cannot know: to them the lease is lost.
     async fn find_vanished(&self, served: &[Served]) -> Result<Vec<String>, StoreError> {
         let ids: Vec<i32> = served.iter().map(|one| one.subscription).collect();
         let existing = self.bounded(progress::find_existing(&self.pool, &ids)).await?;

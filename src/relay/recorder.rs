@@ -28,7 +28,7 @@ const FULL: usize = 16_384;
 /// Shared between its task and the loops.
 pub struct Recorder {
     state: Mutex<State>,
-    /// Somebody waits.
+    /// A loop waits.
     asked: Notify,
 }
 
@@ -56,7 +56,7 @@ impl Recorder {
         Arc::new(Self { state: Mutex::default(), asked: Notify::new() })
     }
 
-    /// Records with whoever does at this moment. An error: nobody knows whether it was written.
+    /// Records together with the loops that flush at this moment. An error: it is unknown whether it was written.
     pub async fn record(&self, fence: Fence, reached: Reached, delivered: Vec<i64>) -> Result<Answer, StoreError> {
         let (answer, answered) = oneshot::channel();
         {
@@ -107,7 +107,7 @@ impl Recorder {
     }
 }
 
-/// The recorder while somebody serves it. Dropped, it leaves nobody waiting.
+/// The recorder while its task runs. Dropped, it leaves no loop waiting.
 struct Served<'r>(&'r Recorder);
 
 impl<'r> Served<'r> {
@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(subscriptions(&recorder.next().await), [5]);
     }
 
-    /// A task that has ended holds nobody up; of what it was about to write nobody knows.
+    /// A task that has ended delays no loop; whether its last statement was written is unknown.
     #[tokio::test]
     async fn whoever_waits_for_a_recorder_that_ends_is_told() {
         let recorder = Recorder::new();

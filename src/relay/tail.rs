@@ -53,7 +53,7 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// Shared between its reader and the loops.
 pub struct Tail {
     state: Mutex<State>,
-    /// Somebody came, went or waits.
+    /// A follower came, went or waits.
     changed: Notify,
 }
 
@@ -62,11 +62,11 @@ struct State {
     began: Instant,
     tail: domain::Tail,
     bells: HashMap<u32, Arc<Notify>>,
-    /// Somebody reads it.
+    /// Its task runs.
     is_served: bool,
     /// Of the server that was read.
     generation: u64,
-    /// Somebody is beyond the end, and cannot follow before it has moved.
+    /// A loop is beyond the end, and cannot follow before the end has moved.
     is_awaited: bool,
     /// When it was read last, and what the clock of the database said.
     read: Option<(Instant, Timestamp)>,
@@ -137,13 +137,13 @@ impl Tail {
         state.ring(&concerned);
     }
 
-    /// Whether somebody has to be read for; `None`: there is no company any more.
+    /// Whether a follower or a loop beyond the end needs reads; `None`: there are too few loops.
     fn has_readers(&self) -> Option<bool> {
         let state = self.state();
         (state.tail.count() >= COMPANY).then(|| state.is_awaited || state.tail.is_followed())
     }
 
-    /// Returns when somebody is beyond the end.
+    /// Returns when a loop is beyond the end.
     async fn awaited(&self) {
         while !self.state().is_awaited {
             self.changed.notified().await;
@@ -158,7 +158,7 @@ impl Tail {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // What could panic half way leaves a loop without its events; then nobody follows any more.
+        // A panic half way could leave a loop without its events; then every follower is dropped.
         self.state.lock().unwrap_or_else(|poisoned| {
             self.state.clear_poison();
             let mut state = PoisonError::into_inner(poisoned);
@@ -232,7 +232,7 @@ impl Follower {
         Some(Segment { notifications, unreadable: Vec::new(), end, has_more: false, opened_now: false, now })
     }
 
-    /// Whether somebody has looked for this loop, no longer ago than so.
+    /// Whether the tail was read within this time.
     pub fn is_read_within(&self, time: Duration) -> bool {
         self.tail.state().read.is_some_and(|(at, _)| at.elapsed() < time)
     }
@@ -248,7 +248,7 @@ impl Drop for Follower {
     }
 }
 
-/// The tail while somebody reads it. Dropped, also by a bug that ends its task, it leaves nobody waiting.
+/// The tail while its task runs. Dropped, also by a bug that ends its task, it leaves no loop waiting.
 struct Served<'s>(&'s Shared);
 
 impl<'s> Served<'s> {
@@ -310,7 +310,7 @@ async fn attend(shared: &Shared, seat: &mut Seat) -> Result<(), RelayError> {
     let (mut asked, mut selection) = (u64::MAX, everything(&EventFilter::default()));
     let (mut last_event, mut watched, mut pause) = (Instant::now(), Instant::now(), Duration::ZERO);
     loop {
-        // Nobody has to be read for while nobody follows; where the tail ends is where they come to.
+        // No read is needed while no loop follows; loops that catch up come to the end of the tail.
         while tail.has_readers() == Some(false) {
             seat.set_idle(true);
             tail.changed.notified().await;

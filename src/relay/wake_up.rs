@@ -37,11 +37,11 @@ use crate::telemetry::{DatabaseOperation, Health, RelayMetrics, WakeUpSource, ch
 /// What the loops see of the bell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bell {
-    /// Rises with every ring, and whenever somebody should look.
+    /// Rises with every ring, and whenever the loops should look.
     pub rung: u64,
-    /// Producers ring, and somebody looks at the log for all: a loop that finds nothing may sleep.
+    /// Producers ring, and the listening session looks at the log for all: a loop that finds nothing may sleep.
     pub is_armed: bool,
-    /// Rises when somebody has changed what only a look at the database finds, although nothing came.
+    /// Rises after a change that only a look at the database finds, although no event came.
     pub stirs: u64,
 }
 
@@ -51,7 +51,7 @@ pub struct WakeUp {
     loops: AtomicUsize,
     idle: AtomicUsize,
     changed: Notify,
-    /// A person changed something.
+    /// An operator changed something.
     control: Notify,
 }
 
@@ -73,7 +73,7 @@ impl WakeUp {
         Seat { shared: Arc::clone(self), bell: self.bell.subscribe(), stirs: self.bell.borrow().stirs, is_idle: false }
     }
 
-    /// Returns when a person changed something.
+    /// Returns when an operator changed something.
     pub async fn control(&self) {
         self.control.notified().await;
     }
@@ -121,7 +121,7 @@ impl Seat {
         }
     }
 
-    /// Whether producers ring, and somebody looks at the log once a second for all loops in case that a ring is lost.
+    /// Whether producers ring, and the listening session looks at the log once a second for all loops in case that a ring is lost.
     pub fn is_armed(&self) -> bool {
         self.bell.borrow().is_armed
     }
@@ -134,7 +134,7 @@ impl Seat {
         self.stirs = self.bell.borrow().stirs;
     }
 
-    /// Returns when somebody stirred all loops. For one whose events somebody else looks for: a ring is not for it.
+    /// Returns when all loops were stirred. For a loop that the tail reads for: a ring is not for it.
     pub async fn stirred(&mut self) {
         while self.bell.borrow_and_update().stirs == self.stirs {
             if self.bell.changed().await.is_err() {
@@ -223,7 +223,7 @@ async fn attend(
         if ring.is_some_and(|ring| ring != Ring::Reconnected) {
             metrics.woken(WakeUpSource::Bell);
         }
-        // Before anything is waited for: nobody looks for those who sleep any more.
+        // Before anything is waited for: the session no longer looks for the loops that sleep.
         drop(armed);
         if lock == BellLock::Ours {
             heard(session.unlock()).await?;
@@ -231,7 +231,7 @@ async fn attend(
     }
 }
 
-/// Somebody looks for the loops that sleep. However that ends, by an error, a stop or a bug, they are woken.
+/// The session looks for the loops that sleep. However that ends, by an error, a stop or a bug, they are woken.
 struct Armed<'w>(&'w WakeUp);
 
 impl<'w> Armed<'w> {
@@ -247,7 +247,7 @@ impl Drop for Armed<'_> {
     }
 }
 
-/// While a loop works: only a person's commands are listened to.
+/// While a loop works: only an operator's commands are listened to.
 async fn stay_awake(wake_up: &WakeUp, session: &mut BellSession) -> Result<(), StoreError> {
     while !wake_up.everybody_is_idle() {
         tokio::select! {

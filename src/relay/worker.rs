@@ -36,7 +36,7 @@ pub struct Means {
     /// Longest that an attempt may take.
     timeout: Duration,
     ended: UnboundedSender<Finished>,
-    /// Some attempt has taken too long. Until then nobody needs to look at the clock.
+    /// Some attempt has taken too long. Until then no attempt looks at the clock.
     is_any_late: AtomicBool,
 }
 
@@ -60,12 +60,12 @@ impl Means {
 
     fn tell(&self, finished: Finished) {
         failpoint!("answer-received");
-        // Whoever does not listen any more has given these attempts up.
+        // A loop that does not listen any more has given these attempts up.
         let _ = self.ended.send(finished);
     }
 }
 
-/// Makes the attempts that are begun until nobody can begin any more. Dropping it breaks off those in flight.
+/// Makes the attempts that are begun, until the dispatch is dropped. Dropping the worker aborts those in flight.
 pub async fn work(means: Arc<Means>, mut begun: UnboundedReceiver<Begun>) {
     let (largest_group, patience) = (means.handler.largest_group(), means.handler.gather_for());
     let mut attempts = FuturesUnordered::new();
@@ -120,7 +120,7 @@ async fn make_all(means: Arc<Means>, group: Vec<Begun>, began: Instant) {
         let notifications = group.iter().map(|begun| &*begun.queued.notification).collect();
         let attempt = AssertUnwindSafe(async { means.handler.deliver_all(notifications).await }).catch_unwind();
         match means.in_time(attempt, began).await {
-            // Nobody knows whose is missing, and to guess would be to call an event delivered that is not.
+            // It is unknown whose verdict is missing, and a guess could count an event as delivered that is not.
             Some(Ok(verdicts)) if verdicts.len() != group.len() => vec![miscounted(); group.len()],
             Some(Ok(verdicts)) => verdicts,
             Some(Err(panic)) => vec![panicked(&*panic); group.len()],
@@ -198,7 +198,7 @@ struct Alarm {
 }
 
 impl Alarm {
-    /// All have the same time, so that whoever begins later is not late before.
+    /// All attempts have the same time, so an attempt that begins later is not late before.
     fn set(&mut self, deadline: Instant) {
         if self.is_set {
             return;

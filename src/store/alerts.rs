@@ -64,7 +64,7 @@ pub async fn read_newest_dead_letter(pool: &PgPool, handler: &str) -> Result<Opt
     row.map(example).transpose().map_err(StoreError::query("understand a dead letter"))
 }
 
-/// Takes the alerts, if nobody looks after them; gives the new epoch.
+/// Takes the alerts, if no instance looks after them; returns the new epoch.
 pub async fn acquire(pool: &PgPool, instance: &str, lease: Duration) -> Result<Option<i64>, StoreError> {
     sqlx::query_scalar(include_str!("sql/acquire_alerts.sql"))
         .bind(instance)
@@ -90,7 +90,7 @@ pub async fn release(pool: &PgPool, epoch: i64) -> Result<(), StoreError> {
     released.map(drop).map_err(StoreError::query("give back the alerts"))
 }
 
-/// Keeps people's changes out until the end of the transaction.
+/// Keeps operators' changes out until the end of the transaction.
 pub async fn lock(connection: &mut PgConnection) -> Result<(), StoreError> {
     let locked = sqlx::query(include_str!("sql/lock_alerts.sql")).execute(connection).await;
     locked.map(drop).map_err(StoreError::query("wait for people who change alerts"))
@@ -132,7 +132,7 @@ fn word<T: std::str::FromStr<Err = ()>>(row: &PgRow, column: &str) -> Result<T, 
     text.parse().map_err(|()| sqlx::Error::Decode(format!("{text:?} is no {column} of an alert").into()))
 }
 
-/// Writes one alert as a whole. One whose texts Postgres refuses is written without them: it must not keep the others from people.
+/// Writes one alert as a whole. One whose texts Postgres refuses is written without them: it must not keep the others from operators.
 pub async fn save(connection: &mut PgConnection, alert: &Alert) -> Result<(), StoreError> {
     let mut savepoint = savepoint(connection).await?;
     match try_save(&mut savepoint, alert).await {
@@ -290,7 +290,7 @@ pub async fn keep_channels(connection: &mut PgConnection, names: &[String]) -> R
     removed.map(drop).map_err(StoreError::query("forget the channels that have gone"))
 }
 
-/// A person knows. `false`: it is not firing; then nothing is written.
+/// An operator knows. `false`: it is not firing; then nothing is written.
 pub async fn acknowledge(pool: &PgPool, key: &str, actor: &str, reason: Option<&str>) -> Result<bool, StoreError> {
     let mut transaction = begin(pool).await?;
     let changed = sqlx::query(include_str!("sql/acknowledge_alert.sql"))
@@ -308,7 +308,7 @@ pub async fn acknowledge(pool: &PgPool, key: &str, actor: &str, reason: Option<&
     Ok(true)
 }
 
-/// Silence for so long; none: tell people again. `false`: there is no such alert, or it is over; then nothing is written.
+/// Silence for so long; none: send again. `false`: there is no such alert, or it is over; then nothing is written.
 pub async fn snooze(pool: &PgPool, key: &str, time: Duration, actor: &str, reason: Option<&str>) -> Result<bool, StoreError> {
     let mut transaction = begin(pool).await?;
     let changed = sqlx::query(include_str!("sql/snooze_alert.sql"))

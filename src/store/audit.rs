@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use super::StoreError;
 use super::text::{storable, storable_json, storable_or_none};
 
-/// One act of a person.
+/// One act of an operator.
 #[derive(Debug, Clone)]
 pub struct AuditEntry<'a> {
     pub actor: &'a str,
@@ -44,7 +44,7 @@ pub(super) async fn allow_log_changes(connection: &mut PgConnection) -> Result<(
     Ok(())
 }
 
-/// What a person has confirmed is not cut off half-way; until the end of the transaction.
+/// What an operator has confirmed is not cut off half-way; until the end of the transaction.
 pub(super) async fn lift_statement_timeout(connection: &mut PgConnection) -> Result<(), StoreError> {
     sqlx::query(include_str!("sql/lift_statement_timeout.sql"))
         .execute(connection)

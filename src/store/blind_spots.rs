@@ -85,7 +85,7 @@ impl BlindSpot {
         }
     }
 
-    /// The statements that mend it, for a person to paste.
+    /// The statements that repair it, for an operator to paste.
     pub fn fix(&self) -> String {
         let Self { kind, detail, schema, .. } = self;
         let table = format!("{}.{}", quoted(schema), quoted(&self.name));

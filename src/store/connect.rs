@@ -87,12 +87,12 @@ impl Options<'_> {
 
     /// Without the settings of the session.
     fn plain(&self) -> Result<PgConnectOptions, StoreError> {
-        // The driver takes two hosts for one name that nobody knows; what it cannot read at all is told with what to write.
+        // The driver takes two hosts for one unknown name; an address that it cannot read is reported with what to write.
         if let (Err(problem), Some(_)) = (parse_address(self.url), address_hint(self.url)) {
             return Err(StoreError::Refused(format!("the database address is none: {problem}")));
         }
         let options: PgConnectOptions = self.url.parse().map_err(StoreError::Address)?;
-        // A statement that takes long is told by what waits for it; its text in the log would help nobody. And no float is read as
+        // A statement that takes long is told by what waits for it; its text in the log would not help. And no float is read as
         // text here, so the parameter that older poolers refuse is left out.
         Ok(options.disable_statement_logging().application_name(self.application_name).extra_float_digits(None))
     }
@@ -119,7 +119,7 @@ pub async fn connect_thoroughly(options: &Options<'_>) -> Result<PgPool, StoreEr
 /// The sessions of a relay, apart by what they are for: nothing that takes long keeps from its work what must not wait.
 #[derive(Debug, Clone)]
 pub struct Connections {
-    /// Leases, and what people ask of the relay: whoever waits here loses all that it owns.
+    /// Leases, and the requests of operators: a relay that waits here loses all that it owns.
     pub keeper: PgPool,
     /// Turns of the loops: recording, and what is due.
     pub ledger: PgPool,
@@ -135,7 +135,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Gives up the sessions that nobody uses now, of every pool.
+    /// Gives up the idle sessions of every pool.
     pub fn forget_idle(&self) {
         [&self.keeper, &self.ledger, &self.log, &self.aside, &self.calls, &self.feed].into_iter().for_each(forget_idle);
     }
@@ -196,7 +196,7 @@ async fn prepare(options: &Options<'_>, watch: Option<Arc<ServerWatch>>, thoroug
     let connect_options = options.to_connect_options()?;
     let server =
         format!("{}:{}/{}", connect_options.get_host(), connect_options.get_port(), connect_options.get_database().unwrap_or(""));
-    // The pool tries a refused connection again until its timeout and then knows only that: nobody would learn why, and late.
+    // The pool tries a refused connection again until its timeout and then knows only that: the cause would be lost, and the report late.
     let plain = options.plain()?;
     let inspected = inspect(&connect_options, &plain, &search_path(options.schema), options.connect_timeout, thoroughly).await;
     let sessions = match inspected {
@@ -227,7 +227,7 @@ impl Prepared {
             .acquire_timeout(self.connect_timeout)
             .max_lifetime(None)
             .idle_timeout(Some(Duration::from_secs(300)))
-            // Whoever waited for an answer too long has dropped the wait, and with it returned a connection that owes answers. The pool
+            // A caller that waited too long for an answer has dropped the wait, and with it returned a connection that owes answers. The pool
             // would go on waiting for them, for ever if it is silent, and the place of the connection in the pool would be gone.
             .after_release(move |connection, _| {
                 Box::pin(async move {

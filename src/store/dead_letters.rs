@@ -86,7 +86,7 @@ pub struct DeadLetterGroup {
     pub notes: Vec<GroupNote>,
 }
 
-/// What a person wrote about a group.
+/// What an operator wrote about a group.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct GroupNote {
     pub at: Timestamp,

@@ -135,7 +135,7 @@ async fn try_waiting(
 /// The delivery that a read of one row failed on.
 fn unread(found: Result<Option<PgRow>, sqlx::Error>, error: StoreError) -> Result<RecordedRead, StoreError> {
     let found = found.map_err(StoreError::query("find the delivery that cannot be read"))?;
-    // It has gone meanwhile: a person has decided about it.
+    // It has gone meanwhile: an operator has decided about it.
     let Some(row) = found else { return Ok(RecordedRead::default()) };
     let delivery = |row: &PgRow| {
         let mut notification = Notification::unread(row.try_get(0)?, row.try_get(1)?);

@@ -20,7 +20,7 @@ const MOST_HANDLERS: i64 = 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HandlerState {
-    /// A person holds it.
+    /// An operator has paused it.
     Paused,
     /// No live relay owns at least one of its partitions.
     NoOwner,
@@ -63,7 +63,7 @@ pub struct HandlerRow {
     pub dead: u64,
 }
 
-/// What came of the wish to forget a handler.
+/// The result of forgetting a handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forgotten {
     /// Its subscriptions and deliveries are gone.

@@ -24,7 +24,7 @@ pub struct Instance {
 pub struct Beat {
     /// Relays alive within a lease, itself included.
     pub alive: usize,
-    /// Rises when a person asks it to read its configuration again.
+    /// Rises when an operator asks it to read its configuration again.
     pub reload_asked: i32,
 }
 

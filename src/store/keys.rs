@@ -19,7 +19,7 @@ pub struct BlockedKey {
     pub head: Uuid,
     #[serde(rename = "type")]
     pub event_type: String,
-    /// `retrying`: it will be tried again at `due_at`. `dead`: a person has to decide.
+    /// `retrying`: it will be tried again at `due_at`. `dead`: an operator has to decide.
     pub state: String,
     pub attempts: i32,
     pub reason: Option<String>,

@@ -50,7 +50,7 @@ impl From<Fenced> for Flushed {
 #[derive(Debug, Clone)]
 pub struct RecordedOutcome {
     pub seq: i64,
-    /// The id of the event; for people, not stored.
+    /// The id of the event; for display, not stored.
     pub event: Uuid,
     pub key: Option<String>,
     pub state: DeliveryState,

@@ -32,7 +32,7 @@ pub struct Migrated {
     /// Names of the migrations applied by this run.
     pub applied: Vec<&'static str>,
     pub version: i32,
-    /// Applied migrations whose text has changed since: somebody edited what had been delivered.
+    /// Applied migrations whose text has changed since: a released migration was edited.
     pub edited: Vec<String>,
     /// The bound on payloads was changed to this.
     pub max_payload: Option<i32>,

@@ -147,7 +147,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether waiting may mend it: the server is away, starting, or full; not a wrong password.
+    /// Whether waiting may help: the server is away, starting, or full; not a wrong password.
     pub fn is_transient(&self) -> bool {
         let Some(cause) = self.cause() else { return false };
         match cause {

@@ -62,7 +62,7 @@ impl MoveKind {
     }
 }
 
-/// A move that a person asks for.
+/// A move that an operator asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct Move<'a> {
     pub handler: &'a str,

@@ -23,7 +23,7 @@ pub async fn answered<T, E>(
     in_time.unwrap_or_else(|_| Err(silent(StoreError::query("get an answer in time")(sqlx::Error::PoolTimedOut))))
 }
 
-/// Gives up the sessions of a pool that nobody uses now. Where one has fallen silent, those beside it have as well: a firewall forgets all of
+/// Gives up the idle sessions of a pool. Where one has fallen silent, those beside it have as well: a firewall forgets all of
 /// them at once, and each would be waited for anew.
 pub fn forget_idle(pool: &PgPool) {
     while let Some(idle) = pool.try_acquire() {

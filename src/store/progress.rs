@@ -13,7 +13,7 @@ use super::{StoreError, begin, commit};
 #[derive(Debug, Clone, Default)]
 pub struct ProgressRow {
     pub subscription: i32,
-    /// For people: the handler's name, with the partition if there are several.
+    /// For display: the handler's name, with the partition if there are several.
     pub name: String,
     pub read: Option<Duration>,
     pub flushed: Option<Duration>,
@@ -134,7 +134,7 @@ pub async fn record_progress(pool: &PgPool, instance: &str, rows: &[ProgressRow]
     commit(transaction).await
 }
 
-/// Names of subscriptions that a running relay serves and that somebody has deleted.
+/// Names of subscriptions that a running relay serves and that were deleted.
 pub async fn list_vanished(pool: &PgPool, silence: Duration) -> Result<Vec<String>, StoreError> {
     sqlx::query_scalar(include_str!("sql/list_vanished.sql"))
         .bind(micros(silence))
@@ -143,7 +143,7 @@ pub async fn list_vanished(pool: &PgPool, silence: Duration) -> Result<Vec<Strin
         .map_err(StoreError::query("look for subscriptions that are gone"))
 }
 
-/// An error may quote what strangers wrote.
+/// An error may quote what producers or receivers wrote.
 fn storable(text: &str) -> String {
     const MOST_CHARS: usize = 1_000;
     text.chars().filter(|char| *char != '\0').take(MOST_CHARS).collect()

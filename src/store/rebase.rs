@@ -127,7 +127,7 @@ pub async fn is_bell_right(executor: impl PgExecutor<'_>) -> Result<bool, StoreE
     sqlx::query_scalar(include_str!("sql/check_bell.sql")).fetch_one(executor).await.map_err(StoreError::query("check the bell"))
 }
 
-/// The statement that makes the bell anew, for people to paste.
+/// The statement that makes the bell anew, for operators to paste.
 pub fn bell_repair() -> &'static str {
     include_str!("sql/repair_bell.sql")
 }

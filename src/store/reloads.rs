@@ -75,11 +75,11 @@ pub struct AskedRelay {
     pub id: String,
     pub host: String,
     pub pid: i32,
-    /// Which of its wishes this is.
+    /// The number of this request.
     pub wish: i32,
 }
 
-/// What is known of a wish.
+/// What is known of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReloadAnswer {
     Pending,
@@ -113,7 +113,7 @@ pub async fn ask_reload(
     Ok(asked)
 }
 
-/// Notes what came of a reload; `wish`: the one in the database that it answers.
+/// Records the result of a reload; `wish`: the request in the database that it answers.
 pub async fn answer_reload(pool: &PgPool, instance: &str, wish: Option<i32>, report: &ReloadReport) -> Result<(), StoreError> {
     sqlx::query(include_str!("sql/answer_reload.sql"))
         .bind(instance)
@@ -125,7 +125,7 @@ pub async fn answer_reload(pool: &PgPool, instance: &str, wish: Option<i32>, rep
     Ok(())
 }
 
-/// Reads the answer to a wish.
+/// Reads the answer to a request.
 pub async fn read_reload(pool: &PgPool, relay: &AskedRelay) -> Result<ReloadAnswer, StoreError> {
     let row: Option<Option<serde_json::Value>> = sqlx::query_scalar(include_str!("sql/read_reload.sql"))
         .bind(&relay.id)

@@ -10,7 +10,7 @@ use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control, s
 /// Pieces that `done` may have. It is written with every flush until the position has passed it.
 const MOST_RANGES: u64 = 10_000;
 
-/// What came of the wish to change a handler.
+/// The result of changing a handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rebuilt<T> {
     Done(T),
@@ -24,7 +24,7 @@ pub enum Rebuilt<T> {
     Apart(u64),
 }
 
-/// Another number of partitions that a person asks for.
+/// Another number of partitions that an operator asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct Repartition<'a> {
     pub handler: &'a str,

@@ -26,7 +26,7 @@ use super::{AuditEntry, DeadLetter, DeliveryCount, Fence, Selection, StoreError,
 use crate::domain::Timestamp;
 use crate::failpoints::failpoint;
 
-/// What a person asks for.
+/// What an operator asks for.
 #[derive(Debug, Clone, Default)]
 pub struct NewReplay {
     pub id: Uuid,
@@ -86,7 +86,7 @@ pub struct Released {
     pub dropped: u64,
 }
 
-/// What came of the wish to cancel or resume a replay.
+/// The result of cancelling or resuming a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Changed {
     /// So many deliveries were given back, or are held again.

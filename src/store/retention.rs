@@ -29,7 +29,7 @@ pub enum Stretch {
     LeftBehind { after: i64, up_to: i64 },
 }
 
-/// Looks at up to `rows` events that are older than `keep`, and removes those that nobody owes.
+/// Looks at up to `rows` events that are older than `keep`, and removes those that no handler is owed.
 /// `None`: another instance is removing.
 pub async fn remove_finished(pool: &PgPool, stretch: Stretch, keep: Duration, rows: u32) -> Result<Option<Removed>, StoreError> {
     let Some(mut transaction) = begin_alone(pool).await? else { return Ok(None) };

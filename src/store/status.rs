@@ -25,7 +25,7 @@ pub struct Stats {
     pub handlers: Vec<HandlerStats>,
     /// The one heard of last comes first.
     pub relays: Vec<RelayStats>,
-    /// Subscriptions that a running relay serves and that somebody has deleted.
+    /// Subscriptions that a running relay serves and that were deleted.
     pub vanished: Vec<String>,
 }
 

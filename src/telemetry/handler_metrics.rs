@@ -18,7 +18,7 @@ pub struct Backlog {
     /// Held behind an earlier event of their key.
     pub waiting: u64,
     pub in_flight: u64,
-    /// Dead letters that wait for a person.
+    /// Dead letters that wait for an operator.
     pub dead: u64,
     /// Age of the oldest unfinished event; 0 when there is none.
     pub oldest_seconds: f64,

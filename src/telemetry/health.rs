@@ -13,7 +13,7 @@ use super::progress::{Failing, Failure, Progress, is_stuck};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HealthReport {
     pub ready: bool,
-    /// Why not, for people; empty if ready.
+    /// Why not, for display; empty if ready.
     pub reasons: Vec<String>,
 }
 

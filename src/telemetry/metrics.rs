@@ -15,7 +15,7 @@ pub struct Metric {
     pub unit: Unit,
     /// Names of the labels; their values come from closed sets and from the configuration.
     pub labels: &'static [&'static str],
-    /// One sentence for people.
+    /// One sentence for display.
     pub help: &'static str,
 }
 

@@ -24,7 +24,7 @@ pub struct Failure {
     pub sqlstate: Option<String>,
     /// The event at which it happened, where that is known.
     pub event: Option<Uuid>,
-    /// For people; free of secrets.
+    /// For display; free of secrets.
     pub text: String,
 }
 

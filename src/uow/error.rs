@@ -23,7 +23,7 @@ pub enum Error {
     /// A handler returned an error.
     #[error("handler {handler} of the domain event {event} failed")]
     Handler {
-        /// Name of the Rust type of the handler, for people; nothing may depend on it.
+        /// Name of the Rust type of the handler, for display; nothing may depend on it.
         handler: &'static str,
         /// Name of the Rust type of the event.
         event: &'static str,
@@ -34,7 +34,7 @@ pub enum Error {
     /// The event's own decision failed: its contract is no JSON object, or its type is none.
     #[error("the domain event {event} could not become a notification")]
     Notification {
-        /// Name of its Rust type, for people.
+        /// Name of its Rust type, for display.
         event: &'static str,
         /// What was wrong with it.
         #[source]
@@ -66,7 +66,7 @@ pub enum Error {
          its connection; leave that to the unit of work, and use a scope for what may fail alone"
     )]
     Ended,
-    /// Somebody else was faster; the pipeline runs the command again.
+    /// Another writer was faster; the pipeline runs the command again.
     #[error(transparent)]
     Conflict(#[from] Conflict),
     /// A stream could not be read or appended to, for a reason that stays.
@@ -93,11 +93,11 @@ impl Error {
     }
 }
 
-/// Somebody else has changed the aggregate in between. The command can be run again, on what is true now.
+/// Another writer has changed the aggregate in between. The command can be run again, on the current state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{aggregate} has been changed by somebody else in between")]
 pub struct Conflict {
-    /// Which one, for people: `order 42`.
+    /// Which one, for display: `order 42`.
     pub aggregate: String,
     #[source]
     mark: Stale,

@@ -50,7 +50,7 @@ pub trait DomainEvent: Send + Sync + 'static {
 /// What becomes of a domain event.
 #[derive(Debug)]
 pub enum Decision {
-    /// Nobody outside this transaction learns of it.
+    /// The event stays inside this transaction.
     InMemory,
     /// This notification is recorded in the outbox, in the same transaction, and handled after the commit.
     Notify(Box<NewEvent>),
@@ -101,7 +101,7 @@ impl AnyEvent {
         self.0.decide()
     }
 
-    /// Name of the Rust type, for people.
+    /// Name of the Rust type, for display.
     pub(super) fn name(&self) -> &'static str {
         self.0.name()
     }

@@ -70,7 +70,7 @@ pub(super) const MARK: &str = "set local outboxd.unit = 'open'";
 
 impl Isolation {
     /// Begins the transaction and marks it as that of a unit of work, in one round trip. The mark ends with the transaction, however that
-    /// is ended, so whoever asks for it later knows whether it is still the same one.
+    /// is ended, so a later reader knows whether it is still the same one.
     pub(super) const fn statement(self) -> &'static str {
         match self {
             Self::Default => "begin; set local outboxd.unit = 'open'",

@@ -95,7 +95,7 @@ impl Pipeline {
         Ok(self.send_in(&Context::new(), command).await?.output)
     }
 
-    /// [`send`](Self::send) on behalf of somebody; also tells which notifications were recorded.
+    /// [`send`](Self::send) with a context, such as the actor; also returns which notifications were recorded.
     pub async fn send_in<C: Command, Kind>(&self, context: &Context, command: &C) -> Result<Done<C::Output>, C::Error>
     where
         C::Error: Fails<Kind>,

@@ -115,7 +115,7 @@ fn headers(event: &NewEvent) -> String {
     serde_json::to_string(&event.headers).expect("a map of JSON values is JSON")
 }
 
-// The header of the file is for people; the server would read it with every new text.
+// The header of the file is for readers of the source; the server would read it with every new text.
 fn in_schema(statement: &str, schema: &str, within: Within) -> String {
     let body = statement.find("with recorded").map_or(statement, |start| &statement[start..]);
     let statement = body.replacen("outbox.events", &super::qualified(schema, "events"), 1);

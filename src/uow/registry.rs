@@ -34,7 +34,7 @@ use super::{DomainEvent, Failure, UnitOfWork};
 /// }
 /// ```
 pub trait Handle<E: DomainEvent>: Send + Sync + 'static {
-    /// An error undoes the whole unit of work; whoever may fail alone uses [`UnitOfWork::begin_scope`].
+    /// An error undoes the whole unit of work; a handler that may fail alone uses [`UnitOfWork::begin_scope`].
     fn handle(&self, event: &E, work: &mut UnitOfWork) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
@@ -46,7 +46,7 @@ pub struct Registry {
 
 #[derive(Clone)]
 struct Handlers {
-    /// Name of the Rust type of the event, for people.
+    /// Name of the Rust type of the event, for display.
     event: &'static str,
     all: Vec<Arc<dyn Erased>>,
 }

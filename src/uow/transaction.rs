@@ -105,7 +105,7 @@ pub(super) fn parse(id: &str) -> Result<TransactionId, Error> {
     id.parse().map(TransactionId).map_err(|error| Error::Statement(sqlx::Error::Decode(Box::new(error))))
 }
 
-/// Commits. An error has certainly undone it; if there is one beside the success, the answer was lost, and nobody here knows.
+/// Commits. `Err`: the transaction was undone. `Ok(Some(_))`: the answer was lost, and the outcome is unknown.
 pub(super) async fn commit(running: Transaction<'static, Postgres>) -> Result<Option<sqlx::Error>, Error> {
     match running.commit().await {
         Ok(()) => Ok(None),

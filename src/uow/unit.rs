@@ -265,7 +265,7 @@ impl UnitOfWork {
         self.raised += 1;
     }
 
-    /// A statement of this crate for the schema of the options. The header of the file is for people; the server would read it with every text.
+    /// A statement of this crate for the schema of the options. The header of the file is for readers of the source; the server would read it with every text.
     pub(super) fn in_schema(&self, statement: &str) -> String {
         let start = statement.lines().take_while(|line| line.starts_with("--")).map(|line| line.len() + 1).sum();
         statement.get(start..).unwrap_or(statement).replace("outbox.", &super::qualified(&self.options.schema, ""))
@@ -284,7 +284,7 @@ impl UnitOfWork {
     }
 }
 
-// Never the events: they may hold what nobody should read.
+// Never the events: they may hold secrets.
 impl fmt::Debug for UnitOfWork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UnitOfWork")

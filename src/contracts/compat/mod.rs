@@ -37,7 +37,7 @@ pub enum Verdict {
     Compatible,
     /// There is an instance that the producer emits and the reader refuses.
     Breaking,
-    /// Neither could be shown. Refused like a breaking change, unless a person allows it with a reason.
+    /// Neither could be shown. Refused like a breaking change, unless an operator allows it with a reason.
     Unknown,
 }
 
@@ -49,7 +49,7 @@ pub struct Finding {
     pub path: String,
     /// The keyword that is broken: `required`, `maxLength`.
     pub rule: &'static str,
-    /// What was compared, for people.
+    /// What was compared, for display.
     pub text: String,
     /// A whole payload that the producer may emit and the reader refuses. `None`: unknown, and `text` says why.
     pub instance: Option<Value>,
@@ -84,7 +84,7 @@ impl Verdict {
 }
 
 impl Finding {
-    /// What a person names to allow it: direction, path and rule.
+    /// What an operator names to allow it: direction, path and rule.
     pub fn key(&self) -> String {
         let parts = [self.direction.as_str(), &self.path, self.rule];
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")

@@ -64,7 +64,7 @@ closed_set! {
         BacklogAge = "backlog_age",
         /// The circuit of a handler is open.
         CircuitOpen = "circuit_open",
-        /// A person has paused a handler and not come back.
+        /// An operator has paused a handler and not come back.
         HandlerPaused = "handler_paused",
         /// No relay owns a handler.
         RelayNotPolling = "relay_not_polling",
@@ -93,10 +93,10 @@ closed_set! {
 closed_set! {
     /// Where an alert is in its life.
     AlertStatus {
-        /// The condition holds, not yet for long enough. Nobody is told.
+        /// The condition holds, not yet for long enough. Nothing is sent.
         Pending = "pending",
         Firing = "firing",
-        /// A person knows. Nothing is repeated until it grows worse or is over.
+        /// An operator knows. Nothing is repeated until it grows worse or is over.
         Acknowledged = "acknowledged",
         Resolved = "resolved",
     }
@@ -120,7 +120,7 @@ pub struct Alert {
     /// Since when the condition holds, as far as that is known.
     pub started_at: Timestamp,
     pub last_seen_at: Timestamp,
-    /// Of the last change that people are told of.
+    /// Of the last change that is sent.
     pub changed_at: Timestamp,
     /// Rises with every such change.
     pub revision: u64,
@@ -131,12 +131,12 @@ pub struct Alert {
     /// What can be said beyond the kind: a reason, an error.
     pub detail: Option<String>,
     pub sample: Option<Sample>,
-    /// `count` when people were last told that it has grown, and when that was.
+    /// `count` when channels were last sent that it has grown, and when that was.
     pub told_count: u64,
     pub told_at: Timestamp,
     /// Since when the condition looks over; `None`: it holds.
     pub clear_since: Option<Timestamp>,
-    /// Nobody is told anything before this.
+    /// Nothing is sent before this moment.
     pub snoozed_until: Option<Timestamp>,
     pub acknowledged_by: Option<String>,
 }
@@ -200,7 +200,7 @@ impl Alert {
         (!is_of_relay && !self.subject.is_empty()).then_some(self.subject.as_str())
     }
 
-    /// The command that shows it, or mends it where one command can.
+    /// The command that shows it, or fixes it where one command can.
     pub fn command(&self) -> String {
         let name = &self.subject;
         match self.kind {
@@ -230,7 +230,7 @@ pub struct Notices {
     pub id: String,
     /// Names the deployment.
     pub relay: String,
-    /// Where people look, if anywhere.
+    /// Where operators look, if anywhere.
     pub external_url: Option<String>,
     pub at: Timestamp,
     pub notices: Vec<Notice>,

@@ -56,7 +56,7 @@ pub struct Listener {
     pub severity: Severity,
     /// It forgets what it is not told again within this time, and repeats by itself.
     pub refresh: Option<Duration>,
-    /// It wants to know that a person knows.
+    /// It wants to know that an operator knows.
     pub wants_acknowledgements: bool,
 }
 
@@ -106,7 +106,7 @@ pub fn batch(dues: &[Due], most: usize, policy: &AlertPolicy, now: Timestamp) ->
     together
 }
 
-/// Nobody is told of their own trouble: it would not arrive, and when it does it is over.
+/// A channel is not sent its own trouble: the notice would not arrive, and when it does the trouble is over.
 fn is_about(alert: &Alert, channel: &str) -> bool {
     alert.kind == AlertKind::ChannelFailed && alert.subject == channel
 }

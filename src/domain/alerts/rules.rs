@@ -15,7 +15,7 @@ use crate::domain::Timestamp;
 /// The thresholds, as configured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlertPolicy {
-    /// Growth since people were last told that makes dead letters news again.
+    /// Growth since the last notice that makes dead letters news again.
     pub dead_letters_factor: u64,
     /// Time after which dead letters that are still there are news again; zero: never.
     pub dead_letters_again: Duration,
@@ -155,7 +155,7 @@ enum Judgement {
     Clear,
 }
 
-/// The alert after one more look; `None`: there is none. A change that people are told of raises the revision.
+/// The alert after one more look; `None`: there is none. A change that is sent raises the revision.
 pub fn step(known: Option<Alert>, seen: &Observation, policy: &AlertPolicy, now: Timestamp) -> Option<Alert> {
     let judgement = judge(seen, policy);
     match (known, judgement) {
@@ -227,7 +227,7 @@ fn begin(last: Option<&Alert>, seen: &Observation, severity: Severity, policy: &
         told_count: 0,
         told_at: now,
         clear_since: None,
-        // A person who snoozed this condition has snoozed it, however often it comes back meanwhile.
+        // An operator who snoozed this condition has snoozed it, however often it comes back meanwhile.
         snoozed_until: last.and_then(|last| last.snoozed_until),
         acknowledged_by: None,
     };
@@ -245,7 +245,7 @@ fn ripen(alert: Alert, seen: &Observation, severity: Severity, policy: &AlertPol
 
 fn go_on(alert: Alert, seen: &Observation, severity: Severity, policy: &AlertPolicy, now: Timestamp) -> Alert {
     let before = alert.severity;
-    // It does not get better while it lasts: whoever was called at night should not find a warning.
+    // The severity does not fall while the alert lasts: an operator who was called at night should not find a warning.
     let alert = Alert { severity: before.max(severity), clear_since: None, ..look(alert, seen, now) };
     let has_grown = alert.kind == AlertKind::DeadLetters
         && alert.count >= alert.told_count.max(1).saturating_mul(policy.dead_letters_factor.max(2));

@@ -290,7 +290,7 @@ impl Lanes {
         self.lanes.get(key).is_some_and(|lane| lane.is_blocked)
     }
 
-    /// Compares with what the database has per key: how many wait, and whether a row of the key moves it. People discard and
+    /// Compares with what the database has per key: how many wait, and whether a row of the key moves it. Operators discard and
     /// replay behind our back. Keys with outcomes that are not recorded yet are left alone, and so are lanes at work.
     pub fn reconcile(&mut self, rows: &HashMap<String, (u64, bool)>, has_unrecorded: impl Fn(&str) -> bool) {
         let keys: HashSet<String> = self.lanes.keyed.keys().chain(rows.keys()).cloned().collect();

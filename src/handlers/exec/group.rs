@@ -150,14 +150,14 @@ impl Members {
         !self.signal(0)
     }
 
-    /// What a program leaves behind belongs to process 1. In a container that can be us, and then nobody else buries the dead.
+    /// What a program leaves behind belongs to process 1. In a container that can be us, and then no other process reaps it.
     fn reap(&self) {
         // SAFETY: takes numbers and a null pointer, which asks for no status. The leader was waited for before, so that only processes are
         // met which nobody else waits for.
         while unsafe { libc::waitpid(-self.id, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
     }
 
-    /// Whether there is somebody to get it.
+    /// Whether there is a process to get it.
     fn signal(&self, signal: libc::c_int) -> bool {
         // SAFETY: takes two numbers; the group is the one that we made.
         let sent = unsafe { libc::kill(-self.id, signal) };

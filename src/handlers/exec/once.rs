@@ -77,7 +77,7 @@ impl Once {
                 hear_out(talk).await;
                 classify::ended(status, &said())
             }
-            // Somebody else in this process has waited for it.
+            // Other code in this process has waited for it.
             Ok(Err(error)) => Verdict::retry(Reason::Failed, format!("its end was not seen: {error}")).ambiguous(),
             Err(_) => {
                 beside(group.end(), talk).await;
@@ -92,7 +92,7 @@ async fn feed(mut stdin: ChildStdin, input: &[u8]) {
     let _ = stdin.write_all(input).await;
 }
 
-/// Reads what is left to read, but does not wait for somebody whom the program left behind and who holds its pipes.
+/// Reads what is left to read, but does not wait for a process that the program left behind and that holds its pipes.
 async fn hear_out(talk: Pin<&mut Fuse<impl Future<Output = ()>>>) {
     // One that is over is never ready again.
     if !talk.is_terminated() {

@@ -158,7 +158,7 @@ impl Worker {
         let Started { mut group, stdin, stdout, stderr } = started;
         let errors = Arc::new(Tail::default());
         let heard = Arc::clone(&errors);
-        // A worker that logs while it has nothing to do would block on a pipe that nobody reads.
+        // A worker that logs while it has nothing to do would block on a pipe that is not read.
         group.listen(AbortOnDropHandle::new(tokio::spawn(async move { heard.follow(stderr).await })));
         Self { stdin, answers: BufReader::new(stdout), errors, has_read_all: true, answered: 0, group }
     }

@@ -12,7 +12,7 @@ use crate::domain::{Reason, Verdict};
 pub struct Report {
     /// `None`: all in-sync replicas have it.
     pub error: Option<Code>,
-    /// What the broker said, for people.
+    /// What the broker said, for display.
     pub text: String,
     /// A request with it went out, and its fate is unknown.
     pub may_be_stored: bool,
@@ -24,7 +24,7 @@ pub struct Report {
 pub fn reported(report: &Report, trouble: Option<&Trouble>) -> Verdict {
     let Some(code) = report.error else { return Verdict::delivered() };
     let verdict = match trouble {
-        // Nobody was reached; why is what the brokers are in trouble for.
+        // No broker was reached; the trouble of the brokers says why.
         Some(trouble) if is_about_connections(code) && !report.may_be_stored => trouble.verdict(),
         _ => answered(code, report.text.clone()),
     };

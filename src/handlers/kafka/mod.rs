@@ -59,7 +59,7 @@ struct Kafka {
     layout: Layout,
     confirm_timeout: Duration,
     redaction: Redaction,
-    /// Held for reading by whoever publishes, for writing by an event that must not share its batch.
+    /// Held for reading by every publish, for writing by an event that must not share its batch.
     company: RwLock<()>,
 }
 

@@ -117,7 +117,7 @@ impl Asked<'_> {
     }
 }
 
-/// Runs something that waits for the network and sends its answer. The thread is nobody's to wait for: it ends when librdkafka
+/// Runs something that waits for the network and sends its answer. No caller waits for the thread: it ends when librdkafka
 /// has closed its sockets, at most a name look-up after the last interest in it.
 async fn on_a_thread<T: Send + 'static>(work: impl FnOnce(oneshot::Sender<T>) + Send + 'static) -> Option<T> {
     let (sender, receiver) = oneshot::channel();
@@ -141,14 +141,14 @@ fn run(config: &ClientConfig, topic: &str, waiting: oneshot::Sender<Result<Produ
         None => return,
     };
     let _ = waiting.send(Ok(Producer(Arc::clone(&producer))));
-    // Only this thread is left with one: nobody can take another from it.
+    // Only this thread is left with one: no other clone can be made of it.
     while Arc::strong_count(&producer) > 1 {
         producer.poll(LOOK_EVERY);
     }
     // Its end forgets what is queued and in flight, closes the sockets and waits for the threads of librdkafka.
 }
 
-/// A producer whose cluster has answered. `None`: nobody waits for it any more.
+/// A producer whose cluster has answered. `None`: no delivery waits for it any more.
 fn start<T>(config: &ClientConfig, topic: &str, waiting: &oneshot::Sender<T>) -> Option<Result<(Arc<Native>, Metadata), Verdict>> {
     let producer = match Native::from_config_and_context(config, Watch::default()) {
         Ok(producer) => Arc::new(producer),
@@ -247,7 +247,7 @@ impl ProducerContext<NoCustomPartitioner> for Watch {
             }
             Err((error, message)) => failed(error.rdkafka_error_code().unwrap_or(Code::Fail), message),
         };
-        // Before the report: whoever gets it may ask whether it was the last.
+        // Before the report: its receiver may check whether it was the last.
         self.awaited.fetch_sub(1, Ordering::AcqRel);
         // An error means that the delivery was broken off.
         let _ = waiting.send(report);

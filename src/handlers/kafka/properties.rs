@@ -20,7 +20,7 @@ const ROOM_FOR_HEADERS: u64 = 64 * 1024;
 const SMALLEST_BOUND: u64 = 1_000_000;
 const LARGEST_BOUND: u64 = 1_000_000_000;
 
-/// Refused, with the reason that a person is told.
+/// Refused, with the reason in the message.
 const REFUSED: &[(&str, &str)] = &[
     ("acks", ACKNOWLEDGED),
     ("request.required.acks", ACKNOWLEDGED),

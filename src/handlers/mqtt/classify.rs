@@ -16,7 +16,7 @@ const QUOTA_EXCEEDED: u8 = 0x97;
 /// What the configuration has to say about it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rules {
-    /// Nobody who takes the event is a fault.
+    /// A missing subscriber is a fault.
     pub must_be_routed: bool,
     /// A topic that the broker refuses is the configuration's, not the event's.
     pub has_constant_topic: bool,
@@ -176,7 +176,7 @@ impl End {
     }
 }
 
-/// A reason code and what the broker says about it, for people.
+/// A reason code and what the broker says about it, for display.
 fn told(code: u8, said: Option<&str>) -> String {
     let name = match code {
         0x10 => "nobody subscribes to the topic",

@@ -100,7 +100,7 @@ impl Connection {
         self.0.state.ended.get().cloned().unwrap_or_else(without_reason)
     }
 
-    /// Ends it for everybody, for this reason: it is in doubt.
+    /// Ends the session for all deliveries, for this reason: it is in doubt.
     pub fn give_up(&self, end: End) {
         self.0.state.end(end);
         self.0.state.leave.cancel();
@@ -132,7 +132,7 @@ impl Connection {
         let answer = tokio::select! {
             biased; // an answer that came before the end is one
             answer = notice.wait_async() => answer.ok(),
-            // What the crate had not taken from its queue by then stays there, and nobody would ever speak of it.
+            // Packets that the client library had not taken from its queue by then stay there without an answer.
             () = self.0.state.over.cancelled() => None,
         };
         let answer = answer.ok_or(NoAnswer { sent: true })?;
@@ -172,7 +172,7 @@ impl Granted {
     }
 }
 
-/// Moves packets until the session ends or everybody has left it. Whoever waits for an answer is told by the end of `events`.
+/// Moves packets until the session ends or no delivery uses it. Deliveries that wait for an answer see the end of `events`.
 async fn run(mut events: EventLoop, client: AsyncClient, state: Arc<State>) {
     loop {
         tokio::select! {

@@ -127,7 +127,7 @@ impl Mqtt {
         }
     }
 
-    /// Many a broker does not say why it hangs up on somebody whose client identifier another one has come with.
+    /// Some brokers do not say why they end a session whose client identifier another client has used.
     fn hinted(&self, mut verdict: Verdict) -> Verdict {
         if self.has_configured_id && verdict.reason == Reason::ConnectionReset {
             verdict.detail.push_str("; if this goes on, look for another client with the same client_id");
@@ -135,7 +135,7 @@ impl Mqtt {
         verdict
     }
 
-    /// No acknowledgement in time: nobody can tell what became of the others either.
+    /// No acknowledgement in time: the outcome of the others is unknown, too.
     fn unanswered(&self, held: &Held<Connection>) -> Verdict {
         self.link.give_up(held);
         let others = Verdict::retry(Reason::ConnectionReset, "given up, because another event was not acknowledged in time");

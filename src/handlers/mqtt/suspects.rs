@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use uuid::Uuid;
 
-/// More than can be in flight; some never come back, because a person has discarded them.
+/// More than can be in flight; some never come back, because an operator has discarded them.
 const MOST: usize = 4096;
 
 #[derive(Default)]

@@ -46,7 +46,7 @@ pub fn broken() -> Verdict {
     Verdict::retry(Reason::ConnectionReset, "the connection broke before the acknowledgement").ambiguous()
 }
 
-/// Nobody answers for this subject.
+/// This subject has no responder.
 pub fn unroutable(subject: &str) -> Verdict {
     Verdict::handler_fault(Reason::Unroutable, format!("no stream takes the subject {subject}")).with_status(503).of_destination()
 }
@@ -130,7 +130,7 @@ fn not_connected(error: &ConnectError) -> Verdict {
         ConnectErrorKind::TimedOut => Verdict::retry(Reason::ConnectTimeout, "no connection in time"),
         ConnectErrorKind::Tls | ConnectErrorKind::ServerParse => Verdict::handler_fault(Reason::Misconfigured, text),
         ConnectErrorKind::Io | ConnectErrorKind::MaxReconnects => match failure_of(error, false) {
-            // As good as nobody: a balancer without servers behind it does just this.
+            // As good as no server: a balancer without servers behind it does just this.
             Failure::Reset { .. } => hung_up(),
             Failure::Unknown { .. } if is_foreign(error, &text) => {
                 Verdict::handler_fault(Reason::InvalidAnswer, format!("no NATS server: {text}"))

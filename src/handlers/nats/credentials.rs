@@ -37,7 +37,7 @@ pub fn read(section: &Section<'_>) -> Option<ConnectOptions> {
     }
 }
 
-/// What must not appear in any text for people; of a credentials file each line for itself.
+/// What must not appear in any displayed text; of a credentials file each line for itself.
 pub fn hidden(section: &Section<'_>) -> Vec<Secret> {
     let texts = SECRETS.iter().filter_map(|field| section.secret(field));
     let lines = texts.flat_map(|secret| secret.expose().lines().map(str::trim).map(str::to_owned).collect::<Vec<_>>());

@@ -49,7 +49,7 @@ pub struct Refusal {
 pub enum Refused {
     /// Not stored.
     Publish(String),
-    /// Perhaps stored; nobody will ever say so.
+    /// Perhaps stored; no answer will ever say so.
     Inbox(String),
 }
 

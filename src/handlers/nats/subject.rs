@@ -7,7 +7,7 @@ use super::super::template::Template;
 use crate::domain::{Notification, Reason, Verdict};
 use crate::settings::Section;
 
-/// A server hangs up on a line of its protocol that is longer than 4 KiB, and with it on everybody else's events.
+/// A server hangs up on a line of its protocol that is longer than 4 KiB, and with it on all other events.
 const MAX_BYTES: usize = 1024;
 /// What the template's literals cannot know, an event may bring: a subject of these would be a command to the server.
 const OF_THE_SERVER: &[&str] = &["$JS", "$SYS"];

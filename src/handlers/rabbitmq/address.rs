@@ -16,9 +16,9 @@ const LONGEST_VHOST: usize = 255;
 /// Where the broker is, and who we are there.
 pub struct Address {
     pub uri: AMQPUri,
-    /// `host:port`, for people.
+    /// `host:port`, for display.
     pub target: String,
-    /// What must not appear in any text for people.
+    /// What must not appear in any displayed text.
     pub hidden: Vec<Secret>,
 }
 

@@ -27,7 +27,7 @@ pub struct Channels {
     room: Arc<Semaphore>,
 }
 
-/// A channel that nobody else uses.
+/// A channel for one group only.
 pub struct Taken {
     pub channel: Channel,
     _room: OwnedSemaphorePermit,

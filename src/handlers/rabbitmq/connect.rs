@@ -54,7 +54,7 @@ impl RabbitMq {
     }
 
     /// What a broker that hung up has against our certificate. With TLS 1.3 it says so when we take the handshake for done, and
-    /// whoever has begun to talk by then sees a reset instead; so this listens and says nothing.
+    /// a client that has begun to talk by then sees a reset instead; so this listens and says nothing.
     async fn objection(&self) -> Option<io::Error> {
         let config = Arc::clone(self.tls.as_ref()?);
         let authority = &self.address.uri.authority;
@@ -95,7 +95,7 @@ impl RabbitMq {
             .with_connection_name(self.connection_name.as_str().into())
     }
 
-    /// Whether the exchange exists; nobody needs a right to ask. The default exchange exists, and may not be asked for.
+    /// Whether the exchange exists; no right is needed to ask. The default exchange exists, and may not be asked for.
     pub(super) async fn check_exchange(&self, broker: &Broker) -> lapin::Result<()> {
         if self.recipe.exchange().is_empty() {
             return Ok(());

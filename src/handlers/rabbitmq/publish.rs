@@ -54,7 +54,7 @@ impl RabbitMq {
             let failed = verdicts.iter_mut().filter(|verdict| verdict.outcome == Outcome::Retry);
             failed.for_each(|verdict| *verdict = verdict.clone().of_another());
         }
-        // The broker is there and says nothing: nobody should have to wait for it again.
+        // The broker is there and says nothing: no other attempt should have to wait for it again.
         if verdicts.iter().any(|verdict| verdict.reason == Reason::Timeout) {
             self.link.give_up(&held);
         }
@@ -81,7 +81,7 @@ impl RabbitMq {
     }
 
     /// The crate sends what was queued for a channel after it has confirmed that the broker closed it, and the broker ends the connection
-    /// over those frames: the fault of no event. Whoever comes later only hears that the connection has ended. What failed is published
+    /// over those frames: the fault of no event. A later attempt only learns that the connection has ended. What failed is published
     /// once more, each alone, so that nothing can follow a close.
     async fn again_on_another(
         &self,

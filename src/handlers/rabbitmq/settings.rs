@@ -65,7 +65,7 @@ pub struct Settings {
 /// Who makes the exchange.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Declared {
-    /// Somebody else; we only look.
+    /// Another program; the handler only checks.
     Elsewhere,
     /// We, whenever we connect.
     Here(ExchangeKind),

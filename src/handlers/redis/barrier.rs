@@ -123,7 +123,7 @@ impl Barrier {
         let Some(command) = self.waiting.safety.command(self.waiting.timeout) else { return Ok(()) };
         let place = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let mut answered = self.answered.lock().await;
-        // Somebody may have asked in the meantime. A later answer holds for earlier entries as well.
+        // Another delivery may have asked in the meantime. A later answer holds for earlier entries as well.
         if place > answered.entries {
             let entries = self.asked.load(Ordering::SeqCst);
             let holders = self.ask(&command, commands).await?;

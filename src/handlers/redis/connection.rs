@@ -42,7 +42,7 @@ pub struct Credentials {
 pub struct Server {
     host: String,
     port: u16,
-    /// `host:port`, for people.
+    /// `host:port`, for display.
     target: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     credentials: Option<Credentials>,
@@ -179,7 +179,7 @@ async fn greet(stream: &mut Stream) -> Result<(), RedisError> {
 /// Starts the task of a connection. The library's own log-in is not used: it keeps the server's answers to itself.
 async fn drive(stream: Stream) -> Result<(MultiplexedConnection, Arc<Driver>), RedisError> {
     let nothing = RedisConnectionInfo::default().set_skip_set_lib_name();
-    // Whoever waits has a time limit of his own; that of the library, half a second by itself, would be one more.
+    // Every caller has a time limit of its own; that of the library, half a second by default, would be one more.
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
     let (commands, driver) = MultiplexedConnection::new_with_config(&nothing, stream, config).await?;
     Ok((commands, Arc::new(Driver(tokio::spawn(driver)))))

@@ -147,7 +147,7 @@ impl Webhook {
         vec![verdict; count]
     }
 
-    /// What the receiver says of each. Of one that it does not name nobody knows anything.
+    /// The receiver's verdict on each event. Nothing is known of an event that it does not name.
     fn verdicts(&self, group: &[&Notification], head: &Answer, body: &[u8], is_whole: bool) -> Vec<Verdict> {
         let unclear = |why: &str| Verdict::retry(Reason::InvalidAnswer, why).with_status(MULTI_STATUS).ambiguous();
         if !is_whole {

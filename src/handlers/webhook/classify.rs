@@ -17,7 +17,7 @@ pub struct Rules {
 #[derive(Debug, Clone, Default)]
 pub struct Answer {
     pub status: u16,
-    /// The beginning of the body, for people.
+    /// The beginning of the body, for display.
     pub excerpt: String,
     pub retry_after: Option<Duration>,
     /// Where a redirect points to; only the host, because the rest may be secret.

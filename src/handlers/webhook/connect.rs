@@ -23,7 +23,7 @@ pub type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 #[derive(Debug)]
 pub struct NoConnection {
     pub failure: Failure,
-    /// For people, without secrets.
+    /// For display, without secrets.
     pub text: String,
 }
 
@@ -31,7 +31,7 @@ pub struct NoConnection {
 pub struct Connector {
     host: Host<String>,
     port: u16,
-    /// `host:port`, for people.
+    /// `host:port`, for display.
     target: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     egress: Egress,

@@ -73,7 +73,7 @@ fn look_at(handler: &HandlerStats, failed: Option<Sample>, now: Timestamp) -> Ve
     let name = handler.handler.as_str();
     let unfinished = handler.pending + handler.retrying + handler.waiting;
     let observe = |measure, detail: Option<String>| Observation::new(name, measure, unfinished).detail(detail);
-    // Held by a person: that it grows old, and that nobody reads, is what they wanted.
+    // Paused by an operator: a growing backlog and no reads are what the operator wanted.
     let is_held = handler.paused.is_some();
     let age = handler.oldest_unfinished.filter(|_| !is_held);
     let unowned = handler.unowned.filter(|_| !is_held);

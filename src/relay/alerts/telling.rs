@@ -56,7 +56,7 @@ pub(super) struct Situation<'a> {
     pub config: &'a Alerts,
     pub relay: &'a str,
     pub now: Timestamp,
-    /// Nobody else can have taken over. If not, only what does no harm when two tell it goes out.
+    /// No other instance can have taken over. If not, only notices are sent that do no harm when two instances send them.
     pub is_owner: bool,
 }
 
@@ -191,7 +191,7 @@ impl Line {
     fn remember(&mut self, notice: &Notice, notices: &Notices) {
         let (alert, key) = (&notice.alert, notice.alert.key());
         let before = self.told.get(&key).filter(|told| told.is_firing);
-        // A refresh tells nobody anything new: what has changed meanwhile is still to be told.
+        // A refresh says nothing new: a change in between is still to be sent.
         let revision = match (notice.change, before) {
             (Change::Refreshed, Some(before)) => before.revision,
             _ => alert.revision,

@@ -31,7 +31,7 @@ const LAST_TRIES: Duration = Duration::from_secs(3);
 /// That we look after the alerts.
 struct Ownership {
     epoch: i64,
-    /// Until then nobody else can have taken over, by our own clock.
+    /// Until then no other instance can have taken over, by our own clock.
     trusted_until: Instant,
     /// Channels that have gone are forgotten once.
     has_tidied: bool,
@@ -277,7 +277,7 @@ impl Watch {
         }
     }
 
-    /// Calls the heartbeat URL, if all is well here and nobody else does.
+    /// Calls the heartbeat URL, if all is well here and this instance owns the alerts.
     fn beat(&mut self) {
         let is_owner = self.own.as_ref().is_some_and(|own| Instant::now() < own.trusted_until);
         let Some(heartbeat) = self.setup.heartbeat.clone().filter(|_| is_owner && !self.is_beating) else { return };

@@ -86,7 +86,7 @@ impl Books {
         self.suspects.iter().any(|case| LaneRef::of(&case.queued.notification).owned() == key.owned())
     }
 
-    /// Whether nothing is spent on an event whose attempt ended because of another one. Not for ever: if it goes on, nobody knows whose
+    /// Whether nothing is spent on an event whose attempt ended because of another one. Not for ever: if it goes on, it is unknown whose
     /// fault it is.
     pub(super) fn excuse(&mut self, seq: i64) -> bool {
         if self.excused.len() >= MOST_EXCUSED {

@@ -50,7 +50,7 @@ pub struct Books {
     partition: u16,
     pub lanes: Lanes,
     pub circuit: Circuit,
-    /// Faults of which nobody knows yet whose they are. Their lanes stay busy.
+    /// Faults that are not judged yet. Their lanes stay busy.
     suspects: Suspects<Finished>,
     /// How often an attempt at an event ended because of another one.
     excused: HashMap<i64, u8>,
@@ -176,7 +176,7 @@ impl Books {
         self.progress.outstanding()
     }
 
-    /// The segment that comes next is the last in which somebody else can have settled anything. Read is not settled: until the position
+    /// The segment that comes next is the last in which a previous owner can have settled anything. Read is not settled: until the position
     /// has passed it, a restart would read it again, and must know.
     pub fn recovered(&mut self) {
         self.carried_until = CarriedUntil::NextSegment;
@@ -226,7 +226,7 @@ impl Books {
         self.known_due.keys().copied().collect()
     }
 
-    /// Reads all that is due with the next look: a person may have changed what the lanes do not know of.
+    /// Reads all that is due with the next look: an operator may have changed what the lanes do not know of.
     pub fn forget_due(&mut self) {
         self.known_due.clear();
     }
@@ -265,7 +265,7 @@ impl Books {
         for key in asked {
             let unwritten = self.unrecorded_waiting.get(&key).copied().unwrap_or(0);
             let rows = by_key.remove(&key).unwrap_or_default();
-            // No row of a key: the room was too small, a retry stands before them, or a person was faster. One is taken to
+            // No row of a key: the room was too small, a retry stands before them, or an operator was faster. One is taken to
             // wait, which holds later events back, until the lanes have been compared with the database.
             let left = rows.first().map_or(1, |row| row.waiting.saturating_sub(rows.len() as u64));
             all_had_rows &= !rows.is_empty();
@@ -373,7 +373,7 @@ impl Books {
         self.handler.show(self.partition, |figure| figure.circuit = Some(state));
     }
 
-    /// A person knows that the receiver works again.
+    /// An operator knows that the receiver works again.
     pub fn close_circuit(&mut self) {
         if !self.circuit.is_closed() {
             self.circuit.close();

@@ -198,7 +198,7 @@ impl Books {
         let trace = TraceContext::of(&notification.headers);
         let (status, trace_id) = (verdict.status, trace.trace_id());
         if self.dead == 0 {
-            // The first one is for a person: this is where an alert begins.
+            // The first one is for an operator: this is where an alert begins.
             error!(event_id = %notification.id, handler, attempt, %reason, cause = %verdict.reason, status, trace_id, look, "dead letter");
         } else {
             warn!(event_id = %notification.id, handler, attempt, %reason, cause = %verdict.reason, status, trace_id, look, "another dead letter");
@@ -373,7 +373,7 @@ impl Books {
 
 /// Back-pressure without a word for how long.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
-/// A receiver's wish beyond this is looked at again: a typing error of theirs must not stop us for a year.
+/// A longer pause that a receiver requests is cut to this: a typing error there must not stop a handler for a year.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 fn explain(reason: Reason, verdict: &Verdict) -> String {

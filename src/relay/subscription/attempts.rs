@@ -99,7 +99,7 @@ impl Loop {
         let has_place = match &self.performer {
             // One at a time, and its outcome recorded before the next: a success that the next one's death takes back would
             // count against the event that succeeded.
-            // And only between turns: counting waits for the row that a turn has locked, which nobody drives meanwhile.
+            // And only between turns: counting waits for the row that a turn has locked, and the turn is not polled meanwhile.
             Performer::Attempts(dispatch) if self.careful > 0 => {
                 dispatch.in_flight() == 0 && !self.books.needs_flush() && self.turn.is_none()
             }

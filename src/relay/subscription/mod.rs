@@ -54,7 +54,7 @@ use crate::telemetry::{DatabaseOperation, Failure, chain};
 pub enum End {
     /// Drained, recorded, lease given back.
     Released,
-    /// Another owner has it, or nobody knows.
+    /// Another owner has it, or the lease is in doubt.
     LeaseLost,
 }
 
@@ -84,12 +84,12 @@ pub async fn run(assignment: Assignment) -> Result<End, RelayError> {
     drop(place);
     let Some(mut state) = begun else { return Ok(End::LeaseLost) };
     let ended = state.run().await.inspect_err(|failure| fail(failure, state.failed_at, state.event_in_question()));
-    // Whoever begins with the subscription next may be we ourselves: nothing of ours must still be under way then.
+    // The next owner may be this process itself: no attempt of this loop may still be under way then.
     state.end_attempts().await;
     ended
 }
 
-/// Why a loop ended, for everybody who asks how its subscription gets on.
+/// Why a loop ended, for health, status and alerts.
 pub(super) fn describe_failure(failure: &RelayError, operation: DatabaseOperation, event: Option<Uuid>) -> Failure {
     let (sqlstate, event) = match failure {
         RelayError::Store(cause) | RelayError::Unrecorded(cause) => (cause.sqlstate(), event),
@@ -115,7 +115,7 @@ const ARMED_POLL: Duration = Duration::from_secs(1);
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(15);
 /// Between comparisons of the lanes with the database.
 const LANES_INTERVAL: Duration = Duration::from_secs(5);
-/// Between flushes and looks of a loop at rest, for which others look: in case that something is changed behind everybody's back.
+/// Between flushes and looks of a loop at rest, for which the tail or the session looks: in case of a change that neither sees.
 const REST_INTERVAL: Duration = Duration::from_secs(300);
 
 /// A look by the tail that is older says nothing any more.
@@ -212,11 +212,11 @@ struct Loop {
     rests: bool,
     /// Bytes that the metrics count for this loop.
     shown_bytes: usize,
-    /// What the metrics say of a pause: a person who resumes the handler must not be called because of it.
+    /// The pause as the metrics show it: after a resume it must not raise an alert.
     shows_paused: bool,
 }
 
-/// The first windows after a take-over, in which somebody else may have settled events beyond the position.
+/// The first windows after a take-over, in which the previous owner may have settled events beyond the position.
 struct Recovery {
     recorded: Recorded,
     /// The window being read was opened by us, so it covers everything the last owner can have settled.
@@ -488,7 +488,7 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        // Whoever owns the subscription next tells its figures; ours would stand there for ever. What the observer has measured stays:
+        // The next owner shows its own figures; ours would stay there for ever. What the observer has measured stays:
         // a loop that fails and is started again has no less to do.
         self.shared.health.rests(&self.name, false);
         self.handler.rests(self.partition, false);

@@ -224,7 +224,7 @@ impl Loop {
 
 impl Loop {
     /// Rests or goes on; a look that is under way is no work, only what it finds is. At rest others look: the tail or the
-    /// listening session at the log, the observer at the deliveries, each for all loops together; and a person's command rings.
+    /// listening session at the log, the observer at the deliveries, each for all loops together; and an operator's command rings.
     fn rest(&mut self, may_rest: bool) {
         if let Some(measure) = self.handler.take_measure(self.partition) {
             self.books.take_measure(measure);

@@ -83,7 +83,7 @@ impl Loop {
         if has_moved { IDLE_FLUSH } else { self.pause(IDLE_FLUSH) }
     }
 
-    /// Between looks of one kind, for a loop at work; one at rest is woken by whoever changes something.
+    /// Between looks of one kind, for a loop at work; one at rest is woken by each change.
     pub(super) fn pause(&self, at_work: Duration) -> Duration {
         if self.rests { self.spread(REST_INTERVAL) } else { at_work }
     }
@@ -200,14 +200,14 @@ impl Loop {
             self.books.take_due(rows);
         }
         if answer.asked {
-            // Where nothing is recorded that will be attempted, only a person can make something due, and rings.
+            // Where nothing is recorded that will be attempted, only an operator can make something due, and rings.
             let idle = if self.books.unfinished() == 0 { LANES_INTERVAL } else { DUE_INTERVAL };
             let next = answer.next_due.map_or(self.pause(idle), |wait| wait.clamp(DUE_PAUSE, DUE_INTERVAL));
             self.due_at = now + next;
         }
         if answer.lanes.is_some() {
             self.lanes_at = now + self.pause(LANES_INTERVAL);
-            // People change rows behind our back.
+            // Operators change rows behind our back.
             self.books.forget_due();
         }
         if answer.orphans > 0 {

@@ -14,7 +14,7 @@ impl Supervisor {
     pub(super) async fn drain(&mut self) {
         let deadline = Instant::now() + self.shared.options().drain_timeout;
         self.order_all(Order::Drain);
-        // Only now: whoever reads that the relay is stopping may rely on it that nothing begins any more.
+        // Only now: a reader of "stopping" may rely on it that nothing begins any more.
         self.shared.health.stopping();
         if !self.join_until(deadline).await {
             warn!(deliveries_of = self.running.len(), "the drain timeout is over, releasing what is in flight uncounted");

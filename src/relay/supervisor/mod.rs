@@ -116,7 +116,7 @@ impl Relay {
         Ok((Self { shared, outbox, handlers, follow_new_timeline, alerts, desk }, handle))
     }
 
-    /// Runs until `stop`, then drains. `Err` only for what no waiting would mend.
+    /// Runs until `stop`, then drains. `Err` only for what waiting would not fix.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RelayError> {
         let Some(subscriptions) = stop.run_until_cancelled(self.begin()).await.transpose()? else { return Ok(()) };
         info!(
@@ -219,7 +219,7 @@ impl Supervisor {
                 asked_by_person = false;
                 self.release_overdue();
                 self.start_waiting();
-                // For a program that embeds the relay and has nobody who asks.
+                // For a program that embeds the relay and serves no `/readyz`.
                 self.shared.metrics.ready(self.shared.health.report(Instant::now()).ready);
             }
             let next_round = Instant::now() + self.shared.options().lease / 3;
@@ -391,7 +391,7 @@ impl Supervisor {
     fn enter_result(&mut self, id: i32, result: Result<End, RelayError>) {
         match result {
             Ok(End::Released) => self.enter_released(id),
-            // The round that follows tells whether the lease is gone, or a person has moved the position under it.
+            // The round that follows tells whether the lease is gone, or an operator has moved the position under it.
             Ok(End::LeaseLost) => {
                 if let Some(running) = self.running.get_mut(&id) {
                     (running.task, running.is_doubtful) = (None, true);

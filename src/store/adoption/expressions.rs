@@ -14,7 +14,7 @@ pub(super) struct Expressions {
     pub values: String,
     /// In which order rows that are there already were probably inserted.
     pub order: String,
-    /// The column with the id; without one nobody can tell which rows have an event.
+    /// The column with the id; without one it is unknown which rows have an event.
     pub id: Option<String>,
     /// That column is what the event has as its id.
     pub is_uuid: bool,

@@ -40,7 +40,7 @@ async fn failure(pool: &PgPool, table: &TableName, trigger: &FoundTrigger) -> Re
     let planned = sqlx::raw_sql(AssertSqlSafe(format!("explain {statement}"))).execute(&mut *transaction).await;
     match planned {
         Ok(_) => Ok(None),
-        // Syntax or a name: whoever inserts gets the same. That we may not look is no failure of the trigger.
+        // Syntax or a name: every insert gets the same error. A missing right to look is no failure of the trigger.
         Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code.starts_with("42") && code != "42501") => {
             Ok(Some(error.message().to_owned()))
         }
@@ -49,7 +49,7 @@ async fn failure(pool: &PgPool, table: &TableName, trigger: &FoundTrigger) -> Re
     }
 }
 
-/// The insert of a body of ours. `None`: somebody has written another one.
+/// The insert of a body of ours. `None`: the body is not ours.
 fn statement_of(body: &str, table: &TableName) -> Option<String> {
     let inside = body.split_once("\nbegin\n")?.1.rsplit_once(";\nreturn null;\nend")?.0;
     let rows = ["from inserted as n", "from (select new.*) as n"].into_iter().find(|rows| inside.contains(rows))?;

@@ -188,7 +188,7 @@ impl AdoptionPlan {
             statement(include_str!("../sql/guard_adoption_function.sql"), &names[..1]),
             statement(include_str!("../sql/create_adoption_trigger.sql"), &trigger),
         ];
-        // A trigger for the commit cannot be replaced, and somebody else may just have made this one.
+        // A trigger for the commit cannot be replaced, and another session may just have made this one.
         let dropped = self.obsolete.iter().chain([&self.function]).map(|function| drop_function(&self.outbox, function));
         helpers.chain(dropped).chain(made).collect()
     }

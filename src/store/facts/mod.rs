@@ -38,7 +38,7 @@ pub struct Facts {
     pub unwanted: Option<Vec<UnwantedType>>,
     pub inbox: Option<InboxAge>,
     pub contract_use: Option<Vec<ListedUse>>,
-    /// Filled in by whoever has a configuration.
+    /// Filled in by a caller that has a configuration.
     pub adoptions: Option<Vec<InspectedAdoption>>,
     pub clock: Option<ClockReading>,
     /// Whether a notification arrives in a session that listens.

@@ -17,7 +17,7 @@ use crate::store::instances::identity;
 use crate::store::rebase::LowSequence;
 use crate::store::{StoreError, blind_spots, migrate, session};
 
-/// How long a notification may take. A healthy one takes milliseconds; nobody waits for a lost one longer than this.
+/// How long a notification may take. A healthy one takes milliseconds; a lost one is not waited for longer than this.
 const NOTIFIED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Reads all of it.
@@ -125,7 +125,7 @@ async fn is_listen_heard(pool: &PgPool) -> Result<bool, StoreError> {
     let mut listener = PgListener::connect_with(pool).await.map_err(error())?;
     listener.listen(&channel).await.map_err(error())?;
     match sqlx::raw_sql(AssertSqlSafe(format!("notify {channel}"))).execute(pool).await {
-        // It came back to the session that sent it: a pooler has given the listener's server process to somebody else.
+        // It came back to the session that sent it: a pooler has given the listener's server process to another client.
         Err(sqlx::Error::Protocol(_)) => return Ok(false),
         notified => notified.map_err(error())?,
     };

@@ -38,7 +38,7 @@ async fn narrow(pool: &PgPool, query: &PageQuery<'_>, mut cause: StoreError) -> 
     Ok(page)
 }
 
-/// The event at a place that cannot be read out. `None`: it is not wanted, or that cannot be told, and whoever may not see an event learns nothing
+/// The event at a place that cannot be read out. `None`: it is not wanted, or that cannot be known, and a client that may not see an event learns nothing
 /// of it.
 async fn read_place(
     pool: &PgPool,

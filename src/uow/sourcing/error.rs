@@ -2,7 +2,7 @@
 
 use crate::uow::Failure;
 
-/// Why a stream could not be read or appended to. `stream` is its type and key, for people: `account/ann`.
+/// Why a stream could not be read or appended to. `stream` is its type and key, for display: `account/ann`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourcingError {
@@ -57,7 +57,7 @@ pub enum SourcingError {
         #[source]
         cause: Failure,
     },
-    /// A version is missing or has no event: it was erased, or somebody has changed the tables. A fold without it would be wrong.
+    /// A version is missing or has no event: it was erased, or the tables were changed by hand. A fold without it would be wrong.
     #[error("version {version} of stream {stream} has no event; `outboxd streams verify` says what is missing")]
     Missing {
         /// Which one.
@@ -68,7 +68,7 @@ pub enum SourcingError {
     /// The program's own events do not fit together; a unit test with `testing::assert_round_trip` finds it.
     #[error("the events of {event} do not fit together: {reason}")]
     Events {
-        /// Name of their Rust type, for people.
+        /// Name of their Rust type, for display.
         event: &'static str,
         /// What does not fit.
         reason: String,
