@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Looks at the adopted tables again and again, because nothing else would tell that one of them has lost its trigger.
 #[derive(Debug, Default)]
 pub(super) struct AdoptedTables {
-    /// What was found last, so that the log tells a change once.
+    /// The last findings, so that the log reports a change once.
     last: Vec<InspectedAdoption>,
 }
 

@@ -61,7 +61,7 @@ pub fn parse(text: &str, environment: &dyn Environment) -> Result<Loaded, Vec<Mi
     finish(draft)
 }
 
-/// What works in a configuration and should be known all the same: path of the setting, and words.
+/// Cautions about a configuration that works: path of the setting, and text.
 pub fn cautions(config: &Config) -> Vec<(String, String)> {
     let of_handler = |(index, handler): (usize, &HandlerConfig)| {
         let path = handler_path(index, &handler.name);
@@ -176,7 +176,7 @@ fn unknown_kind(name: &str, names: &[&str]) -> String {
     }
 }
 
-/// What to say about a name that is none of these.
+/// The message about a name that is none of these.
 fn nearest_of(name: &str, names: &[&str]) -> String {
     let known: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
     let nearest = names.iter().map(|near| (strsim::jaro_winkler(name, near), near)).max_by(|a, b| a.0.total_cmp(&b.0));

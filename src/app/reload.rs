@@ -71,7 +71,7 @@ pub(super) struct Reloader {
     /// A refused configuration is for an operator to know of, and so is an adopted table that is none any more.
     signals: AlertSignals,
     tables: AdoptedTables,
-    /// Who may read the feed, where it is served.
+    /// The clients of the feed, where it is served.
     doors: Option<Arc<Doors>>,
 }
 
@@ -173,7 +173,7 @@ impl Reloader {
         ReloadReport { notes, ..plan.report }
     }
 
-    /// What the change does to what is pending. Not knowing it keeps nothing from being applied.
+    /// The consequences of the change for pending events. If they cannot be read, the change is applied all the same.
     async fn foresee(&self, plan: &Plan) -> Vec<String> {
         let ReloadReport { added, changed, removed, .. } = &plan.report;
         if added.is_empty() && changed.is_empty() && removed.is_empty() {
@@ -196,7 +196,7 @@ impl Reloader {
 struct Plan {
     change: Change,
     report: ReloadReport,
-    /// What is in effect afterwards: the new one, except for what needs a restart.
+    /// The configuration in effect afterwards: the new one, except for settings that need a restart.
     becomes: Loaded,
 }
 

@@ -38,7 +38,7 @@ pub enum CopyAt {
     Commit,
 }
 
-/// What a table looks like, unless told otherwise.
+/// The default columns of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// The table of Debezium's outbox event router.

@@ -29,7 +29,7 @@ const LONGEST_NAME: usize = 255;
 /// First wait for a destination that is full: it may have room again soon.
 const FIRST_WAIT_WHEN_FULL: Duration = Duration::from_secs(1);
 
-/// What becomes of the events of a destination that stays in trouble.
+/// The policy for events of a destination that stays in trouble.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnBadDestination {
     /// Those of one that is unknown or forbidden become dead letters, those of a full one are held.
@@ -74,7 +74,7 @@ pub struct Trouble {
     successes: u64,
 }
 
-/// What an event for a destination may do now.
+/// Whether an event for a destination may be attempted now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
     Go,
@@ -82,7 +82,7 @@ pub enum Access {
     Wait(Duration),
 }
 
-/// What becomes of an event that its destination did not take.
+/// The consequence for an event that its destination did not take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sentence {
     /// It waits for so long, unspent. `is_news`: the trouble begins with it.

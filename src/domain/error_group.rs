@@ -9,7 +9,7 @@ use super::Reason;
 pub struct ErrorGroup {
     /// Made of reason, status and text; operators see it as sixteen hexadecimal digits.
     pub fingerprint: i64,
-    /// What is common to all failures of the group.
+    /// The part of the text that all failures of the group have in common.
     pub text: String,
 }
 

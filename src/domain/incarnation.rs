@@ -29,12 +29,12 @@ pub struct Incarnation {
     pub database: i64,
 }
 
-/// What the server says of itself, and what is stored.
+/// The identity of the server, and the stored one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerIdentity {
     /// `None`: the server is a standby.
     pub found: Option<Incarnation>,
-    /// What the stored positions belong to; `None`: nothing was stored yet.
+    /// The server that the stored positions belong to; `None`: nothing was stored yet.
     pub stored: Option<Incarnation>,
     /// The stored row was not written here: it came by a dump, by logical replication, or by an edit.
     pub is_copied: bool,
@@ -83,11 +83,11 @@ pub enum Standing {
     },
 }
 
-/// What the transaction numbers of the stored positions mean here.
+/// Whether the transaction ids of the stored positions are valid here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Numbering {
-    /// What they meant when they were stored: a file copy, a promoted standby, an upgrade in place.
+    /// They mean the same as when they were stored: a file copy, a promoted standby, an upgrade in place.
     Continues,
     /// Nothing: the rows were written anew, by transactions of this server.
     BeganAnew,

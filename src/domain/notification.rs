@@ -23,7 +23,7 @@ pub struct Notification {
     pub id: Uuid,
     /// 1 to 255 bytes, any characters.
     pub event_type: String,
-    /// What kind of thing it happened to, for example `order`.
+    /// The type of the aggregate that the event is about, for example `order`.
     pub aggregate_type: Option<String>,
     /// Which one; events of one are delivered in order.
     pub aggregate_id: Option<String>,
@@ -117,7 +117,7 @@ impl Notification {
             + [&self.aggregate_type, &self.aggregate_id, &self.key].into_iter().flatten().map(String::len).sum::<usize>()
     }
 
-    /// What stands for an event that could not be read: its number and its id are true, everything else is empty. Never given to a
+    /// Stands for an event that could not be read: its sequence number and its id are true, everything else is empty. Never given to a
     /// handler.
     pub fn unread(seq: i64, id: Uuid) -> Self {
         Self {

@@ -31,7 +31,7 @@ pub enum Ordering {
     None,
 }
 
-/// What is recorded of successes at the first attempt.
+/// How successes at the first attempt are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Record {
     /// A row for each: the audit trail.
@@ -40,7 +40,7 @@ pub enum Record {
     Failures,
 }
 
-/// What a dead letter does to later events of its key.
+/// The effect of a dead letter on later events of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDeadLetter {
     /// They go on.
@@ -49,7 +49,7 @@ pub enum OnDeadLetter {
     HoldKey,
 }
 
-/// What happens next to a delivery.
+/// The next step of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// Handled.

@@ -68,7 +68,7 @@ impl Routes {
         self.filters.get(&number).is_some_and(|filter| has_type(filter, &event.event_type) && has_rest(filter, event, &mut None))
     }
 
-    /// Whose filters let the event through, in order of their numbers.
+    /// The followers whose filters let the event through, in order of their numbers.
     pub fn find(&mut self, event: &Notification) -> Vec<u32> {
         if !self.by_type.contains_key(&event.event_type) {
             if self.by_type.len() >= MOST_TYPES {

@@ -58,7 +58,7 @@ impl Share {
     }
 }
 
-/// What `hashtextextended(text, 0)` gives on a server whose processor is little-endian, as its bits. It is Bob Jenkins' lookup3, twelve bytes at a time.
+/// The result of `hashtextextended(text, 0)` on a server whose processor is little-endian, as its bits. It is Bob Jenkins' lookup3, twelve bytes at a time.
 pub fn hash_text(text: &[u8]) -> u64 {
     let start = 0x9e37_79b9_u32.wrapping_add(text.len() as u32).wrapping_add(3_923_095);
     let mut state = [start; 3];

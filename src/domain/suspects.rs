@@ -69,7 +69,7 @@ pub struct Span {
     pub segment: Option<SegmentId>,
 }
 
-/// What is known of some suspects now.
+/// The judgement of some suspects.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Judgement<T> {
     Undecided,

@@ -22,7 +22,7 @@ use super::routing::Routes;
 use super::share::{Hashes, Share};
 use super::{EventFilter, Notification, Position, Snapshot};
 
-/// What one reader has read, and who follows it.
+/// The events that the reader has read, and the followers.
 #[derive(Debug)]
 pub struct Tail {
     bounds: TailBounds,
@@ -76,7 +76,7 @@ struct Inbox {
     bytes: usize,
 }
 
-/// What a follower finds.
+/// The content of a follower's inbox.
 #[derive(Debug)]
 pub enum Taken {
     /// It does not follow: it reads by itself, from the head that it has.
@@ -128,7 +128,7 @@ impl Tail {
         self.followers.len()
     }
 
-    /// What to read, at most so many types, and what to say with it when it has been read.
+    /// The filter of the next read, at most so many types, and the generation to hand back with the result.
     pub fn wanted(&self, most_types: usize) -> (EventFilter, u64) {
         (self.routes.union(most_types), self.generation)
     }
@@ -232,7 +232,7 @@ impl Tail {
         }
     }
 
-    /// What has come for a follower since it asked last; its head is the end of the tail then.
+    /// The events for a follower since its last call; its head is the end of the tail then.
     pub fn take(&mut self, number: u32) -> Taken {
         let inbox = self.followers.get_mut(&number).and_then(|follower| follower.inbox.as_mut());
         match (inbox, &self.end) {

@@ -7,7 +7,7 @@ use sqlx::error::DatabaseError;
 use super::sourcing::SourcingError;
 use super::{InvalidNotification, RecordError, TransactionId};
 
-/// What a handler of domain events returns when it fails: any error at all.
+/// The error of a handler of domain events: any error type.
 pub type Failure = Box<dyn StdError + Send + Sync + 'static>;
 
 /// Why a unit of work did not commit. Unless it says otherwise, nothing of it exists.
@@ -27,7 +27,7 @@ pub enum Error {
         handler: &'static str,
         /// Name of the Rust type of the event.
         event: &'static str,
-        /// What it returned.
+        /// The error that it returned.
         #[source]
         cause: Failure,
     },
@@ -36,7 +36,7 @@ pub enum Error {
     Notification {
         /// Name of its Rust type, for display.
         event: &'static str,
-        /// What was wrong with it.
+        /// The mistake in it.
         #[source]
         cause: Failure,
     },
@@ -120,7 +120,7 @@ impl Conflict {
     }
 }
 
-/// What a command may fail with: anything in which a cause can be looked for. `Kind` is inferred; it tells apart the two ways to be that.
+/// An error type of a command in which a cause can be looked for. `Kind` is inferred; it distinguishes the two ways to implement that.
 pub trait Fails<Kind> {
     /// The error, to look through its causes.
     fn as_cause(&self) -> &(dyn StdError + 'static);
@@ -182,7 +182,7 @@ mod tests {
         Statement(#[from] sqlx::Error),
     }
 
-    /// What a server says that could not put two transactions in an order.
+    /// The SQLSTATEs of a server that could not put two transactions in an order.
     #[derive(Debug, thiserror::Error)]
     #[error("could not serialize access")]
     struct Unordered;

@@ -43,11 +43,11 @@ use crate::domain::NewEvent;
 /// impl DomainEvent for OrderPlaced {} // error: it says nothing about what becomes of it
 /// ```
 pub trait DomainEvent: Send + Sync + 'static {
-    /// What becomes of the event. Asked once, when its turn comes and before its handlers run.
+    /// Decides what becomes of the event. Called once, when its turn comes and before its handlers run.
     fn decide(&self) -> Result<Decision, Failure>;
 }
 
-/// What becomes of a domain event.
+/// The decision of a domain event.
 #[derive(Debug)]
 pub enum Decision {
     /// The event stays inside this transaction.

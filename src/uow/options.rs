@@ -53,7 +53,7 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> SystemTime;
 }
 
-/// What a transaction sees of others.
+/// The isolation level of a transaction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Isolation {
     /// As the database is configured; usually read committed.
@@ -107,7 +107,7 @@ impl Options {
         Self { limit: events, ..self }
     }
 
-    /// What the transaction sees of others. The pipeline runs a command again after a serialisation failure.
+    /// Sets the isolation level. The pipeline runs a command again after a serialisation failure.
     #[must_use]
     pub fn isolation(self, isolation: Isolation) -> Self {
         Self { isolation, ..self }

@@ -34,7 +34,7 @@ use super::{Committed, Context, Error, Fails, Options, Registry, UnitOfWork, is_
 /// }
 /// ```
 pub trait Command: Send + Sync {
-    /// What the caller gets to know.
+    /// The result for the caller.
     type Output: Send;
     /// The caller's own errors; [`Error`] where there are none. Any type that is an error, [`Failure`](super::Failure), or one like
     /// `anyhow::Error`, which leads to an error without being one: see [`Fails`].
@@ -56,9 +56,9 @@ pub struct Pipeline {
 /// A command that was committed.
 #[derive(Debug)]
 pub struct Done<T> {
-    /// What the command returned.
+    /// The result of the command.
     pub output: T,
-    /// What was committed, with the ids of the recorded notifications.
+    /// The commit, with the ids of the recorded notifications.
     pub committed: Committed,
 }
 

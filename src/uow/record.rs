@@ -12,7 +12,7 @@ use crate::domain::NewEvent;
 pub struct RecordError {
     /// Events that were to be recorded, none of which was.
     pub count: usize,
-    /// What the server, or the way to it, said.
+    /// The error of the server or of the connection.
     #[source]
     pub cause: sqlx::Error,
 }

@@ -50,7 +50,7 @@ impl Trace {
         (traced, trace)
     }
 
-    /// What ran so far: `(event, handler)`.
+    /// The handlers that ran so far: `(event, handler)`.
     pub fn calls(&self) -> Vec<(&'static str, &'static str)> {
         lock(&self.0).clone()
     }
@@ -105,12 +105,12 @@ pub struct Given<A> {
     recorder: fn(&A) -> &Recorder,
 }
 
-/// What came of it; every `then` panics when it is not as it says.
+/// The result; every `then` panics if the result differs.
 pub struct When<A, T> {
     given: Given<A>,
     /// Events recorded before.
     before: usize,
-    /// What the call returned.
+    /// The return value of the call.
     pub returned: T,
 }
 

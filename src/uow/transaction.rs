@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long is asked in all.
 const LOOK_FOR: Duration = Duration::from_secs(30);
 
-/// What cannot be known about a transaction any more.
+/// Why the outcome of a transaction cannot be known.
 #[derive(Debug, thiserror::Error)]
 pub enum Unknowable {
     /// The server has forgotten how it ended; it remembers the newest two thousand million or so.
@@ -37,7 +37,7 @@ pub enum Unknowable {
     Unreachable {
         /// Which one.
         transaction: TransactionId,
-        /// What was said instead of an answer.
+        /// The error instead of an answer.
         reason: String,
     },
 }

@@ -37,7 +37,7 @@ pub struct UnitOfWork {
     context: Context,
     queue: VecDeque<Raised>,
     notifications: Vec<Decided>,
-    /// What was appended to streams, each with the number of its domain event.
+    /// Events appended to streams, each with the number of its domain event.
     appended: Vec<(usize, Notified)>,
     /// Counts the events raised; says which belong to a scope.
     raised: usize,
@@ -62,10 +62,10 @@ struct Decided {
     cause: Option<Uuid>,
 }
 
-/// What a commit did.
+/// The result of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
-    /// What was recorded: the events that were appended to streams, then the notifications, each in order. The ids are those that receivers see.
+    /// The recorded events: first those appended to streams, then the notifications, each in order. The ids are those that receivers see.
     pub notifications: Vec<Notified>,
     /// Domain events that were dispatched, in memory and recorded.
     pub dispatched: usize,
@@ -137,7 +137,7 @@ impl UnitOfWork {
         &mut self.transaction
     }
 
-    /// What every notification says about where it came from. Applies to all of them, whenever it is set.
+    /// Sets the origin that every notification names in its headers. Applies to all of them, whenever it is set.
     pub fn set_context(&mut self, context: Context) {
         self.context = context;
     }
@@ -147,12 +147,12 @@ impl UnitOfWork {
         self.options.now()
     }
 
-    /// It has happened.
+    /// Raises a domain event. It is dispatched at the commit.
     pub fn raise<E: DomainEvent>(&mut self, event: E) {
         self.push(AnyEvent::new(event));
     }
 
-    /// Takes over what an aggregate has recorded. Call it after the statement that changes or locks the aggregate.
+    /// Takes the events that an aggregate has recorded. Call it after the statement that changes or locks the aggregate.
     pub fn track(&mut self, recorder: &mut Recorder) {
         for event in recorder.drain() {
             self.push(event);
@@ -167,7 +167,7 @@ impl UnitOfWork {
         }
     }
 
-    /// The same; with an error beside it, the answer was lost and it may not have happened.
+    /// The same. If an error stands beside the result, the answer was lost and the commit may not have happened.
     pub(super) async fn try_commit(mut self) -> Result<(Committed, Option<sqlx::Error>), Error> {
         self.dispatch().await?;
         let notifications = self.take_notifications();

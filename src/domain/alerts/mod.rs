@@ -56,7 +56,7 @@ macro_rules! closed_set {
 }
 
 closed_set! {
-    /// What is wrong.
+    /// The condition.
     AlertKind {
         /// A handler has dead letters.
         DeadLetters = "dead_letters",
@@ -128,7 +128,7 @@ pub struct Alert {
     pub count: u64,
     /// The age of the oldest event, where that is what is wrong.
     pub age_seconds: Option<u64>,
-    /// What can be said beyond the kind: a reason, an error.
+    /// Details beyond the kind: a reason, an error.
     pub detail: Option<String>,
     pub sample: Option<Sample>,
     /// `count` when channels were last sent that it has grown, and when that was.
@@ -153,7 +153,7 @@ pub struct Sample {
 }
 
 impl Alert {
-    /// What names it everywhere: `dead_letters/billing`, `database`.
+    /// Its name everywhere: `dead_letters/billing`, `database`.
     pub fn key(&self) -> String {
         key(self.kind, &self.subject)
     }
@@ -223,7 +223,7 @@ pub fn key(kind: AlertKind, subject: &str) -> String {
     if subject.is_empty() { kind.to_string() } else { format!("{kind}/{subject}") }
 }
 
-/// What one channel is told at once.
+/// The notices that one channel is sent together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notices {
     /// The same for the same content, so that a receiver recognises what it has seen.

@@ -10,15 +10,15 @@ use std::time::Duration;
 use super::{Alert, AlertKind, AlertPolicy, AlertStatus, Severity};
 use crate::domain::Timestamp;
 
-/// Why a channel is told of an alert.
+/// Why a channel is sent a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Change {
     Fired,
     /// It grew worse, or is news again.
     Raised,
-    /// It still is; `repeat_interval` is over.
+    /// It is still firing, and `repeat_interval` is over.
     Repeated,
-    /// It still is; only for receivers that forget what they are not told again. No person is called by it.
+    /// It is still firing; only for receivers that forget an alert that is not refreshed. It calls no operator.
     Refreshed,
     Acknowledged,
     Resolved,
@@ -37,14 +37,14 @@ impl Change {
     }
 }
 
-/// What a channel was last told of an alert.
+/// The last notice of an alert that a channel was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
     pub revision: u64,
-    /// It was told to fire, and not that it is over.
+    /// The channel was sent that it fires, and not that it is over.
     pub is_firing: bool,
     pub sent_at: Timestamp,
-    /// The id of what first told of this firing.
+    /// The id of the first notice of this firing.
     pub thread: Option<String>,
 }
 
@@ -54,20 +54,20 @@ pub struct Listener {
     pub name: String,
     /// Milder alerts are not for it.
     pub severity: Severity,
-    /// It forgets what it is not told again within this time, and repeats by itself.
+    /// It forgets an alert that is not refreshed within this time, and repeats by itself.
     pub refresh: Option<Duration>,
     /// It wants to know that an operator knows.
     pub wants_acknowledgements: bool,
 }
 
-/// Something to tell, and from when on.
+/// A notice, and from when on it may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due {
     pub change: Change,
     pub at: Timestamp,
 }
 
-/// The next thing that this channel is to be told of this alert; `None`: it knows all there is to know.
+/// The next notice of this alert for this channel; `None`: there is nothing new.
 pub fn next_notice(alert: &Alert, told: Option<&Told>, listener: &Listener, policy: &AlertPolicy, now: Timestamp) -> Option<Due> {
     if alert.severity < listener.severity || is_about(alert, &listener.name) {
         return None;

@@ -36,7 +36,7 @@ pub struct AlertPolicy {
     pub repeat_interval: Duration,
 }
 
-/// What was measured about one subject.
+/// The measurement of one subject.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Measure {
     DeadLetters,
@@ -93,7 +93,7 @@ impl Observation {
         Self::new(table, Measure::AdoptionBroken, 1).detail(Some(why))
     }
 
-    /// What an alert was about is gone: a handler was forgotten, a channel is no longer configured.
+    /// The subject of the alert is gone: a handler was forgotten, a channel is no longer configured.
     pub fn gone(alert: &Alert) -> Self {
         let measure = match alert.kind {
             AlertKind::DeadLetters => Measure::DeadLetters,
@@ -146,7 +146,7 @@ impl Observation {
     }
 }
 
-/// What a measure says by itself.
+/// The severity and state that follow from a measurement alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Judgement {
     Holds(Severity),

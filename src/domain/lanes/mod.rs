@@ -244,7 +244,7 @@ impl Lanes {
         lane.queue.front().map(|queued| &*queued.notification)
     }
 
-    /// What is queued in lanes that are free, whole lanes as far as they fit into `limit`; in order of `seq`. All are busy then.
+    /// Notifications of free lanes, whole lanes as far as they fit into `limit`; in order of `seq`. All these lanes are busy then.
     pub fn next_batch(&mut self, limit: usize) -> Vec<Queued> {
         let mut batch = Vec::new();
         while batch.len() < limit {

@@ -53,7 +53,7 @@ pub enum SourcingError {
         version: u64,
         /// As recorded.
         event_type: String,
-        /// What is wrong with it.
+        /// The mistake in it.
         #[source]
         cause: Failure,
     },
@@ -70,7 +70,7 @@ pub enum SourcingError {
     Events {
         /// Name of their Rust type, for display.
         event: &'static str,
-        /// What does not fit.
+        /// The part that does not fit.
         reason: String,
     },
     /// An event could not be written as JSON with an object as its payload.
@@ -96,7 +96,7 @@ pub enum SourcingError {
     RecordedElsewhere {
         /// Which one.
         stream: String,
-        /// What the server said.
+        /// The error of the server.
         #[source]
         cause: sqlx::Error,
     },

@@ -49,7 +49,7 @@ pub struct GivenEvents<A: Sourced> {
     state: A,
 }
 
-/// What was decided; every `then` panics when it is not as it says.
+/// The decided events; every `then` panics if they differ.
 #[derive(Debug)]
 pub struct WhenDecided<A: Sourced, X> {
     state: A,

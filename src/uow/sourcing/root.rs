@@ -135,7 +135,7 @@ impl<A: Sourced> Root<A> {
         Ok(())
     }
 
-    /// What was recorded since it was loaded, in order.
+    /// The events recorded since the load, in order.
     pub fn recorded(&self) -> impl Iterator<Item = &A::Event> {
         self.recorded.iter().map(|(_, event)| event)
     }

@@ -11,7 +11,7 @@ use crate::domain::NewEvent;
 use crate::uow::record::Columns;
 use crate::uow::{Conflict, Error, UnitOfWork, transaction};
 
-/// What a save did.
+/// The result of a save.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Saved {
