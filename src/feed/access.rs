@@ -156,7 +156,7 @@ impl Client {
         sent.for_each(|event| self.contract_use.sent(event.event.event_type()));
     }
 
-    /// What it may see.
+    /// Its rights.
     pub fn filter(&self) -> &Filter {
         &self.filter
     }

@@ -20,7 +20,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// What a client may see; `headers` are texts and booleans.
+    /// The rights of a client; `headers` are texts and booleans.
     pub fn new(feed: &[String], client: &[String], headers: &BTreeMap<String, Value>) -> Self {
         let all = EventFilter { headers: headers.clone(), ..EventFilter::default() };
         let types = [feed.to_vec(), client.to_vec(), Vec::new()];

@@ -47,7 +47,7 @@ use render::Renderer;
 use tail::Tail;
 use tickets::Tickets;
 
-/// What all connections of the feed share.
+/// The parts that all connections of the feed share.
 pub struct Feed {
     pub(crate) source: Arc<Source>,
     pub(crate) doors: Arc<Doors>,
@@ -61,7 +61,7 @@ pub struct Feed {
     pub(crate) lasting: Lasting,
 }
 
-/// What goes on beside requests: a stop waits for it as it waits for them, and then cuts it.
+/// Tasks beside requests: a stop waits for them as it waits for requests, and then cuts them.
 #[derive(Debug, Default)]
 pub(crate) struct Lasting {
     /// Sockets that speak HTTP no more. They count as connections.
@@ -71,7 +71,7 @@ pub(crate) struct Lasting {
     pub cut: CancellationToken,
 }
 
-/// What the answers depend on, beside the clients.
+/// The settings of the answers, beside the clients.
 #[derive(Debug, Clone)]
 struct Settings {
     max_wait: Duration,

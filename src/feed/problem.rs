@@ -124,7 +124,7 @@ impl Problem {
             .header("retry-after", "2")
     }
 
-    /// What a reader has met. An error of the database is for the log and not for the client.
+    /// The problem of a reader. An error of the database is for the log and not for the client.
     pub fn of(trouble: &Trouble, from: Option<i64>) -> Self {
         match trouble {
             Trouble::Store(_) => Self::unavailable("the database does not answer as it should; try again"),

@@ -50,7 +50,7 @@ impl From<StoreError> for Trouble {
     }
 }
 
-/// What every client of a process reads from.
+/// The source that every client of a process reads from.
 pub struct Source {
     pub pool: PgPool,
     /// Longest that an answer of the database is waited for; `None`: for ever.

@@ -200,7 +200,7 @@ impl Rendered {
     }
 }
 
-/// What a client gets in place of an event that it cannot have. `detail` never repeats a value of the payload.
+/// The form in place of an event that a client cannot have. `detail` never repeats a value of the payload.
 fn instead_of(event: &Notification, version: Option<u32>, reason: &str, detail: &str) -> Notification {
     let data = json!({ "type": event.event_type, "version": version, "reason": reason, "detail": detail });
     Notification { event_type: UNAVAILABLE.to_owned(), payload: data.to_string(), ..event.clone() }
@@ -261,7 +261,7 @@ pub(super) mod tests {
         Renderer::new("shop").render(&ground(), PlacedEvent { place, event: Box::new(event), damage: None })
     }
 
-    /// What a client makes of a stream, as the specification of event streams says.
+    /// Reads a stream as a client does by the specification of event streams.
     fn parse(frame: &[u8]) -> (String, String, String) {
         let text = String::from_utf8(frame.to_vec()).expect("text").replace("\r\n", "\n").replace('\r', "\n");
         let (mut id, mut event, mut data) = (String::new(), String::new(), Vec::new());

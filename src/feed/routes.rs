@@ -75,7 +75,7 @@ fn cross_origin(origins: &[String]) -> CorsLayer {
         .max_age(Duration::from_secs(3_600))
 }
 
-/// What is right for one client is not to be kept for another one, and never to be guessed at by a browser.
+/// Hardens an answer: a cache must not keep the answer of one client for another, and a browser must not guess its type.
 pub async fn harden(mut response: Response) -> Response {
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response.headers_mut().append(VARY, HeaderValue::from_static("Accept, Authorization"));

@@ -67,7 +67,7 @@ impl Stream {
         }
     }
 
-    /// What is sent next; `None`: the stream has ended.
+    /// The next bytes to send; `None`: the stream has ended.
     pub async fn next(&mut self) -> Option<Bytes> {
         while self.ready.is_empty() && !self.has_ended {
             self.step().await;

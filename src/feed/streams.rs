@@ -25,7 +25,7 @@ const MOST_EVENTS: i64 = 1_000;
 /// Bytes of payloads in one page.
 const BYTES: i64 = 4 << 20;
 
-/// What a request asks for.
+/// The parameters of a request.
 #[derive(Debug, PartialEq, Eq)]
 struct Query {
     /// The first version.

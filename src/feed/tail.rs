@@ -19,7 +19,7 @@ use crate::store::StoreError;
 use crate::store::feed::{self, PageQuery};
 use crate::telemetry::{FeedTailMetrics, chain};
 
-/// What one read of the tail may take.
+/// The room of one read of the tail.
 const EVENTS: i64 = 1_000;
 const BYTES: i64 = 4 << 20;
 /// Places that one read looks at: dense, so rarely more than there are events.
@@ -52,7 +52,7 @@ struct Ring {
     bytes: usize,
 }
 
-/// What the tail has for a client.
+/// The content of the tail for a client.
 pub enum Taken {
     /// The place is not in this stretch: read a page.
     Elsewhere,
@@ -235,7 +235,7 @@ struct Read {
     has_more: bool,
 }
 
-/// What has come behind `end`. `None`: this is another history.
+/// The events behind `end`. `None`: this is another history.
 async fn read(
     tail: &Tail,
     pool: &PgPool,

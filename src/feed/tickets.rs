@@ -32,7 +32,7 @@ pub struct Tickets {
     used: Used,
 }
 
-/// What a ticket says: who may read, until when, and which part of what the client may see.
+/// The content of a ticket: the client, the time until which it is valid, and the part of the client's rights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
     pub client: String,

@@ -7,7 +7,7 @@ use crate::feed::Start;
 use crate::feed::query::{Bounds, check_bounds};
 use crate::feed::routes::bind;
 
-/// What a client wants to be told of.
+/// The events that a client wants.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub bounds: Bounds,

@@ -23,7 +23,7 @@ use crate::feed::{Cursor, Feed, Refusal, Start};
 /// Events of one read.
 const BATCH: usize = 100;
 
-/// What a connection follows, and how it is told of it.
+/// The events that a connection follows, and the form in which they are sent.
 pub struct Following {
     client: Arc<Client>,
     reader: Reader,

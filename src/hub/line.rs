@@ -41,7 +41,7 @@ pub struct Line {
     _connection: Connection,
 }
 
-/// What has come from the client. `attachment`: the number of the transport; 0 for a body, which no other transport overtakes.
+/// Bytes from the client. `attachment`: the number of the transport; 0 for a body, which no other transport overtakes.
 pub struct Heard {
     pub attachment: u64,
     pub bytes: Bytes,
@@ -64,7 +64,7 @@ pub enum Presence {
     Away(Instant),
 }
 
-/// What a transport does next.
+/// The next step of a transport.
 #[derive(Debug)]
 pub enum Chunk {
     Send(Bytes),
@@ -207,7 +207,7 @@ impl Line {
 }
 
 impl Attachment {
-    /// What is sent next; waits for it.
+    /// The next bytes to send; waits for them.
     pub async fn next(&self) -> Chunk {
         loop {
             let outgoing = self.line.outgoing.notified();

@@ -36,7 +36,7 @@ use crate::feed::Feed;
 use lines::Lines;
 use token::Tokens;
 
-/// What all connections of the hub share.
+/// The parts that all connections of the hub share.
 struct Hub {
     feed: Arc<Feed>,
     settings: Settings,

@@ -89,7 +89,7 @@ impl Handshake {
     }
 }
 
-/// What a client says.
+/// A message of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
     /// A call. Without an id the client waits for no answer.

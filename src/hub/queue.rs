@@ -113,7 +113,7 @@ impl Queue {
         self.is_closed && self.aside.is_empty() && self.last.is_none()
     }
 
-    /// What the transport sends next, about so many bytes of whole records.
+    /// The records that the transport sends next, about so many bytes of whole records.
     pub fn take(&mut self, about_bytes: usize) -> Option<Bytes> {
         let mut records = Vec::new();
         if std::mem::take(&mut self.resumes) {

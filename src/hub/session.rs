@@ -49,7 +49,7 @@ pub struct Session {
     began: Instant,
     /// When this client is told that the relay stops.
     stop_at: Option<Instant>,
-    /// What the client had taken when it was last looked at, and since when it has been that.
+    /// How much the client had taken at the last look, and since when that has not changed.
     progress: (u64, Instant),
     /// Bytes of answers that were made although there was no room.
     owed: usize,

@@ -57,7 +57,7 @@ impl Functions {
         if self.alone.is_empty() { self.size.limit() } else { 1 }
     }
 
-    /// What the next turn needs.
+    /// The setup of the next turn.
     pub fn setup(
         &self,
         pools: (PgPool, PgPool),
@@ -144,7 +144,7 @@ fn keep_order(arguments: &[Argument], verdicts: &mut [Option<Verdict>]) {
     }
 }
 
-/// What came of calling several in one statement.
+/// The result of calling several in one statement.
 enum Tried {
     Done,
     Failed,
@@ -175,7 +175,7 @@ pub struct Setup {
     server_start: String,
 }
 
-/// What a turn brought.
+/// The result of a turn.
 #[derive(Debug)]
 pub struct Called {
     /// For each event; `None`: it was not called, or what it did is taken back.
@@ -275,7 +275,7 @@ impl Calls<'_> {
         Ok(verdicts)
     }
 
-    /// What is left of the turn. `None`: nothing was called yet, and the first call has the time that the handler's settings grant it.
+    /// The time that is left of the turn. `None`: nothing was called yet, and the first call has the time that the handler's settings grant it.
     fn left(&self) -> Option<Duration> {
         (self.made > 0).then(|| self.setup.budget.saturating_sub(self.began.elapsed()))
     }

@@ -132,30 +132,30 @@ pub struct HandlerSetup {
     pub built: Built,
 }
 
-/// What every loop of this relay shares.
+/// The parts that all loops of this relay share.
 struct Shared {
     connections: store::Connections,
     server: Arc<ServerWatch>,
     instance: Instance,
     settings: Live,
-    /// What the sessions of `pool` are set to.
+    /// The settings of the sessions of the pools.
     session: Arc<SessionSettings>,
     /// After which a loop gives a connection up that does not answer; `None`: never.
     answer_timeout: Option<Duration>,
     wake_up: Arc<wake_up::WakeUp>,
     tail: Arc<tail::Tail>,
     recorder: Arc<recorder::Recorder>,
-    /// What moments are counted from that all loops have in common.
+    /// The moment from which the common moments of all loops are counted.
     began: Instant,
     /// For loops that begin: a thousand at once would wait for connections until they gave up, begin again, and never all get there.
     beginners: Semaphore,
-    /// What this relay serves, for the observer.
+    /// The subscriptions that this relay serves, for the observer.
     served: watch::Sender<Vec<observer::Served>>,
     /// Wakes the observer: a loop has failed.
     observe: Arc<Notify>,
     health: Arc<Health>,
     metrics: RelayMetrics,
-    /// What handlers are sent of contracts.
+    /// Counts the versions of contracts that handlers are sent.
     contract_use: ContractUse,
     trust: Trust,
     /// The last place that was given to an event of the feed.
@@ -235,7 +235,7 @@ impl Trust {
 /// schema or outboxd, and an outage must not make dead letters of a backlog.
 const MOST_UNREADABLE: usize = 200;
 
-/// What the loops of one handler share.
+/// The parts that the loops of one handler share.
 struct HandlerShared {
     config: HandlerConfig,
     built: Built,
@@ -268,7 +268,7 @@ impl HandlerShared {
         self.figures.change(&self.metrics, partition, change);
     }
 
-    /// What the observer has measured of one partition since this was asked last.
+    /// The measurement of one partition by the observer since the last call.
     fn take_measure(&self, partition: u16) -> Option<Measure> {
         self.figures.with(partition, |figure| figure.measure.take())
     }
@@ -314,7 +314,7 @@ fn subscription_name(config: &HandlerConfig, partition: u16) -> String {
     if config.partitions > 1 { format!("{}/{partition}", config.name) } else { config.name.clone() }
 }
 
-/// What the supervisor tells a loop.
+/// The orders of the supervisor to a loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Control {
     is_paused: bool,

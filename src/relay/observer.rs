@@ -67,7 +67,7 @@ pub(super) fn is_same(one: &[Served], other: &[Served]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(same)
 }
 
-/// What the observer works with.
+/// The observer and its inputs.
 pub(super) struct Observer {
     pub pool: PgPool,
     pub instance: String,
@@ -81,7 +81,7 @@ pub(super) struct Observer {
     pub patience: Option<Duration>,
 }
 
-/// What was measured last of one subscription.
+/// The last measurement of one subscription.
 struct Look {
     at: Instant,
     oldest: f64,
@@ -139,7 +139,7 @@ fn forget_gone(before: &[Served], now: &[Served], looks: &mut HashMap<i32, Look>
     let is_kept = |old: &&Served| now.iter().any(|new| new.is_owned && new.is_same(old));
     for gone in before.iter().filter(|old| old.is_owned && !is_kept(old)) {
         gone.handler.show(gone.partition, |figure| {
-            // What its loop shows goes when the loop ends.
+            // The figures of its loop go when the loop ends.
             let Figure { circuit, is_paused, concurrency, held_until, rests, stirs, backlog: Backlog { in_flight, .. }, .. } =
                 *figure;
             let (held_reason, answered) = (std::mem::take(&mut figure.held_reason), figure.answered.take());
@@ -274,7 +274,7 @@ impl Observer {
     }
 }
 
-/// What the metrics say of a subscription that may be stuck: an age that could not be measured goes on growing.
+/// The metrics of a subscription that may be stuck: an age that could not be measured goes on growing.
 fn show_progress(one: &Served, report: Option<&Report>, look: Option<&Look>, now: Instant) {
     let failing = report.and_then(|report| report.failing.as_ref());
     let stuck = failing.map(|failing| (failing, now.saturating_duration_since(failing.since)));

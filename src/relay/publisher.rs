@@ -77,7 +77,7 @@ struct Publisher {
     rests: bool,
 }
 
-/// What one look at the log has brought.
+/// The result of one look at the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
     Nothing,

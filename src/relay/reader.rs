@@ -36,7 +36,7 @@ pub struct Plan {
     pub durability_gate: bool,
 }
 
-/// What was read.
+/// The result of a read.
 #[derive(Debug)]
 pub struct Segment {
     pub notifications: Vec<Box<Notification>>,

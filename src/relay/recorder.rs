@@ -43,7 +43,7 @@ struct Request {
     answer: oneshot::Sender<Result<Answer, StoreError>>,
 }
 
-/// What became of a flush.
+/// The result of a flush.
 #[derive(Debug)]
 pub enum Answer {
     Written,

@@ -7,7 +7,7 @@ use super::{HandlerSetup, RelayError};
 use crate::config;
 use crate::telemetry::RelayMetrics;
 
-/// What is to be different from now on. Everything that is not named here stays untouched.
+/// The difference to apply. Everything that is not named here stays untouched.
 pub struct Change {
     /// Handlers that are new, or take the place of the one of their name.
     pub put: Vec<HandlerSetup>,

@@ -44,9 +44,9 @@ pub struct Log {
 struct Standing {
     /// Everything up to here was old when it was looked at, and has gone or was owed.
     walked_to: i64,
-    /// What was left behind is looked at again from here on.
+    /// Events that were left behind are looked at again from here on.
     again_after: i64,
-    /// What each subscription keeps of events of streams is looked at from here on.
+    /// Where the next look at the deliveries of events of streams begins, for each subscription.
     handled_after: BTreeMap<i32, i64>,
 }
 
@@ -157,7 +157,7 @@ async fn forget_handled(log: &Log, outbox: &Outbox, standing: &mut Standing) -> 
     Ok(())
 }
 
-/// What a look at so many events, of which some are sourced, costs in events that are owed; at least 1.
+/// The cost of a look at so many events, of which some are sourced, in events that are owed; at least 1.
 fn cost(rows: u32, sourced: u64) -> u32 {
     let sourced = u32::try_from(sourced).unwrap_or(u32::MAX).min(rows);
     (rows - sourced + sourced / SOURCED_PER_OWED).max(1)

@@ -33,9 +33,9 @@ use crate::domain::{self, EventFilter, Ordering, Position, Share, TailBounds, Ta
 use crate::store::{self, Room, Selection};
 use crate::telemetry::{DatabaseOperation, RelayMetrics, chain};
 
-/// What is remembered for those who come from behind, and how much one may leave lying about before it is left, at first.
+/// How much is remembered for loops that catch up, and the first bound of an inbox, above which its follower is dropped.
 const BOUNDS: TailBounds = TailBounds { windows: 1_024, bytes: 8 << 20, time: Duration::from_secs(5), inbox_bytes: 1 << 20 };
-/// What one read may take. More at once each loop reads for itself, in pages.
+/// The room of one read. A larger window is read by each loop for itself, in pages.
 const ROOM: Room = Room { rows: 8_192, bytes: 4 << 20 };
 /// Types that are asked for by name; more of them, and everything is read.
 const MOST_TYPES: usize = 64;
@@ -58,7 +58,7 @@ pub struct Tail {
 }
 
 struct State {
-    /// What its times are counted from.
+    /// The moment from which its times are counted.
     began: Instant,
     tail: domain::Tail,
     bells: HashMap<u32, Arc<Notify>>,
@@ -217,7 +217,7 @@ impl Follower {
         state.is_served && state.tail.count() >= COMPANY
     }
 
-    /// What has come since this was asked last; `None`: the loop reads for itself.
+    /// The events since the last call; `None`: the loop reads for itself.
     pub fn take(&self) -> Option<Segment> {
         let mut state = self.tail.state();
         let Taken::Read { events, end } = state.tail.take(self.number) else { return None };

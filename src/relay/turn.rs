@@ -21,7 +21,7 @@ use crate::store::{
 };
 use crate::telemetry::DatabaseOperation::{self, Flush, Read};
 
-/// What a turn is asked to do.
+/// The work of one turn.
 #[derive(Debug)]
 pub struct Ask {
     pub flush: Option<(Reached, Entries)>,
@@ -52,7 +52,7 @@ pub struct CircuitNews {
     pub only_witness: Option<Uuid>,
 }
 
-/// What it brought.
+/// The result of a turn.
 #[derive(Debug, Default)]
 pub struct Answer {
     pub lease_is_lost: bool,
@@ -78,7 +78,7 @@ pub struct Answer {
 /// Waiting deliveries read per key at once.
 const REFILL: i64 = 64;
 
-/// What went wrong at the database, and what was wanted of it.
+/// An error of the database, and the operation that met it.
 #[derive(Debug)]
 pub struct Failed {
     pub operation: DatabaseOperation,
@@ -150,7 +150,7 @@ pub async fn take(pool: PgPool, recorder: Arc<Recorder>, fence: Fence, instance:
     if !asks_next {
         return Ok(answer);
     }
-    // What was read now is known, too.
+    // The rows read now are known, too.
     known_due.extend(answer.due.iter().flatten().map(|row| row.notification.seq));
     answer.next_due = store::find_next_due(&pool, fence.subscription, &known_due).await.map_err(&reading)?;
     answer.asked = true;

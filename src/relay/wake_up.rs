@@ -34,7 +34,7 @@ use crate::domain::Snapshot;
 use crate::store::{BellLock, BellSession, Ring, StoreError};
 use crate::telemetry::{DatabaseOperation, Health, RelayMetrics, WakeUpSource, chain};
 
-/// What the loops see of the bell.
+/// The bell as the loops see it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bell {
     /// Rises with every ring, and whenever the loops should look.

@@ -30,7 +30,7 @@ use crate::domain::{Notification, Reason, Verdict};
 use crate::failpoints::failpoint;
 use crate::handlers::Handler;
 
-/// What the attempts of a handler are made with.
+/// The means by which a worker makes the attempts of a handler.
 pub struct Means {
     pub handler: Arc<dyn Handler>,
     /// Longest that an attempt may take.
@@ -234,7 +234,7 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(30);
 
-    /// What a handler does with an event is written in its payload.
+    /// The payload of an event says how the handler treats it.
     struct Scripted {
         group: usize,
         wait: Duration,

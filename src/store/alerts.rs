@@ -26,7 +26,7 @@ pub struct ChannelRow {
     pub retry_at: Option<Timestamp>,
 }
 
-/// What a channel was last told of an alert.
+/// The last notice of an alert that a channel was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoticeRow {
     /// The key of the alert.
@@ -195,7 +195,7 @@ pub async fn remove(connection: &mut PgConnection, key: &str) -> Result<(), Stor
     removed.map(drop).map_err(StoreError::query("forget an alert"))
 }
 
-/// What every channel was last told.
+/// The last notices of every channel.
 pub async fn read_notices(executor: impl PgExecutor<'_>) -> Result<Vec<NoticeRow>, StoreError> {
     let rows = sqlx::query(include_str!("sql/read_alert_notices.sql"))
         .fetch_all(executor)

@@ -20,7 +20,7 @@ pub enum BellLock {
 /// The listening session.
 pub struct BellSession(PgListener);
 
-/// What a notification asks for.
+/// The reason of a ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ring {
     /// Events were recorded.

@@ -43,7 +43,7 @@ impl BlindSpot {
         !matches!(self.kind.as_str(), "guard_off" | "replica_preset")
     }
 
-    /// What was found.
+    /// The finding, for display.
     pub fn what(&self) -> String {
         let Self { kind, name, detail, .. } = self;
         let table = self.table();

@@ -7,7 +7,7 @@ use super::replays::settle_replay_items;
 use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 use crate::domain::{ErrorGroup, Reason};
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Burial {
     /// It is a dead letter now; it was in this state.

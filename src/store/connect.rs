@@ -126,7 +126,7 @@ pub struct Connections {
     /// Reading the log. Plans its statements once: of a limit that it does not know the server believes that a plan for it must be dear,
     /// and would plan each look anew, at more than twice the cost of the look.
     pub log: PgPool,
-    /// What looks after the outbox and may take long: retention, alerts, gauges.
+    /// Work that may take long: retention, alerts, gauges.
     pub aside: PgPool,
     /// Functions of the kind `sql`, one session for each loop while it calls.
     pub calls: PgPool,
@@ -181,7 +181,7 @@ async fn open(options: &Options<'_>, watch: Option<Arc<ServerWatch>>, thoroughly
     prepare(options, watch, thoroughly).await?.open(options.max_connections).await
 }
 
-/// What every pool of these options is made of, once the server has been looked at.
+/// The common parts of all pools of these options, once the server has been examined.
 struct Prepared {
     server: String,
     options: PgConnectOptions,

@@ -8,7 +8,7 @@ use super::StoreError;
 use crate::domain::Timestamp;
 use crate::telemetry::Used;
 
-/// What one receiver was sent of one version of a contract.
+/// The use of one version of a contract by one receiver.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ListedUse {
     #[serde(rename = "type")]

@@ -74,7 +74,7 @@ pub struct DeadLetterGroup {
     pub count: u64,
     pub reason: Option<String>,
     pub status: Option<i32>,
-    /// What failed, without what differs from event to event.
+    /// The failure, without the parts that differ from event to event.
     pub error: Option<String>,
     pub first: Option<Timestamp>,
     pub last: Option<Timestamp>,
@@ -86,7 +86,7 @@ pub struct DeadLetterGroup {
     pub notes: Vec<GroupNote>,
 }
 
-/// What an operator wrote about a group.
+/// A note of an operator about a group.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct GroupNote {
     pub at: Timestamp,

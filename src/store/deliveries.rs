@@ -25,7 +25,7 @@ pub struct RecordedDelivery {
     pub waiting: u64,
 }
 
-/// What was read of recorded deliveries.
+/// The result of reading recorded deliveries.
 #[derive(Debug, Default)]
 pub struct RecordedRead {
     pub rows: Vec<RecordedDelivery>,

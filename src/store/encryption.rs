@@ -14,7 +14,7 @@ use super::{Options, StoreError};
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What an operator should know of the way to the server. `None`: it is encrypted, never leaves the machine, or cannot be known.
+/// A caution about the way to the server. `None`: it is encrypted, never leaves the machine, or cannot be known.
 pub async fn unencrypted(options: &Options<'_>) -> Result<Option<String>, StoreError> {
     let options: PgConnectOptions = options.url.parse().map_err(StoreError::Address)?;
     if options.get_socket().is_some() || is_local(options.get_host()) {

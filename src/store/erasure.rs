@@ -30,7 +30,7 @@ pub struct EventSelection {
     pub before: Option<Timestamp>,
 }
 
-/// What would be erased.
+/// The plan of an erasure.
 #[derive(Debug, Clone, Default)]
 pub struct ErasurePlan {
     /// Every event that matches, in order.
@@ -49,7 +49,7 @@ pub struct PendingEvents {
     pub events: i64,
 }
 
-/// Who erases, and why.
+/// The actor of an erasure, and the reason.
 #[derive(Debug, Clone, Copy)]
 pub struct Erasing<'a> {
     pub actor: &'a str,

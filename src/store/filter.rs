@@ -69,7 +69,7 @@ impl serde::Serialize for Fingerprint {
     }
 }
 
-/// What else must be true of a delivery.
+/// Further conditions on a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     All,

@@ -147,7 +147,7 @@ fn state(handler: &HandlerRow, is_failing: bool) -> HandlerState {
     }
 }
 
-/// What some handlers still have to do.
+/// The backlogs of some handlers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owed {
     /// How many of them are in the database.

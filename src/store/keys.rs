@@ -51,12 +51,12 @@ pub async fn list_only_witnesses(pool: &PgPool, handler: Option<&str>) -> Result
     Ok(rows.into_iter().map(|(handler, key, event, reason)| OnlyWitness { handler, key, event, reason }).collect())
 }
 
-/// What letting a key go did.
+/// The result of letting a key go on.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Skipped {
     /// The event that is a dead letter now.
     pub head: Uuid,
-    /// What it was: `retrying` or `dead`.
+    /// Its previous state: `retrying` or `dead`.
     pub was: String,
 }
 

@@ -31,7 +31,7 @@ pub enum Fenced {
     LeaseLost,
 }
 
-/// What came of a flush.
+/// The result of a flush.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct Flushed {
@@ -130,10 +130,10 @@ pub struct Reached {
     pub done: Done,
 }
 
-/// What is settled without a row when a flush is written.
+/// The events that are settled without a row when a flush is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
-    /// What the flush before this one said.
+    /// The same as in the flush before this one.
     AsStored,
     /// An `int8multirange`; `None`: nothing.
     Now(Option<String>),

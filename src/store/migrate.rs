@@ -26,7 +26,7 @@ const MIGRATIONS: &[Migration] = &[
 /// Oldest Postgres that has what the relay needs.
 const OLDEST_SERVER: i32 = 14;
 
-/// What a run of [`migrate`] did.
+/// The result of [`migrate`].
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Migrated {
     /// Names of the migrations applied by this run.

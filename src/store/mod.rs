@@ -176,7 +176,7 @@ impl StoreError {
         error.try_downcast_ref::<PgDatabaseError>().is_some_and(|error| error.severity() == PgSeverity::Error)
     }
 
-    /// What it began with, in the words of the server where it said something.
+    /// The root cause, in the words of the server where it gave one.
     pub fn root(&self) -> String {
         match self.cause() {
             Some(sqlx::Error::Database(error)) => error.message().to_owned(),
@@ -213,7 +213,7 @@ impl StoreError {
         }
     }
 
-    /// What happened at the bottom of it, in the words of the server and with its SQLSTATE.
+    /// The root cause, in the words of the server and with its SQLSTATE.
     pub fn innermost(&self) -> String {
         match self.sqlstate() {
             Some(code) => format!("{} (SQLSTATE {code})", self.root()),

@@ -45,12 +45,12 @@ pub enum MoveTarget {
     Ago(Duration),
 }
 
-/// What a move does with events that the handler has not handled yet, and with those it has.
+/// How a move treats events that the handler has not handled yet, and those that it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MoveKind {
     /// From the target on everything is delivered again; nothing is skipped.
     Rewind,
-    /// What is not handled below the target is skipped; what is handled stays so.
+    /// Events below the target that are not handled are skipped; handled events stay so.
     Skip,
     /// Both: the handler gets everything from the target on, and nothing below it.
     Restart,
@@ -71,11 +71,11 @@ pub struct Move<'a> {
     pub first_seq: i64,
     pub actor: &'a str,
     pub reason: Option<&'a str>,
-    /// What was asked for, as a JSON object, for the audit.
+    /// The request, as a JSON object, for the audit.
     pub asked: &'a str,
 }
 
-/// What a move changes, over all partitions.
+/// The changes of a move, over all partitions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct MoveCounts {
     /// Events without an outcome below the target, which will never be delivered.
@@ -124,7 +124,7 @@ async fn find_since(pool: &PgPool, at: Option<i64>, ago: Option<i64>) -> Result<
     Ok(found.unwrap_or(BEHIND_EVERYTHING))
 }
 
-/// What a move would change. `None`: there is no such handler.
+/// The changes that a move would make. `None`: there is no such handler.
 pub async fn plan_move(pool: &PgPool, handler: &str, first_seq: i64) -> Result<Option<MoveCounts>, StoreError> {
     let ids = subscriptions_of(pool, handler).await?;
     if ids.is_empty() {
@@ -143,7 +143,7 @@ pub async fn plan_move(pool: &PgPool, handler: &str, first_seq: i64) -> Result<O
 }
 
 /// Moves a handler. `None`: there is no such handler, and nothing is written.
-/// What is skipped is counted exactly; what is delivered again is counted just before the owner is stopped.
+/// Skipped events are counted exactly; events to deliver again are counted just before the owner is stopped.
 pub async fn move_handler(pool: &PgPool, request: &Move<'_>) -> Result<Option<MoveCounts>, StoreError> {
     let Move { handler, kind, first_seq, .. } = *request;
     let mut counts = MoveCounts { is_exact: true, ..MoveCounts::default() };

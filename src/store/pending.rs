@@ -20,7 +20,7 @@ pub struct PendingType {
     pub unwanted: u64,
 }
 
-/// What a handler still owes, over all its partitions.
+/// Events that a handler is still owed, over all its partitions.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Unfinished {
     /// Events in the log without an outcome.

@@ -36,7 +36,7 @@ pub struct AnsweredRow {
     pub detail: String,
 }
 
-/// What keeps a subscription from going on.
+/// The error that keeps a subscription from going on.
 #[derive(Debug, Clone)]
 pub struct FailingRow {
     pub since: Duration,

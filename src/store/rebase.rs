@@ -27,7 +27,7 @@ use super::feed::begin_epoch_of_rebase;
 use super::{AuditEntry, StoreError, begin, commit, read_identity, record_audit, store_incarnation};
 use crate::domain::{Numbering, ServerIdentity, Standing};
 
-/// What a handler has not finished, by the snapshot of its position and by the highest number that this can have seen.
+/// Events that a handler has not finished, by the snapshot of its position and by the highest sequence number that this can have seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Witnesses {
     pub handler: String,
@@ -44,7 +44,7 @@ pub struct Witnesses {
     pub first_in_doubt: Option<i64>,
 }
 
-/// What a rebase does with one handler.
+/// The changes of a rebase to one handler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HandlerPlan {
     pub handler: String,
@@ -77,7 +77,7 @@ pub struct LowSequence {
     pub needed: i64,
 }
 
-/// What would be done.
+/// The plan of a rebase.
 #[derive(Debug, Clone)]
 pub struct RebasePlan {
     pub identity: ServerIdentity,
@@ -89,7 +89,7 @@ pub struct RebasePlan {
     pub relays: Vec<String>,
 }
 
-/// What was done.
+/// The result of a rebase.
 #[derive(Debug, Clone)]
 pub struct Rebased {
     pub plan: RebasePlan,
@@ -312,7 +312,7 @@ async fn move_positions(
     Ok((subscriptions, renumbered))
 }
 
-/// What is the same however the positions were treated: bell, instances, identity, audit.
+/// The steps that do not depend on how the positions were treated: bell, instances, identity, audit.
 async fn confirm(connection: &mut PgConnection, actor: &str, rebased: &Rebased) -> Result<(), StoreError> {
     if !rebased.plan.is_bell_right {
         sqlx::query(include_str!("sql/repair_bell.sql"))

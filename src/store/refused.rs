@@ -21,7 +21,7 @@ pub struct Unstorable {
     pub event: Option<Uuid>,
     pub key: Option<String>,
     pub cause: String,
-    /// What should have been recorded.
+    /// The state that should have been recorded.
     pub state: DeliveryState,
     /// A row says that it is given up.
     pub is_dead: bool,
@@ -172,7 +172,7 @@ impl Writer<'_> {
     }
 }
 
-/// What is recorded instead of an outcome that was refused.
+/// The dead letter that is recorded instead of an outcome that was refused.
 fn dead_letter(outcome: &RecordedOutcome, cause: &str) -> RecordedOutcome {
     let last = outcome.reason.map(|reason| format!("; the attempt ended with {reason}")).unwrap_or_default();
     let detail = format!("what came of it could not be recorded as {}: {cause}{last}", outcome.state);

@@ -10,11 +10,11 @@ use sqlx::PgPool;
 use super::text::cleaned;
 use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 
-/// What came of reading a configuration again.
+/// The result of a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReloadOutcome {
-    /// What differed is in effect.
+    /// The differences are in effect.
     Applied,
     /// Nothing differed that could be applied.
     Unchanged,
@@ -54,7 +54,7 @@ pub struct ReloadReport {
     /// Why it was refused.
     #[serde(default)]
     pub reasons: Vec<String>,
-    /// What the change does to what is pending, or would have done.
+    /// The consequences of the change for pending events, done or prevented.
     #[serde(default)]
     pub notes: Vec<String>,
 }
@@ -79,7 +79,7 @@ pub struct AskedRelay {
     pub wish: i32,
 }
 
-/// What is known of a request.
+/// A request and its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReloadAnswer {
     Pending,

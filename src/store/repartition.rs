@@ -37,7 +37,7 @@ pub struct Repartition<'a> {
     pub because: Option<&'a str>,
 }
 
-/// What has moved into other partitions.
+/// The rows that have moved into other partitions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Moved {
     /// Partitions before.

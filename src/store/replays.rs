@@ -26,7 +26,7 @@ use super::{AuditEntry, DeadLetter, DeliveryCount, Fence, Selection, StoreError,
 use crate::domain::Timestamp;
 use crate::failpoints::failpoint;
 
-/// What an operator asks for.
+/// The request of an operator.
 #[derive(Debug, Clone, Default)]
 pub struct NewReplay {
     pub id: Uuid,
@@ -75,7 +75,7 @@ impl Replay {
     }
 }
 
-/// What a release did for one subscription.
+/// The result of a release for one subscription.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Released {
     /// A running replay has more of this subscription, or had before.

@@ -8,7 +8,7 @@ use sqlx::{PgPool, Postgres, Row, Transaction};
 use super::StoreError;
 use crate::failpoints::failpoint;
 
-/// What one chunk did.
+/// The result of one chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removed {
     /// The last event that was sourced or old enough, whether it could go or not; `None`: there was none.

@@ -50,7 +50,7 @@ pub struct StreamEvent {
     pub damage: Option<String>,
 }
 
-/// What does not fit in a stream.
+/// A fault of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StreamFault {
     /// Number of the stream in the tables.

@@ -17,7 +17,7 @@ pub struct Subscription {
     pub partition: u16,
     pub partitions: u16,
     pub kind: String,
-    /// What it wants and in which order, as it was last registered.
+    /// The filter and the order, as last registered.
     pub wants: Wanted,
 }
 
@@ -244,7 +244,7 @@ fn wishes(row: &PgRow) -> Result<Wishes, sqlx::Error> {
     Ok(Wishes { is_paused: row.try_get(1)?, moves: row.try_get(2)?, circuit_closings: row.try_get(3)? })
 }
 
-/// What an owner needs to begin.
+/// The stored state from which an owner begins.
 #[derive(Debug)]
 pub struct TakenUp {
     pub fence: Fence,
@@ -334,7 +334,7 @@ pub async fn record_circuit(
     Ok(if written.rows_affected() == 0 { Fenced::LeaseLost } else { Fenced::Written })
 }
 
-/// What one subscription has left to do.
+/// The backlog of one subscription.
 #[derive(Debug, Clone, Default)]
 pub struct Backlog {
     /// Events in the log that have no outcome, among those that were looked at.

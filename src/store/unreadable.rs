@@ -24,7 +24,7 @@ use crate::domain::Notification;
 pub struct Unreadable {
     /// As far as the event could be read; see [`Notification::unread`].
     pub notification: Box<Notification>,
-    /// What is wrong with it, for display.
+    /// The cause, for display.
     pub cause: String,
     /// The row itself shows what is wrong. Otherwise a statement failed, and this event is what it was narrowed down to.
     pub is_certain: bool,

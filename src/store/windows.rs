@@ -22,7 +22,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool, Row};
 use super::{StoreError, Unreadable, types};
 use crate::domain::{EventFilter, Notification, OpenWindow, Ordering, Position, Snapshot, Timestamp};
 
-/// What a subscription wants from the log, as the statements take it.
+/// The filter, the key and the partition of a subscription, as the statements take them.
 #[derive(Debug, Clone)]
 pub struct Selection {
     type_patterns: Option<Vec<String>>,
@@ -147,13 +147,13 @@ pub struct Moment {
     pub snapshot: Snapshot,
     /// The sequence after the snapshot was taken.
     pub high_seq: i64,
-    /// What is visible in the snapshot is durable once the server has flushed up to here.
+    /// Rows that are visible in the snapshot are durable once the server has flushed up to here.
     pub insert_lsn: i64,
     pub flush_lsn: i64,
     pub now: Timestamp,
 }
 
-/// What one read may take.
+/// The room of one read.
 #[derive(Debug, Clone, Copy)]
 pub struct Room {
     pub rows: i64,
@@ -171,7 +171,7 @@ pub struct WindowRead {
     pub is_larger: bool,
 }
 
-/// What a window is read of.
+/// The bounds of a window.
 #[derive(Debug, Clone, Copy)]
 pub struct WindowBounds<'a> {
     pub begin: &'a Snapshot,
@@ -330,10 +330,10 @@ pub struct Page {
 /// How many numbers one page looks at, at most: bounds the time of a page whatever the filter leaves.
 pub const PAGE_SPAN: i64 = 50_000;
 
-/// What a page is read of.
+/// The window and the bounds of a page.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenedPage<'a> {
-    /// What is visible in it was read before the window.
+    /// Rows that are visible in it were read before the window.
     pub begin: &'a Snapshot,
     pub window: &'a OpenWindow,
     pub room: Room,
@@ -375,7 +375,7 @@ async fn try_page(pool: &PgPool, page: &OpenedPage<'_>, span: i64, keys: Keys) -
         .map_err(StoreError::query("read a page of the log"))?;
     let decoded = decode_events(&rows, 0, selection).map_err(StoreError::query("understand the log"))?;
     let mut read_to = window.high_seq.min(window.seq + span);
-    // What exactly fills the room may have been all there was: the next page will tell.
+    // A page that exactly fills the room may have been the last one: the next page shows it.
     let is_cut = decoded.rows >= room.rows || decoded.bytes >= room.bytes;
     match decoded.last_seq {
         Some(last) if is_cut => read_to = last,

@@ -17,7 +17,7 @@ use crate::telemetry::Health;
 /// Bytes of a payload that may leave.
 const MOST_PAYLOAD: usize = 2 * 1024;
 
-/// What to look for beyond the numbers.
+/// Requests for details beyond the numbers.
 pub(super) struct Wishes {
     pub include_payload: bool,
     /// A backlog of this age is worth an example.
@@ -33,7 +33,7 @@ impl Wishes {
     }
 }
 
-/// What one look has seen.
+/// The result of one look.
 pub(super) struct Seen {
     pub observations: Vec<Observation>,
     /// Handlers whose events and dead letters could not be counted: nothing is known of them, which does not end an alert.
@@ -68,7 +68,7 @@ pub(super) async fn look_at_handlers(pool: &PgPool, wishes: &Wishes, now: Timest
     Ok(Seen { observations: seen, uncounted })
 }
 
-/// What one handler's numbers say, its dead letters aside.
+/// The observations of one handler, except for its dead letters.
 fn look_at(handler: &HandlerStats, failed: Option<Sample>, now: Timestamp) -> Vec<Observation> {
     let name = handler.handler.as_str();
     let unfinished = handler.pending + handler.retrying + handler.waiting;

@@ -27,7 +27,7 @@ use crate::channels::{Channel, Heartbeat};
 use crate::config::{self, ChannelConfig};
 use crate::telemetry::{Health, RelayMetrics};
 
-/// What the alerts of a relay need beside the database.
+/// The parts that the alerts of a relay need beside the database.
 #[derive(Clone)]
 pub struct AlertSetup {
     pub config: config::Alerts,
@@ -36,7 +36,7 @@ pub struct AlertSetup {
     pub signals: AlertSignals,
 }
 
-/// What the store cannot tell: other parts of the process report it here.
+/// Signals that the store does not know: other parts of the process report them here.
 #[derive(Debug, Clone, Default)]
 pub struct AlertSignals(Arc<Mutex<Signals>>);
 
@@ -76,7 +76,7 @@ impl AlertSignals {
     }
 }
 
-/// Whose alerts they are.
+/// The instance that the alerts belong to.
 pub(super) struct AlertContext {
     pub pool: PgPool,
     pub instance: String,

@@ -35,7 +35,7 @@ pub(super) struct Line {
     /// By the key of the alert.
     told: HashMap<String, Told>,
     pub row: ChannelRow,
-    /// What of `told` is not stored yet.
+    /// The part of `told` that is not stored yet.
     unsaved: HashSet<String>,
     is_row_unsaved: bool,
     is_busy: bool,
@@ -50,7 +50,7 @@ pub(super) struct Sent {
     result: Result<(), SendFailure>,
 }
 
-/// What a look at the lines needs to know.
+/// The inputs of a look at the lines.
 pub(super) struct Situation<'a> {
     pub alerts: &'a [Alert],
     pub config: &'a Alerts,
@@ -202,7 +202,7 @@ impl Line {
         self.unsaved.insert(key);
     }
 
-    /// What is not stored yet. It stays so until [`Line::saved`].
+    /// The notices that are not stored yet, until [`Line::saved`].
     pub fn unsaved(&self) -> (Option<&ChannelRow>, Vec<NoticeRow>) {
         let channel = || self.listener.name.clone();
         let told = |key: &String| Some(NoticeRow { alert: key.clone(), channel: channel(), told: self.told.get(key)?.clone() });

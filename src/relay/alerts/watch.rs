@@ -223,7 +223,7 @@ impl Watch {
     fn step_all(&self, stored: Vec<Alert>, seen: &[Observation], uncounted: &[String], now: Timestamp) -> Vec<Alert> {
         let policy = &self.setup.config.policy;
         let mut before = stored;
-        // What was told while the database was away is known here only.
+        // Notices that were sent while the database was away are known here only.
         for alert in self.alerts.iter().filter(|alert| alert.kind == AlertKind::Database) {
             match before.iter_mut().find(|known| known.key() == alert.key()) {
                 Some(known) if known.revision < alert.revision => *known = alert.clone(),
@@ -340,7 +340,7 @@ impl Watch {
         }
     }
 
-    /// What is remembered is the last owner's business no more.
+    /// Forgets the state of the last ownership.
     fn lose(&mut self) {
         info!("another instance looks after the alerts now");
         self.own = None;

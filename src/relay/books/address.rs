@@ -15,7 +15,7 @@ use crate::handlers::Built;
 use crate::relay::attempt::Finished;
 use crate::store::{DestinationNews, StoredDestination};
 
-/// What changed about destinations and is not stored yet.
+/// Changes of destinations that are not stored yet.
 pub(super) type DestinationChanges = BTreeSet<String>;
 
 impl Books {

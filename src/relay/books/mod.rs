@@ -64,7 +64,7 @@ pub struct Books {
     /// Settled beyond the position by the owner before us.
     carried_done: Option<String>,
     carried_until: CarriedUntil,
-    /// What is stored as settled without a row.
+    /// The stored ranges of events that are settled without a row.
     stored_done: Option<String>,
     entries: Entries,
     /// The position has moved over events since the last flush.

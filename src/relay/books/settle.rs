@@ -79,7 +79,7 @@ impl Books {
         self.write(&queued, DeliveryState::Dead, attempts, None, Some(&verdict), None);
     }
 
-    /// What Postgres refused to store as it was. A key that it should have moved or held is looked up with the other lanes.
+    /// Enters outcomes that Postgres refused to store as they were. A key that it should have moved or held is looked up with the other lanes.
     pub fn enter_unstorable(&mut self, unstorable: &[Unstorable]) {
         for one in unstorable {
             let handler = self.handler.config.name.as_str();

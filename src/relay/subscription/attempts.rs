@@ -204,7 +204,7 @@ impl Loop {
     }
 }
 
-/// What the contract makes of an event for a function, if it is not what the log has; or why it makes nothing.
+/// The form that the contract gives an event for a function, if it differs from the log; or why there is none.
 fn rendered(pins: Option<&Pins>, notification: &Notification) -> (Option<Arc<Rendered>>, Option<Verdict>) {
     let Some(pins) = pins else { return (None, None) };
     match prepare(pins, notification) {

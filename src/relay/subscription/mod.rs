@@ -58,7 +58,7 @@ pub enum End {
     LeaseLost,
 }
 
-/// What the supervisor hands to a loop.
+/// The assignment of the supervisor to a loop.
 pub struct Assignment {
     pub shared: Arc<Shared>,
     pub handler: Arc<HandlerShared>,
@@ -200,7 +200,7 @@ struct Loop {
     shown_at: Instant,
     /// The flush under way writes outcomes, or there are none to write.
     flush_is_proof: bool,
-    /// What was wanted of the database when it failed last.
+    /// The database operation that failed last.
     failed_at: DatabaseOperation,
     /// The event that is counted, or was called and is recorded now, where it is only one.
     only_event: Option<Uuid>,
@@ -260,7 +260,7 @@ impl Loop {
         if let Some(wait) = taken.open_circuit {
             books.reopen_circuit(wait);
         }
-        // What functions do leaves with its transaction when the relay dies, and so do their attempts.
+        // The effects of functions are rolled back when the relay dies, and so are their attempts.
         let is_careful = match performer {
             Performer::Attempts(_) => was_abandoned,
             Performer::Functions(_) => was_unrecorded,

@@ -40,7 +40,7 @@ impl Loop {
         Ok(())
     }
 
-    /// What the tail has read since this was asked last. A loop that is where the tail is follows it from then on.
+    /// The events that the tail has read since the last call. A loop that stands at the end of the tail follows it from then on.
     fn follow(&mut self) -> Option<Segment> {
         let follower = self.follower.as_ref()?;
         let may_join = self.recovery.is_none() && self.careful == 0;

@@ -58,7 +58,7 @@ impl Loop {
         let flush = (self.books.needs_flush() || since_flush >= idle_flush).then(|| {
             let flush = self.books.take_flush();
             self.flushed_to = Some(flush.0.position.snapshot.clone());
-            // What writes outcomes, or has none to write, proves that recording works.
+            // A flush that writes outcomes, or has none to write, proves that recording works.
             self.flush_is_proof = !flush.1.is_empty() || self.books.outstanding() == 0;
             self.writing = flush.1.outcomes.iter().map(|outcome| outcome.seq).collect();
             self.last_flush = now;
@@ -94,7 +94,7 @@ impl Loop {
     }
 
     pub(super) fn may_look_for_due(&self) -> bool {
-        // What cannot be attempted yet, because the receiver asked for a pause, costs nothing while it lasts.
+        // Deliveries that cannot be attempted yet, because the receiver requested a pause, cost nothing while it lasts.
         let is_held = self.books.held_until.is_some_and(|until| Instant::now() < until);
         self.has_room_for_recorded() && self.books.circuit_would_admit() && !is_held
     }

@@ -66,7 +66,7 @@ impl Supervisor {
         }
     }
 
-    /// What does not finish in time is released uncounted, as in a stop.
+    /// Deliveries that do not finish in time are released uncounted, as in a stop.
     pub(super) fn release_overdue(&mut self) {
         let now = Instant::now();
         for running in self.running.values_mut() {

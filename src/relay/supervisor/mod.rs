@@ -53,12 +53,12 @@ use helpers::Helpers;
 use places::{Places, candidate, check_server, register, report_blind_spots};
 use running::Running;
 
-/// What a relay needs beside its handlers.
+/// The parts of a relay beside its handlers.
 pub struct RelayOptions {
     pub connections: store::Connections,
     /// The watch that `connections` were opened with.
     pub server: Arc<ServerWatch>,
-    /// What the sessions of `connections` are set to.
+    /// The settings of the sessions of `connections`.
     pub session: SessionSettings,
     pub relay: config::Relay,
     pub outbox: config::Outbox,

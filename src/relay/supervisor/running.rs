@@ -40,7 +40,7 @@ pub(super) struct Running {
     pub restart_at: Option<Instant>,
     pub pauses: Pauses,
     pub was_abandoned: bool,
-    /// What functions did could not be recorded.
+    /// The outcomes of functions could not be recorded.
     pub was_unrecorded: bool,
     /// Its loop was fenced off, and the next round has not yet shown whether the lease is gone.
     pub is_doubtful: bool,

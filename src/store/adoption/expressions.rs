@@ -20,7 +20,7 @@ pub(super) struct Expressions {
     pub is_uuid: bool,
 }
 
-/// What there is of a part: the SQL of its value, and its type; of a constant, `text`.
+/// The source of a part: the SQL of its value, and its type; of a constant, `text`.
 struct Part {
     sql: String,
     kind: String,

@@ -30,7 +30,7 @@ pub(super) async fn doubt(
     Ok(state)
 }
 
-/// What the server says to the statement of a trigger, with the rows of the table in place of those that are inserted.
+/// The server's answer to the statement of a trigger, with the rows of the table in place of inserted ones.
 async fn failure(pool: &PgPool, table: &TableName, trigger: &FoundTrigger) -> Result<Option<String>, StoreError> {
     let Some(statement) = statement_of(&trigger.body, table) else { return Ok(None) };
     // In a transaction that rolls back, only for the path that the function has.

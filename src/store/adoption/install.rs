@@ -8,7 +8,7 @@ use super::table::find_table;
 use super::{AdoptionError, AdoptionPlan, AdoptionState, drop_function};
 use crate::domain::TableName;
 
-/// What a run did with one table.
+/// The result of a run for one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Installed {
     /// Whether there was anything to make.

@@ -31,7 +31,7 @@ pub enum AdoptionError {
     Store(#[from] StoreError),
 }
 
-/// What is on a table now, beside what the configuration says.
+/// The trigger on a table, compared with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdoptionState {
     AsConfigured,
@@ -62,7 +62,7 @@ pub struct InspectedAdoption {
     pub state: AdoptionState,
 }
 
-/// What has to be done to adopt one table.
+/// The steps to adopt one table.
 #[derive(Debug, Clone)]
 pub struct AdoptionPlan {
     pub table: TableName,
@@ -135,7 +135,7 @@ pub async fn plan_adoption(pool: &PgPool, outbox: &str, adoption: &Adoption) -> 
     })
 }
 
-/// What is on one configured table. Changes nothing.
+/// Inspects one configured table. Changes nothing.
 pub async fn inspect_adoption(pool: &PgPool, outbox: &str, adoption: &Adoption) -> Result<InspectedAdoption, StoreError> {
     let state = match plan_adoption(pool, outbox, adoption).await {
         Ok(plan) => plan.state,
@@ -146,7 +146,7 @@ pub async fn inspect_adoption(pool: &PgPool, outbox: &str, adoption: &Adoption) 
     Ok(InspectedAdoption { table: adoption.table.clone(), state })
 }
 
-/// What is on the configured tables, and which others are adopted. Changes nothing.
+/// Inspects the configured tables, and finds other adopted ones. Changes nothing.
 pub async fn inspect_adoptions(pool: &PgPool, outbox: &str, adoptions: &[Adoption]) -> Result<Vec<InspectedAdoption>, StoreError> {
     let mut inspected = Vec::new();
     for adoption in adoptions {

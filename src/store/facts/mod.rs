@@ -20,7 +20,7 @@ pub use read::{read_adoptions, read_facts};
 pub struct Facts {
     pub schema: String,
     pub server: Option<ServerSettings>,
-    /// What is wrong with the version of the outbox; `Some(None)`: nothing.
+    /// The fault of the version of the outbox; `Some(None)`: none.
     pub schema_refusal: Option<Option<String>>,
     pub identity: Option<ServerIdentity>,
     pub catalogue: Option<Vec<Object>>,
@@ -101,7 +101,7 @@ fn yes() -> bool {
     true
 }
 
-/// What the marks of receivers have to outlive.
+/// The time that the marks of receivers have to outlive.
 #[derive(Debug, Clone, Copy)]
 pub struct InboxAge {
     /// Some receiver keeps its marks here.
@@ -143,7 +143,7 @@ pub struct TableHealth {
     pub live: i64,
     pub dead: i64,
     pub bytes: i64,
-    /// What the living rows would need; `None`: the table was never analyzed.
+    /// The bytes that the living rows would need; `None`: the table was never analyzed.
     pub needed_bytes: Option<i64>,
     pub is_autovacuum_off: bool,
     pub is_analyzed: bool,

@@ -57,7 +57,7 @@ async fn read_outbox(reader: &Reader<'_>, facts: &mut Facts, unread: &mut Vec<Un
     facts.unwanted = keep(unread, "event_types", reader.all(include_str!("../sql/find_unwanted_types.sql"), unwanted).await);
 }
 
-/// What is on adopted tables, beside what is configured for them.
+/// The triggers on adopted tables, compared with the configuration.
 pub async fn read_adoptions(facts: &mut Facts, pool: &PgPool, adoptions: &[Adoption]) {
     if facts.server.as_ref().is_some_and(|server| server.has_outbox) {
         let inspected = inspect_adoptions(pool, &facts.schema, adoptions).await;
@@ -82,7 +82,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     async fn all<T>(&self, sql: &str, decode: impl Fn(&PgRow) -> Result<T, sqlx::Error>) -> Result<Vec<T>, StoreError> {
-        // What the connection asked for may have been dropped on the way. One message is one transaction, wherever it ends up.
+        // The settings that the connection requested may have been dropped on the way. One message is one transaction, wherever it ends up.
         let message = format!(
             "set local search_path = {}; set local quote_all_identifiers = off; set local row_security = off;\n{sql}",
             session::search_path(self.schema)

@@ -41,7 +41,7 @@ fn ground(row: &PgRow) -> Result<GroundRow, sqlx::Error> {
     })
 }
 
-/// What a page may hold, and what is wanted of it.
+/// The bounds of a page, and its filter.
 #[derive(Debug, Clone)]
 pub struct PageQuery<'a> {
     pub after: i64,
