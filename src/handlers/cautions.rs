@@ -15,7 +15,7 @@ const CREDENTIALS: &[&str] = &["password", "token"];
 /// Parts of the names of headers whose values are credentials.
 const CREDENTIAL_HEADERS: &[&str] = &["auth", "cookie", "key", "token", "secret", "password"];
 
-/// What to know of a handler with these settings; `kind` decides only what `tls` means.
+/// The cautions for a handler with these settings; `kind` decides only the meaning of `tls`.
 pub fn cautions(kind: &str, settings: &Table) -> Vec<String> {
     let mut addresses = texts(settings.get("url"));
     addresses.extend(texts(settings.get("servers")));

@@ -62,7 +62,7 @@ pub const ATTRIBUTES: &[&Name] = &[
 const CORRELATION: &[&str] = &["correlation", "correlation_id", "correlationid"];
 const CAUSATION: &[&str] = &["causation", "causation_id", "causationid"];
 
-/// What a configuration says about the CloudEvents of a handler.
+/// The configuration of the CloudEvents of a handler.
 #[derive(Debug)]
 pub struct CloudEvents {
     source: String,

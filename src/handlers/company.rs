@@ -18,7 +18,7 @@ const MOST: usize = 4_096;
 /// Ends of a connection that an event may share before it goes out alone.
 const ENOUGH: u8 = 2;
 
-/// Who goes with whom, at one handler.
+/// Which events go out together, at one handler.
 #[derive(Default)]
 pub struct Company {
     /// How often each has shared the end of a connection since the last answer about it.

@@ -25,7 +25,7 @@ pub const FORWARD_HEADERS: Field = Field::new(
 const RESERVED: &[&str] = &["content-type", "traceparent", "tracestate"];
 const RESERVED_PREFIXES: &[&str] = &["event-", "aggregate-", "ce-", "ce_", "cloudevents", "nats-"];
 
-/// What is added to the headers of every event.
+/// The headers that are added to every event.
 #[derive(Debug)]
 pub struct ExtraHeaders {
     set: Vec<(String, Template)>,

@@ -36,14 +36,14 @@ pub enum Failure {
         sent: bool,
     },
     Untrusted,
-    /// What came is not the protocol.
+    /// The answer is not the protocol.
     Garbage,
     Unknown {
         sent: bool,
     },
 }
 
-/// What a failure means. `detail` says what happened, for display.
+/// The verdict for a failure. `detail` describes it, for display.
 pub fn failed(failure: Failure, detail: String) -> Verdict {
     let (reason, sent) = match failure {
         Failure::EgressBlocked => return Verdict::handler_fault(Reason::EgressBlocked, detail),
@@ -61,7 +61,7 @@ pub fn failed(failure: Failure, detail: String) -> Verdict {
     if sent { verdict.ambiguous() } else { verdict }
 }
 
-/// What an error was about. `sent`: the connection stood, so the request may have left.
+/// The kind of an error. `sent`: the connection stood, so the request may have left.
 pub fn failure_of(error: &(dyn Error + 'static), sent: bool) -> Failure {
     let chain = std::iter::once(error).chain(causes(error));
     chain.filter_map(|cause| of_cause(cause, sent)).next().unwrap_or(Failure::Unknown { sent })
@@ -120,7 +120,7 @@ fn of_io(error: &io::Error, sent: bool) -> Option<Failure> {
     if error.get_ref().is_some_and(|inner| inner.to_string().starts_with("failed to lookup address")) {
         return Some(Failure::Dns);
     }
-    // What it was made of says more than its kind.
+    // Its source says more than its kind.
     if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>() || inner.is::<ResolveError>()) {
         return None;
     }
@@ -153,7 +153,7 @@ fn is_about_trust(error: &rustls::Error) -> bool {
                 | AlertDescription::AccessDenied
                 | AlertDescription::CertificateRequired
                 | AlertDescription::NoCertificate
-                // What a receiver says when its CA was made anew under the same name.
+                // The answer of a receiver whose CA was made anew under the same name.
                 | AlertDescription::DecryptError
         ),
         _ => false,

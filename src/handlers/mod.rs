@@ -118,7 +118,7 @@ pub trait Handler: Send + Sync + 'static {
     }
 }
 
-/// What a kind builds from its settings.
+/// The result of building a kind from its settings.
 #[derive(Clone)]
 pub enum Built {
     /// Called outside any transaction.

@@ -55,7 +55,7 @@ pub struct MissingValue(String);
 const KNOWN: &str = "{id}, {type}, {version}, {key}, {aggregate_type}, {aggregate_id}, {header:<name>} and {payload:<a.b.c>}";
 
 impl Template {
-    /// What it makes of this event, if other events may make something else of it.
+    /// The rendered text for this event, if it depends on the event.
     pub fn destination(&self, notification: &Notification) -> Option<String> {
         if self.constant().is_some() {
             return None;
@@ -143,7 +143,7 @@ impl Template {
 }
 
 impl MissingValue {
-    /// What it means for the event: no attempt will ever have the value. `setting` is where the template stands.
+    /// The verdict for the event: no attempt will ever have the value. `setting` is where the template stands.
     pub fn verdict(&self, setting: &str) -> Verdict {
         Verdict::permanent(Reason::Unaddressable, format!("{self}, which {setting} needs"))
     }

@@ -19,7 +19,7 @@ pub const CLIENT_KEY: Field = Field::new("client_key", FieldType::Secret, "", "P
 pub const SKIP_VERIFY: Field =
     Field::new("insecure_skip_verify", FieldType::Boolean, "false", "Accept every certificate: for experiments only.");
 
-/// What is configured about TLS, as PEM texts.
+/// The TLS settings, as PEM texts.
 #[derive(Debug, Default, Clone)]
 pub struct TlsSettings {
     /// Trusted instead of what the platform trusts.

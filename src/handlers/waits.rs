@@ -56,7 +56,7 @@ pub fn read_wait(section: &Section<'_>, name: &str) -> Option<Duration> {
     Some(wait)
 }
 
-/// What a kind knows of the settings of every handler, for tests that read its own.
+/// The settings of every handler that a kind knows, for tests that read its own.
 #[cfg(test)]
 pub const COMMON: &[Field] = &[Field::new("timeout", FieldType::Duration, "15s", "Longest that one attempt may take.")];
 

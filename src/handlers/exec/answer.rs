@@ -19,7 +19,7 @@ struct Line {
     retry_after: Option<f64>,
 }
 
-/// What one line says.
+/// The content of one line.
 #[derive(Debug, PartialEq)]
 pub enum Answer {
     About(Verdict),

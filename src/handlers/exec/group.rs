@@ -150,7 +150,7 @@ impl Members {
         !self.signal(0)
     }
 
-    /// What a program leaves behind belongs to process 1. In a container that can be us, and then no other process reaps it.
+    /// A process that a program leaves behind belongs to process 1. In a container that can be us, and then no other process reaps it.
     fn reap(&self) {
         // SAFETY: takes numbers and a null pointer, which asks for no status. The leader was waited for before, so that only processes are
         // met which nobody else waits for.

@@ -22,7 +22,7 @@ use super::start::{Started, start};
 use super::variables::variables;
 use crate::domain::{Notification, Reason, Verdict};
 
-/// What a program wrote is in its pipes when it ends; this is longer than it takes to read them.
+/// The output of a program is in its pipes when it ends; this is longer than it takes to read them.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// A program that is started anew for each event.

@@ -53,7 +53,7 @@ fn begin(mut command: Command, kill_after: Duration, runtime: &Handle) -> io::Re
 }
 
 fn give(order: Order) -> io::Result<()> {
-    // What it guards is whole at any moment.
+    // The guarded state is whole at any moment.
     let mut starter = STARTER.lock().unwrap_or_else(PoisonError::into_inner);
     let sender = match starter.as_ref() {
         Some(sender) => sender,

@@ -97,7 +97,7 @@ impl Workers {
 
     fn take(&self) -> Option<Worker> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        // Who ended while there was nothing to do has lost nothing.
+        // A worker that ended while idle has lost nothing.
         idle.retain_mut(|worker| !worker.group.has_ended());
         let mut worker = idle.pop()?;
         worker.group.be_patient(Duration::ZERO);
@@ -179,7 +179,7 @@ impl Worker {
         }
     }
 
-    /// What the doubt means for the event. Ends the worker before that, because it may still be at work on it.
+    /// The verdict for an event whose worker is in doubt. Ends the worker before that, because it may still be at work on it.
     async fn explain(mut self, doubt: Doubt, workers: &Workers) -> Verdict {
         let verdict = match doubt {
             Doubt::Garbage(why) => Verdict::retry(Reason::InvalidAnswer, why).ambiguous(),

@@ -12,7 +12,7 @@ use super::Kafka;
 use super::classify;
 use super::producer::{Asked, ask};
 
-/// What is asked for where every event has its own topic. No topic has this name; the cluster answers all the same.
+/// The topic that is requested where every event has its own topic. No topic has this name; the cluster answers all the same.
 const NO_TOPIC: &str = "outboxd-probe";
 
 impl Kafka {

@@ -100,7 +100,7 @@ pub async fn ask<T: Send + 'static>(
 /// A cluster that has answered.
 pub struct Asked<'p> {
     producer: &'p Native,
-    /// What it says of itself and of the topic.
+    /// The facts of the cluster and of the topic.
     pub metadata: Metadata,
 }
 
@@ -168,7 +168,7 @@ fn start<T>(config: &ClientConfig, topic: &str, waiting: &oneshot::Sender<T>) ->
     None
 }
 
-/// What librdkafka tells: reports of events, and the state of the brokers.
+/// Callbacks of librdkafka: reports of events, and the state of the brokers.
 #[derive(Default)]
 struct Watch {
     trouble: Mutex<Option<Trouble>>,

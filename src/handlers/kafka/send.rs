@@ -15,10 +15,10 @@ use super::producer::{Producer, Record};
 use super::{Kafka, topic};
 use crate::domain::{Notification, Outcome, Reason, Verdict};
 
-/// What librdkafka may need beyond `confirm_timeout` to report what it gave up: it looks once a second.
+/// The time that librdkafka may need beyond `confirm_timeout` to report an event that it gave up: it looks once a second.
 const LATE_REPORT: Duration = Duration::from_secs(3);
 
-/// What goes out for one event.
+/// The record of one event.
 struct Addressed<'n> {
     topic: Cow<'n, str>,
     key: Cow<'n, str>,

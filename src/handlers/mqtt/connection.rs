@@ -38,7 +38,7 @@ struct Session {
     _leave: DropGuard,
 }
 
-/// What the session and its task both know.
+/// The state that the session and its task share.
 struct State {
     places: Arc<Semaphore>,
     /// Events that were sent and not answered.
@@ -49,7 +49,7 @@ struct State {
     leave: CancellationToken,
 }
 
-/// What the broker agreed to when the session began.
+/// The limits that the broker granted when the session began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Granted {
     /// Largest packet, in bytes.

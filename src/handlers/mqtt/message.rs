@@ -23,7 +23,7 @@ pub struct Composer {
     expiry_seconds: Option<u32>,
 }
 
-/// What goes out.
+/// The message to send.
 #[derive(Debug, PartialEq)]
 pub struct Message {
     pub topic: String,

@@ -89,7 +89,7 @@ impl Mqtt {
         })
     }
 
-    /// What the connect packet says.
+    /// The content of the connect packet.
     fn options(&self, client_id: &str) -> MqttOptions {
         // The stream is ours; the crate only wants to know some address.
         let mut options = MqttOptions::new(client_id, Broker::tcp("broker", 1));

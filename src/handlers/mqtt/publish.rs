@@ -93,7 +93,7 @@ impl Mqtt {
         Ok(connection)
     }
 
-    /// What no event could be sent with.
+    /// Whether the broker granted what the events of this handler need.
     fn suffices(&self, granted: Granted) -> Result<(), Verdict> {
         let lacking = match self.composer.qos() {
             QoS::AtMostOnce | QoS::AtLeastOnce if !granted.takes_qos_1 => {

@@ -66,7 +66,7 @@ pub fn forbidden(refused: Refused) -> Verdict {
     }
 }
 
-/// What a stream said instead of storing the event. The status is the error code of JetStream.
+/// The verdict for a stream that did not store the event. The status is the error code of JetStream.
 fn refused(error: &jetstream::Error) -> Verdict {
     use ErrorCode as Code;
     let text = error.to_string();

@@ -5,7 +5,7 @@ use async_nats::ConnectOptions;
 
 use crate::settings::{Secret, Section};
 
-/// What each way needs; more than one of them is a mistake.
+/// The settings of each way; more than one way is a mistake.
 const WAYS: &[&str] = &["username", "token", "nkey", "credentials"];
 const SECRETS: &[&str] = &["password", "token", "nkey", "credentials"];
 

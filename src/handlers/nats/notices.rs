@@ -44,7 +44,7 @@ pub struct Refusal {
     before: usize,
 }
 
-/// What was refused.
+/// The refused subject or operation.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refused {
     /// Not stored.

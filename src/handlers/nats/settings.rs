@@ -52,7 +52,7 @@ pub const FIELDS: &[Field] = &[
     tls::SKIP_VERIFY,
 ];
 
-/// Who has to answer before an event counts as delivered.
+/// The acknowledgement that an event needs before it counts as delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// The stream that stores it.

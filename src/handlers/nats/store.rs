@@ -76,7 +76,7 @@ impl Nats {
         Ok(Sent { notification, subject, refused_before, until, acknowledgement, answer: None })
     }
 
-    /// What came of a publish: what its answer says, when there is one.
+    /// The verdict for a publish, by its answer if there is one.
     async fn verdict(&self, connection: &Connection, mut sent: Sent<'_>) -> Result<Verdict, Verdict> {
         for tries_left in (0..=NO_LEADER_TRIES).rev() {
             if sent.answer.is_none()

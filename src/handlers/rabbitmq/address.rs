@@ -7,7 +7,7 @@ use crate::settings::{Secret, Section, parse_address};
 
 const EXPECTED: &str = "expected an amqp or amqps URL such as \"amqps://user:password@rabbit/shop\", \
                         what is special in it percent-encoded";
-/// What a URL may say beside the address; the rest are settings of the handler.
+/// The query parameters that a URL may have; the rest are settings of the handler.
 const PARAMETERS: &[&str] = &["heartbeat", "channel_max", "frame_max", "auth_mechanism"];
 /// Seconds. A connection on which nothing was heard for twice as long is dead.
 const HEARTBEAT: u16 = 20;

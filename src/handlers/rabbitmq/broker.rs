@@ -34,7 +34,7 @@ pub enum Waited<T> {
     Late,
 }
 
-/// What the same event would be published as again.
+/// The identity by which a repeated publication of the same event is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Identity {
     id: Uuid,
@@ -103,7 +103,7 @@ impl Broker {
         });
     }
 
-    /// What was kept of an earlier attempt at the same event on this connection.
+    /// The confirmation of an earlier attempt at the same event on this connection.
     pub fn kept(&self, identity: Identity) -> Option<Pending> {
         self.with_unconfirmed(|kept| kept.remove(&identity))
     }

@@ -17,7 +17,7 @@ pub enum Stage {
     Sent,
 }
 
-/// What a confirmation of an event for this exchange and key means.
+/// The verdict for a confirmation of an event for this exchange and key.
 pub fn confirmed(confirmation: &Confirmation, unroutable: Unroutable, (exchange, key): (&str, &str)) -> Verdict {
     match (confirmation, unroutable) {
         (Confirmation::Ack(None), _) | (Confirmation::Ack(Some(_)), Unroutable::Accept) => Verdict::delivered(),
@@ -45,7 +45,7 @@ pub fn blocked(stage: Stage, target: &str) -> Verdict {
     mark(Verdict::back_pressure(Reason::Full, None, detail), stage)
 }
 
-/// What an error means. `detail` says what happened, for display.
+/// The verdict for an error. `detail` describes it, for display.
 pub fn failed(error: &Error, stage: Stage, detail: String) -> Verdict {
     match error.kind() {
         ErrorKind::ProtocolError(answer) => answered(answer.get_id(), answer.get_message().as_str(), stage, detail),

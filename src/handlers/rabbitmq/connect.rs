@@ -53,7 +53,7 @@ impl RabbitMq {
         }
     }
 
-    /// What a broker that hung up has against our certificate. With TLS 1.3 it says so when we take the handshake for done, and
+    /// The complaint of a broker about our certificate, after it ended the connection. With TLS 1.3 it says so when we take the handshake for done, and
     /// a client that has begun to talk by then sees a reset instead; so this listens and says nothing.
     async fn objection(&self) -> Option<io::Error> {
         let config = Arc::clone(self.tls.as_ref()?);
@@ -126,7 +126,7 @@ impl RabbitMq {
         Ok(())
     }
 
-    /// What an error means, and a text about it without secrets.
+    /// The reason of an error, and a text about it without secrets.
     pub(super) fn failed(&self, error: &lapin::Error, stage: Stage) -> Verdict {
         let text = match error.kind() {
             ErrorKind::ProtocolError(answer) => answer.get_message().to_string(),

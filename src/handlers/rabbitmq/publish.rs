@@ -19,7 +19,7 @@ use crate::domain::{Notification, Outcome, Reason, Verdict};
 /// Of frames on a channel that is closed: channel error, unexpected frame.
 const AFTER_CLOSE: [u16; 2] = [504, 505];
 
-/// What has to be known of an event to judge the word about it.
+/// The facts of an event that are needed to judge its confirmation.
 struct Event<'n> {
     /// Which it is of those that are attempted together.
     place: usize,
@@ -49,7 +49,7 @@ impl RabbitMq {
         if let Some(again) = self.again_on_another(&held.connection, &notifications, &mut verdicts).await {
             held = again;
         }
-        // What ended the connection under several of them was perhaps another one.
+        // The end of the connection under several of them was perhaps caused by another one.
         if !held.connection.is_alive() && (verdicts.len() > 1 || held.had_company()) {
             let failed = verdicts.iter_mut().filter(|verdict| verdict.outcome == Outcome::Retry);
             failed.for_each(|verdict| *verdict = verdict.clone().of_another());
@@ -144,7 +144,7 @@ impl RabbitMq {
         ends.into_iter().map(|(_, verdict)| verdict).collect()
     }
 
-    /// What is to be sent, and the word about it that is awaited already, if there is one.
+    /// The message to send, and the confirmation that is already awaited, if there is one.
     fn prepare(&self, broker: &Broker, notification: &Notification) -> Result<(Publication, Option<Pending>), Verdict> {
         let publication = self.recipe.publication(notification)?;
         let kept = broker.kept(Identity::of(notification));

@@ -62,7 +62,7 @@ pub struct Settings {
     pub confirm_timeout: Duration,
 }
 
-/// Who makes the exchange.
+/// The party that makes the exchange.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Declared {
     /// Another program; the handler only checks.
@@ -71,7 +71,7 @@ pub enum Declared {
     Here(ExchangeKind),
 }
 
-/// What it means that the broker found no queue for an event.
+/// The outcome when the broker found no queue for an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unroutable {
     Fault,

@@ -19,7 +19,7 @@ pub enum Safety {
     Disk { replicas: u32 },
 }
 
-/// What is waited for, and how long.
+/// The copies to wait for, and how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Waiting {
     pub safety: Safety,
@@ -67,7 +67,7 @@ impl Safety {
         }
     }
 
-    /// Who has the entry, as the command's answer says. `None`: it is no answer to it.
+    /// Where the entry is, as the command's answer says. `None`: it is no answer to the command.
     fn read(self, answer: &Value) -> Option<Holders> {
         match (self, answer) {
             (Self::Replicas(_), Value::Int(replicas)) => Some(Holders { disk: true, replicas: *replicas }),
@@ -83,7 +83,7 @@ impl Safety {
         holders.replicas < i64::from(self.replicas())
     }
 
-    /// What is missing, in words.
+    /// The missing copies, in words.
     fn shortfall(self, holders: &Holders) -> Option<String> {
         if !holders.disk {
             return Some("the server's disk does not have it".to_owned());
@@ -92,7 +92,7 @@ impl Safety {
     }
 }
 
-/// Who has an entry.
+/// Where an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Holders {
     /// The server's own, if that was asked for.

@@ -31,7 +31,7 @@ type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 /// No answer to a greeting is longer.
 const LONGEST_GREETING: usize = 1024;
 
-/// Who we are for the server.
+/// The identity of this client for the server.
 pub struct Credentials {
     /// `None`: the default user.
     pub user: Option<String>,
@@ -105,12 +105,12 @@ impl Server {
         &self.target
     }
 
-    /// What a failed command means.
+    /// The verdict for a failed command.
     pub fn setback(&self, error: &RedisError) -> Setback {
         classify::setback(error, &self.target, &self.redaction)
     }
 
-    /// What it means that an entry did not pass the barrier.
+    /// The verdict when an entry did not pass the barrier.
     pub fn halted(&self, halt: &Halt) -> Setback {
         classify::halted(halt, &self.target, &self.redaction)
     }

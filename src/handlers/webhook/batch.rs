@@ -27,7 +27,7 @@ use crate::telemetry::TraceContext;
 const BATCH: HeaderName = HeaderName::from_static("webhook-batch");
 /// The answer that has a verdict for each event.
 const MULTI_STATUS: u16 = 207;
-/// What such an answer may need for one event; read even if `max_response` is less.
+/// The bytes that such an answer may need for one event; read even if `max_response` is less.
 const VERDICT_BYTES: usize = 512;
 /// Events in doubt that are remembered; more, and all begin anew in full company.
 const MOST_IN_DOUBT: usize = 16_384;
@@ -96,7 +96,7 @@ impl Webhook {
         verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(forgotten)).collect()
     }
 
-    /// Who goes with whom: places of `notifications`, by number, by bytes and by doubts.
+    /// Which events go out together: indexes of `notifications`, by number, by bytes and by doubts.
     fn split(&self, batch: Batch, notifications: &[&Notification], open: &[(u8, usize)]) -> Vec<Vec<usize>> {
         let mut requests: Vec<Vec<usize>> = Vec::new();
         let (mut bytes, mut last_doubts) = (0, 0);

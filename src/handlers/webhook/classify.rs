@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::answers::Answers;
 use crate::domain::{Reason, Verdict};
 
-/// What the configuration may change about the table.
+/// The part of the table that the configuration may change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
     pub answers: Answers,
@@ -24,7 +24,7 @@ pub struct Answer {
     pub location_host: Option<String>,
 }
 
-/// What a complete answer means.
+/// The verdict for a complete answer.
 pub fn answered(answer: Answer, rules: &Rules) -> Verdict {
     let Answer { status, excerpt, retry_after, location_host } = answer;
     let refused = |reason, excerpt| match rules.retry_client_errors {
