@@ -10,10 +10,10 @@ use crate::domain::Adoption;
 use crate::store::adoption::{AdoptionState, InspectedAdoption, inspect_adoptions};
 use crate::telemetry::chain;
 
-/// After which it is not worth waiting for: `outboxd doctor` tells the same.
+/// After which it is not worth waiting for: `outboxd doctor` reports the same.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Looks at the adopted tables again and again, because nothing else would tell that one of them has lost its trigger.
+/// Looks at the adopted tables again and again, because nothing else would show that one of them has lost its trigger.
 #[derive(Debug, Default)]
 pub(super) struct AdoptedTables {
     /// The last findings, so that the log reports a change once.

@@ -24,7 +24,7 @@ impl Environment for Anything {
     }
 }
 
-/// A configuration: every mistake has a text, none is told twice. Nothing is built of it, because a build may start what it needs.
+/// A configuration: every mistake has a text, none is reported twice. Nothing is built of it, because a build may start what it needs.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(draft) = crate::config::read(text, &Anything, super::KIND_FIELDS) else { return };

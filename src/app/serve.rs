@@ -33,7 +33,7 @@ pub struct ServeOptions {
     pub telemetry: Option<Telemetry>,
     /// Where the relay reports its health; `None`: only `/readyz` reads it.
     pub health: Option<Arc<Health>>,
-    /// How the relay is told of another configuration while it runs; `None`: never.
+    /// The source of other configurations while the relay runs; `None`: there is none.
     pub reloads: Option<Reloads>,
 }
 
@@ -109,7 +109,7 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
     ended?;
     // The handlers are gone now; the programs that they had started may want a moment.
     handlers::all_ended().await;
-    // Each connection is told, and one that has fallen silent would keep us for ever.
+    // Each connection says good-bye, and a silent one would hold the process for ever.
     tokio::time::timeout(LAST_WORDS, connections.close()).await.ok();
     Ok(())
 }
@@ -197,7 +197,7 @@ impl Http {
         let Some(address) = config.http.listen else {
             let until = shutdown.clone();
             let task = tokio::spawn(async move {
-                // Ends at once when told to: a stop waits for this task.
+                // Ends at once when ordered to: a stop waits for this task.
                 tokio::select! {
                     never = api::upkeep(telemetry) => match never {},
                     () = until.cancelled() => {}

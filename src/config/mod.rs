@@ -52,7 +52,7 @@ pub use rules::check_name as check_handler_name;
 pub use schema::schema;
 pub use show::{masked_url, show};
 
-/// Everything the daemon is told. Exists only checked.
+/// The configuration of the daemon. A value exists only after the check.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub database: Database,
@@ -236,7 +236,7 @@ pub struct ChannelConfig {
     /// Unique; letters, digits, `-`, `_` and `.`.
     pub name: String,
     pub kind: String,
-    /// Milder alerts are not told.
+    /// Milder alerts are not sent.
     pub severity: Severity,
     /// Longest that one try may take.
     pub timeout: Duration,

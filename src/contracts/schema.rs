@@ -20,7 +20,7 @@ const DEEPEST: usize = 100;
 const DEEPEST_PAYLOAD: usize = 127;
 /// Compiled size of one pattern at most.
 const LARGEST_PATTERN: usize = 1 << 20;
-/// Problems that are told of one document; the rest would not be read.
+/// Problems that are reported of one document; more would not be read.
 const MOST_TOLD: usize = 3;
 
 /// A JSON Schema that has been checked and compiled. Draft 2020-12 unless `$schema` says otherwise.

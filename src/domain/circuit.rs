@@ -172,7 +172,7 @@ impl Circuit {
         Some(Admission { era: self.era, began: self.tick() })
     }
 
-    /// The next probe need not wait: there is an event to ask with that can tell something new.
+    /// The next probe need not wait: there is an event whose result is new evidence.
     pub fn hurry(&mut self, now: Duration) {
         self.probe_at = self.probe_at.min(now);
     }

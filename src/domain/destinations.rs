@@ -217,7 +217,7 @@ impl Destinations {
         is_over
     }
 
-    /// The attempt of this event told nothing about its destination.
+    /// The attempt of this event says nothing about its destination.
     pub fn released(&mut self, name: &str, seq: i64) {
         if let Some(trouble) = self.troubled.get_mut(name).filter(|trouble| trouble.probe == Some(seq)) {
             trouble.probe = None;

@@ -30,7 +30,7 @@ impl ErrorGroup {
 
 /// The text without ids, numbers, addresses and quoted texts, its white space as single blanks.
 fn fold(text: &str) -> String {
-    // The quotes of a JSON answer surround its words, and these are what tells one failure from another.
+    // The quotes of a JSON answer surround its words, and these words distinguish one failure from another.
     let is_json = text.contains("{\"") || text.contains("[\"");
     let mut folded = String::new();
     let mut rest = text.trim();

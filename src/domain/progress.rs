@@ -84,7 +84,7 @@ impl Progress {
         SegmentId(self.first + self.segments.len() as u64 - 1)
     }
 
-    /// One event of the segment has an outcome; `has_row`: a row tells so, and not only the position.
+    /// One event of the segment has an outcome; `has_row`: a row records it, and not only the position.
     pub fn settle(&mut self, id: SegmentId, seq: i64, has_row: bool) {
         let place = id.0.checked_sub(self.first).expect("a segment stays until all of it is settled");
         let segment = self.segments.get_mut(place as usize).expect("a settled event belongs to a segment that was read");
@@ -120,14 +120,14 @@ impl Progress {
         self.segments.is_empty()
     }
 
-    /// Settled events beyond the position that no row tells of, as an `int8multirange`; `None` if there are none.
+    /// Settled events beyond the position that have no row, as an `int8multirange`; `None` if there are none.
     pub fn done_ranges(&self) -> Option<String> {
         let ranges = self.ranges();
         let text = ranges.iter().map(|(from, to)| format!("[{from},{to})")).collect::<Vec<_>>().join(",");
         (!ranges.is_empty()).then(|| format!("{{{text}}}"))
     }
 
-    /// Keeps what is told in ranges small: with more than `most` of them, the shortest are taken out, and the numbers in them are given back:
+    /// Keeps the number of ranges small: with more than `most` of them, the shortest are taken out, and the numbers in them are returned:
     /// each gets a row. While one event waits for its outcome, everything behind it is written with every flush; numbers that have gaps
     /// between them, as with a filter or partitions, would make that larger and larger.
     pub fn take_scattered(&mut self, most: usize) -> Vec<i64> {

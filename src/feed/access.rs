@@ -71,7 +71,7 @@ impl Doors {
         self.clients.borrow().iter().find(|client| client.name() == name).cloned()
     }
 
-    /// The client of a token. All digests are compared, whichever fits, so the time tells nothing.
+    /// The client of a token. All digests are compared, whichever fits, so the time reveals nothing.
     pub fn find(&self, token: &str) -> Option<Arc<Client>> {
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let clients = self.clients.borrow().clone();

@@ -56,7 +56,7 @@ pub struct Rendered {
 #[derive(Debug)]
 pub struct Renderer {
     events: CloudEvents,
-    /// When it was last told that an event has no valid form.
+    /// When the log last reported that an event has no valid form.
     told: Mutex<Option<Instant>>,
 }
 

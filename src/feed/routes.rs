@@ -185,7 +185,7 @@ async fn open_stream(
     let source = || Arc::clone(&feed.source);
     let (reader, gap) = match Reader::open(source(), client, filter.clone(), start).await {
         Ok(reader) => (reader, None),
-        // A browser takes a status for the end of everything, so what is gone is told in the stream.
+        // A browser takes an error status for the end of everything, so removed events are reported in the stream.
         Err(trouble @ Trouble::Refused(Refusal::Expired { .. }, Some(cursor))) => {
             let gap = problem_of(&trouble, place_of(start));
             let opening = Reader::open(source(), client, filter, Start::At(cursor)).await;

@@ -40,7 +40,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, FeedBindError> {
     TcpListener::bind(address).await.map_err(|cause| FeedBindError { address, cause })
 }
 
-/// Answers until the feed is told to stop, and reads the tail for its clients meanwhile. `further`: what else is served here.
+/// Answers until the feed is ordered to stop, and reads the tail for its clients meanwhile. `further`: what else is served here.
 pub async fn serve(listener: TcpListener, feed: Arc<Feed>, further: Router) {
     let (routes, stop, most) = (routes(Arc::clone(&feed), further), feed.stop.clone(), feed.settings.max_connections);
     let Lasting { sockets, tasks: others, cut } = &feed.lasting;

@@ -34,7 +34,7 @@ pub(super) struct Stream {
     moves: watch::Receiver<u64>,
     /// Made and not sent yet.
     ready: VecDeque<Bytes>,
-    /// The last cursor that the client was told.
+    /// The last cursor that the client was sent.
     told: Cursor,
     heartbeat_at: Instant,
     ends_at: Instant,
@@ -87,7 +87,7 @@ impl Stream {
         match self.reader.read(BATCH).await {
             Ok(batch) if !batch.events.is_empty() => self.send(batch),
             Ok(batch) if batch.is_up_to_date => self.wait().await,
-            // The filter lets little through. The client is told how far it came, in case that the connection breaks meanwhile.
+            // The filter lets little through. The client is sent its cursor, in case that the connection breaks meanwhile.
             Ok(_) => self.tell_cursor(),
             Err(trouble) => self.enter(&trouble).await,
         }
@@ -110,7 +110,7 @@ impl Stream {
         tokio::select! {
             biased;
             () = self.feed.stop.cancelled() => {
-                // All clients of this instance are told at once; they come back one after the other.
+                // All clients of this instance are notified at once; they come back one after the other.
                 let retry = RETRY_MILLIS / 2 + fastrand::u64(..RETRY_SPREAD_MILLIS);
                 self.end(Some(Bytes::from(format!("retry: {retry}\n\n"))));
             }
@@ -155,7 +155,7 @@ impl Stream {
                     self.heartbeat_at = Instant::now() + self.feed.settings.heartbeat;
                 }
             }
-            // The client comes back with its cursor and is told what has happened.
+            // The client comes back with its cursor and gets the reason.
             _ => self.end(None),
         }
     }
@@ -167,7 +167,7 @@ impl Stream {
     }
 }
 
-/// A cursor without an event: the client keeps it, and its program is told nothing.
+/// A cursor without an event: the client keeps it, and its program sees nothing.
 fn bookmark(cursor: Cursor) -> Bytes {
     Bytes::from(format!("id: {cursor}\n\n"))
 }

@@ -165,7 +165,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Reads the tail while a client waits, until `stop`, over lost connections. `published`: what the publisher of this process tells.
+/// Reads the tail while a client waits, until `stop`, over lost connections. `published`: the last place of the publisher of this process.
 pub async fn serve(source: Arc<Source>, published: watch::Receiver<i64>, stop: CancellationToken) {
     let tail = &source.tail;
     let (mut pause, mut is_failing) = (RETRY_MIN, false);

@@ -122,7 +122,7 @@ impl<C> Link<C> {
     }
 
     /// The connection, made by `connect` if there is none that `is_alive`. One caller connects, the others wait for it.
-    /// The verdict of a failure must tell nothing of credentials.
+    /// The verdict of a failure must reveal nothing of credentials.
     pub async fn get<F>(&self, is_alive: impl Fn(&C) -> bool, connect: impl FnOnce() -> F) -> Result<Held<C>, Verdict>
     where
         F: Future<Output = Result<C, Verdict>>,

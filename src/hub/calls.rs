@@ -11,7 +11,7 @@ use crate::feed::routes::bind;
 #[derive(Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub bounds: Bounds,
-    /// Whether it is told how far it came while its filter lets nothing through.
+    /// Whether it is sent its cursor while its filter lets nothing through.
     pub has_bookmarks: bool,
     pub start: Start,
 }
@@ -25,7 +25,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// Names are the same in any case, as everywhere in SignalR. `Err`: what the client is told.
+    /// Names are the same in any case, as everywhere in SignalR. `Err`: the message for the client.
     pub fn find(name: &str, is_stream: bool) -> Result<Self, String> {
         let found = match name.to_ascii_lowercase().as_str() {
             "subscribe" => Self::Subscribe,

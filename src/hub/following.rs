@@ -118,7 +118,7 @@ impl Following {
         !self.is_at_end && self.retry_at.is_none_or(|at| Instant::now() >= at)
     }
 
-    /// Reads what comes next. `Ok(Some)`: what the client is told of events that are gone. `Err`: it cannot go on from where it stands.
+    /// Reads what comes next. `Ok(Some)`: the record about events that are gone. `Err`: it cannot go on from where it stands.
     pub async fn read(&mut self) -> Result<Option<Bytes>, Problem> {
         self.moves.mark_unchanged();
         self.retry_at = None;

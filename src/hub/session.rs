@@ -27,7 +27,7 @@ use crate::telemetry::{HubEnd, HubMetrics};
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// A client of stateful reconnect may come back for so long, and no longer than it may be silent.
 const RETURN: Duration = Duration::from_secs(15);
-/// When the relay stops, its clients are told so one after the other.
+/// When the relay stops, its clients are notified one after the other.
 const SPREAD: Duration = Duration::from_millis(1_000);
 /// For the last record to reach the client.
 const LAST_WORDS: Duration = Duration::from_millis(800);
@@ -47,7 +47,7 @@ pub struct Session {
     following: Option<Following>,
     is_open: bool,
     began: Instant,
-    /// When this client is told that the relay stops.
+    /// When this client is notified that the relay stops.
     stop_at: Option<Instant>,
     /// How much the client had taken at the last look, and since when that has not changed.
     progress: (u64, Instant),

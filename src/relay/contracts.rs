@@ -65,7 +65,7 @@ impl Handler for Contracted {
             let count = group.len();
             let sent = if group.is_empty() { Vec::new() } else { self.inner.deliver_all(group).await };
             if sent.len() != count {
-                // Not one verdict for each event: the worker tells.
+                // Not one verdict for each event: the worker reports it.
                 return Vec::new();
             }
             let mut sent = sent.into_iter();

@@ -214,7 +214,7 @@ impl LiveSettings {
 
 /// Until when our leases hold by our own clock, which also runs while the process is stopped. Read before the statement that
 /// renewed them was sent, so it errs on the early side. Without it a relay that wakes up after its lease begins attempts that
-/// belong to another owner, until its first flush tells it.
+/// belong to another owner, until its first flush fails.
 struct Trust(Mutex<Instant>);
 
 impl Trust {

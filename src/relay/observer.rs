@@ -85,7 +85,7 @@ pub(super) struct Observer {
 struct Look {
     at: Instant,
     oldest: f64,
-    /// As [`HandlerShared::rest`] told before it.
+    /// As [`HandlerShared::rest`] returned before it.
     rest: Option<u64>,
     /// When its progress was stored, and whether as one at rest.
     stored: (Instant, bool),
@@ -167,7 +167,7 @@ impl Observer {
         let now = Instant::now();
         let reports: HashMap<String, Report> =
             self.health.progress(now).into_iter().map(|report| (report.name.clone(), report)).collect();
-        // From memory first: it has to be told when the database cannot be asked.
+        // From memory first: it must be reported even when the database does not answer.
         for one in served.iter().filter(|one| one.is_owned) {
             show_progress(one, reports.get(&one.name), looks.get(&one.subscription), now);
         }

@@ -41,7 +41,7 @@ const REST_INTERVAL: Duration = Duration::from_secs(300);
 /// Between reports of a loop that is paused.
 const HELD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Runs the subscription of the feed until it is told to stop, loses its lease, or fails.
+/// Runs the subscription of the feed until it is ordered to stop, loses its lease, or fails.
 pub(super) async fn run(assignment: Assignment) -> Result<End, RelayError> {
     let shared = Arc::clone(&assignment.shared);
     let name = subscription_name(&assignment.handler.config, assignment.partition);
@@ -290,7 +290,7 @@ impl Publisher {
         }
     }
 
-    /// Sets the pause until the next look, and tells the bell whether there is work.
+    /// Sets the pause until the next look, and reports to the bell whether there is work.
     fn plan_next(&mut self, look: Look) {
         let options = self.shared.options();
         let is_quiet = self.position.window.is_none() && self.last_event.elapsed() >= options.linger;

@@ -48,7 +48,7 @@ pub struct Segment {
     pub has_more: bool,
     /// A page of a window that was opened now, not before.
     pub opened_now: bool,
-    /// The clock of the database, where the read told it.
+    /// The clock of the database, where the read returned it.
     pub now: Option<Timestamp>,
 }
 
@@ -83,7 +83,7 @@ pub async fn read_tail(pool: &PgPool, selection: &Selection, plan: &Plan) -> Res
 }
 
 /// A window in one statement, if it has room. One connection for the read and for the wait that follows it: it ends when the server does.
-/// Another one, to the server as it is after a crash, would tell of a log that has grown past the moment of the read again, without what
+/// Another one, to the server as it is after a crash, could report a log that has grown past the moment of the read again, without what
 /// was read.
 async fn read_whole(connection: &mut PgConnection, selection: &Selection, plan: &Plan) -> Result<Option<Segment>, StoreError> {
     let end = plan.until.as_ref().map(|until| &until.snapshot);

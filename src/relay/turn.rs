@@ -28,7 +28,7 @@ pub struct Ask {
     /// Keys whose waiting deliveries can go on.
     pub refills: Vec<String>,
     pub due: bool,
-    /// In memory: neither to be read again nor to be told of as the next retry.
+    /// In memory: neither to be read again nor to be counted as the next retry.
     pub known_due: Vec<i64>,
     pub room: Room,
     /// Compare the lanes with the database: `Some(dead letters hold their key)`.

@@ -102,7 +102,7 @@ impl WakeUp {
 pub struct Seat {
     shared: Arc<WakeUp>,
     bell: watch::Receiver<Bell>,
-    /// As of the last change that was told.
+    /// As of the last change that this loop has seen.
     stirs: u64,
     is_idle: bool,
 }

@@ -189,7 +189,7 @@ async fn try_save(connection: &mut PgConnection, alert: &Alert) -> Result<(), St
         .map_err(StoreError::query("store an alert"))
 }
 
-/// Forgets an alert and what was told of it.
+/// Forgets an alert and its notices.
 pub async fn remove(connection: &mut PgConnection, key: &str) -> Result<(), StoreError> {
     let removed = sqlx::query(include_str!("sql/remove_alert.sql")).bind(key).execute(connection).await;
     removed.map(drop).map_err(StoreError::query("forget an alert"))
@@ -213,7 +213,7 @@ pub async fn read_notices(executor: impl PgExecutor<'_>) -> Result<Vec<NoticeRow
     rows.iter().map(notice).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand what channels were told"))
 }
 
-/// Remembers what a channel was told, if need be without the thread that it named.
+/// Stores the notice of a channel, if need be without the thread that it named.
 pub async fn save_notice(connection: &mut PgConnection, notice: &NoticeRow) -> Result<(), StoreError> {
     let mut savepoint = savepoint(connection).await?;
     match try_save_notice(&mut savepoint, notice).await {

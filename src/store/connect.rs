@@ -92,7 +92,7 @@ impl Options<'_> {
             return Err(StoreError::Refused(format!("the database address is none: {problem}")));
         }
         let options: PgConnectOptions = self.url.parse().map_err(StoreError::Address)?;
-        // A statement that takes long is told by what waits for it; its text in the log would not help. And no float is read as
+        // A statement that takes long is reported by its caller; its text in the log would not help. And no float is read as
         // text here, so the parameter that older poolers refuse is left out.
         Ok(options.disable_statement_logging().application_name(self.application_name).extra_float_digits(None))
     }
@@ -148,7 +148,7 @@ const WITH_RESERVE: u32 = 16;
 /// No bound of its own: a loop calls with one session at a time.
 const MOST_CALLS: u32 = 1_000;
 
-/// Opens the connections of a relay, every one to a primary, and tells `watch` which server they met. `max_connections` of the options
+/// Opens the connections of a relay, every one to a primary, and reports to `watch` which server they met. `max_connections` of the options
 /// is for the ledger, the log and what stands aside; keepers and calls come on top.
 pub async fn connect_relay(options: &Options<'_>, watch: Arc<ServerWatch>) -> Result<Connections, StoreError> {
     // The relay leans on its sessions; a command that only looks does not pay for two more connections.

@@ -258,7 +258,7 @@ pub async fn forget_handler(pool: &PgPool, name: &str, actor: &str, because: Opt
     Ok(Forgotten::Gone { subscriptions, deliveries })
 }
 
-/// The audit row, and the ring that tells the relays.
+/// The audit row, and the ring that wakes the relays.
 async fn note(
     connection: &mut PgConnection,
     action: &'static str,

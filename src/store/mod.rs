@@ -141,7 +141,7 @@ pub enum StoreError {
     },
     #[error("{0}")]
     Refused(String),
-    /// Of a statement that wrote for several loops: each is told.
+    /// Of a statement that wrote for several loops: each gets it.
     #[error(transparent)]
     Together(std::sync::Arc<StoreError>),
 }
@@ -238,7 +238,7 @@ impl StoreError {
         }
     }
 
-    /// The error of which this loop was told.
+    /// The error itself, also of a statement that wrote for several loops.
     fn itself(&self) -> &Self {
         match self {
             Self::Together(error) => error.itself(),

@@ -288,7 +288,7 @@ async fn start_from(
     Ok(())
 }
 
-/// The audit row, and the ring that tells the owner.
+/// The audit row, and the ring that wakes the owner.
 async fn note(connection: &mut PgConnection, request: &Move<'_>, counts: &MoveCounts) -> Result<(), StoreError> {
     let entry = AuditEntry {
         actor: request.actor,

@@ -20,7 +20,7 @@ use sqlx::{Connection, Executor, Row};
 pub(super) enum Sessions {
     /// At the start, as Postgres does.
     Direct,
-    /// Behind a pooler that drops or refuses them: each connection has to be told after its start.
+    /// Behind a pooler that drops or refuses them: each connection has to set them after its start.
     Pooled,
 }
 

@@ -50,7 +50,7 @@ pub struct HandlerPlan {
     pub handler: String,
     /// Events that it is owed and that have no outcome.
     pub pending: i64,
-    /// Of these, those that the stored snapshot tells of.
+    /// Of these, those that the stored snapshot shows.
     pub by_snapshot: i64,
     /// Those with a number above the position's.
     pub by_number: i64,

@@ -157,7 +157,7 @@ pub struct RelayStats {
 }
 
 /// Reads all of it. Three statements, and two more per handler that is counted. What cannot be counted, because a table is locked or may not be read,
-/// does not hide the rest: that is what has to be told then.
+/// does not hide the rest: the rest must be reported then.
 pub async fn read_stats(pool: &PgPool, counting: Counting) -> Result<Stats, StoreError> {
     let relays = list_instances(pool).await?;
     let vanished = progress::list_vanished(pool, SILENCE).await?;

@@ -149,7 +149,7 @@ fn event(row: &PgRow) -> Result<StreamEvent, sqlx::Error> {
     Ok(StreamEvent { version: row.try_get(0)?, event: event.map(|(event, _)| event), damage: None })
 }
 
-/// Looks through all streams. At most so many faults are told.
+/// Examines all streams. Reports at most so many faults.
 pub async fn verify_streams(pool: &PgPool, limit: u32) -> Result<VerifiedStreams, StoreError> {
     let error = || StoreError::query("verify the streams");
     let mut transaction = begin(pool).await?;

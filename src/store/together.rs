@@ -18,7 +18,7 @@ pub struct Successes {
 }
 
 /// Writes them, and returns the subscriptions that were written. One that is missing was not: its lease is lost, or another session has locked
-/// it, and only a flush of its own tells which.
+/// it, and only a flush of its own shows which.
 pub async fn record_together(pool: &PgPool, flushes: &[Successes]) -> Result<HashSet<i32>, StoreError> {
     fn column<'f, T>(flushes: &'f [Successes], value: impl Fn(&'f Successes) -> T) -> Vec<T> {
         flushes.iter().map(value).collect()

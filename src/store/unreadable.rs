@@ -54,7 +54,7 @@ impl Unreadable {
 }
 
 /// The event that a page could not be read because of. `None`: the handler does not want it, it is another partition's, or it has an outcome.
-/// Where that cannot be told with its key, the partition that has events without a key takes it; where it cannot be told at all, every
+/// Where that cannot be known with its key, the partition that has events without a key takes it; where it cannot be known at all, every
 /// handler takes it to be wanted. Each of these fails for all partitions alike, so that exactly one of them has it.
 pub async fn read_unreadable(
     pool: &PgPool,

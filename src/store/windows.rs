@@ -105,7 +105,7 @@ impl Selection {
 enum Keys {
     /// For nothing; the statement fails on a payload with an escape for no character.
     Quick,
-    /// Of every event that has a key that can be taken, and the others are told.
+    /// Takes the key of every event that has one, and reports the others.
     Certain,
 }
 

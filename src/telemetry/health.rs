@@ -39,7 +39,7 @@ pub struct Report {
 struct State {
     database: Database,
     lease_round: Option<Instant>,
-    /// Subscriptions owned since the last lease round, and what the loop of each has told.
+    /// Subscriptions owned since the last lease round, and the reports of the loop of each.
     owned: BTreeMap<String, Progress>,
     /// Owned or not: subscriptions whose loop has nothing to do.
     resting: BTreeSet<String>,

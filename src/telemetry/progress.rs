@@ -38,7 +38,7 @@ pub struct Failing {
     pub failure: Failure,
 }
 
-/// What one loop has told so far.
+/// The reports of one loop so far.
 #[derive(Debug, Clone)]
 pub struct Progress {
     /// The last read that succeeded, or the last moment at which the loop did not read on purpose; at first the take-over.

@@ -75,7 +75,7 @@ pub enum Error {
     /// The server refused the commit.
     #[error("could not commit")]
     Commit(#[source] sqlx::Error),
-    /// The connection broke while the commit was being answered: it may have happened. `was_committed` tells.
+    /// The connection broke while the commit was being answered: it may have happened. `was_committed` finds out.
     #[error("the answer to the commit was lost, so that the unit of work may have been committed")]
     CommitUnknown {
         /// `None`: nothing was written, so there is nothing that could have been committed.

@@ -24,11 +24,11 @@ pub enum Validation {
     InDebugBuilds,
     /// All of them. The commit of a unit of work with an invalid one fails, and nothing of it exists.
     Always,
-    /// One of so many, beginning with the first. An invalid one is told and recorded all the same: a business transaction does not fail by lot.
+    /// One of so many, beginning with the first. An invalid one is reported and recorded all the same: a business transaction must not fail at random.
     Sampled {
         /// 1 is every notification.
         one_in: NonZeroU32,
-        /// Is told of each that is invalid, within the transaction: it should only log or count.
+        /// Called for each invalid one, within the transaction: it should only log or count.
         tell: Arc<dyn Fn(&InvalidNotification) + Send + Sync>,
     },
     /// None.

@@ -114,7 +114,7 @@ pub(super) async fn commit(running: Transaction<'static, Postgres>) -> Result<Op
     }
 }
 
-/// The server itself said that it did not commit. A server process that is told to end may say so after it has committed.
+/// The server itself said that it did not commit. A terminated server process may say so after it has committed.
 fn is_refusal(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.code().is_none_or(|code| !code.starts_with("57P")))
 }

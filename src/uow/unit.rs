@@ -29,7 +29,7 @@ use crate::domain::NewEvent;
 ///
 /// Events are dispatched at the commit, first in first out, until none are left: causes before effects, and the handlers of one event
 /// in the order of their registration. Do not wrap `commit` in a timeout or a `select!`: if it is dropped in the middle, only
-/// [`was_committed`](super::was_committed) can tell what became of it.
+/// [`was_committed`](super::was_committed) can find out its outcome.
 pub struct UnitOfWork {
     transaction: Transaction<'static, Postgres>,
     registry: Arc<Registry>,
@@ -187,7 +187,7 @@ impl UnitOfWork {
     async fn dispatch(&mut self) -> Result<(), Error> {
         while let Some(Raised { number, event, cause }) = self.queue.pop_front() {
             self.count(event.name())?;
-            // Before its handlers: what happened is told before what followed from it.
+            // Before its handlers: an event is recorded before the events that followed from it.
             let cause = self.decide(number, &event, cause)?;
             for handler in self.registry.of(&event) {
                 self.cause = cause;

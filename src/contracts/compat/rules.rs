@@ -16,7 +16,7 @@ const MOST_BRANCHES: usize = 256;
 const DEEPEST: usize = 40;
 /// Pairs of schemas that are compared at most.
 const MOST_COMPARED: usize = 5_000;
-/// Findings that are told of one pair; an author fixes them one after the other.
+/// Findings that are reported of one pair; an author fixes them one after the other.
 const MOST_FOUND: usize = 20;
 /// Lengths and counts up to which values are made up.
 const MOST: u64 = 4_000;

@@ -72,7 +72,7 @@ closed_set! {
         HandlerStuck = "handler_stuck",
         /// The database cannot be used.
         Database = "database",
-        /// A channel does not take what it is told.
+        /// A channel does not accept notices.
         ChannelFailed = "channel_failed",
         /// A new configuration was refused; the old one is in force.
         ConfigReloadFailed = "config_reload_failed",
@@ -103,7 +103,7 @@ closed_set! {
 }
 
 impl AlertStatus {
-    /// Whether the condition was told and holds.
+    /// Whether the condition was sent and holds.
     pub const fn is_active(self) -> bool {
         matches!(self, Self::Firing | Self::Acknowledged)
     }
@@ -236,12 +236,12 @@ pub struct Notices {
     pub notices: Vec<Notice>,
 }
 
-/// One alert in what a channel is told.
+/// One alert among the notices of a channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notice {
     pub change: Change,
     pub alert: Alert,
-    /// The id of what first told this channel of it; `None`: this is the first.
+    /// The id of the first notice to this channel; `None`: this is the first.
     pub thread: Option<String>,
 }
 

@@ -211,7 +211,7 @@ mod tests {
     }
 
     proptest! {
-        /// An alert that does not change is told at most once per `repeat_interval`, however often one looks.
+        /// An alert that does not change is sent at most once per `repeat_interval`, however often it is evaluated.
         #[test]
         fn nobody_is_flooded(looks in proptest::collection::vec(1u64..4_000, 1..200)) {
             let (alert, policy) = (alert(), policy());

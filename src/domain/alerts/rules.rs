@@ -30,9 +30,9 @@ pub struct AlertPolicy {
     pub database_for: Duration,
     /// Failures in a row after which a channel is one that failed.
     pub channel_failures: u64,
-    /// Changes wait this long for others, to be told together.
+    /// Changes wait this long for others, to be sent together.
     pub group_wait: Duration,
-    /// Time after which a firing alert is told again; zero: never.
+    /// Time after which a firing alert is sent again; zero: never.
     pub repeat_interval: Duration,
 }
 
@@ -165,7 +165,7 @@ pub fn step(known: Option<Alert>, seen: &Observation, policy: &AlertPolicy, now:
             (AlertStatus::Resolved, Judgement::Holds(severity)) => Some(begin(Some(&alert), seen, severity, policy, now)),
             (AlertStatus::Resolved, _) => Some(alert),
             (AlertStatus::Pending, Judgement::Holds(severity)) => Some(ripen(alert, seen, severity, policy, now)),
-            // It was never told, so nothing is left of it but what was there before.
+            // It was never sent, so only its previous state is left.
             (AlertStatus::Pending, _) => {
                 (alert.revision > 0).then_some(Alert { status: AlertStatus::Resolved, clear_since: None, ..alert })
             }

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-/// How often to look whether anybody is left when the program itself has gone: nothing tells.
+/// How often to check whether a process is left when the program itself has gone: there is no notification.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Killing takes no time, but the one who is killed may be in the middle of a read.

@@ -109,7 +109,7 @@ impl Workers {
         if worker.has_read_all {
             worker.group.be_patient(PATIENCE);
             worker.answered += 1;
-            // It has nothing open: the end of its input tells it to end, as at a stop.
+            // It has nothing open: the end of its input ends it, as at a stop.
             if self.recycle_after.is_some_and(|events| worker.answered >= events) {
                 return;
             }

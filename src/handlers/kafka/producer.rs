@@ -69,7 +69,7 @@ impl Producer {
         self.0.context().awaited.load(Ordering::Acquire) == 0
     }
 
-    /// A broker is left, and librdkafka can still tell what was stored.
+    /// A broker is left, and librdkafka can still report which events were stored.
     pub fn is_usable(&self) -> bool {
         self.0.context().is_usable()
     }
@@ -174,7 +174,7 @@ struct Watch {
     trouble: Mutex<Option<Trouble>>,
     /// Not one broker is connected.
     is_down: AtomicBool,
-    /// It cannot tell any more what was stored, and takes no further event.
+    /// It cannot report any more which events were stored, and takes no further event.
     is_broken: AtomicBool,
     /// Reports that are still to come.
     awaited: AtomicUsize,
@@ -208,7 +208,7 @@ impl Watch {
 impl ClientContext for Watch {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
         tracing::debug!(facility, text, "librdkafka said");
-        // A connection that is closed by the other side is told in the log only.
+        // A connection that the other side closes is reported in the log only.
         if facility == "FAIL" {
             self.remember(Code::BrokerTransportFailure, text);
         }
@@ -221,7 +221,7 @@ impl ClientContext for Watch {
     fn error(&self, error: KafkaError, text: &str) {
         tracing::debug!(%error, text, "librdkafka reported trouble");
         match error.rdkafka_error_code() {
-            // Its text is a number; what was told before says why.
+            // Its text is a number; the report before it says why.
             Some(Code::AllBrokersDown) => self.is_down.store(true, Ordering::Release),
             Some(Code::Fatal) => self.is_broken.store(true, Ordering::Release),
             Some(code) => self.remember(code, text),

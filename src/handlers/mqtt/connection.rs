@@ -182,7 +182,7 @@ async fn run(mut events: EventLoop, client: AsyncClient, state: Arc<State>) {
             () = state.leave.cancelled() => break,
         }
     }
-    // A broker that is told does not report a client that vanished. One that is in doubt is not waited for.
+    // After a disconnect packet the broker does not report a client that vanished. A broker in doubt is not waited for.
     if state.ended.get().is_none() && client.try_disconnect_now().is_ok() {
         let _ = tokio::time::timeout(GOODBYE, events.poll()).await;
     }

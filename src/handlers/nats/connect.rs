@@ -71,7 +71,7 @@ impl Dialer {
     }
 
     /// A connection to the first server that gives one. If none does, the verdict is that of a server that was reached, if there is
-    /// one, and tells what happened at each.
+    /// one, and reports the result of each.
     pub async fn dial(&self) -> Result<Connection, Verdict> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.servers.len();
         let (later, first) = self.servers.split_at(turn);

@@ -54,7 +54,7 @@ pub enum Refused {
 }
 
 impl Notices {
-    /// Takes note of what the client tells of the connection.
+    /// Records the client library's reports about the connection.
     pub fn hear(&self, event: &Event) {
         if let Event::ServerError(error) = event {
             self.0.told.send_modify(|told| {

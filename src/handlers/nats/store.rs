@@ -62,7 +62,7 @@ impl Nats {
         verdicts
     }
 
-    /// Without a connection an event that cannot be sent is still told from one that can.
+    /// Without a connection an event that cannot be sent is still distinguished from one that can.
     fn unsent(&self, notification: &Notification, verdict: &Verdict) -> Verdict {
         self.outgoing(notification).err().unwrap_or_else(|| verdict.clone())
     }

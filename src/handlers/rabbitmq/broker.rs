@@ -16,7 +16,7 @@ use super::channels::Channels;
 use super::socket::Socket;
 use crate::domain::Notification;
 
-/// How soon it is noticed that the broker blocks us, which no future tells.
+/// How soon it is noticed that the broker blocks publishers, for which there is no future.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// What is kept beyond that is forgotten: it was published by a relay that lost its part of the events to another one since.
 const MOST_KEPT: usize = 1024;

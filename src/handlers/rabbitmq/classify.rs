@@ -17,7 +17,7 @@ pub enum Stage {
     Sent,
 }
 
-/// The verdict for a confirmation of an event for this exchange and key.
+/// What a confirmation of an event for this exchange and key means.
 pub fn confirmed(confirmation: &Confirmation, unroutable: Unroutable, (exchange, key): (&str, &str)) -> Verdict {
     match (confirmation, unroutable) {
         (Confirmation::Ack(None), _) | (Confirmation::Ack(Some(_)), Unroutable::Accept) => Verdict::delivered(),

@@ -190,7 +190,7 @@ fn ask<'c>(commands: &MultiplexedConnection, command: &'c Cmd) -> impl Future<Ou
     async move { command.query_async(&mut commands).await }
 }
 
-/// Asks the server what it is, and tells it our name for its list of clients. It may refuse both.
+/// Asks for the facts of the server, and sends our name for its list of clients. The server may refuse both.
 async fn inquire(commands: &MultiplexedConnection) -> Result<Facts, RedisError> {
     let may_be = |error: RedisError| if matches!(error.code(), Some("NOPERM" | "ERR")) { Ok(()) } else { Err(error) };
     ask(commands, redis::cmd("CLIENT").arg("SETNAME").arg("outboxd")).await.map(drop).or_else(may_be)?;

@@ -22,7 +22,7 @@ pub(super) struct Wishes {
     pub include_payload: bool,
     /// A backlog of this age is worth an example.
     pub old: Duration,
-    /// A condition that needs no time to be certain is told as if it had lasted for so long.
+    /// A condition that needs no time to be certain is reported as if it had lasted for so long.
     pub certain: Duration,
 }
 

@@ -93,7 +93,7 @@ impl Line {
             self.row = ChannelRow { kind, ..row };
         }
         let pause = self.row.retry_at.map_or(Duration::ZERO, |retry_at| retry_at.since(now));
-        // The last owner may have told it something this very moment.
+        // The last owner may have sent it something at this moment.
         self.next_try = Instant::now() + pause.max(PACE).min(LONGEST_PAUSE);
     }
 
@@ -219,7 +219,7 @@ impl Line {
     }
 }
 
-/// Without the lease two may tell the same. A refresh changes nothing then; and that the database is away can only be told by
+/// Without the lease two instances may send the same. A refresh changes nothing then; and that the database is away can only be sent by
 /// the one that looked after the alerts when it went away.
 fn may_go(alert: &Alert, due: Due, is_owner: bool) -> bool {
     is_owner || due.change == Change::Refreshed || alert.kind == AlertKind::Database
@@ -234,7 +234,7 @@ fn empty_row(config: &ChannelConfig) -> ChannelRow {
     ChannelRow { name, kind, last_sent_at: None, failures: 0, last_error: None, failed_at: None, retry_at: None }
 }
 
-/// The log is told, too, whatever else there is: under a name that no other channel has.
+/// The log is a channel, too, whatever else there is: under a name that no other channel has.
 pub(super) fn log_line(lines: &[Line]) -> Line {
     let name = ["log", "relay-log", "outboxd-log"].into_iter().find(|name| lines.iter().all(|line| line.name() != *name));
     let config = ChannelConfig {

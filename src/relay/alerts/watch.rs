@@ -128,7 +128,7 @@ impl Watch {
                 self.own = Some(Ownership { epoch, trusted_until: began + lease, has_tidied: false });
                 if let Err(error) = self.take_up().await {
                     self.fail(&error);
-                    // Without what the last owner told, everything would be told again.
+                    // Without the notices of the last owner, everything would be sent again.
                     self.own = None;
                     return false;
                 }
@@ -304,7 +304,7 @@ impl Watch {
                 failpoint!("alert-sent");
                 let (now, line) = (self.now(), sent.line);
                 self.lines[line].enter(sent, now, fastrand::f64());
-                // Noted at once: until then a successor would tell it again.
+                // Recorded at once: until then a successor would send it again.
                 if let Err(error) = within(self.context.lease / 3, self.note()).await {
                     self.fail(&error);
                 }
@@ -312,7 +312,7 @@ impl Watch {
         }
     }
 
-    /// Stores what channels were told, behind the fence.
+    /// Stores the notices of channels, behind the fence.
     async fn note(&mut self) -> Result<(), StoreError> {
         let Some(own) = self.own.as_ref().filter(|_| !self.context.health.is_refused()) else { return Ok(()) };
         let mut transaction = begin(&self.context.pool).await?;

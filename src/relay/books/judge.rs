@@ -30,7 +30,7 @@ impl Books {
         self.circuit.admit(now)
     }
 
-    /// The next event to attempt: in turn, or, while something is to be learned about the handler, the one that tells most.
+    /// The next event to attempt: in turn, or, while something is to be learned about the handler, the one that shows most.
     pub fn take_next(&mut self) -> Option<Queued> {
         loop {
             let queued = self.take_in_turn()?;

@@ -29,7 +29,7 @@ use crate::domain::{
 };
 use crate::store::{Done, Entries, Reached, RecordedDelivery, UnreadableDelivery};
 
-/// Ranges of settled events beyond the position that are told without rows: some twenty bytes each, with every flush.
+/// Ranges of settled events beyond the position that are recorded without rows: some twenty bytes each, with every flush.
 const MOST_RANGES: usize = 1_000;
 
 /// How long what the owner before us had settled beyond the position must be written on.
@@ -367,7 +367,7 @@ impl Books {
         self.show_circuit();
     }
 
-    /// Tells the metrics what the circuit is. Every change goes through here: a figure that is told past it is told back by the next one.
+    /// Shows the circuit in the metrics. Every change goes through here: a figure that is set elsewhere is overwritten by the next one.
     pub fn show_circuit(&self) {
         let state = self.circuit.state();
         self.handler.show(self.partition, |figure| figure.circuit = Some(state));

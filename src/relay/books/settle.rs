@@ -154,7 +154,7 @@ impl Books {
                     self.entries.delivered.push(notification.seq);
                 }
                 self.progress.settle(segment, notification.seq, has_row);
-                // Without a row the position alone tells of it, so the position must be written soon, not with the next idle flush.
+                // Without a row only the position records it, so the position must be written soon, not with the next idle flush.
                 self.has_moved = true;
             }
             Origin::Recorded | Origin::Counted(_) => {
@@ -260,7 +260,7 @@ impl Books {
         }
     }
 
-    /// Begins nothing for so long, and tells why. Nothing is spent, and the concurrency stays.
+    /// Begins nothing for so long, and logs why. Nothing is spent, and the concurrency stays.
     pub fn hold(&mut self, pause: Duration, reason: &str) {
         let until = Instant::now() + pause.min(LONGEST_PAUSE);
         self.held_until = Some(until);

@@ -71,7 +71,7 @@ pub struct Assignment {
     pub control: watch::Receiver<Control>,
 }
 
-/// Runs a subscription until it is told to stop, loses its lease, or fails.
+/// Runs a subscription until it is ordered to stop, loses its lease, or fails.
 pub async fn run(assignment: Assignment) -> Result<End, RelayError> {
     if matches!(assignment.handler.built, Built::Publisher) {
         return publisher::run(assignment).await;

@@ -208,7 +208,7 @@ impl Loop {
         self.rest(is_quiet && (self.follows || is_watched));
         if is_quiet && self.read_pause > Duration::ZERO {
             let pause = match self.seat.is_armed() {
-                // Only a loop at rest: for one that still has an event in hand nothing else tells that the log is looked at.
+                // Only a loop at rest: for a loop that still holds an event nothing else shows that the log is watched.
                 true if self.rests => self.spread(REST_INTERVAL),
                 true => ARMED_POLL,
                 false => self.shared.options().idle_poll_interval,

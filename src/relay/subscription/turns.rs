@@ -22,7 +22,7 @@ use crate::store::{self, Released, Room};
 use crate::telemetry::DatabaseOperation;
 
 impl Loop {
-    /// Begins a turn if there is something to tell or to ask.
+    /// Begins a turn if there is something to write or to read.
     pub(super) fn begin_turn(&mut self, may_take_work: bool) {
         if self.turn.is_some() {
             return;
@@ -251,7 +251,7 @@ impl Loop {
             figure.backlog.in_flight = in_flight as u64;
             figure.is_paused = self.control.borrow().is_paused;
             figure.concurrency = self.books.concurrency();
-            // After a reload the loops of the old settings end one by one, and the last to end takes back what the new ones told.
+            // After a reload the loops of the old settings end one by one, and the last to end overwrites the figures of the new ones.
             figure.circuit = Some(self.books.circuit.state());
         });
     }

@@ -304,7 +304,7 @@ impl Supervisor {
         let renewed = subscriptions::renew(pool, &instance.id, lease, &served).await?;
         failpoint!("lease-renewed", !renewed.is_empty());
         let is_renewed = |id: &i32| renewed.iter().any(|renewed| renewed.subscription == *id);
-        // One that drains gives its lease back by itself, perhaps a moment ago: its loop tells which of the two it was.
+        // One that drains gives its lease back by itself, perhaps a moment ago: the end of its loop shows which of the two it was.
         let lost = self.running.iter().filter(|(id, running)| !is_renewed(id) && !running.is_giving_back());
         for id in lost.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.lose(id);
@@ -391,7 +391,7 @@ impl Supervisor {
     fn enter_result(&mut self, id: i32, result: Result<End, RelayError>) {
         match result {
             Ok(End::Released) => self.enter_released(id),
-            // The round that follows tells whether the lease is gone, or an operator has moved the position under it.
+            // The next round shows whether the lease is gone, or an operator has moved the position under it.
             Ok(End::LeaseLost) => {
                 if let Some(running) = self.running.get_mut(&id) {
                     (running.task, running.is_doubtful) = (None, true);

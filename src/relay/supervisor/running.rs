@@ -95,7 +95,7 @@ impl Running {
         });
     }
 
-    /// Its loop was told to finish, and has not ended as far as we know: the lease may be given back already.
+    /// Its loop was ordered to finish, and has not ended as far as the supervisor knows: the lease may be given back already.
     pub fn is_giving_back(&self) -> bool {
         self.task.is_some() && !self.works()
     }
