@@ -14,7 +14,7 @@
 //!   left. An event that runs out of it goes back unspent, and the next turn calls it alone.
 //! - Order. Events that were never tried come first, then those that have failed before, so that the trouble of a few keys is not
 //!   paid by the others.
-//! - A session that ends takes back everything that was done in it. The relay asks the server on another connection since when it
+//! - A session that ends takes back everything that was done in it. The relay checks on another connection since when the server
 //!   runs. If it was restarted, or if the error says that another session crashed, no attempt is spent. Otherwise the events of
 //!   the batch are called one to a transaction, and the event under which the session ends again gets the verdict `crashed`. No
 //!   attempt is counted before, because the relay lives and can record it afterwards.

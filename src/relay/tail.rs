@@ -1,5 +1,5 @@
 //! The tail: one reader at the end of the log for all loops of this relay that have caught up. It reads each event once and gives
-//! it to the loops whose filter it passes. A loop for which nothing comes is not woken and asks the database nothing, even while
+//! it to the loops whose filter it passes. A loop for which nothing comes is not woken and sends the database no statement, even while
 //! its neighbours are busy.
 //!
 //! The tail is a cache of reads and stores no position. `domain::tail` has the rule by which a loop joins and what its inbox then

@@ -1,4 +1,4 @@
-//! Waiting until handlers are done with an event: for a command that has to show its own effect. Asks the database, not the
+//! Waiting until handlers are done with an event: for a command that has to show its own effect. Queries the database, not the
 //! relay, and keeps no connection between two looks.
 
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //! command again after a serialisation failure, a deadlock or a conflict. An application would otherwise repeat this in each of
 //! its endpoints.
 //!
-//! If the answer to a commit is lost, the pipeline asks the server for the outcome of the transaction (`pg_xact_status`, in
+//! If the answer to a commit is lost, the pipeline queries the outcome of the transaction (`pg_xact_status`, in
 //! `transaction`) before anything runs again.
 
 use std::future::Future;

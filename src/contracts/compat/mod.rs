@@ -2,7 +2,7 @@
 //!
 //! The check is a recursion over the two schemas (`rules`, over `layers`). It must prove that everything the producer's schema
 //! emits is accepted by the reader's schema; then the change is "compatible". Where it finds no proof, it makes up values
-//! (`witness`) and asks a validator. A change is "breaking" only with a value that one schema accepts and the other refuses.
+//! (`witness`) and checks them with a validator. A change is "breaking" only with a value that one schema accepts and the other refuses.
 //! Everything else is unknown, with the reason.
 //!
 //! A producer is closed: it emits the members that its schema declares, and no others, unless `additionalProperties` or

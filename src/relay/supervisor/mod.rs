@@ -15,7 +15,7 @@
 //! loop whose lease was lost is not restarted; the next round finds out whether the lease is gone or an operator has moved the
 //! position (`moves`).
 //!
-//! A long file: one round of leases is told from its beginning to its end.
+//! A long file: one round of leases stands together.
 
 mod changes;
 mod drain;

@@ -3,7 +3,7 @@
 //!
 //! A running relay follows a new timeline, a starting relay refuses it. The running one was there before the failover and has a
 //! stored position on the new primary. The starting one cannot distinguish a failover from a clone; `--follow-new-timeline` or
-//! `outboxd rebase` tells it. A standby, another cluster, another database and a copy are always refused.
+//! `outboxd rebase` decides it. A standby, another cluster, another database and a copy are always refused.
 //!
 //! An old primary that comes back is refused by a relay that met the newer timeline. A relay that *starts* there cannot know of
 //! the newer one: the operator must fence the old primary.

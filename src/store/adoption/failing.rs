@@ -1,5 +1,5 @@
 //! Whether an adoption trigger still works. After a column was renamed or dropped, changed its type, or a function was removed,
-//! the trigger fails, and with it every insert of the application. Asks the planner and executes nothing.
+//! the trigger fails, and with it every insert of the application. Uses the planner and executes nothing.
 
 use sqlx::{AssertSqlSafe, PgPool};
 
