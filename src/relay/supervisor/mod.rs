@@ -293,7 +293,7 @@ impl Supervisor {
 
     /// How long all leases hold, from the beginning of the round.
     async fn try_lease_round(&mut self, asked_by_person: bool) -> Result<Duration, RelayError> {
-        // A relay that lived through a failover follows it; one that starts into it asks.
+        // A relay that was running before a failover follows it; one that starts after it refuses.
         check_server(&self.shared, true).await?;
         report_blind_spots(&self.shared).await?;
         let shared = Arc::clone(&self.shared);
