@@ -90,7 +90,7 @@ impl NewEvent {
         self
     }
 
-    /// When it happened, if not now: by itself the database's clock says. Retention counts from it.
+    /// When it happened. The default is the database's clock. Retention counts from it.
     #[must_use]
     pub fn occurred_at(mut self, moment: std::time::SystemTime) -> Self {
         self.occurred_at = Some(moment);

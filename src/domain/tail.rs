@@ -66,7 +66,7 @@ struct Follower {
     share: Share,
     /// Events that it may leave in its inbox.
     room: usize,
-    /// `None`: it reads by itself.
+    /// `None`: it reads for itself.
     inbox: Option<Inbox>,
 }
 
@@ -79,7 +79,7 @@ struct Inbox {
 /// The content of a follower's inbox.
 #[derive(Debug)]
 pub enum Taken {
-    /// It does not follow: it reads by itself, from the head that it has.
+    /// It does not follow: it reads for itself, from the head that it has.
     Left,
     /// Everything it wants between its head and this position.
     Read { events: Vec<Arc<Notification>>, end: Position },

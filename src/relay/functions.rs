@@ -289,7 +289,7 @@ impl Calls<'_> {
             let may_go = |at: &usize| arguments[*at].key.as_deref().is_none_or(|key| !failed_keys.contains(key));
             let places: Vec<usize> = (part.0..part.1).filter(may_go).collect();
             let group: Vec<Argument> = places.iter().map(|at| arguments[*at].clone()).collect();
-            let tried = if group.len() > 1 { self.at_once(&group).await? } else { Tried::NoTime }; // one by itself is told more of
+            let tried = if group.len() > 1 { self.at_once(&group).await? } else { Tried::NoTime }; // a single one gets a more exact verdict
             match tried {
                 Tried::Done => places.iter().for_each(|at| verdicts[*at] = Some(Verdict::delivered())),
                 Tried::Failed => halves.split(part),

@@ -39,7 +39,7 @@ const BOUNDS: TailBounds = TailBounds { windows: 1_024, bytes: 8 << 20, time: Du
 const ROOM: Room = Room { rows: 8_192, bytes: 4 << 20 };
 /// Types that are asked for by name; more of them, and everything is read.
 const MOST_TYPES: usize = 64;
-/// One loop alone reads better by itself: the server leaves out what it does not want.
+/// A single loop reads better without the tail: the server leaves out what it does not want.
 const COMPANY: usize = 2;
 /// Longest pause between reads before the linger is over.
 const AWAKE_POLL: Duration = Duration::from_millis(20);

@@ -157,7 +157,7 @@ pub async fn take(pool: PgPool, recorder: Arc<Recorder>, fence: Fence, instance:
     Ok(answer)
 }
 
-/// Writes a flush: with those of other loops where that cannot fail for it alone, else by itself.
+/// Writes a flush: together with those of other loops where that cannot fail for it alone, otherwise alone.
 async fn record(
     pool: &PgPool,
     recorder: &Recorder,

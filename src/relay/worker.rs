@@ -131,7 +131,7 @@ async fn make_all(means: Arc<Means>, group: Vec<Begun>, began: Instant) {
     group.into_iter().zip(verdicts).for_each(|(begun, verdict)| means.tell(begun.ended(verdict, took)));
 }
 
-/// One attempt by itself, bounded in time.
+/// A single attempt, bounded in time.
 pub async fn attempt(handler: &dyn Handler, notification: &Notification, timeout: Duration) -> Verdict {
     tokio::time::timeout(timeout, caught(handler, notification)).await.unwrap_or_else(|_| too_late(timeout))
 }

@@ -55,7 +55,7 @@ pub struct RecordedOutcome {
     pub key: Option<String>,
     pub state: DeliveryState,
     pub attempts: u32,
-    /// Microseconds until the next attempt; `None`: there will be none by itself.
+    /// Microseconds until the next attempt; `None`: there will be none without an operator.
     pub due_in_micros: Option<i64>,
     pub status: Option<u16>,
     pub reason: Option<Reason>,

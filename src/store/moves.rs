@@ -15,7 +15,8 @@
 //!
 //! Locks. A move is one transaction with its audit row. The rows of successes are removed before the subscription is locked,
 //! because the owner never writes them again. Everything else comes behind the lock; otherwise the owner's flush and the move
-//! would wait for one another. The locked part is short, because the renewal of leases waits for it. Counts look at 200,000 events per partition at most.
+//! would wait for one another. The locked part is short, because the renewal of leases waits for it. Counts look at 200,000 events
+//! per partition at most.
 //!
 //! The owner keeps its lease. The epoch rises, so that nothing the owner remembers can be written. The `moves` counter tells the
 //! owner that an operator, not another instance, changed the position. The owner ends its attempts, *waits until none runs any

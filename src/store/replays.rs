@@ -69,7 +69,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Whether nothing will change any more by itself.
+    /// Whether nothing will change any more without an operator.
     pub fn is_over(&self) -> bool {
         self.held + self.released == 0
     }

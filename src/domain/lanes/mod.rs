@@ -291,7 +291,7 @@ impl Lanes {
     }
 
     /// Compares with what the database has per key: how many wait, and whether a row of the key moves it. Operators discard and
-    /// replay behind our back. Keys with outcomes that are not recorded yet are left alone, and so are lanes at work.
+    /// replay while the loop runs. Keys with outcomes that are not recorded yet are left alone, and so are lanes at work.
     pub fn reconcile(&mut self, rows: &HashMap<String, (u64, bool)>, has_unrecorded: impl Fn(&str) -> bool) {
         let keys: HashSet<String> = self.lanes.keyed.keys().chain(rows.keys()).cloned().collect();
         for key in keys.into_iter().filter(|key| !has_unrecorded(key)) {

@@ -300,7 +300,7 @@ impl Books {
         self.unfinished = unfinished;
     }
 
-    /// Enters what the observer has counted: operators change rows behind the loop's back.
+    /// Enters the counts of the observer: operators change rows while the loop runs.
     pub fn take_measure(&mut self, measure: Measure) {
         // Rows that were recorded while it counted may be missing in a lower count.
         let is_current = |grown: Option<Instant>| grown.is_none_or(|at| at + SETTLED < measure.began);

@@ -207,7 +207,7 @@ impl Loop {
         }
         if answer.lanes.is_some() {
             self.lanes_at = now + self.pause(LANES_INTERVAL);
-            // Operators change rows behind our back.
+            // Operators change rows while the loop runs.
             self.books.forget_due();
         }
         if answer.orphans > 0 {
