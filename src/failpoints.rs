@@ -1,6 +1,6 @@
-//! Failpoints: named places between reading and recording where a test kills this process, or stops its clock, to see what the next
-//! owner makes of what is left. `failpoint!` is nothing at all in a release build without the feature `failpoints`.
-//! Never changes what the process does in between: it passes, dies, or stands still.
+//! Failpoints: named places between reading and recording where a test kills this process or stops it, to see what the next owner
+//! does with what is stored. `failpoint!` compiles to nothing in a release build without the feature `failpoints`. Never changes
+//! what the process does in between.
 
 /// Passes a named point. With a condition, only what fulfils it counts as a passing.
 #[cfg(any(debug_assertions, feature = "failpoints"))]

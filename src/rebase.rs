@@ -1,4 +1,5 @@
-//! Whether an outbox may and must be rebased, and what is to be said of it. Judges what the store found; changes nothing itself.
+//! Whether an outbox may and must be rebased, and how to explain that to an operator. Judges what the store found.
+//! `store::rebase` makes the change, in one transaction.
 
 use crate::domain::{Numbering, Standing};
 use crate::store::StoreError;

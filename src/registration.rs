@@ -1,5 +1,5 @@
-//! What a configuration does to the handlers that the database knows: which begin, which are left behind with what, which filter drops
-//! something, and what a relay would refuse. Reads within a bound; changes nothing.
+//! Registration: what a configuration changes for the handlers that the database knows: which begin, which are left behind with
+//! which events, which filter drops events, and what a relay would refuse. Reads within a bound; changes nothing.
 
 use sqlx::PgPool;
 

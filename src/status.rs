@@ -1,5 +1,5 @@
-//! Whether all is well: a pure judgement of what the store counted. Every complaint says what to run next.
-//! Reads nothing and knows no clock; ages come with the stats.
+//! Status: whether all is well, as a pure judgement of what the store counted. Every complaint names the command to run next.
+//! Reads nothing and knows no clock; ages come with the counts.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! The connections of the HTTP listener, bounded: how long a client may take over the head of its request, how long a connection may last, and
-//! how many there are. Where one too many comes, the oldest ends: a probe is answered at once, so it is never the oldest for long.
-//! One request per connection, so that none can be idle.
+//! The connections of the HTTP listener, bounded in three ways: the time for the head of a request, the time that a connection
+//! may last, and the number of connections. When there is one too many, the oldest ends: a probe is answered at once, so its
+//! connection is never the oldest for long. One request per connection, so none can be idle.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,6 +1,5 @@
-//! The HTTP side of the daemon: metrics, liveness, readiness.
-//! Read only: no method but GET and HEAD, no request body is ever read, no CORS. Meant for a network of one's own; time and number of
-//! connections are bounded all the same.
+//! The HTTP side of the daemon: metrics, liveness, readiness. Read only: no method except GET and HEAD, no request body is read,
+//! no CORS. Meant for a private network; the time and the number of connections are bounded all the same.
 
 mod connections;
 

@@ -1,5 +1,5 @@
-//! Whether the tables that the configuration adopts are adopted, told in the log: without its trigger the rows of a table are no events,
-//! and nothing fails that would show it. Changes nothing and stops nothing: the triggers are the business of `outboxd adopt`.
+//! Adopted tables: logs whether each table that the configuration adopts has a working trigger. Without the trigger the rows of a
+//! table become no events, and nothing else fails. Changes nothing and stops nothing; `outboxd adopt` installs triggers.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use crate::domain::Adoption;
 use crate::store::adoption::{AdoptionState, InspectedAdoption, inspect_adoptions};
 use crate::telemetry::chain;
 
-/// After which it is not worth waiting for: `outboxd doctor` tells the same.
+/// After which it is not worth waiting for: `outboxd doctor` reports the same.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Looks at the adopted tables again and again, because nothing else would tell that one of them has lost its trigger.
+/// Looks at the adopted tables again and again, because nothing else would show that one of them has lost its trigger.
 #[derive(Debug, Default)]
 pub(super) struct AdoptedTables {
-    /// What was found last, so that the log tells a change once.
+    /// The last findings, so that the log reports a change once.
     last: Vec<InspectedAdoption>,
 }
 
 impl AdoptedTables {
-    /// Looks at each configured table. Says in the log of each that is not adopted as configured what is wrong and which command mends it:
+    /// Looks at each configured table. Logs for each table that is not adopted as configured what is wrong and which command fixes it:
     /// always with `tells_all`, otherwise only what has changed. `None`: it could not be looked at.
     pub async fn look(
         &mut self,

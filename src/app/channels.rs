@@ -1,4 +1,4 @@
-//! Alert channels, built from what the configuration says and what their kinds know of it.
+//! Alert channels, built from the configuration and from the declarations of their kinds.
 
 use std::sync::Arc;
 

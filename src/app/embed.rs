@@ -182,13 +182,13 @@ impl EmbeddedRelay {
         self.health.report(Instant::now())
     }
 
-    /// Finishes what is in flight, records it, and ends. Also tells why the relay ended if it already had.
+    /// Finishes what is in flight, records it, and ends. Also returns why the relay ended if it already had.
     pub async fn stop(mut self) -> Result<(), ServeError> {
         self.begin_stop();
         (&mut self.task).await.unwrap_or(Ok(())) // a panic has been reported by its own task
     }
 
-    /// Whether the relay still runs; if not, [`stop`](Self::stop) tells why.
+    /// Whether the relay still runs; if not, [`stop`](Self::stop) returns why.
     pub fn is_running(&self) -> bool {
         !self.task.is_finished()
     }

@@ -40,7 +40,7 @@ impl FeedListener {
         Ok(Some(Self { listener, address }))
     }
 
-    /// Answers until `stop`, or until the feed is told to end.
+    /// Answers until `stop`, or until the feed is ordered to end.
     pub(super) fn serve(
         self,
         config: &Config,

@@ -1,5 +1,5 @@
-//! A configuration of any bytes, and every function for fuzzing with a short test: the corpus in `tests/corpus/`, and random bytes that
-//! are like it. Never part of a binary.
+//! A configuration of any bytes, and a short test for every function for fuzzing: the corpus in `tests/corpus/`, and random
+//! variations of it. Never part of a binary.
 
 use std::io;
 use std::path::Path;
@@ -24,7 +24,7 @@ impl Environment for Anything {
     }
 }
 
-/// A configuration: every mistake has a text, none is told twice. Nothing is built of it, because a build may start what it needs.
+/// A configuration: every mistake has a text, none is reported twice. Nothing is built of it, because a build may start what it needs.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(draft) = crate::config::read(text, &Anything, super::KIND_FIELDS) else { return };

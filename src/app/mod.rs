@@ -61,7 +61,7 @@ pub fn parse(text: &str, environment: &dyn Environment) -> Result<Loaded, Vec<Mi
     finish(draft)
 }
 
-/// What works in a configuration and should be known all the same: path of the setting, and words.
+/// Cautions about a configuration that works: path of the setting, and text.
 pub fn cautions(config: &Config) -> Vec<(String, String)> {
     let of_handler = |(index, handler): (usize, &HandlerConfig)| {
         let path = handler_path(index, &handler.name);
@@ -158,7 +158,7 @@ fn build_from<T>(
     let missing = fields.iter().filter(|field| field.default.is_none() && !section.is_set(field.name));
     let mut said: Vec<String> = missing.map(|field| format!("{path}.{}", field.name)).collect();
     for (index, mistake) in found.into_vec().into_iter().enumerate() {
-        // A setting that is missing or of the wrong type was read as something else; what the kind says of that helps nobody.
+        // A setting that is missing or of the wrong type was read as something else; the errors of the kind about it would be useless.
         if index < at_opening {
             said.push(mistake.path.clone());
         } else if mistake.path != path && said.contains(&mistake.path) {
@@ -176,7 +176,7 @@ fn unknown_kind(name: &str, names: &[&str]) -> String {
     }
 }
 
-/// What to say about a name that is none of these.
+/// The message about a name that is none of these.
 fn nearest_of(name: &str, names: &[&str]) -> String {
     let known: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
     let nearest = names.iter().map(|near| (strsim::jaro_winkler(name, near), near)).max_by(|a, b| a.0.total_cmp(&b.0));
@@ -309,7 +309,7 @@ mod tests {
         }
     }
 
-    /// One snapshot per file: what a person reads who makes these mistakes.
+    /// One snapshot per file: what an operator reads who makes these mistakes.
     #[test]
     fn every_bad_configuration_is_told_everything_at_once() {
         for path in files_in("tests/bad-config") {

@@ -1,5 +1,9 @@
-//! Another configuration for a relay that runs: read, compare, apply what differs, say what came of it. On an error the old one goes on.
-//! The answer is kept with the instance in the database, so that `outboxd status` tells it, too. Never stops what has not changed.
+//! A reload: reads the configuration again, compares it with the running one, applies the difference, and reports the result. On
+//! an error the old configuration goes on. Never stops what has not changed.
+//!
+//! The difference goes to the supervisor (`relay::reload`, `relay::supervisor::changes`). The request of an operator is a number
+//! in the row of each instance (`store::reloads`), so it reaches a relay that only polls. The answer is stored there, too, so
+//! `outboxd status` shows it.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -26,7 +30,7 @@ use crate::telemetry::chain;
 /// Reads the configuration again.
 pub type Load = Arc<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
 
-/// A wish for another configuration.
+/// A request for another configuration.
 pub enum Wish {
     /// Read it again from where it came.
     Read,
@@ -34,7 +38,7 @@ pub enum Wish {
     Take(Box<Loaded>, oneshot::Sender<ReloadReport>),
 }
 
-/// Where wishes come from, beside those in the database.
+/// Where requests come from, beside those in the database.
 pub struct Reloads {
     /// `None`: there is no file; the program that embeds the relay decides.
     load: Option<Load>,
@@ -42,7 +46,7 @@ pub struct Reloads {
 }
 
 impl Reloads {
-    /// With the other end, by which wishes are made.
+    /// With the other end, by which requests are made.
     pub fn new(load: Option<Load>) -> (mpsc::Sender<Wish>, Self) {
         let (sender, wishes) = mpsc::channel(4);
         (sender, Self { load, wishes })
@@ -58,16 +62,16 @@ impl fmt::Debug for Reloads {
 /// A look reads the catalogue for each adopted table.
 const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 
-/// Carries wishes out, one after the other.
+/// Carries requests out, one after the other.
 pub(super) struct Reloader {
     current: Loaded,
     reloads: Option<Reloads>,
     handle: RelayHandle,
     pool: PgPool,
-    /// A refused configuration is for a person to know of, and so is an adopted table that is none any more.
+    /// A refused configuration is for an operator to know of, and so is an adopted table that is none any more.
     signals: AlertSignals,
     tables: AdoptedTables,
-    /// Who may read the feed, where it is served.
+    /// The clients of the feed, where it is served.
     doors: Option<Arc<Doors>>,
 }
 
@@ -85,7 +89,7 @@ impl Reloader {
 
     /// Until the relay ends.
     pub async fn serve(mut self) -> Infallible {
-        // Beside the relay, which waits for nothing that has to do with other people's tables.
+        // Beside the relay, which never waits for the tables of applications.
         self.look_at_adopted(true).await;
         let mut again = tokio::time::interval(self.current.config.alerts.interval.max(SHORTEST_LOOK));
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -132,7 +136,7 @@ impl Reloader {
         })
     }
 
-    /// Applies it, and looks at the adopted tables, of which a relay needs nothing but people do.
+    /// Applies it, and looks at the adopted tables, of which a relay needs nothing but operators do.
     async fn take(&mut self, new: Loaded) -> ReloadReport {
         let adoptions = new.config.adopt.clone();
         let report = self.apply(new).await;
@@ -169,7 +173,7 @@ impl Reloader {
         ReloadReport { notes, ..plan.report }
     }
 
-    /// What the change does to what is pending. Not knowing it keeps nothing from being applied.
+    /// The consequences of the change for pending events. If they cannot be read, the change is applied all the same.
     async fn foresee(&self, plan: &Plan) -> Vec<String> {
         let ReloadReport { added, changed, removed, .. } = &plan.report;
         if added.is_empty() && changed.is_empty() && removed.is_empty() {
@@ -192,7 +196,7 @@ impl Reloader {
 struct Plan {
     change: Change,
     report: ReloadReport,
-    /// What is in effect afterwards: the new one, except for what needs a restart.
+    /// The configuration in effect afterwards: the new one, except for settings that need a restart.
     becomes: Loaded,
 }
 

@@ -1,5 +1,5 @@
-//! The daemon, wired: database, schema, health, HTTP and relay, in the order in which they need one another.
-//! Ends when `stop` says so, or when something is wrong that no waiting would mend.
+//! The daemon, wired: database, schema, health, HTTP and relay, in the order in which they need one another. Ends when `stop` is
+//! cancelled, or on an error that waiting cannot fix.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,9 +31,9 @@ pub struct ServeOptions {
     pub follow_new_timeline: bool,
     /// Renders `/metrics`; `None`: the process has another recorder.
     pub telemetry: Option<Telemetry>,
-    /// Where the relay tells how it is; `None`: nobody but `/readyz` asks.
+    /// Where the relay reports its health; `None`: only `/readyz` reads it.
     pub health: Option<Arc<Health>>,
-    /// How the relay is told of another configuration while it runs; `None`: never.
+    /// The source of other configurations while the relay runs; `None`: there is none.
     pub reloads: Option<Reloads>,
 }
 
@@ -109,7 +109,7 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
     ended?;
     // The handlers are gone now; the programs that they had started may want a moment.
     handlers::all_ended().await;
-    // Each connection is told, and one that has fallen silent would keep us for ever.
+    // Each connection says good-bye, and a silent one would hold the process for ever.
     tokio::time::timeout(LAST_WORDS, connections.close()).await.ok();
     Ok(())
 }
@@ -140,7 +140,7 @@ pub fn connect_options<'a>(config: &'a Config, application_name: &'a str) -> sto
     }
 }
 
-/// A sidecar often starts before its database: it waits, and says so. A wrong password does not mend itself.
+/// A sidecar often starts before its database: it waits, and says so. A wrong password does not go away by waiting.
 /// The schema belongs to it, because a database that has just come up may go away again.
 async fn wait_for_database(
     config: &Config,
@@ -197,7 +197,7 @@ impl Http {
         let Some(address) = config.http.listen else {
             let until = shutdown.clone();
             let task = tokio::spawn(async move {
-                // Ends at once when told to: a stop waits for this task.
+                // Ends at once when ordered to: a stop waits for this task.
                 tokio::select! {
                     never = api::upkeep(telemetry) => match never {},
                     () = until.cancelled() => {}

@@ -1,4 +1,4 @@
-//! The writer of the use of contracts, wired: beside the relay and the feed, and a moment longer than both, because both count.
+//! The writer of the use of contracts, wired: it runs beside the relay and the feed, and ends after both, because both count.
 
 use std::time::Duration;
 

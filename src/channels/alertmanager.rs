@@ -1,6 +1,7 @@
-//! `alertmanager`: posts alerts to every Alertmanager that is named, in its API of version 2.
-//! Alertmanager forgets what it is not told again: while an alert fires it is posted every minute with an end a few minutes ahead,
-//! so that the alerts of a dead relay end by themselves. It groups, repeats and routes; the labels are what it does that by.
+//! `alertmanager`: posts alerts to every configured Alertmanager, in its API of version 2.
+//!
+//! Alertmanager forgets an alert that is not refreshed. A firing alert is posted every minute with an end a few minutes ahead, so
+//! the alerts of a dead relay end by themselves. Alertmanager groups, repeats and routes by the labels.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,7 +82,7 @@ impl Channel for Alertmanager {
             let body = serde_json::to_vec(&self.body(notices)).expect("a value is JSON");
             let posts = self.urls.iter().map(|url| self.post(url, &body));
             let answers = join_all(posts).await;
-            // Each of a cluster knows only what it is told itself, but calls people for all: one is enough, and the next
+            // Each of a cluster knows only what it is told itself, but calls operators for all: one is enough, and the next
             // refresh tells the others.
             if answers.iter().any(Result::is_ok) {
                 for failure in answers.into_iter().filter_map(Result::err) {

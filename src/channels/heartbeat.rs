@@ -1,5 +1,5 @@
-//! The heartbeat: a URL that is called while all is well, for a service that calls people when it stops coming.
-//! The one alarm that a relay cannot raise itself.
+//! The heartbeat: a URL that the relay calls while all is well. A monitoring service raises an alarm when the calls stop, which
+//! is the one alarm that a relay cannot raise itself.
 
 use url::Url;
 
@@ -14,7 +14,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// The error is a text for people, without the address.
+    /// The error is a text for display, without the address.
     pub fn new(url: &Secret) -> Result<Self, String> {
         let url = parse_url(url.expose()).ok_or("expected an http or https URL")?;
         let client = HttpClient::plain(url.scheme() == "https", &hidden_parts(&url))?;

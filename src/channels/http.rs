@@ -1,5 +1,5 @@
-//! What channels that speak HTTP share: one POST, one answer, bounded, without redirects, without a proxy of the environment.
-//! Never puts an address into a text: of most receivers it is the credentials.
+//! HTTP for channels: one POST, one answer, bounded, without redirects, without a proxy of the environment. Never puts an address
+//! into a text: for most receivers the address is the credential.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub struct HttpClient {
     redaction: Redaction,
 }
 
-/// An answer, its body cut to what a person needs.
+/// An answer, its body cut to what an operator needs.
 pub struct Answer {
     pub status: u16,
     pub excerpt: String,

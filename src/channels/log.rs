@@ -1,4 +1,4 @@
-//! `log`: alerts as lines of the relay's own log. Always there, so that an alert is told somewhere whatever else fails.
+//! `log`: alerts as lines of the relay's own log. Always present, so that an alert is reported somewhere whatever else fails.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Channels: the code that tells people of alerts, one file per kind.
-//! A channel makes one try and says what came of it; it never retries, never decides what is worth telling, and never shows a secret.
+//! Channels: the code that sends alerts, one file per kind. A channel makes one try and returns the result. It never retries,
+//! never decides which alert to send, and never shows a secret.
 
 mod alertmanager;
 mod heartbeat;
@@ -24,12 +24,12 @@ use crate::settings::{Field, Section};
 pub use heartbeat::Heartbeat;
 pub use wording::{describe_change, headline, summary};
 
-/// Takes alerts to people.
+/// Takes alerts to operators.
 pub trait Channel: Send + Sync + 'static {
     /// One try. The relay bounds its time; dropping the future must be safe.
     fn send<'a>(&'a self, notices: &'a Notices) -> BoxFuture<'a, Result<(), SendFailure>>;
 
-    /// The receiver forgets what it is not told again within this time, and repeats by itself.
+    /// The receiver forgets an alert that is not refreshed within this time, and repeats by itself.
     fn refresh(&self) -> Option<Duration> {
         None
     }
@@ -39,7 +39,7 @@ pub trait Channel: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(None)))
     }
 
-    /// The receiver wants to know that a person knows.
+    /// The receiver wants to know that an operator knows.
     fn wants_acknowledgements(&self) -> bool {
         false
     }
@@ -50,14 +50,14 @@ pub trait Channel: Send + Sync + 'static {
     }
 }
 
-/// Why a try failed, for people; free of secrets.
+/// Why a try failed, for display; free of secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct SendFailure {
     pub text: String,
     /// The receiver asks for so much time.
     pub retry_after: Option<Duration>,
-    /// The same again will be refused again: a person must change something.
+    /// The same again will be refused again: an operator must change something.
     pub is_permanent: bool,
 }
 

@@ -1,5 +1,5 @@
-//! `pagerduty`: events of PagerDuty's Events API v2: trigger, acknowledge, resolve. One alert per request; the deduplication key
-//! is what makes a second trigger no second incident, so a request that may have arrived can be sent again.
+//! `pagerduty`: events of PagerDuty's Events API v2: trigger, acknowledge, resolve. One alert per request. A second trigger with
+//! the same deduplication key makes no second incident, so a request that may have arrived can be sent again.
 
 use std::sync::Arc;
 

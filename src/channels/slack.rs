@@ -1,5 +1,5 @@
-//! `slack`: an incoming webhook of Slack, or of anything that takes the same. A webhook cannot change what it has posted, so
-//! the end of an alert is a message of its own, in green.
+//! `slack`: an incoming webhook of Slack, or of a service with the same format. A webhook cannot change a posted message, so the
+//! end of an alert is a message of its own, in green.
 
 use std::sync::Arc;
 

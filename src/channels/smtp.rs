@@ -1,5 +1,5 @@
-//! `smtp`: mail, as text and as HTML. What belongs to one firing hangs together in the reader's mail program: the first mail
-//! has an id, and everything that follows refers to it. Never sends a password over a connection that is not encrypted.
+//! `smtp`: mail, as text and as HTML. The mails of one firing form one thread: the first mail has an id, and all later ones refer
+//! to it. Never sends a password over a connection that is not encrypted.
 
 use std::error::Error;
 use std::fmt::Write;

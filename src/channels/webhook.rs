@@ -1,5 +1,5 @@
-//! `webhook`: the body that Alertmanager sends to its own webhooks (version 4), so that what takes those takes these, signed as
-//! Standard Webhooks asks, so that a receiver knows whose they are and recognises what it has seen.
+//! `webhook`: the body that Alertmanager sends to its own webhooks (version 4), so that receivers of those accept these. Signed
+//! by the Standard Webhooks scheme, so that a receiver can verify the sender and recognise a repetition.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Alerts in words: what, where, since when, how many, one example, and the command to run. The same on every channel.
+//! Alerts in words: the condition, the subject, the beginning, the count, one example, and the command to run. The same on every
+//! channel.
 
 use crate::domain::alerts::{Alert, AlertKind, Change, Notice, Notices};
 use crate::settings::describe_duration;
@@ -51,7 +52,7 @@ pub fn label(notices: &Notices) -> String {
     if notices.is_resolved() { "RESOLVED".to_owned() } else { format!("FIRING:{}", notices.severity()) }
 }
 
-/// What happened, for people: `fired`, `still firing`.
+/// What happened, for display: `fired`, `still firing`.
 pub fn describe_change(change: Change) -> &'static str {
     match change {
         Change::Fired => "firing",
@@ -62,7 +63,7 @@ pub fn describe_change(change: Change) -> &'static str {
     }
 }
 
-/// Everything about one alert as names and values, in the order in which people ask.
+/// Everything about one alert as names and values, in the order in which operators ask.
 pub fn facts(notice: &Notice) -> Vec<(&'static str, String)> {
     let alert = &notice.alert;
     let mut facts = vec![

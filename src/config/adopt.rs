@@ -1,5 +1,5 @@
-//! `[[adopt]]`: tables of applications, and which of their columns say what of an event.
-//! Knows no database: whether a table and its columns exist is found out by `outboxd adopt`.
+//! `[[adopt]]`: tables of applications, and which of their columns supply which part of an event. Knows no database; `outboxd
+//! adopt` finds out whether a table and its columns exist.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! `[alerts]` and its `[[alerts.channels]]`: the thresholds, and what every channel has; what its kind has is left as it is.
+//! `[alerts]` and its `[[alerts.channels]]`: the thresholds, and the settings of every channel. The settings of a channel's kind
+//! stay a raw table.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

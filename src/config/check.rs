@@ -1,5 +1,5 @@
-//! From a resolved table to the typed sections, with the rules that concern more than one value.
-//! Never stops at a mistake: what is wrong is reported, and the default takes its place until the end of the run.
+//! From a resolved table to the typed sections, with the rules that concern more than one value. Never stops at a mistake: it is
+//! reported, and the default takes the place of the value until the end of the run.
 
 use std::net::SocketAddr;
 use std::time::Duration;

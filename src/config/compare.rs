@@ -1,5 +1,5 @@
-//! What differs between two configurations outside the handlers, and which of it a running relay can take up.
-//! A test holds the list against the declarations, so that no setting is forgotten.
+//! Comparison: which settings outside the handlers differ between two configurations, and which of these a running relay can
+//! apply. A test compares the list with the declarations, so that no setting is forgotten.
 
 use super::Config;
 

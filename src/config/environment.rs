@@ -1,5 +1,5 @@
-//! What a configuration takes from outside its text: environment variables and files.
-//! Behind a trait, so that a test needs neither. Never prints a value: it may be a secret.
+//! The environment of a configuration: environment variables and files that its text refers to. Behind a trait, so that a test
+//! needs neither. Never prints a value, which may be a secret.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! `[feed]` and `[[clients]]`: which events may leave, where they are served, and who may read which of them.
-//! Without `events` there is no feed, and without a client nobody may read it.
+//! `[feed]` and `[[clients]]`: which events may leave, on which address, and which client may read which of them. Without
+//! `events` there is no feed; without a client it has no reader.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! One `[[handlers]]` entry: the settings every handler has, checked; those of its kind, left as they are.
+//! One `[[handlers]]` entry: the settings that every handler has are checked; those of its kind stay a raw table.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,8 +1,8 @@
-//! Configuration: TOML and environment in, a checked `Config` out, or every mistake at once.
-//! Knows nothing of handler kinds: what belongs to a kind stays a raw table until the kind reads it.
+//! Configuration: TOML and environment in, a checked `Config` out, or every mistake at once. Knows nothing of handler kinds: the
+//! settings of a kind stay a raw table until the kind reads them.
 //!
 //! In the order of reading: `load` finds the text, `resolve` fills in the environment and files, `check` and `handler` make the
-//! `Config` from the declarations in `fields`; `reference`, `schema` and `show` print it for people and editors.
+//! `Config` from the declarations in `fields`; `reference`, `schema` and `show` print it for operators and editors.
 
 mod adopt;
 mod alerts;
@@ -53,7 +53,7 @@ pub use rules::check_name as check_handler_name;
 pub use schema::schema;
 pub use show::{masked_url, show};
 
-/// Everything the daemon is told. Exists only checked.
+/// The configuration of the daemon. A value exists only after the check.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub database: Database,
@@ -165,7 +165,7 @@ pub struct Alerts {
     pub policy: AlertPolicy,
     /// Let the payload of the sample event leave.
     pub include_payload: bool,
-    /// Where people look; an http or https URL.
+    /// Where operators look; an http or https URL.
     pub external_url: Option<String>,
     /// An http or https URL.
     pub heartbeat_url: Option<Secret>,
@@ -239,7 +239,7 @@ pub struct ChannelConfig {
     /// Unique; letters, digits, `-`, `_` and `.`.
     pub name: String,
     pub kind: String,
-    /// Milder alerts are not told.
+    /// Milder alerts are not sent.
     pub severity: Severity,
     /// Longest that one try may take.
     pub timeout: Duration,

@@ -1,5 +1,6 @@
-//! What the command line says in place of the file: the address of the database and the schema, alike for every command.
-//! The value of the file goes before anything looks at it, so a variable that only it needs may be missing.
+//! Overrides: settings of the command line that replace those of the file, the same for every command: the address of the
+//! database and the schema. The value of the file is removed before it is resolved, so a variable that only this value needs may
+//! be missing.
 
 use toml::{Table, Value};
 
@@ -25,7 +26,7 @@ impl Overrides {
         }
     }
 
-    /// Puts it into a resolved document: what a person typed is not expanded.
+    /// Puts it into a resolved document: what an operator typed is not expanded.
     pub(super) fn put_into(&self, resolved: &mut Table) {
         for (section, key, text) in self.values() {
             if let Value::Table(table) = resolved.entry(section).or_insert_with(|| Value::Table(Table::new())) {

@@ -1,4 +1,4 @@
-//! The settings of what leaves for others than the receivers of handlers: contracts, the feed, its hub and its clients. Declared once, as in `fields`.
+//! The settings of the public side: contracts, the feed, its hub and its clients. Declared once, as in `fields`.
 
 use crate::settings::Field;
 use crate::settings::FieldType as T;

@@ -1,5 +1,5 @@
-//! The commented reference: one file with every key, its default and what it means, compiled into the binary.
-//! The part that belongs to handler kinds is described from their declarations, so that it needs no second home.
+//! The commented reference: one file with every key, its default and its meaning, compiled into the binary. The part about
+//! handler kinds is made from their declarations.
 
 use std::fmt::Write;
 

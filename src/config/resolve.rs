@@ -1,5 +1,6 @@
-//! From the table as written to the table as meant: variables replaced, `<key>_file` replaced by what is in the file.
-//! Checks no value; a key that could not be resolved is remembered, so that nobody complains about its placeholder as well.
+//! From the table as written to the table with all references replaced: variables by their values, `<key>_file` by the content of
+//! the file. Checks no value. A key that could not be resolved is remembered, so that its placeholder is not reported as a second
+//! mistake.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

@@ -1,5 +1,5 @@
-//! The JSON Schema (draft 2020-12) of the configuration, for editors: made from the declarations, so it cannot disagree with them.
-//! Says less than the check: rules between values are not in it.
+//! The JSON Schema (draft 2020-12) of the configuration, for editors. It is made from the declarations, so it cannot disagree
+//! with them. It says less than the check: rules between values are not in it.
 
 use serde_json::{Map, Value, json};
 

@@ -1,5 +1,5 @@
-//! The configuration as it was understood: every setting with its value or default, in the order of the declarations.
-//! Shows no secret: the declarations say which values are.
+//! The configuration as it was read: every setting with its value or default, in the order of the declarations. Shows no secret:
+//! the declarations say which values are secret.
 
 use std::fmt::Write;
 

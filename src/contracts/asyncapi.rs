@@ -1,5 +1,5 @@
 //! AsyncAPI: the contracts as a document for the tools of others. One message and one channel for each version that is served.
-//! Says nothing of handlers: where an event goes is no business of its readers.
+//! Says nothing about handlers.
 
 use serde_json::{Map, Value, json};
 

@@ -1,5 +1,8 @@
-//! Brownouts: times in which a version is not sent on purpose, so that a receiver that has overlooked its end notices before the end comes.
-//! Nothing is lost by one: handlers wait, and clients are told when to come back.
+//! Brownouts: times in which a version is not sent on purpose, so that a receiver that has overlooked the end of a version
+//! notices it before that end. Nothing is lost: handlers wait, and clients are told when to come back.
+//!
+//! A brownout is no failure. The loop checks for it before it begins an attempt and holds the handler
+//! (`relay::subscription::attempts`), so neither the attempts nor the circuit nor the concurrency are affected.
 
 use crate::domain::Timestamp;
 

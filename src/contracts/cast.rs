@@ -1,5 +1,5 @@
-//! Casts: from one version of an event to another, as a list of operations. Only what an operation names is opened; everything else of the
-//! payload goes through as it was recorded. Fails rather than send a wrong value.
+//! Casts: from one version of an event to another, as a list of operations. Only members that an operation names are opened;
+//! everything else of the payload is copied as it was recorded. Fails rather than send a wrong value.
 
 use super::operation::Operation;
 use super::path::Path;

@@ -1,5 +1,5 @@
-//! Decimals: numbers as a document writes them, exactly, however many digits they have. Money is never rounded here.
-//! Multiplies and compares; whatever would need rounding is refused by the caller.
+//! Decimals: numbers as a document writes them, exactly, with any number of digits. Money is never rounded here. Multiplies and
+//! compares; the caller refuses an operation that would need rounding.
 
 use std::cmp::Ordering;
 use std::fmt;

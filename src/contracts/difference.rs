@@ -1,5 +1,5 @@
-//! What differs between two documents, as paths: shows what a cast there and back does not bring back.
-//! Compares values, not texts: `1.50` is `1.5`, and the order of members does not matter.
+//! Differences between two documents, as paths: shows which values a cast there and back does not restore. Compares values, not
+//! texts: `1.50` equals `1.5`, and the order of members does not matter.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

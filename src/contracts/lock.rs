@@ -1,5 +1,5 @@
-//! The lock: what was published of every contract, in one file that lives beside the producer's code. Its CI compares with it, without a
-//! server and without a database. Never written by a relay.
+//! The lock: the published form of every contract, in one file beside the producer's code. The producer's CI compares with it,
+//! without a server and without a database. Never written by a relay.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -39,7 +39,7 @@ pub struct Change {
     /// `order.placed@2`
     pub place: String,
     pub verdict: Verdict,
-    /// What readers may not bear; each with the reason if a person has allowed it.
+    /// What readers may not bear; each with the reason if an operator has allowed it.
     pub findings: Vec<(Finding, Option<String>)>,
     /// What else must not be: a version that is gone, a sunset that came nearer.
     pub texts: Vec<String>,
@@ -76,7 +76,7 @@ impl Lock {
         serde_json::to_string_pretty(self).expect("texts and schemas have a JSON form") + "\n"
     }
 
-    /// What differs from what was published, one entry for each version that does. `may_end_earlier`: a person insists on a nearer sunset.
+    /// What differs from what was published, one entry for each version that does. `may_end_earlier`: an operator insists on a nearer sunset.
     pub fn changes(&self, registry: &Registry, may_end_earlier: bool) -> Vec<Change> {
         let mut changes = Vec::new();
         for (event_type, versions) in &self.contracts {

@@ -1,9 +1,19 @@
-//! Contracts: versions of a public event side by side. What each looks like, how one becomes another, and which changes readers bear.
-//! Pure: no files, no clock, no logging; `config` reads the contracts, `relay` applies them to attempts.
+//! Contracts: versions of a public event side by side. What each version looks like, how one becomes another, and which changes
+//! readers tolerate. Pure: no files, no clock, no logging. `config::contracts` reads the folder, `relay::contracts` applies the
+//! contracts to attempts.
+//!
+//! - Only what a cast names is parsed (`tree`). The document is opened member by member; everything else stays a slice of the
+//!   recorded text. Numbers are multiplied as decimal digits (`decimal`) and never pass through a float.
+//! - A cast is checked before any event comes (`shape`): it runs over what the schema of one version allows, and the result is
+//!   compared with the schema of the other.
+//! - Compatibility (`compat`) needs a proof in one direction and a counterexample in the other; everything else is reported as
+//!   unknown.
+//! - Pins have a fingerprint (`FormId`). After a reload, a handler whose contracts make the same of every event goes on; a
+//!   handler whose cast has changed is restarted.
 //!
 //! In the order of reading: `registry` is the whole, `cast` changes a payload from one version to another by the operations in
-//! `operation`, `schema` validates, `shape` checks a cast against the schemas before any event comes, `compat` compares two schemas,
-//! `retirement` judges whether a version may go.
+//! `operation`, `schema` validates, `shape` checks a cast, `compat` compares two schemas, `pins` chooses versions for one
+//! receiver, `retirement` judges whether a version may be retired.
 
 mod asyncapi;
 mod brownout;

@@ -1,6 +1,6 @@
 //! Operations: the single changes of which a cast consists. Each is checked when it is made and works on an opened document.
-//! Never rounds, never overwrites, never repeats a value of the document in what it says of a failure. A long file: each operation
-//! stands beside what it does.
+//! Never rounds, never overwrites, never repeats a value of the document in the text of a failure. A long file: each operation
+//! stands beside its effect.
 
 use std::collections::BTreeMap;
 use std::fmt;

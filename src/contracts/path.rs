@@ -1,5 +1,5 @@
-//! Paths: where in a payload a cast works, `order.lines[].sku`. `[]` stands for every item of a list.
-//! A name with other characters is written as a JSON string: `"odd.name".price`.
+//! Paths: the place in a payload where a cast works, `order.lines[].sku`. `[]` stands for every item of a list. A name with other
+//! characters is written as a JSON string: `"odd.name".price`.
 
 use std::fmt;
 

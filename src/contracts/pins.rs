@@ -1,5 +1,5 @@
-//! Pins: the versions that one receiver is sent, and the rendering of an event for it.
-//! Two pins are the same if they make the same of every event, so that a relay which runs takes up a mended cast.
+//! Pins: the versions that one receiver is sent, and the rendering of an event for it. Two pins are equal if they make the same
+//! of every event (`FormId`), so that a running relay adopts a corrected cast and nothing else.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
-//! The registry: every contract with its versions, checked as a whole, and the way from each version to each other.
-//! A version lives from draft to retired; only what is served is ever sent, and nothing is sent that its schema refuses.
-//! A long file: a contract, its rules and the rendering by them stand together.
+//! The registry: every contract with its versions, checked as a whole, and the casts from each version to each other. A version
+//! lives from draft to retired. Only served versions are sent, and no event is sent that its schema refuses. A long file: a
+//! contract, its rules and the rendering by them stand together.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -66,7 +66,7 @@ pub struct Version {
     pub from_previous: Option<Cast>,
     /// From the version after to this one.
     pub from_next: Option<Cast>,
-    /// Findings of a comparison with what was published that a person has allowed, each with the reason.
+    /// Findings of a comparison with what was published that an operator has allowed, each with the reason.
     pub allows: BTreeMap<String, String>,
 }
 
@@ -74,7 +74,7 @@ pub struct Version {
 #[derive(Debug)]
 pub struct Contract {
     pub event_type: String,
-    /// Who answers for it, for people.
+    /// Who answers for it, for display.
     pub owner: Option<String>,
     pub versions: BTreeMap<u32, Version>,
 }
@@ -178,7 +178,7 @@ impl Contract {
         self.versions.values().filter(|version| version.state.is_served())
     }
 
-    /// The versions as people read them: `1 and 2`.
+    /// The versions as operators read them: `1 and 2`.
     pub fn known(&self) -> String {
         let numbers: Vec<String> = self.versions.keys().map(ToString::to_string).collect();
         match numbers.split_last() {

@@ -1,5 +1,8 @@
-//! Whether a version may be retired: a judgement of its state, its dates, the receivers that are pinned to it, and what they were really sent.
-//! Whoever is in doubt is told no: a receiver that was sent the version lately reads it, and silence counts only where something could be heard.
+//! Whether a version may be retired: a judgement of its state, its dates, the receivers that are pinned to it, and what they were
+//! really sent.
+//!
+//! If the evidence is not clear, the answer is no. A receiver that was sent the version recently reads it; silence counts only
+//! where a use would have been recorded.
 
 use std::time::Duration;
 

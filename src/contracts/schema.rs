@@ -1,6 +1,6 @@
-//! Schemas: the JSON Schema of a version, compiled once. Nothing is ever fetched: a reference leads inside the schema or is refused.
-//! Patterns run in linear time, so no text that a producer writes can make a validation explode.
-//! A long file: what refuses a schema stands beside what reads a document by it.
+//! Schemas: the JSON Schema of a version, compiled once. Nothing is ever fetched: a reference leads inside the schema or is
+//! refused. Patterns run in linear time, so no text of a producer can make a validation explode. A long file: the checks of a
+//! schema stand beside the validation by it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,7 +20,7 @@ const DEEPEST: usize = 100;
 const DEEPEST_PAYLOAD: usize = 127;
 /// Compiled size of one pattern at most.
 const LARGEST_PATTERN: usize = 1 << 20;
-/// Problems that are told of one document; the rest would not be read.
+/// Problems that are reported of one document; more would not be read.
 const MOST_TOLD: usize = 3;
 
 /// A JSON Schema that has been checked and compiled. Draft 2020-12 unless `$schema` says otherwise.

@@ -1,6 +1,6 @@
-//! Shapes: which members a payload can have, as far as its schema says, and what a cast makes of them. Finds a cast that works on nothing,
-//! and a member that the other version needs and never gets, before any event comes.
-//! Says nothing where a schema leaves open what there is.
+//! Shapes: which members a payload can have, as far as its schema says, and which members remain after a cast. Before any event
+//! comes, it finds a cast that works on nothing and a member that the other version needs and never gets. Says nothing where a
+//! schema leaves the members open.
 
 use std::collections::BTreeMap;
 

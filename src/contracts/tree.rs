@@ -1,5 +1,5 @@
-//! A JSON document that is opened only where a cast works. Everything else stays the text that was recorded: numbers with all their
-//! digits, the order of members, the white space inside. Never interprets a value that no operation names.
+//! A JSON document that is opened only where a cast works. Everything else stays the text that was recorded: numbers with all
+//! their digits, the order of members, white space. Never interprets a value that no operation names.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The catalogue of the outbox beside what the migrations make. Objects that are more than that are nobody's business.
+//! The catalogue of the outbox, compared with the result of the migrations. Additional objects are not reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Handlers: the configuration beside the database, and what they wait for beside what is recorded.
+//! Handlers: the configuration compared with the database, and waits compared with what is recorded.
 
 use std::time::Duration;
 

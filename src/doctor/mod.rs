@@ -1,5 +1,5 @@
-//! What is wrong, why it matters, and the exact words that mend it: a pure judgement of the facts that the store has read.
-//! Reads nothing and changes nothing; every fix is printed for a person to paste.
+//! The doctor: what is wrong, why it matters, and the exact statement or command that fixes it. A pure judgement of the facts
+//! that the store has read. Executes nothing; every fix is printed for an operator to paste.
 
 mod adoption;
 mod catalogue;
@@ -28,7 +28,7 @@ pub struct Finding {
     pub level: Level,
     pub what: String,
     pub why: String,
-    /// What mends it; of several, each does, and the first is what most people want.
+    /// What mends it; of several, each does, and the first is what most operators want.
     pub fixes: Vec<Fix>,
 }
 

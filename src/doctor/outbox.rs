@@ -1,5 +1,5 @@
-//! The outbox itself, beside its catalogue: is it there, does it belong to this server, may the role use it, who lives on it,
-//! what do its sequences give out, and what has vacuum left to do.
+//! The outbox itself, apart from its catalogue: whether it exists and belongs to this server, the rights of the role, its relays,
+//! its sequences, and the work that vacuum has left.
 
 use super::{Finding, describe_age, identifier, literal};
 use crate::domain::Standing;

@@ -1,5 +1,5 @@
-//! Adoption: a table of the application whose inserted rows are events, and which of its columns say what of them.
-//! Knows names only; whether the database has them is for the store to find out.
+//! Adoption: a table of the application whose inserted rows become events, and which of its columns supply which part of an
+//! event. Knows names only; the store finds out whether the database has them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,7 +38,7 @@ pub enum CopyAt {
     Commit,
 }
 
-/// What a table looks like, unless told otherwise.
+/// The default columns of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// The table of Debezium's outbox event router.

@@ -1,9 +1,9 @@
-//! What to run next, where several parts of the product say it.
+//! Advice: the command to run next, where several parts of the product name the same one.
 
 use super::Reason;
 
 /// The command that finds out why a circuit is open. A receiver that answers is asked with an event, because a connection alone says
-/// nothing about its answers; one that nobody reaches is connected to.
+/// nothing about its answers; for one that cannot be reached it connects.
 pub fn circuit_command(handler: &str, reason: Option<&str>) -> String {
     let reason = Reason::ALL.iter().find(|known| Some(known.as_str()) == reason);
     match reason {

@@ -1,4 +1,4 @@
-//! Delays between attempts: a backoff that exists is valid, and the ceiling holds whatever the draw.
+//! Backoff: delays between attempts. A `Backoff` that exists is valid, and no draw exceeds its ceiling.
 
 use std::time::Duration;
 

@@ -1,8 +1,24 @@
-//! The circuit breaker of one handler: it holds events while a receiver cannot work, and spends nothing while it does.
-//! It opens at once on a fault that can only be the handler's (whose fault it is otherwise, `suspects` judges), after a few attempts in a row that reached nobody (so that a quiet handler's few
-//! events outlive an outage, too), and on a failure rate that only an outage explains. Half open lets one probe
-//! through at a time. What began before the circuit last changed proves nothing, neither by failing nor by succeeding: an [`Admission`] tells
-//! when an attempt began, and only the probe decides.
+//! The circuit breaker of one handler: while a receiver cannot work, it holds the events and spends no attempt.
+//!
+//! Verdicts are about the event or about the handler. `Retry` may be either. `HandlerFault` (credentials, address, trust) and
+//! `BackPressure` (429, 503 with `Retry-After`) are about the handler and spend no attempt. The circuit opens
+//!
+//! - at once on a fault that only the handler can have (`suspects` judges all other faults);
+//! - after five attempts in a row that reached no receiver, so that the few events of a quiet handler outlive an outage, too;
+//! - on a failure rate that only an outage explains: by default half of at least 20 attempts within a minute.
+//!
+//! While the circuit is not closed, one probe at a time goes out, each after twice the wait of the last one, and each with the
+//! head of another lane, so that one bad event cannot keep the circuit open. A failed probe spends no attempt: an outage never
+//! turns the backlog into dead letters.
+//!
+//! Only attempts of the current *era* count. The era rises when the circuit opens, when it closes, and with each probe. An outage
+//! ends everything that was in flight when it began, often much later; these late ends say nothing about the receiver now,
+//! neither by failing nor by succeeding. An [`Admission`] says in which era an attempt began.
+//!
+//! The state and the time of the next probe are stored with the subscription, so a restart does not send a burst to a receiver
+//! that is down. The length of later waits is not stored: the first probe of a new owner goes out after the first wait at the
+//! latest.
+//!
 //! Time is an argument: a monotonic reading, as a duration since any fixed moment.
 
 use std::collections::VecDeque;
@@ -11,7 +27,7 @@ use std::time::Duration;
 use super::Reason;
 use super::suspects::Tick;
 
-/// Attempts in a row that reached nobody, after which the circuit opens whatever the rate.
+/// Attempts in a row that reached no receiver, after which the circuit opens whatever the rate.
 const UNREACHED_IN_A_ROW: usize = 5;
 
 /// When the circuit opens and how it probes.
@@ -156,7 +172,7 @@ impl Circuit {
         Some(Admission { era: self.era, began: self.tick() })
     }
 
-    /// The next probe need not wait: there is an event to ask with that can tell something new.
+    /// The next probe need not wait: there is an event whose result is new evidence.
     pub fn hurry(&mut self, now: Duration) {
         self.probe_at = self.probe_at.min(now);
     }
@@ -209,7 +225,7 @@ impl Circuit {
         self.probe_in_flight &= self.is_late(admission);
     }
 
-    /// Closes it, as after a successful probe or by a person.
+    /// Closes it, as after a successful probe or by an operator.
     pub fn close(&mut self) {
         *self = Self { era: self.era + 1, ticks: self.ticks, ..Self::new(self.policy.clone()) };
     }

@@ -13,9 +13,9 @@ pub enum DeliveryState {
     Retrying,
     /// Held behind an earlier event of its key; not attempted.
     Waiting,
-    /// Given up on; kept until a person replays or discards it.
+    /// Given up on; kept until an operator replays or discards it.
     Dead,
-    /// A person decided that it will not be delivered.
+    /// An operator decided that it will not be delivered.
     Discarded,
 }
 

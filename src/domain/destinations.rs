@@ -1,6 +1,16 @@
-//! Destinations: the addresses of a handler whose address depends on the event (a routing key, a subject, a topic, a stream). A fault or
-//! back-pressure about one of them concerns its events only: they wait, nothing is spent on them, one probe at a time goes out, and all other
-//! destinations flow. When many fail and none succeeds, it is the handler's trouble after all.
+//! Destinations: the addresses of a handler whose address depends on the event (a routing key, a subject, a topic, a stream).
+//!
+//! A fault or back-pressure that concerns one destination (`Reach::Destination`) holds the events of that destination only. Its
+//! events wait in rows that name the destination, unspent. One of them at a time is the probe. All other destinations go on. The
+//! troubles are stored in the table `destinations`, so that a new owner of the subscription knows them.
+//!
+//! - The handler is at fault when `concurrency` + 16 destinations have come into trouble and none has taken an event in between,
+//!   or when one has and no other event could show anything within a second. Then the circuit opens.
+//! - A destination is given up, and its events become dead letters, only if another destination took an event meanwhile.
+//!   Otherwise the receiver as a whole may be down. `on_bad_destination` decides which troubles are never given up.
+//! - A full destination is probed after one second at first, because it may have room again soon.
+//! - More than 1,000 troubled destinations are not tracked; one more is judged like a fault without a destination.
+//!
 //! Time and draws are arguments.
 
 use std::collections::{BTreeMap, HashSet};
@@ -19,7 +29,7 @@ const LONGEST_NAME: usize = 255;
 /// First wait for a destination that is full: it may have room again soon.
 const FIRST_WAIT_WHEN_FULL: Duration = Duration::from_secs(1);
 
-/// What becomes of the events of a destination that stays in trouble.
+/// The policy for events of a destination that stays in trouble.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnBadDestination {
     /// Those of one that is unknown or forbidden become dead letters, those of a full one are held.
@@ -64,7 +74,7 @@ pub struct Trouble {
     successes: u64,
 }
 
-/// What an event for a destination may do now.
+/// Whether an event for a destination may be attempted now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
     Go,
@@ -72,7 +82,7 @@ pub enum Access {
     Wait(Duration),
 }
 
-/// What becomes of an event that its destination did not take.
+/// The consequence for an event that its destination did not take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sentence {
     /// It waits for so long, unspent. `is_news`: the trouble begins with it.
@@ -207,7 +217,7 @@ impl Destinations {
         is_over
     }
 
-    /// The attempt of this event told nothing about its destination.
+    /// The attempt of this event says nothing about its destination.
     pub fn released(&mut self, name: &str, seq: i64) {
         if let Some(trouble) = self.troubled.get_mut(name).filter(|trouble| trouble.probe == Some(seq)) {
             trouble.probe = None;

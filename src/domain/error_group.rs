@@ -1,14 +1,15 @@
-//! Which dead letters failed alike: what failed, without what differs from one event to the next, and a number made of it.
-//! Ids, numbers, addresses and quoted texts are folded away. Pure: the same failure has the same number on every machine.
+//! Error groups: which dead letters failed alike. A group is the failure without the parts that differ from one event to the next
+//! (ids, numbers, addresses, quoted texts), and a number computed from it. Pure: the same failure has the same number on every
+//! machine.
 
 use super::Reason;
 
 /// The group that a dead letter belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorGroup {
-    /// Made of reason, status and text; people see it as sixteen hexadecimal digits.
+    /// Made of reason, status and text; operators see it as sixteen hexadecimal digits.
     pub fingerprint: i64,
-    /// What is common to all failures of the group.
+    /// The part of the text that all failures of the group have in common.
     pub text: String,
 }
 
@@ -29,7 +30,7 @@ impl ErrorGroup {
 
 /// The text without ids, numbers, addresses and quoted texts, its white space as single blanks.
 fn fold(text: &str) -> String {
-    // The quotes of a JSON answer surround its words, and these are what tells one failure from another.
+    // The quotes of a JSON answer surround its words, and these words distinguish one failure from another.
     let is_json = text.contains("{\"") || text.contains("[\"");
     let mut folded = String::new();
     let mut rest = text.trim();

@@ -1,5 +1,5 @@
-//! An event as an application records it, before the database gives it a number.
-//! What is checked here is checked again by the table, for producers in other languages.
+//! An event as an application records it, before the database gives it a sequence number. The table repeats every check made
+//! here, for producers in other languages.
 
 #![warn(missing_docs)]
 
@@ -90,7 +90,7 @@ impl NewEvent {
         self
     }
 
-    /// When it happened, if not now: by itself the database's clock says. Retention counts from it.
+    /// When it happened. The default is the database's clock. Retention counts from it.
     #[must_use]
     pub fn occurred_at(mut self, moment: std::time::SystemTime) -> Self {
         self.occurred_at = Some(moment);

@@ -1,4 +1,5 @@
-//! Which events a handler wants. Evaluated in SQL, so that unwanted rows never travel; here it is only checked and translated.
+//! Filters: which events a handler wants. SQL evaluates a filter, so that unwanted rows never travel; here it is only checked and
+//! translated.
 
 use std::collections::BTreeMap;
 

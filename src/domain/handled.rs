@@ -1,4 +1,4 @@
-//! How far a handler is with an event, and whether waiting longer can change that.
+//! How far a handler is with an event, and whether waiting longer can change the answer.
 
 /// How far a handler is with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,22 @@
-//! Whether the server that answers is the one that the stored positions belong to, and whether transaction numbers still mean
-//! on it what they meant when the positions were stored. Decides from what was read; reads nothing.
+//! The incarnation: whether the server that answers is the one that the stored positions belong to. Decides from what was read;
+//! reads nothing.
+//!
+//! A position names transaction ids (xid) and sequence numbers, which mean something on one server only. The relay compares at
+//! the start and in each lease round:
+//!
+//! - the system identifier and the database: another cluster, or another database of the same cluster, is refused until `outboxd
+//!   rebase`;
+//! - the timeline: a starting relay refuses a new timeline, a running one follows it (`relay::supervisor::places` says why);
+//! - the row in `incarnation`: a dump that is restored in place, or beside the original, keeps the system identifier. The row
+//!   therefore stores what a copy cannot keep: the number of its own table, and the transactions that wrote it and `migrations`;
+//! - the next transaction id: if a position knows a higher one, the ids began anew;
+//! - the sequence of the events: if a position knows a higher number, numbers will be given out a second time, and an event with
+//!   a used number would count as one that has an outcome. A read that finds the sequence below that of its head refuses, too
+//!   (`relay::reader`). A rebase raises the sequence and gives such events new numbers.
+//!
+//! `tx`, `seq` and `id` of an event never change. Triggers of the log (migration 3) refuse an update, a truncate and a foreign
+//! `tx`; their conditions cost a good row no function call. outboxd passes them with the setting `outboxd.changes_log` where it
+//! removes or renumbers events itself: retention, erasure, rebase.
 
 use std::fmt;
 
@@ -12,14 +29,14 @@ pub struct Incarnation {
     pub database: i64,
 }
 
-/// What the server says of itself, and what is stored.
+/// The identity of the server, and the stored one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerIdentity {
     /// `None`: the server is a standby.
     pub found: Option<Incarnation>,
-    /// What the stored positions belong to; `None`: nothing was stored yet.
+    /// The server that the stored positions belong to; `None`: nothing was stored yet.
     pub stored: Option<Incarnation>,
-    /// The stored row was not written here: it came by a dump, by logical replication, or somebody edited it.
+    /// The stored row was not written here: it came by a dump, by logical replication, or by an edit.
     pub is_copied: bool,
     /// The first transaction number that this server has not given out.
     pub next_transaction: i64,
@@ -66,11 +83,11 @@ pub enum Standing {
     },
 }
 
-/// What the transaction numbers of the stored positions mean here.
+/// Whether the transaction ids of the stored positions are valid here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Numbering {
-    /// What they meant when they were stored: a file copy, a promoted standby, an upgrade in place.
+    /// They mean the same as when they were stored: a file copy, a promoted standby, an upgrade in place.
     Continues,
     /// Nothing: the rows were written anew, by transactions of this server.
     BeganAnew,

@@ -1,4 +1,4 @@
-//! How bad a finding is: the one scale of `status` and `doctor`, and of their exit codes.
+//! Levels: how bad a finding is. `status` and `doctor` share this one scale, and so do their exit codes.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! The pure core: what an event is, what may become of it, and every decision the relay takes.
-//! Performs no I/O, cannot log, knows no clock and draws no random number: time and draws are arguments.
+//! The pure core: events, their possible outcomes, and every decision that the relay takes. Performs no I/O, cannot log, knows no
+//! clock and draws no random number: time and draws are arguments.
 
 #[cfg(feature = "daemon")]
 mod adoption;

@@ -1,4 +1,4 @@
-//! What a handler receives for one event: the event as recorded, and the facts of this delivery.
+//! A notification: the form in which a handler receives one event. It has the event as recorded, and the facts of this delivery.
 
 #![warn(missing_docs)]
 
@@ -23,7 +23,7 @@ pub struct Notification {
     pub id: Uuid,
     /// 1 to 255 bytes, any characters.
     pub event_type: String,
-    /// What kind of thing it happened to, for example `order`.
+    /// The type of the aggregate that the event is about, for example `order`.
     pub aggregate_type: Option<String>,
     /// Which one; events of one are delivered in order.
     pub aggregate_id: Option<String>,
@@ -39,9 +39,9 @@ pub struct Notification {
     pub key: Option<String>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
-    /// A person asked for this delivery again.
+    /// An operator asked for this delivery again.
     pub is_replay: bool,
-    /// Nothing has happened: a person tries the handler with a made-up event.
+    /// Nothing has happened: an operator tries the handler with a made-up event.
     pub is_test: bool,
     /// The version of its contract in which the payload is; `None`: the type has no contract.
     pub contract: Option<Arc<PublicVersion>>,
@@ -117,7 +117,7 @@ impl Notification {
             + [&self.aggregate_type, &self.aggregate_id, &self.key].into_iter().flatten().map(String::len).sum::<usize>()
     }
 
-    /// What stands for an event that could not be read: its number and its id are true, everything else is empty. Never given to a
+    /// Stands for an event that could not be read: its sequence number and its id are true, everything else is empty. Never given to a
     /// handler.
     pub fn unread(seq: i64, id: Uuid) -> Self {
         Self {

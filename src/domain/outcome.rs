@@ -1,12 +1,12 @@
-//! What came of one attempt: a verdict, not an exception.
-//! The reasons are a closed set, shared by the attempts table, metric labels, log fields and the command line.
+//! Verdicts: the result of one attempt, as data and not as an error. The reasons are a closed set that the table `attempts`,
+//! metric labels, log fields and the command line share.
 
 #![warn(missing_docs)]
 
 use std::fmt;
 use std::time::Duration;
 
-/// What the relay must do about an attempt. What each means is decided in one place, `policy`.
+/// The class of an attempt's result. `policy` decides the consequence of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -66,7 +66,7 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $text,)* }
             }
 
-            /// One sentence for people.
+            /// One sentence for display.
             pub const fn help(self) -> &'static str {
                 match self { $(Self::$variant => $help,)* }
             }
@@ -120,7 +120,7 @@ impl Reason {
         Self::ALL.iter().copied().find(|reason| reason.as_str() == text)
     }
 
-    /// It makes the handler useless for any event, and no waiting mends it.
+    /// It makes the handler useless for any event, and waiting does not fix it.
     pub const fn is_fault(self) -> bool {
         matches!(
             self,
@@ -140,7 +140,7 @@ impl Reason {
         matches!(self, Self::Full | Self::Nacked | Self::Throttled)
     }
 
-    /// Nobody was reached: it says nothing about the event and everything about the receiver.
+    /// No receiver was reached: the reason says nothing about the event and everything about the receiver.
     pub const fn is_unreachable(self) -> bool {
         matches!(self, Self::Dns | Self::ConnectionRefused | Self::ConnectTimeout | Self::Tls)
     }
@@ -152,7 +152,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Whom a fault or back-pressure concerns, as far as the handler can tell from one attempt.
+/// Which events a fault or back-pressure concerns, as far as the handler can know from one attempt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Reach {
     /// It may be this event alone: other events show whether it is.
@@ -169,7 +169,7 @@ pub enum Reach {
 /// The result of one attempt, in the words of the handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// What comes next.
+    /// The class of the result.
     pub outcome: Outcome,
     /// Why, from a closed set.
     pub reason: Reason,
@@ -177,11 +177,11 @@ pub struct Verdict {
     pub ambiguous: bool,
     /// Protocol status, for example the HTTP status.
     pub status: Option<u16>,
-    /// What the receiver said or what went wrong, for people; bounded by the handler, without secrets.
+    /// The receiver's words or the error, for display; bounded by the handler, without secrets.
     pub detail: String,
     /// The receiver asked not to be called again earlier than this from now.
     pub retry_after: Option<Duration>,
-    /// Whom a fault or back-pressure concerns.
+    /// Which events a fault or back-pressure concerns.
     pub reach: Reach,
 }
 

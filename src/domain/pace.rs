@@ -1,5 +1,14 @@
-//! A pace: how many events may be read now so that it is no more than so many per second. Time is an argument: a monotonic reading.
-//! Knows nothing of what is read; a burst is a tenth of a second's worth, so that a page is worth its statement.
+//! A pace: how many events a loop may read now, for the setting `backfill`. Time is an argument: a monotonic reading.
+//!
+//! `backfill` bounds how fast a loop reads history, which is a window that begins before everything: the first window of a new
+//! handler with `start = "beginning"`, and that of a rewind. Whether a window is history is part of the stored position, so the
+//! bound outlives restarts.
+//!
+//! New events of the same handler wait until its history is read. A second subscription could deliver them earlier, but no cheap
+//! test shows whether a key still has history ahead, and an event that overtakes its own past breaks the order of its key. An
+//! operator who wants that configures two handlers with two names.
+//!
+//! A burst is a tenth of a second's worth of events, so that a page is worth its statement.
 
 use std::time::Duration;
 

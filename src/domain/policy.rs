@@ -1,4 +1,8 @@
-//! What happens next to a delivery after an attempt: one match, the only place that decides it.
+//! The policy: what happens next to a delivery after an attempt. `decide` is the only place that answers this.
+//!
+//! A `Permanent` verdict makes a dead letter even while the circuit is not closed, because the receiver has answered about this
+//! event. A `Retry` spends nothing then: the loop returns the event to its lane (`relay::books`), because the receiver is known
+//! to be down.
 
 use std::time::Duration;
 
@@ -27,7 +31,7 @@ pub enum Ordering {
     None,
 }
 
-/// What is recorded of successes at the first attempt.
+/// How successes at the first attempt are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Record {
     /// A row for each: the audit trail.
@@ -36,16 +40,16 @@ pub enum Record {
     Failures,
 }
 
-/// What a dead letter does to later events of its key.
+/// The effect of a dead letter on later events of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDeadLetter {
     /// They go on.
     Continue,
-    /// They wait until a person decides.
+    /// They wait until an operator decides.
     HoldKey,
 }
 
-/// What happens next to a delivery.
+/// The next step of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// Handled.
@@ -80,11 +84,11 @@ pub fn at_fault(policy: &RetryPolicy, verdict: &Verdict, attempt: u32, age: Dura
 /// How long until the next attempt; or why there is none.
 fn again(policy: &RetryPolicy, verdict: &Verdict, attempt: u32, age: Duration, draw: f64) -> Result<Duration, Reason> {
     if attempt >= policy.max_attempts {
-        // What it was tried with each time is the reason here: a person must know of it before anything else.
+        // The reason of each try is the reason here: an operator must know of it before anything else.
         return Err(if verdict.reason == Reason::Crashed { Reason::Crashed } else { Reason::Exhausted });
     }
     let delay = policy.backoff.delay(attempt, draw);
-    // The receiver's wish is a lower bound, but it cannot push an event beyond our own longest delay.
+    // The delay that the receiver requests is a lower bound, but it cannot exceed the longest delay of the policy.
     let delay = delay.max(verdict.retry_after.unwrap_or_default().min(policy.backoff.ceiling()));
     match policy.max_age {
         Some(max_age) if age + delay > max_age => Err(Reason::Expired),

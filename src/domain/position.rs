@@ -1,5 +1,26 @@
-//! How far a subscription has read: a snapshot, because commit order is not number order.
-//! Consecutive windows between snapshots partition all committed rows exactly.
+//! Positions: how far a subscription has read the log. A position is a snapshot of transactions and not a sequence number.
+//!
+//! Why: a sequence number is drawn when a row is inserted, and the row becomes visible when its transaction commits. `seq > last`
+//! loses events whenever two writers overlap (measured: 6 to 17 per cent of the events under concurrent writers). Waiting for the
+//! oldest running transaction loses nothing, but it stalls the relay behind any long transaction. A snapshot says exactly which
+//! transactions had finished.
+//!
+//! A subscription stores the `pg_snapshot` up to which it has read. The next *window* contains the rows that a newer snapshot
+//! sees and the stored one does not: rows with `tx >= xmax` of the stored snapshot, plus the *stragglers*, whose `tx` is in its
+//! list of running transactions.
+//!
+//! Proof that no event is lost or read twice: a committed transaction is visible in every snapshot taken after its commit and in
+//! none taken before. Visibility never goes back, so for each row there is exactly one pair of consecutive snapshots of which the
+//! older one does not see it and the newer one does. Consecutive windows therefore partition all committed rows. A long
+//! transaction delays only its own events.
+//!
+//! Order: a window is sorted by `seq`. A writer that locks its aggregate before it inserts draws its number after its predecessor
+//! has committed, so the events of one aggregate are in causal order, within a window and across windows.
+//!
+//! A large window is *open*: its end snapshot is part of the position, and the window is read in pages by `seq`. A restart
+//! continues in the middle of it. `low_seq` and `high_seq`, the sequence before and after a snapshot was taken, bound where the
+//! rows of a window can be; searching the table for the lowest matching number instead could scan the whole log. `store::windows`
+//! has the statements.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,5 +1,20 @@
-//! What has been read and not yet settled: the stretch between the stored position and the reading head.
-//! Segments (a window, or a page of one) settle in any order; the position moves over the settled ones at the front only.
+//! Progress: what a loop has read and not yet settled, between the stored position and the reading head.
+//!
+//! Attempts end in any order, but a position can only move forward. Progress is a queue of segments (a segment is a window, or
+//! one page of a window). Each segment counts its events that have no outcome yet. `advance` removes the settled segments at the
+//! front; the end of the last one removed becomes the position. So a position never passes an event without an outcome.
+//!
+//! Outcomes beyond the position must survive a restart. Each one is recorded in one of two ways:
+//!
+//! - as a row in `deliveries`;
+//! - with `record = "failures"`, where a first-try success has no row, as a range in the multirange `done` of the subscription.
+//!   Ranges join only where sequence numbers are adjacent: a gap may be an event that commits later.
+//!
+//! `done` is written with every flush for as long as one event at the front has no outcome, so it must stay small. Above 1,000
+//! ranges, `take_scattered` turns the shortest ranges into rows.
+//!
+//! A failed event does not hold the position: its row in `deliveries` is its outcome for the log, and from then on the row is
+//! retried.
 
 use std::collections::VecDeque;
 
@@ -69,7 +84,7 @@ impl Progress {
         SegmentId(self.first + self.segments.len() as u64 - 1)
     }
 
-    /// One event of the segment has an outcome; `has_row`: a row tells so, and not only the position.
+    /// One event of the segment has an outcome; `has_row`: a row records it, and not only the position.
     pub fn settle(&mut self, id: SegmentId, seq: i64, has_row: bool) {
         let place = id.0.checked_sub(self.first).expect("a segment stays until all of it is settled");
         let segment = self.segments.get_mut(place as usize).expect("a settled event belongs to a segment that was read");
@@ -105,14 +120,14 @@ impl Progress {
         self.segments.is_empty()
     }
 
-    /// Settled events beyond the position that no row tells of, as an `int8multirange`; `None` if there are none.
+    /// Settled events beyond the position that have no row, as an `int8multirange`; `None` if there are none.
     pub fn done_ranges(&self) -> Option<String> {
         let ranges = self.ranges();
         let text = ranges.iter().map(|(from, to)| format!("[{from},{to})")).collect::<Vec<_>>().join(",");
         (!ranges.is_empty()).then(|| format!("{{{text}}}"))
     }
 
-    /// Keeps what is told in ranges small: with more than `most` of them, the shortest are taken out, and the numbers in them are given back:
+    /// Keeps the number of ranges small: with more than `most` of them, the shortest are taken out, and the numbers in them are returned:
     /// each gets a row. While one event waits for its outcome, everything behind it is written with every flush; numbers that have gaps
     /// between them, as with a filter or partitions, would make that larger and larger.
     pub fn take_scattered(&mut self, most: usize) -> Vec<i64> {

@@ -1,6 +1,16 @@
-//! A rate limit: how many attempts a handler may begin now, so that its receiver gets no more than it can take; the same for the requests
-//! of a client. A token bucket: each attempt takes one token, and tokens come back at the rate. Time is an argument: a monotonic reading.
-//! Knows nothing of events; it never refuses an attempt, it only delays the next one.
+//! A rate limit: how many attempts a handler may begin now, or how many requests a client may make. It never refuses an attempt; it
+//! delays the next one. The feed refuses a request without a token (`feed::access`), and its buckets begin full.
+//!
+//! A token bucket: each attempt takes one token, and tokens come back at the rate. Each loop has a bucket of its own with an
+//! equal part of the rate and of the burst. Partitions therefore need no agreement, and no statement is spent on the rate.
+//!
+//! - A bucket begins with one token. A full bucket for each owner would let a subscription that changes hands exceed its rate.
+//! - The loop takes its token before it consults the circuit, because a probe that the circuit has admitted must go out.
+//! - The kind `sql` takes one token per event of a batch, and gives back those of events that were not called.
+//! - When the bucket is empty, the timer of the loop is set to the next token only if the rate alone holds an attempt back.
+//!   Otherwise a loop whose attempts are all in flight would spin (`relay::subscription`).
+//!
+//! Time is an argument: a monotonic reading.
 
 use std::time::Duration;
 

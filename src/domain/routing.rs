@@ -1,8 +1,11 @@
-//! Routing: which of many filters an event passes, so that it costs those who want it and not those who exist. Says the same as the
-//! filters in SQL do; a filter that cannot be said here is not routed.
+//! Routing: finds which of many filters an event passes. The cost of an event depends on the handlers that want it, and not on
+//! the handlers that exist.
 //!
-//! For each type that has come, once: the filters that let it through, arranged by one header that they require. For each event: one
-//! look-up of its type, one for each header that is asked for there, and the candidates in full.
+//! The filters are arranged once for each event type that occurs: first by type, then by one required header. For each event the
+//! router looks up its type, then one value for each of those headers, and evaluates the candidates in full.
+//!
+//! The result is the same as that of the filters in SQL. A filter that means something else in memory than in SQL is not routed:
+//! a required header that is a number, because SQL compares 5 and 5.0 as equal, with any number of digits.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,7 +17,7 @@ use super::{EventFilter, Notification};
 /// Types that are remembered; beyond them everything is forgotten and learnt anew.
 const MOST_TYPES: usize = 10_000;
 
-/// Filters by the number of whoever has them.
+/// Filters by the number of their follower.
 #[derive(Debug, Default)]
 pub struct Routes {
     filters: BTreeMap<u32, EventFilter>,
@@ -65,7 +68,7 @@ impl Routes {
         self.filters.get(&number).is_some_and(|filter| has_type(filter, &event.event_type) && has_rest(filter, event, &mut None))
     }
 
-    /// Whose filters let the event through, in order of their numbers.
+    /// The followers whose filters let the event through, in order of their numbers.
     pub fn find(&mut self, event: &Notification) -> Vec<u32> {
         if !self.by_type.contains_key(&event.event_type) {
             if self.by_type.len() >= MOST_TYPES {
@@ -117,7 +120,7 @@ fn has_rest(filter: &EventFilter, event: &Notification, headers: &mut Option<Map
         })
 }
 
-/// The headers of an event. What no [`Value`] can hold, such as a number beyond every float, is left out: nobody can require it here.
+/// The headers of an event. What no [`Value`] can hold, such as a number beyond every float, is left out: no routable filter can require it.
 pub fn plain_headers(event: &Notification) -> Map<String, Value> {
     serde_json::from_str(&event.headers).unwrap_or_else(|_| {
         let values: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&event.headers).unwrap_or_default();

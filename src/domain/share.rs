@@ -1,4 +1,9 @@
-//! Which partition of a handler has an event: the same answer as `partition_of` gives in SQL, for whoever has the event in memory.
+//! Shares: which partition of a handler has an event. Gives the same answer as the SQL function `partition_of`, for the tail,
+//! which has the event in memory.
+//!
+//! The key of an event is hashed once for all partitions. The hash depends on the server's processor: at each beginning the tail
+//! compares the hashes of some texts with those of the server (`store::splits`). Where they differ, partitions do not follow the
+//! tail and read for themselves.
 
 use std::fmt::Write;
 
@@ -53,7 +58,7 @@ impl Share {
     }
 }
 
-/// What `hashtextextended(text, 0)` gives on a server whose processor is little-endian, as its bits. It is Bob Jenkins' lookup3, twelve bytes at a time.
+/// The result of `hashtextextended(text, 0)` on a server whose processor is little-endian, as its bits. It is Bob Jenkins' lookup3, twelve bytes at a time.
 pub fn hash_text(text: &[u8]) -> u64 {
     let start = 0x9e37_79b9_u32.wrapping_add(text.len() as u32).wrapping_add(3_923_095);
     let mut state = [start; 3];

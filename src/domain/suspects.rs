@@ -1,14 +1,38 @@
-//! Whose fault is it? A fault (401, 404, an unroutable key ...) claims that every event would meet the same. Until others have confirmed
-//! or contradicted that, its event is a *suspect*: it is held, and nothing is spent on it.
-//! An attempt that began after the fault and succeeded contradicts it: the fault is the event's. If nothing contradicts it, and nothing more
-//! can be learned, it is the handler's. Ticks order the beginnings and ends of attempts; they and the time are arguments.
+//! Suspects: decides whether a fault belongs to one event or to the handler.
+//!
+//! A `HandlerFault` (401, 404, an unroutable key and so on) claims that every event would meet the same answer. That claim is a
+//! hypothesis, and other events test it. Until it is judged, its event is a *suspect*: its lane stays busy, no attempt is spent,
+//! and all other lanes go on. Faults that no event can change (no connection, TLS trust, egress rules) do not come here; they
+//! open the circuit at once.
+//!
+//! The evidence, strongest first:
+//!
+//! - A *success* is an attempt after which the receiver took or judged the event. A success that began after the fault ended
+//!   contradicts the fault. The event is at fault; it spends an attempt and follows the retry policy.
+//! - `concurrency` + 16 faults without such a success confirm it. The handler is at fault, and the circuit opens. `concurrency`
+//!   faults alone could all have been in flight together when a short outage began.
+//! - If nothing more can be learned (no attempt is in flight, no other event is ready, and a second has passed), or if the
+//!   suspects have waited for ten seconds, the weaker evidence decides: a success that overlapped a fault, or whose event was
+//!   read in the same segment, contradicts it. If every suspect is contradicted, the events are at fault; otherwise the handler
+//!   is.
+//!
+//! An event whose earlier fault was its own needs no proof for the next one. The same holds for a type after three of its events
+//! were at fault and none was taken since. Both are forgotten when the handler itself is judged to be at fault.
+//!
+//! When the circuit has opened on fewer than 16 events, probes with other events go out without waiting until 16 keys were tried.
+//! So a circuit that only one event speaks for is tested against other events as soon as there are any.
+//!
+//! Time that only the rate limit takes from other events does not count against the handler, for up to four suspects (`put_off`).
+//! A fifth fault is judged as usual, so that an outage is reported after a few attempts.
+//!
+//! Ticks order the beginnings and ends of attempts. Ticks and time are arguments.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::{LaneKey, LaneRef, Notification, SegmentId};
 
-/// Faults beyond those that were in flight together, after which nobody needs to be asked any more.
+/// Faults beyond those that were in flight together, after which no further evidence is needed.
 const ENOUGH: usize = 16;
 /// How long other events may take to come, before a suspect is judged without them.
 const GRACE: Duration = Duration::from_secs(1);
@@ -45,7 +69,7 @@ pub struct Span {
     pub segment: Option<SegmentId>,
 }
 
-/// What is known of some suspects now.
+/// The judgement of some suspects.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Judgement<T> {
     Undecided,
@@ -63,7 +87,7 @@ pub struct Suspects<T> {
     since: Duration,
     /// The last attempt that succeeded.
     success: Option<Span>,
-    /// What has failed since somebody last succeeded: nothing new is to be learned from it.
+    /// Keys that have failed since the last success: another failure of them proves nothing new.
     tried: HashSet<LaneKey>,
     tried_types: HashSet<String>,
     /// Events that the open circuit is judged by.
@@ -231,7 +255,7 @@ impl<T> Suspects<T> {
         self.start_over();
     }
 
-    /// A person closed the circuit, or an answer did that proves nothing about an event.
+    /// An operator closed the circuit, or an answer did that proves nothing about an event.
     pub fn start_over(&mut self) {
         self.tried.clear();
         self.tried_types.clear();

@@ -1,7 +1,18 @@
-//! The tail: the end of the log as it was read once for all who stand there. A cache of reads: it holds no position of anybody, and
-//! a subscription that leaves it or is left reads on by itself from its own head. Time is an argument: a monotonic reading.
+//! The tail, as a data structure: the end of the log, read once for all followers. `relay::tail` drives it and explains why it
+//! exists.
 //!
-//! A follower that joined has in its inbox everything it wants of what lies between its head and the end of the tail, in order.
+//! A cache of reads: it holds no position of any subscription. A *follower* is a loop that reads from the tail. It has joined at
+//! one of two moments: its reading head was the end of the tail, or the beginning of a window that the tail remembers. From then
+//! on this holds: the inbox of the follower contains every event that it wants between its head and the end of the tail, in
+//! order. Random histories test it.
+//!
+//! The tail drops a follower whose inbox has no room. The inbox is discarded and the follower reads on from its own head. That
+//! loses nothing, because no position had passed the events in the inbox.
+//!
+//! A follower that was added after a window was requested does not join through that window: the read did not ask for the types
+//! that it wants (`generation`).
+//!
+//! Time is an argument: a monotonic reading.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -11,7 +22,7 @@ use super::routing::Routes;
 use super::share::{Hashes, Share};
 use super::{EventFilter, Notification, Position, Snapshot};
 
-/// What one reader has read, and who follows it.
+/// The events that the reader has read, and the followers.
 #[derive(Debug)]
 pub struct Tail {
     bounds: TailBounds,
@@ -34,7 +45,7 @@ pub struct Tail {
 pub struct TailBounds {
     pub windows: usize,
     pub bytes: usize,
-    /// How long a window is remembered. Events that a person erases must not come out of it hours later.
+    /// How long a window is remembered. Events that an operator erases must not come out of it hours later.
     pub time: Duration,
     /// Bytes that a follower may leave in its inbox.
     pub inbox_bytes: usize,
@@ -55,7 +66,7 @@ struct Follower {
     share: Share,
     /// Events that it may leave in its inbox.
     room: usize,
-    /// `None`: it reads by itself.
+    /// `None`: it reads for itself.
     inbox: Option<Inbox>,
 }
 
@@ -65,10 +76,10 @@ struct Inbox {
     bytes: usize,
 }
 
-/// What a follower finds.
+/// The content of a follower's inbox.
 #[derive(Debug)]
 pub enum Taken {
-    /// It does not follow: it reads by itself, from the head that it has.
+    /// It does not follow: it reads for itself, from the head that it has.
     Left,
     /// Everything it wants between its head and this position.
     Read { events: Vec<Arc<Notification>>, end: Position },
@@ -89,7 +100,7 @@ impl Tail {
         }
     }
 
-    /// Somebody may follow from now on, and leave `room` events in its inbox; `filter` must be routable. Gives its number.
+    /// Adds a follower that may join from now on, and may leave `room` events in its inbox; `filter` must be routable. Returns its number.
     pub fn add(&mut self, filter: EventFilter, share: Share, room: usize) -> u32 {
         self.next += 1;
         self.generation += 1;
@@ -117,17 +128,17 @@ impl Tail {
         self.followers.len()
     }
 
-    /// What to read, at most so many types, and what to say with it when it has been read.
+    /// The filter of the next read, at most so many types, and the generation to hand back with the result.
     pub fn wanted(&self, most_types: usize) -> (EventFilter, u64) {
         (self.routes.union(most_types), self.generation)
     }
 
-    /// Where whoever is behind has to come to; `None`: there is no tail.
+    /// The end of the tail, to which a loop that is behind has to read; `None`: there is no tail.
     pub fn end(&self) -> Option<&Position> {
         self.end.as_ref()
     }
 
-    /// Begins anew, or (`None`) ends. Everybody is left; gives those who followed. `splits`: the server splits events as [`Share`] does.
+    /// Begins anew, or (`None`) ends. Drops every follower; returns those that followed. `splits`: the server splits events as [`Share`] does.
     pub fn begin(&mut self, end: Option<Position>, splits: bool) -> Vec<u32> {
         (self.end, self.splits) = (end, splits);
         self.windows.clear();
@@ -221,7 +232,7 @@ impl Tail {
         }
     }
 
-    /// What has come for a follower since it asked last; its head is the end of the tail then.
+    /// The events for a follower since its last call; its head is the end of the tail then.
     pub fn take(&mut self, number: u32) -> Taken {
         let inbox = self.followers.get_mut(&number).and_then(|follower| follower.inbox.as_mut());
         match (inbox, &self.end) {

@@ -1,4 +1,4 @@
-//! A moment as Postgres stores it: microseconds. Durations between two of them are whole microseconds, too.
+//! Timestamps as Postgres stores them: microseconds. Durations between two of them are whole microseconds, too.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,5 +1,5 @@
-//! Who may read what: clients by their tokens. Holds digests of the tokens only, and compares them in constant time.
-//! A token is in no log, no metric and no error.
+//! Access: which client may read what, by its token. Holds digests of the tokens only, and compares them in constant time. A
+//! token is in no log, no metric and no error.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -76,7 +76,7 @@ impl Doors {
         self.clients.borrow().iter().find(|client| client.name() == name).cloned()
     }
 
-    /// The client of a token. All digests are compared, whichever fits, so the time tells nothing.
+    /// The client of a token. All digests are compared, whichever fits, so the time reveals nothing.
     pub fn find(&self, token: &str) -> Option<Arc<Client>> {
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let clients = self.clients.borrow().clone();
@@ -162,7 +162,7 @@ impl Client {
         sent.for_each(|event| self.contract_use.sent(event.event.event_type()));
     }
 
-    /// What it may see.
+    /// Its rights.
     pub fn filter(&self) -> &Filter {
         &self.filter
     }

@@ -1,5 +1,5 @@
-//! `GET /v1/contracts`, the schemas behind it and the AsyncAPI document: what a client can know of the events that it reads. Contracts of events that it may not see do not
-//! exist for it.
+//! `GET /v1/contracts`, the schemas behind it and the AsyncAPI document: the contracts of the events that a client may see.
+//! Contracts of other events do not exist for it.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Cursors: where a client stands in the feed, and whether that is still a place in this history.
-//! Pure: what is known of the places is an argument. A cursor is no secret and no right; it only says where to go on.
+//! Cursors: where a client stands in the feed, and whether that place still belongs to this history. Pure: the known places are
+//! an argument. A cursor is no secret and gives no right; it only says where to go on.
 
 use std::fmt;
 use std::str::FromStr;
@@ -44,7 +44,7 @@ pub struct EpochOfPlaces {
     pub began_after: i64,
 }
 
-/// What retention has removed.
+/// The places that retention has removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Removed {
     /// The highest place that is gone; 0: none is.
@@ -54,7 +54,7 @@ pub struct Removed {
     pub occurred_at: Option<Timestamp>,
 }
 
-/// What is known of the feed at one moment, and of one place in it.
+/// The state of the feed at one moment, and of one place in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ground {
     /// In the order in which they began.
@@ -132,7 +132,7 @@ fn epoch_of(epochs: &[EpochOfPlaces], place: i64) -> usize {
     epochs.iter().rposition(|epoch| epoch.began_after < place).unwrap_or(0)
 }
 
-/// What stands for an epoch in a cursor. Epochs are random, so two of one feed do not look alike.
+/// The text that stands for an epoch in a cursor. Epochs are random, so two of one feed do not look alike.
 fn tag(epoch: Uuid) -> u32 {
     u32::from_be_bytes(epoch.as_bytes()[..4].try_into().expect("a UUID has sixteen bytes"))
 }

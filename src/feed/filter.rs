@@ -1,5 +1,5 @@
-//! What a client is shown: the types of the feed, of the client and of the request, and the headers that the client is bound to.
-//! Says the same in memory as its patterns do in SQL; `domain::routing` tests that of both.
+//! Filters of clients: the types of the feed, of the client and of the request, and the headers that the client is bound to.
+//! Means the same in memory as its patterns do in SQL; `domain::routing` tests both.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// What a client may see; `headers` are texts and booleans.
+    /// The rights of a client; `headers` are texts and booleans.
     pub fn new(feed: &[String], client: &[String], headers: &BTreeMap<String, Value>) -> Self {
         let all = EventFilter { headers: headers.clone(), ..EventFilter::default() };
         let types = [feed.to_vec(), client.to_vec(), Vec::new()];

@@ -1,5 +1,5 @@
-//! `GET /v1/events/{id}`: whether handlers are done with an event, and waiting until they are, the commit of the event included.
-//! Never says "handled" before the outcome is recorded, and never waits longer than it was asked to.
+//! `GET /v1/events/{id}`: whether handlers are done with an event, and waiting until they are, including the commit of the event.
+//! Never says "handled" before the outcome is recorded, and never waits longer than the request allows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,10 +26,10 @@ use crate::telemetry::FeedAnswer;
 /// Between looks, at first and at most.
 const LOOK_MIN: Duration = Duration::from_millis(10);
 const LOOK_MAX: Duration = Duration::from_millis(200);
-/// For one look: nobody waits much longer than he asked to because a connection has fallen silent.
+/// For one look: no client waits much longer than it requested because a connection has fallen silent.
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
-/// What a request asks for.
+/// The parameters of a request.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Query {
     wait: Duration,
@@ -102,7 +102,7 @@ pub fn is_handled(handlers: &[String], found: &[HandlerProgress]) -> bool {
     handlers.iter().all(|handler| stage_of(handler, found).is_done())
 }
 
-/// What is told of an event: `{"id", "handled", "handlers": {"NAME": {"state", ..}}}`.
+/// The answer about an event: `{"id", "handled", "handlers": {"NAME": {"state", ..}}}`.
 pub fn describe_progress(id: Uuid, handlers: &[String], found: &[HandlerProgress]) -> Value {
     let each = handlers.iter().map(|handler| (handler.clone(), describe_one(handler, found))).collect::<Map<_, _>>();
     json!({ "id": id, "handled": is_handled(handlers, found), "handlers": each })
@@ -120,7 +120,7 @@ fn render(id: Uuid, handlers: &[String], found: &[HandlerProgress]) -> Response 
     (status, headers, format!("{}\n", describe_progress(id, handlers, found))).into_response()
 }
 
-/// What keeps a handler from it, where something does.
+/// The reason why a handler is not done, where there is one.
 fn describe_one(handler: &str, found: &[HandlerProgress]) -> Value {
     let progress = found.iter().find(|progress| progress.handler == handler);
     let state = match (stage_of(handler, found), progress.and_then(|progress| progress.state.as_deref())) {

@@ -1,4 +1,5 @@
-//! What a client would see, for an operator who asks: the same filters and the same rendering, by pages.
+//! A look at the feed for an operator: the events that a client would see, with the same filters and the same rendering, by
+//! pages.
 
 use std::sync::Arc;
 

@@ -1,5 +1,11 @@
-//! The feed, as clients read it: cursors, pages, streams. Events come in the order of their places.
-//! Reads the database and changes nothing in it; a client is shown what the configuration lets it see, and nothing tells it of the rest.
+//! The feed, as clients read it: cursors, pages, streams. Events come in the order of their places, which `relay::publisher`
+//! gives.
+//!
+//! Reads the database and changes nothing in it. A client sees what the configuration allows, and no answer reveals anything of
+//! the rest. Which versions a client was sent is counted in memory (`telemetry::contract_use`).
+//!
+//! In the order of reading: `server` and `routes`, `access`, `query`, `cursor`, `reader` (pages and the tail), `tail`, `filter`,
+//! `render`, `stream`; `handled`, `streams` and `contracts` are other addresses.
 
 pub(crate) mod access;
 mod contracts;
@@ -41,7 +47,7 @@ use render::Renderer;
 use tail::Tail;
 use tickets::Tickets;
 
-/// What all connections of the feed share.
+/// The parts that all connections of the feed share.
 pub struct Feed {
     pub(crate) source: Arc<Source>,
     pub(crate) doors: Arc<Doors>,
@@ -55,7 +61,7 @@ pub struct Feed {
     pub(crate) lasting: Lasting,
 }
 
-/// What goes on beside requests: a stop waits for it as it waits for them, and then cuts it.
+/// Tasks beside requests: a stop waits for them as it waits for requests, and then cuts them.
 #[derive(Debug, Default)]
 pub(crate) struct Lasting {
     /// Sockets that speak HTTP no more. They count as connections.
@@ -65,7 +71,7 @@ pub(crate) struct Lasting {
     pub cut: CancellationToken,
 }
 
-/// What the answers depend on, beside the clients.
+/// The settings of the answers, beside the clients.
 #[derive(Debug, Clone)]
 struct Settings {
     max_wait: Duration,

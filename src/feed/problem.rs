@@ -1,5 +1,5 @@
-//! What a client is told when it gets no events: problem details as RFC 9457 says, with what to do next.
-//! Repeats nothing of the request but the name of a parameter, and tells nothing of what the client may not see.
+//! Problem details (RFC 9457): the answer to a client that gets no events, with what to do next. Repeats nothing of the request
+//! except the name of a parameter, and reveals nothing that the client may not see.
 
 use std::fmt;
 use std::time::Duration;
@@ -134,7 +134,7 @@ impl Problem {
             .header("retry-after", "2")
     }
 
-    /// What a reader has met. An error of the database is for the log and not for the client.
+    /// The problem of a reader. An error of the database is for the log and not for the client.
     pub fn of(trouble: &Trouble, from: Option<i64>) -> Self {
         match trouble {
             Trouble::Store(_) => Self::unavailable("the database does not answer as it should; try again"),

@@ -1,11 +1,11 @@
-//! The parameters of a request. Every mistake is told with its name; nothing that is not understood is passed over.
+//! The parameters of a request. Every mistake is reported with the name of its parameter; no unknown parameter is ignored.
 
 use std::time::Duration;
 
 use super::cursor::Start;
 use crate::settings::parse_duration;
 
-/// What a request asks for.
+/// The parameters of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     /// `None`: at the earliest event.
@@ -30,7 +30,7 @@ impl Default for Query {
     }
 }
 
-/// What a ticket is bound to.
+/// The bounds of a ticket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bounds {
     pub types: Vec<String>,

@@ -1,4 +1,8 @@
-//! A client's way through the feed: from the tail where that reaches, by pages where it does not, never past what was looked at.
+//! A client's way through the feed: by pages until it reaches the tail of the feed, from the tail after that. Never moves a
+//! cursor beyond what was looked at.
+//!
+//! A page (`read_feed_page.sql`) is bounded in places, lookups and bytes, and at most four reads of the database run at once, so
+//! no filter and no number of clients makes the feed expensive for the relay.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +50,7 @@ impl From<StoreError> for Trouble {
     }
 }
 
-/// What every client of a process reads from.
+/// The source that every client of a process reads from.
 pub struct Source {
     pub pool: PgPool,
     /// Longest that an answer of the database is waited for; `None`: for ever.
@@ -201,7 +205,7 @@ async fn begin(pool: &PgPool, client: &Client, start: Start) -> Result<Cursor, T
             let [feed_types, client_types, _] = client.filter().patterns();
             match feed::find_event(pool, id, [feed_types, client_types], client.filter().required_headers()).await {
                 Ok(Some(place)) => Some(place),
-                // Where its headers cannot be read nobody knows whether it is for this client.
+                // Where its headers cannot be read, it is unknown whether the event is for this client.
                 Err(error) if !error.is_about_data() => return Err(error.into()),
                 Ok(None) | Err(_) => return Err(Trouble::UnknownEvent(earliest(pool).await?)),
             }

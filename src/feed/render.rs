@@ -1,5 +1,8 @@
-//! One event as clients receive it: a CloudEvent in JSON, and the same as one event of a stream. Made once for all who read the event as it was
-//! recorded, and once for each version of its contract that somebody reads.
+//! One event as clients receive it: a CloudEvent in JSON, and the same as one event of a stream.
+//!
+//! The bytes are made once as the event was recorded, and once for each version of its contract that a client reads; all clients
+//! of a version share them. If an event has no valid form in a version, or is damaged, the clients of that version get a
+//! CloudEvent `outboxd.unavailable` in its place.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,7 +56,7 @@ pub struct Rendered {
 #[derive(Debug)]
 pub struct Renderer {
     events: CloudEvents,
-    /// When it was last told that an event has no valid form.
+    /// When the log last reported that an event has no valid form.
     told: Mutex<Option<Instant>>,
 }
 
@@ -197,7 +200,7 @@ impl Rendered {
     }
 }
 
-/// What a client gets in place of an event that it cannot have. `detail` never repeats a value of the payload.
+/// The form in place of an event that a client cannot have. `detail` never repeats a value of the payload.
 fn instead_of(event: &Notification, version: Option<u32>, reason: &str, detail: &str) -> Notification {
     let data = json!({ "type": event.event_type, "version": version, "reason": reason, "detail": detail });
     Notification { event_type: UNAVAILABLE.to_owned(), payload: data.to_string(), ..event.clone() }
@@ -258,7 +261,7 @@ pub(super) mod tests {
         Renderer::new("shop").render(&ground(), PlacedEvent { place, event: Box::new(event), damage: None })
     }
 
-    /// What a client makes of a stream, as the specification of event streams says.
+    /// Reads a stream as a client does by the specification of event streams.
     fn parse(frame: &[u8]) -> (String, String, String) {
         let text = String::from_utf8(frame.to_vec()).expect("text").replace("\r\n", "\n").replace('\r', "\n");
         let (mut id, mut event, mut data) = (String::new(), String::new(), Vec::new());

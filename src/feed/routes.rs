@@ -99,7 +99,7 @@ fn cross_origin(origins: &[String]) -> CorsLayer {
         .max_age(Duration::from_secs(3_600))
 }
 
-/// What is right for one client is not to be kept for another one, and never to be guessed at by a browser.
+/// Hardens an answer: a cache must not keep the answer of one client for another, and a browser must not guess its type.
 pub async fn harden(mut response: Response) -> Response {
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response.headers_mut().append(VARY, HeaderValue::from_static("Accept, Authorization"));
@@ -187,7 +187,7 @@ async fn answer(
     page(feed, client, &query, reader, headers, connection).await
 }
 
-/// What a ticket says of types and subject holds, and nobody can ask for something else beside it.
+/// The types and the subject of a ticket hold, and a request cannot name others beside it.
 pub fn bind(
     (types, subject): (&mut Vec<String>, &mut Option<String>),
     bound_types: Vec<String>,
@@ -221,7 +221,7 @@ async fn open_stream(
     let source = || Arc::clone(&feed.source);
     let (reader, gap) = match Reader::open(source(), client, filter.clone(), start).await {
         Ok(reader) => (reader, None),
-        // A browser takes a status for the end of everything, so what is gone is told in the stream.
+        // A browser takes an error status for the end of everything, so removed events are reported in the stream.
         Err(trouble @ Trouble::Refused(Refusal::Expired { .. }, Some(cursor))) => {
             let gap = problem_of(&trouble, place_of(start));
             let opening = Reader::open(source(), client, filter, Start::At(cursor)).await;

@@ -1,5 +1,5 @@
-//! The listener of the feed. The number of connections is bounded, and so is the time that a client may take over the head of a request.
-//! Streams and waiting requests are told of a stop and end by themselves; what is left after a moment is cut.
+//! The listener of the feed. The number of connections is bounded, and so is the time for the head of a request. At a stop,
+//! streams and waiting requests are notified and end by themselves; connections that are left after a moment are cut.
 
 use std::io;
 use std::net::SocketAddr;
@@ -40,7 +40,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, FeedBindError> {
     TcpListener::bind(address).await.map_err(|cause| FeedBindError { address, cause })
 }
 
-/// Answers until the feed is told to stop, and reads the tail for its clients meanwhile. `further`: what else is served here.
+/// Answers until the feed is ordered to stop, and reads the tail for its clients meanwhile. `further`: what else is served here.
 pub async fn serve(listener: TcpListener, feed: Arc<Feed>, further: Router) {
     let (routes, stop, most) = (routes(Arc::clone(&feed), further), feed.stop.clone(), feed.settings.max_connections);
     let Lasting { sockets, tasks: others, cut } = &feed.lasting;
@@ -80,7 +80,7 @@ async fn answer(stream: TcpStream, routes: Router, stop: CancellationToken) {
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)).with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
-        // A client that breaks off is nobody's failure.
+        // A client that breaks off is no failure.
         _ = &mut connection => return,
         () = stop.cancelled() => {}
     }

@@ -1,5 +1,5 @@
-//! Statements that clients carry for us and hand back: what was said, and a signature that only holders of the key can make.
-//! Says nothing about how often a statement may be used; `used` remembers that.
+//! Signed statements that clients carry and hand back: the content, and a signature that only holders of the key can make. Says
+//! nothing about how often a statement may be used; `used` remembers that.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -27,7 +27,7 @@ pub struct Used(Mutex<Remembered>);
 
 #[derive(Debug, Default)]
 struct Remembered {
-    /// Until when nobody else may use them.
+    /// Until when no other request may use them.
     until: HashMap<Uuid, u64>,
     /// So many may be remembered before those that have expired are forgotten.
     room: usize,
@@ -62,7 +62,7 @@ impl Signer {
 }
 
 impl Used {
-    /// Whether this is the first use. `expires`: seconds since 1970, after which nobody takes the statement anyway.
+    /// Whether this is the first use. `expires`: seconds since 1970, after which no instance accepts the statement anyway.
     pub fn is_first(&self, id: Uuid, expires: u64, now: SystemTime) -> bool {
         let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.until.len() >= remembered.room.max(SWEEP) {

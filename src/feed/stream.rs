@@ -1,5 +1,5 @@
-//! A stream of events (`text/event-stream`) for one client: what it has missed first, then what comes, until one of the two ends it.
-//! Holds one batch at a time: a client that is slow falls behind the tail and reads pages, and costs nobody else anything.
+//! A stream of events (`text/event-stream`) for one client: first the events that it has missed, then new ones. Holds one batch
+//! at a time: a slow client falls behind the tail and reads pages, and costs no other client anything.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(super) struct Stream {
     moves: watch::Receiver<u64>,
     /// Made and not sent yet.
     ready: VecDeque<Bytes>,
-    /// The last cursor that the client was told.
+    /// The last cursor that the client was sent.
     told: Cursor,
     heartbeat_at: Instant,
     ends_at: Instant,
@@ -67,7 +67,7 @@ impl Stream {
         }
     }
 
-    /// What is sent next; `None`: the stream has ended.
+    /// The next bytes to send; `None`: the stream has ended.
     pub async fn next(&mut self) -> Option<Bytes> {
         while self.ready.is_empty() && !self.has_ended {
             self.step().await;
@@ -76,7 +76,7 @@ impl Stream {
     }
 
     async fn step(&mut self) {
-        // Whoever catches up has not waited for a long time, and may have lost its rights meanwhile.
+        // A client that catches up has not waited for a long time, and may have lost its rights meanwhile.
         if self.feed.stop.is_cancelled() || !self.feed.doors.knows(&self.client) {
             return self.wait().await;
         }
@@ -87,7 +87,7 @@ impl Stream {
         match self.reader.read(BATCH).await {
             Ok(batch) if !batch.events.is_empty() => self.send(batch),
             Ok(batch) if batch.is_up_to_date => self.wait().await,
-            // The filter lets little through. The client is told how far it came, in case that the connection breaks meanwhile.
+            // The filter lets little through. The client is sent its cursor, in case that the connection breaks meanwhile.
             Ok(_) => self.tell_cursor(),
             Err(trouble) => self.enter(&trouble).await,
         }
@@ -110,7 +110,7 @@ impl Stream {
         tokio::select! {
             biased;
             () = self.feed.stop.cancelled() => {
-                // All clients of this instance are told at once; they come back one after the other.
+                // All clients of this instance are notified at once; they come back one after the other.
                 let retry = RETRY_MILLIS / 2 + fastrand::u64(..RETRY_SPREAD_MILLIS);
                 self.end(Some(Bytes::from(format!("retry: {retry}\n\n"))));
             }
@@ -118,7 +118,7 @@ impl Stream {
             () = sleep_until(self.ends_at) => self.end(None),
             () = moved => {}
             () = sleep_until(self.heartbeat_at) => {
-                // Something has to be sent now and then, or whoever is on the way takes the connection for dead.
+                // Something has to be sent now and then, or a proxy on the way takes the connection for dead.
                 self.ready.push_back(Bytes::from_static(b": \n\n"));
                 self.heartbeat_at = Instant::now() + self.feed.settings.heartbeat;
                 self.tell_cursor();
@@ -155,7 +155,7 @@ impl Stream {
                     self.heartbeat_at = Instant::now() + self.feed.settings.heartbeat;
                 }
             }
-            // The client comes back with its cursor and is told what has happened.
+            // The client comes back with its cursor and gets the reason.
             _ => self.end(None),
         }
     }
@@ -167,7 +167,7 @@ impl Stream {
     }
 }
 
-/// A cursor without an event: the client keeps it, and its program is told nothing.
+/// A cursor without an event: the client keeps it, and its program sees nothing.
 fn bookmark(cursor: Cursor) -> Bytes {
     Bytes::from(format!("id: {cursor}\n\n"))
 }

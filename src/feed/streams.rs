@@ -1,5 +1,5 @@
-//! `GET /v1/streams/{type}/{key}`: the events of one stream in pages, for a client that may see all of them. What a client may not see is answered as if there were
-//! no such stream.
+//! `GET /v1/streams/{type}/{key}`: the events of one stream in pages, only for a client that may see all of them. For any other
+//! client the answer is that there is no such stream.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ const MOST_EVENTS: i64 = 1_000;
 /// Bytes of payloads in one page.
 const BYTES: i64 = 4 << 20;
 
-/// What a request asks for.
+/// The parameters of a request.
 #[derive(Debug, PartialEq, Eq)]
 struct Query {
     /// The first version.

@@ -1,5 +1,6 @@
-//! The tail of the feed: the newest events, read once for all clients of this process and shared by them.
-//! A cache of reads: who falls behind it reads pages, and comes back. While nobody waits for events it reads nothing.
+//! The tail of the feed: the newest events, read once by one task for all clients of this process. A cache of reads: a client
+//! that falls behind it reads pages and comes back, and so do all clients after an error or a lost connection. While no client
+//! waits for events, the task reads nothing.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +19,7 @@ use crate::store::StoreError;
 use crate::store::feed::{self, PageQuery};
 use crate::telemetry::{FeedTailMetrics, chain};
 
-/// What one read of the tail may take.
+/// The room of one read of the tail.
 const EVENTS: i64 = 1_000;
 const BYTES: i64 = 4 << 20;
 /// Places that one read looks at: dense, so rarely more than there are events.
@@ -51,7 +52,7 @@ struct Ring {
     bytes: usize,
 }
 
-/// What the tail has for a client.
+/// The content of the tail for a client.
 pub enum Taken {
     /// The place is not in this stretch: read a page.
     Elsewhere,
@@ -164,7 +165,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Reads the tail while somebody waits, until `stop`, over lost connections. `published`: what the publisher of this process tells.
+/// Reads the tail while a client waits, until `stop`, over lost connections. `published`: the last place of the publisher of this process.
 pub async fn serve(source: Arc<Source>, published: watch::Receiver<i64>, stop: CancellationToken) {
     let tail = &source.tail;
     let (mut pause, mut is_failing) = (RETRY_MIN, false);
@@ -191,7 +192,7 @@ pub async fn serve(source: Arc<Source>, published: watch::Receiver<i64>, stop: C
     }
 }
 
-/// One stretch, from the end of the feed as it is now until nobody waits or the history is another one.
+/// One stretch, from the end of the feed as it is now until no client waits or the history is another one.
 async fn attend(source: &Source, mut published: watch::Receiver<i64>) -> Result<(), StoreError> {
     let Source { pool, tail, renderer, .. } = source;
     let beginning = async {
@@ -200,7 +201,7 @@ async fn attend(source: &Source, mut published: watch::Receiver<i64>) -> Result<
     };
     let (head, mut ground) = source.answered(beginning, |silent| silent).await?;
     if ground.epochs.is_empty() {
-        // No place was ever given. Whoever waits is told so by the page that it reads.
+        // No place was ever given. A waiting client learns it from the page that it reads.
         tokio::time::sleep(LOOK).await;
         return Ok(());
     }
@@ -234,7 +235,7 @@ struct Read {
     has_more: bool,
 }
 
-/// What has come behind `end`. `None`: this is another history.
+/// The events behind `end`. `None`: this is another history.
 async fn read(
     tail: &Tail,
     pool: &PgPool,

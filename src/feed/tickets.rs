@@ -1,5 +1,9 @@
-//! Tickets: for the `EventSource` of a browser, which sends no token. The server of the page asks for one with its token and hands it over; the page
-//! puts it into the address. It is good for one request within half a minute, so nothing is lost where an address is written down.
+//! Tickets: for the `EventSource` of a browser, which sends no token. The server of the page requests a ticket with its token,
+//! and the page puts the ticket into the address.
+//!
+//! A ticket names a client, a part of what it may see, and the second in which it expires, and is signed (`signer`). It is valid
+//! for one request within half a minute, so an address that is logged somewhere reveals nothing usable. An instance remembers the
+//! tickets that it took until they expire.
 
 use std::time::{Duration, SystemTime};
 
@@ -28,7 +32,7 @@ pub struct Tickets {
     used: Used,
 }
 
-/// What a ticket says: who may read, until when, and which part of what the client may see.
+/// The content of a ticket: the client, the time until which it is valid, and the part of the client's rights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
     pub client: String,

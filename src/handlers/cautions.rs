@@ -1,5 +1,5 @@
-//! Settings that work, and of which a person should know all the same: credentials that travel unencrypted.
-//! Looks at the settings as they stand, alike for every kind; refuses nothing.
+//! Cautions: settings that work, but that an operator should know of: credentials that travel unencrypted. Examines the settings
+//! alike for every kind; refuses nothing.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ const CREDENTIALS: &[&str] = &["password", "token"];
 /// Parts of the names of headers whose values are credentials.
 const CREDENTIAL_HEADERS: &[&str] = &["auth", "cookie", "key", "token", "secret", "password"];
 
-/// What to know of a handler with these settings; `kind` decides only what `tls` means.
+/// The cautions for a handler with these settings; `kind` decides only the meaning of `tls`.
 pub fn cautions(kind: &str, settings: &Table) -> Vec<String> {
     let mut addresses = texts(settings.get("url"));
     addresses.extend(texts(settings.get("servers")));

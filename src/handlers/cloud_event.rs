@@ -1,5 +1,5 @@
-//! CloudEvents: which fact of an event is which attribute, and how a binding writes the name of one beside the body.
-//! The payload is spliced in as text; nothing here parses it.
+//! CloudEvents: the mapping from the facts of an event to attributes, and the names of attributes in each binding. The payload is
+//! inserted as text and never parsed.
 
 use std::borrow::Cow;
 
@@ -62,7 +62,7 @@ pub const ATTRIBUTES: &[&Name] = &[
 const CORRELATION: &[&str] = &["correlation", "correlation_id", "correlationid"];
 const CAUSATION: &[&str] = &["causation", "causation_id", "causationid"];
 
-/// What a configuration says about the CloudEvents of a handler.
+/// The configuration of the CloudEvents of a handler.
 #[derive(Debug)]
 pub struct CloudEvents {
     source: String,

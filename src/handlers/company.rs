@@ -1,6 +1,8 @@
-//! Company: events that share a connection share its end. A receiver that hangs up over one of several does not say over which, so those
-//! that have met such an end twice go out alone, and the answer is about them. Once is a connection that was cut, and costs nobody anything.
-//! Never judges; says only who goes with whom.
+//! Company: events that share a connection share its end. A receiver that ends a connection over one of several events does not
+//! say over which one.
+//!
+//! An event that has met two such ends goes out alone the next time, and then the answer is about it. One end proves nothing: a
+//! connection was cut. Used by `nats`, `rabbitmq` and `redis`. Never judges; decides only which events go out together.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,15 +13,15 @@ use uuid::Uuid;
 
 use crate::domain::{Notification, Outcome, Reach, Verdict};
 
-/// More than can be in flight; some never come back, because a person has discarded them.
+/// More than can be in flight; some never come back, because an operator has discarded them.
 const MOST: usize = 4_096;
 /// Ends of a connection that an event may share before it goes out alone.
 const ENOUGH: u8 = 2;
 
-/// Who goes with whom, at one handler.
+/// Which events go out together, at one handler.
 #[derive(Default)]
 pub struct Company {
-    /// How often each has shared the end of a connection since somebody last answered about it.
+    /// How often each has shared the end of a connection since the last answer about it.
     shared: Mutex<HashMap<Uuid, u8>>,
     /// Its size: nearly always 0, and then nothing is looked up.
     count: AtomicUsize,
@@ -101,7 +103,7 @@ mod tests {
     use super::*;
     use crate::domain::Reason;
 
-    /// Ends the connection of everybody who comes with this one.
+    /// Ends the connection for all events that go out with this one.
     async fn send(poison: Uuid, group: Vec<&Notification>) -> Vec<Verdict> {
         let is_over = group.iter().any(|notification| notification.id == poison);
         let ended = |_: &&Notification| match (is_over, group.len()) {

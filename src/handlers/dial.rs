@@ -1,4 +1,5 @@
-//! Dialling: a TCP connection to a host that may have several addresses, the silent ones beside the others. Bounded in time by whoever calls.
+//! Dialling: a TCP connection to a host that may have several addresses. A silent address does not delay the next one. The caller
+//! bounds the time.
 
 use std::io;
 use std::net::SocketAddr;

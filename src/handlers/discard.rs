@@ -1,4 +1,5 @@
-//! `discard`: accepts every event and does nothing with it. For measuring, and for switching a handler off without losing its place.
+//! `discard`: accepts every event and does nothing with it. For measurements, and for switching a handler off without losing its
+//! position.
 
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
-//! The envelope: one event as bytes and named facts beside them, the same for every kind; only how a name is written differs.
-//! The payload is never parsed: it goes out byte for byte, so that numbers beyond 2^53, key order and foreign signatures survive.
-//! A kind that is not HTTP sends what [`Layout::envelope`] gives.
+//! The envelope: one event as bytes and named facts beside them. It is the same for every kind, except for the way in which names
+//! are written.
+//!
+//! The payload is never parsed: it is sent byte for byte, so that numbers beyond 2^53, key order and foreign signatures survive.
+//! A kind that is not HTTP sends the result of [`Layout::envelope`].
 
 use std::borrow::Cow;
 
@@ -53,7 +55,7 @@ impl Format {
         }
     }
 
-    /// What a body of several events is.
+    /// The content type of a body of several events.
     pub const fn batch_content_type(self) -> &'static str {
         match self {
             Self::Plain | Self::CloudEventsBinary => JSON,
@@ -61,7 +63,7 @@ impl Format {
         }
     }
 
-    /// What the body is.
+    /// The content type of the body.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Plain | Self::CloudEventsBinary => JSON,
@@ -76,7 +78,7 @@ pub fn rfc_3339(moment: Timestamp) -> Option<String> {
     YEARS_1_TO_9999.contains(&moment.as_micros()).then(|| moment.to_string())
 }
 
-/// What a kind that is not HTTP sends of one event.
+/// The message of one event for a kind that is not HTTP.
 #[derive(Debug)]
 pub struct Envelope<'n> {
     pub content_type: &'static str,
@@ -108,7 +110,7 @@ impl Layout {
         Some(Self { format, cloud_events: cloud_events?, naming, headers: headers?, max_payload: section.bytes("max_payload") })
     }
 
-    /// What goes out. The verdict says why nothing can.
+    /// The message to send. The verdict says why there is none.
     ///
     /// The headers of the format `plain` are `event-id`, `event-type`, `event-version`, `event-time`, `event-key`, `aggregate-type`, `aggregate-id`
     /// and `aggregate-version` where the event has them; of the CloudEvents in binary mode their attributes; of all formats
@@ -155,7 +157,7 @@ pub fn refuse_larger(notification: &Notification, max_payload: u64) -> Result<()
     Err(Verdict::permanent(Reason::TooLarge, detail))
 }
 
-/// What a plain event says of itself, by the names of the headers.
+/// The facts of a plain event, by the names of the headers.
 pub fn facts<'n>(notification: &'n Notification, id: String) -> impl Iterator<Item = (&'n str, Cow<'n, str>)> {
     let facts = [
         ("event-id", Some(Cow::Owned(id))),

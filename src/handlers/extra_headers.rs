@@ -1,5 +1,5 @@
-//! The headers that a configuration adds to those of outboxd: templates, and headers of the event that are passed on.
-//! Names are checked when the configuration is loaded, so that none takes the place of one that outboxd writes.
+//! Additional headers: templates of the configuration, and headers of the event that are passed on. Names are checked when the
+//! configuration is loaded, so that none replaces a header that outboxd writes.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ pub const FORWARD_HEADERS: Field = Field::new(
 const RESERVED: &[&str] = &["content-type", "traceparent", "tracestate"];
 const RESERVED_PREFIXES: &[&str] = &["event-", "aggregate-", "ce-", "ce_", "cloudevents", "nats-"];
 
-/// What is added to the headers of every event.
+/// The headers that are added to every event.
 #[derive(Debug)]
 pub struct ExtraHeaders {
     set: Vec<(String, Template)>,

@@ -1,6 +1,5 @@
-//! Failures of a connection: what failed, whether the event may have left, one sentence about it, and what it means.
-//! Reads the chain of causes, whichever library made it. Never prints the outer error where there is an inner one: the inner one
-//! is what happened.
+//! Failures of a connection: the cause, whether the event may have left, one sentence about it, and the verdict. Reads the chain
+//! of causes, whichever library made it. Prints the innermost error only, because it is the one that happened.
 
 use std::error::Error;
 use std::io;
@@ -37,14 +36,14 @@ pub enum Failure {
         sent: bool,
     },
     Untrusted,
-    /// What came is not the protocol.
+    /// The answer is not the protocol.
     Garbage,
     Unknown {
         sent: bool,
     },
 }
 
-/// What a failure means. `detail` says what happened, for people.
+/// The verdict for a failure. `detail` describes it, for display.
 pub fn failed(failure: Failure, detail: String) -> Verdict {
     let (reason, sent) = match failure {
         Failure::EgressBlocked => return Verdict::handler_fault(Reason::EgressBlocked, detail),
@@ -62,7 +61,7 @@ pub fn failed(failure: Failure, detail: String) -> Verdict {
     if sent { verdict.ambiguous() } else { verdict }
 }
 
-/// What an error was about. `sent`: the connection stood, so the request may have left.
+/// The kind of an error. `sent`: the connection stood, so the request may have left.
 pub fn failure_of(error: &(dyn Error + 'static), sent: bool) -> Failure {
     let chain = std::iter::once(error).chain(causes(error));
     chain.filter_map(|cause| of_cause(cause, sent)).next().unwrap_or(Failure::Unknown { sent })
@@ -121,7 +120,7 @@ fn of_io(error: &io::Error, sent: bool) -> Option<Failure> {
     if error.get_ref().is_some_and(|inner| inner.to_string().starts_with("failed to lookup address")) {
         return Some(Failure::Dns);
     }
-    // What it was made of says more than its kind.
+    // Its source says more than its kind.
     if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>() || inner.is::<ResolveError>()) {
         return None;
     }
@@ -139,7 +138,7 @@ fn of_io(error: &io::Error, sent: bool) -> Option<Failure> {
     }
 }
 
-/// Whether trying again is of no use until a person changes a certificate.
+/// Whether trying again is of no use until an operator changes a certificate.
 fn is_about_trust(error: &rustls::Error) -> bool {
     match error {
         rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => true,
@@ -154,7 +153,7 @@ fn is_about_trust(error: &rustls::Error) -> bool {
                 | AlertDescription::AccessDenied
                 | AlertDescription::CertificateRequired
                 | AlertDescription::NoCertificate
-                // What a receiver says when its CA was made anew under the same name.
+                // The answer of a receiver whose CA was made anew under the same name.
                 | AlertDescription::DecryptError
         ),
         _ => false,

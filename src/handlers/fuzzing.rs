@@ -1,5 +1,5 @@
-//! What outsiders write and handlers read, as functions of bytes that panic if something is wrong: for the targets in `fuzz/` and for
-//! the short tests in `app::fuzzing`. Never part of a binary.
+//! Functions of bytes for fuzzing: input that receivers and operators write and handlers read. They panic if something is wrong.
+//! Used by the targets in `fuzz/` and by the short tests in `app::fuzzing`. Never part of a binary.
 
 use std::time::Duration;
 

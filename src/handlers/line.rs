@@ -60,7 +60,7 @@ pub fn one_line(json: &str) -> String {
     json.replace(['\n', '\r'], " ")
 }
 
-// What Postgres stored as JSON is JSON; should that ever fail, `null` is better than a line that nobody can parse.
+// What Postgres stored as JSON is JSON; should that ever fail, `null` is better than a line that cannot be parsed.
 fn raw(json: &str) -> &RawValue {
     serde_json::from_str(json).unwrap_or(RawValue::NULL)
 }

@@ -1,6 +1,10 @@
-//! A link: the one connection that all deliveries of a handler share. Opened by the first that needs it, given up by whoever doubts
-//! it, and after a failure not tried again at once: everybody who asks in between gets the same answer.
-//! Never retries by itself; whether and when to try again is decided where attempts are.
+//! A link: the one connection that all deliveries of a handler share.
+//!
+//! The first delivery that needs the connection dials, and the others wait for it. A delivery that doubts the connection gives it
+//! up; what else was in flight on it is an ambiguous retry. After a failed dial the link does not try again at once: every
+//! delivery that comes in between gets the same answer.
+//!
+//! Never retries by itself; the relay decides whether and when to try again.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub struct Link<C> {
     /// Longest wait for a connection, everything included.
     timeout: Duration,
-    /// `host:port`, for people.
+    /// `host:port`, for display.
     target: String,
     current: Mutex<Current<C>>,
     connecting: tokio::sync::Mutex<Failures>,
@@ -35,7 +39,7 @@ struct Current<C> {
 #[derive(Debug, Default)]
 struct Riders {
     now: AtomicUsize,
-    /// How many there were when the first of them saw that the connection was over; 0: nobody has.
+    /// How many there were when the first of them saw that the connection was over; 0: none has.
     at_the_end: AtomicUsize,
 }
 
@@ -118,7 +122,7 @@ impl<C> Link<C> {
     }
 
     /// The connection, made by `connect` if there is none that `is_alive`. One caller connects, the others wait for it.
-    /// The verdict of a failure must tell nothing of credentials.
+    /// The verdict of a failure must reveal nothing of credentials.
     pub async fn get<F>(&self, is_alive: impl Fn(&C) -> bool, connect: impl FnOnce() -> F) -> Result<Held<C>, Verdict>
     where
         F: Future<Output = Result<C, Verdict>>,
@@ -154,7 +158,7 @@ impl<C> Link<C> {
         Doubt { link: self, held, is_settled: false }
     }
 
-    /// The connection is in doubt: nobody gets it any more. Says nothing about a later one.
+    /// The connection is in doubt: no delivery gets it any more. Says nothing about a later one.
     pub fn give_up(&self, held: &Held<C>) {
         let mut current = self.lock();
         if current.number == held.number {

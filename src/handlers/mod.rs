@@ -1,5 +1,23 @@
 //! Handlers: the code that takes a notification to a receiver, one file or folder per kind.
-//! A handler returns a verdict and never an error; it never sees the relay's database connection and never retries on its own.
+//!
+//! A kind is an entry in `KINDS`: a name, declared settings, an example, a function that builds the handler. Help, reference,
+//! schema, check and metrics follow from that list. `deliver` makes one attempt and returns a verdict, never an error. The relay
+//! bounds the time of an attempt, keeps one delivery per key in flight and decides on retries; a kind does none of that and never
+//! sees the relay's database connection. The rules that all kinds follow:
+//!
+//! - One shared connection. Deliveries of a handler are pipelined over one connection (`link`). The reconnecting of the client
+//!   libraries is switched off where it exists, because it would send again what already has a verdict.
+//! - An answer for every event: a confirm with `mandatory`, a PubAck, a delivery report, an entry id, a PUBACK. Nothing counts as
+//!   delivered without one, and every wait for one is bounded.
+//! - A table from answers to outcomes, `classify.rs` in each kind, pure. An answer that every event would meet is a fault of the
+//!   handler; an answer to a property of this one event is permanent; the rest is a retry or back-pressure.
+//! - Shared ends. If a connection ends over one of several events, `company` (`nats`, `rabbitmq`, `redis`) and `mqtt/suspects.rs`
+//!   find out which one by sending the suspects alone.
+//! - Nothing left behind. Dropping a delivery is safe anywhere. Dropping the handler ends its tasks, sockets, threads and
+//!   processes.
+//!
+//! Shared parts: `envelope` (what goes out), `line`, `cloud_event`, `extra_headers`, `template`, `dial`, `tls`, `waits`,
+//! `failure`, `redaction`, `cautions`. `tests/it/conformance` goes through `KINDS` with hostile peers and with the real servers.
 
 mod cautions;
 mod closure;
@@ -94,13 +112,13 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// Whether the receiver could be reached now, for `check --connect`. Must not deliver anything.
-    /// `Ok` is a short text for people, `Err` what is wrong.
+    /// `Ok` is a short text for display, `Err` what is wrong.
     fn probe(&self) -> BoxFuture<'_, Result<String, String>> {
         Box::pin(async { Ok("nothing to connect to".to_owned()) })
     }
 }
 
-/// What a kind builds from its settings.
+/// The result of building a kind from its settings.
 #[derive(Clone)]
 pub enum Built {
     /// Called outside any transaction.

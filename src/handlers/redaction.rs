@@ -1,4 +1,4 @@
-//! The beginning of an answer as a text for people: bounded, printable, and without what the handler must keep secret,
+//! Redaction: the beginning of an answer as a text for operators. Bounded, printable, and without the secrets of the handler,
 //! because receivers like to echo the request that they refuse.
 
 use std::fmt;
@@ -15,7 +15,7 @@ const MASK: &str = "***";
 /// A part of a path that is longer, or that has anything but small letters in it, may be a credential.
 const LONGEST_WORD: usize = 9;
 
-/// What of an address must not be shown, as it is written there and decoded: user, password, path and query as a whole, each value of the
+/// The parts of an address that must not be shown, as written and decoded: user, password, path and query as a whole, each value of the
 /// query, and each part of the path that may be a credential. A short word such as `orders` is none, and answers that contain it shall stay
 /// readable.
 pub fn hidden_parts(url: &Url) -> Vec<Secret> {
@@ -46,7 +46,7 @@ impl Redaction {
         Self { hidden }
     }
 
-    /// What may be shown of the beginning of a body. `is_cut`: the body went on.
+    /// The part of the beginning of a body that may be shown. `is_cut`: the body went on.
     pub fn excerpt(&self, body: &[u8], is_cut: bool) -> String {
         let text = String::from_utf8_lossy(body);
         let mut shown = self.hidden.iter().fold(text.into_owned(), |text, hidden| text.replace(hidden.as_str(), MASK));

@@ -1,5 +1,5 @@
-//! `sql`: calls a function in the same database, in the transaction that marks the event handled, which makes its effect exactly-once.
-//! Holds only the settings; the call itself is made by the store, inside a savepoint.
+//! `sql`: calls a function in the same database, in the transaction that marks the event as handled, which makes its effect
+//! exactly-once. Holds only the settings; `relay::functions` and `store::functions` make the call.
 
 use super::{Built, Kind};
 use crate::settings::{Field, FieldType};

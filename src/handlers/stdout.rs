@@ -1,5 +1,5 @@
-//! `stdout`: writes each event as one line to standard output. For trying things out, and for pipes into other programs.
-//! Holds no event back: a line is flushed before its event counts as delivered.
+//! `stdout`: writes each event as one line to standard output. For trials, and for pipes into other programs. A line is flushed
+//! before its event counts as delivered.
 
 use std::fmt::Write;
 use std::io;

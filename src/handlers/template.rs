@@ -1,6 +1,6 @@
-//! Templates: texts of the configuration with values of the event in them, `orders.{type}.{header:tenant}`.
-//! Everything about the text is checked when the configuration is loaded; what can still fail is an event without the value.
-//! No conditions, no functions: what needs them belongs into the event.
+//! Templates: texts of the configuration with values of the event in them, `orders.{type}.{header:tenant}`. The text is checked
+//! when the configuration is loaded; at run time only an event without the value can fail. There are no conditions and no
+//! functions; an application computes such values and records them with the event.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -55,7 +55,7 @@ pub struct MissingValue(String);
 const KNOWN: &str = "{id}, {type}, {version}, {key}, {aggregate_type}, {aggregate_id}, {header:<name>} and {payload:<a.b.c>}";
 
 impl Template {
-    /// What it makes of this event, if other events may make something else of it.
+    /// The rendered text for this event, if it depends on the event.
     pub fn destination(&self, notification: &Notification) -> Option<String> {
         if self.constant().is_some() {
             return None;
@@ -143,7 +143,7 @@ impl Template {
 }
 
 impl MissingValue {
-    /// What it means for the event: no attempt will ever have the value. `setting` is where the template stands.
+    /// The verdict for the event: no attempt will ever have the value. `setting` is where the template stands.
     pub fn verdict(&self, setting: &str) -> Verdict {
         Verdict::permanent(Reason::Unaddressable, format!("{self}, which {setting} needs"))
     }

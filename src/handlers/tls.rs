@@ -1,5 +1,6 @@
-//! TLS of a handler: whom it trusts and how it identifies itself. The same settings for every kind that connects to something.
-//! The provider is ring, named here instead of taken from the process, so that a program embedding the relay needs no set-up.
+//! TLS of a handler: which servers it trusts and how it identifies itself. The settings are the same for every kind that connects
+//! to something. The provider is ring, named here instead of taken from the process, so that a program that embeds the relay
+//! needs no set-up.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ pub const CLIENT_KEY: Field = Field::new("client_key", FieldType::Secret, "", "P
 pub const SKIP_VERIFY: Field =
     Field::new("insecure_skip_verify", FieldType::Boolean, "false", "Accept every certificate: for experiments only.");
 
-/// What is configured about TLS, as PEM texts.
+/// The TLS settings, as PEM texts.
 #[derive(Debug, Default, Clone)]
 pub struct TlsSettings {
     /// Trusted instead of what the platform trusts.

@@ -1,4 +1,4 @@
-//! How long a kind with a connection waits, declared and read in one way: for a connection, and for the answer about one event.
+//! Waits: how long a kind waits for a connection, and for the answer about one event. Declared and read in one way for all kinds.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ pub fn read_wait(section: &Section<'_>, name: &str) -> Option<Duration> {
     Some(wait)
 }
 
-/// What a kind knows of the settings of every handler, for tests that read its own.
+/// The settings of every handler that a kind knows, for tests that read its own.
 #[cfg(test)]
 pub const COMMON: &[Field] = &[Field::new("timeout", FieldType::Duration, "15s", "Longest that one attempt may take.")];
 

@@ -1,5 +1,5 @@
-//! Who may open a connection: a client with its token in a header, or somebody with a ticket that it has made.
-//! Nothing of what was sent is repeated.
+//! Admission: who may open a connection. A client with its token in a header, or a holder of a ticket that the client has made.
+//! No answer repeats what was sent.
 
 use std::sync::Arc;
 use std::time::SystemTime;

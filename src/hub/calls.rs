@@ -1,4 +1,4 @@
-//! What clients call: `Subscribe`, `Unsubscribe`, and the stream `Events`. Reads the arguments, and says what is wrong with them.
+//! Calls of clients: `Subscribe`, `Unsubscribe`, and the stream `Events`. Reads the arguments and reports mistakes in them.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -7,11 +7,11 @@ use crate::feed::Start;
 use crate::feed::query::{Bounds, check_bounds};
 use crate::feed::routes::bind;
 
-/// What a client wants to be told of.
+/// The events that a client wants.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub bounds: Bounds,
-    /// Whether it is told how far it came while its filter lets nothing through.
+    /// Whether it is sent its cursor while its filter lets nothing through.
     pub has_bookmarks: bool,
     pub start: Start,
 }
@@ -25,7 +25,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// Names are the same in any case, as everywhere in SignalR. `Err`: what the client is told.
+    /// Names are the same in any case, as everywhere in SignalR. `Err`: the message for the client.
     pub fn find(name: &str, is_stream: bool) -> Result<Self, String> {
         let found = match name.to_ascii_lowercase().as_str() {
             "subscribe" => Self::Subscribe,

@@ -1,5 +1,5 @@
-//! The events that a connection follows: those that it has missed by pages, then those at the end of the feed.
-//! Holds one batch at a time; nothing is read while the client takes nothing.
+//! The events that a connection follows: first those that it has missed, by pages, then those at the end of the feed. Holds one
+//! batch at a time, and reads nothing while the client takes nothing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::feed::{Cursor, Feed, Refusal, Start};
 /// Events of one read.
 const BATCH: usize = 100;
 
-/// What a connection follows, and how it is told of it.
+/// The events that a connection follows, and the form in which they are sent.
 pub struct Following {
     client: Arc<Client>,
     reader: Reader,
@@ -118,7 +118,7 @@ impl Following {
         !self.is_at_end && self.retry_at.is_none_or(|at| Instant::now() >= at)
     }
 
-    /// Reads what comes next. `Ok(Some)`: what the client is told of events that are gone. `Err`: it cannot go on from where it stands.
+    /// Reads what comes next. `Ok(Some)`: the record about events that are gone. `Err`: it cannot go on from where it stands.
     pub async fn read(&mut self) -> Result<Option<Bytes>, Problem> {
         self.moves.mark_unchanged();
         self.retry_at = None;

@@ -1,5 +1,6 @@
-//! What a session and its transport share: records on their way out, bytes on their way in, and who is attached.
-//! One transport at a time: another one that attaches takes over, and the old one, which may be half dead, gets and says nothing more.
+//! A line: what a session and its transport share. Records on their way out, bytes on their way in, and which transport is
+//! attached. One transport at a time: when another one attaches, the previous one, which may be half dead, sends and receives
+//! nothing more.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -40,7 +41,7 @@ pub struct Line {
     _connection: Connection,
 }
 
-/// What has come from the client. `attachment`: the number of the transport; 0 for a body, which no other transport overtakes.
+/// Bytes from the client. `attachment`: the number of the transport; 0 for a body, which no other transport overtakes.
 pub struct Heard {
     pub attachment: u64,
     pub bytes: Bytes,
@@ -63,7 +64,7 @@ pub enum Presence {
     Away(Instant),
 }
 
-/// What a transport does next.
+/// The next step of a transport.
 #[derive(Debug)]
 pub enum Chunk {
     Send(Bytes),
@@ -206,7 +207,7 @@ impl Line {
 }
 
 impl Attachment {
-    /// What is sent next; waits for it.
+    /// The next bytes to send; waits for them.
     pub async fn next(&self) -> Chunk {
         loop {
             let outgoing = self.line.outgoing.notified();

@@ -1,5 +1,5 @@
-//! A connection over requests that wait. Each poll takes what there is; what it has taken counts as sent, and a client that did not get it
-//! comes back with its cursor.
+//! A connection by long polling. Each poll takes the records that are there. A record that was taken counts as sent; a client
+//! that did not receive it comes back with its cursor.
 
 use std::time::Duration;
 

@@ -1,5 +1,15 @@
-//! The hub: the feed for clients of SignalR, over WebSockets, server-sent events and long polling. Another transport of the feed: it reads
-//! the same events with the same rights, and a client keeps the same cursor. Settles no delivery; what it sends is not acknowledged.
+//! The hub: the feed for clients of SignalR, over WebSockets, server-sent events and long polling. It is another transport of the
+//! feed, on the same listener: the same events, the same rights, the same cursors, read through the same `Reader`. The hub
+//! settles no delivery, because what it sends is not acknowledged.
+//!
+//! - `routes` negotiates. A negotiation keeps nothing in memory: the connection token is a signed statement (`token`), which any
+//!   instance with the same key accepts for a WebSocket.
+//! - A *session* (`session`) is the task of one connection: it answers calls and sends the events that the client follows
+//!   (`following`).
+//! - A *line* (`line`) joins the session to its transport. With stateful reconnect one transport after the other attaches to the
+//!   same line, and the number of the attachment fences the previous one.
+//! - `queue` holds the records on their way to the client. It is bounded. Without room the session reads nothing, and after
+//!   `hub.client_timeout` without progress it closes the connection.
 
 mod admission;
 mod calls;
@@ -26,7 +36,7 @@ use crate::feed::Feed;
 use lines::Lines;
 use token::Tokens;
 
-/// What all connections of the hub share.
+/// The parts that all connections of the hub share.
 struct Hub {
     feed: Arc<Feed>,
     settings: Settings,

@@ -1,4 +1,4 @@
-//! What comes from a client, in the numbering of stateful reconnect: which messages are new after the client has come back. Pure.
+//! The numbering of stateful reconnect: which messages of a client are new after it has come back. Pure.
 
 use super::protocol::{Message, Unreadable};
 

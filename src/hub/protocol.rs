@@ -1,5 +1,5 @@
-//! The hub protocol of SignalR in JSON: records, what they say, and how they are written. Pure.
-//! Tolerates what it does not know, as the protocol asks for; refuses what it cannot read.
+//! The hub protocol of SignalR in JSON: records, their content, and how they are written. Pure. Tolerates unknown members, as the
+//! protocol requires; refuses records that it cannot read.
 
 use axum::body::Bytes;
 use serde::Deserialize;
@@ -89,10 +89,10 @@ impl Handshake {
     }
 }
 
-/// What a client says.
+/// A message of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
-    /// A call. Without an id nobody waits for an answer.
+    /// A call. Without an id the client waits for no answer.
     Call {
         id: Option<String>,
         target: String,

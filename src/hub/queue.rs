@@ -1,5 +1,5 @@
-//! What is on its way to one client: records that wait, those that it has not acknowledged, and the last one. Pure.
-//! Bounded by its user, who asks for room before anything is put in.
+//! The queue of one client: records that wait, records that the client has not acknowledged, and the last record. Pure. The
+//! session bounds it: it checks for room before it puts a record in.
 
 use std::collections::VecDeque;
 
@@ -113,7 +113,7 @@ impl Queue {
         self.is_closed && self.aside.is_empty() && self.last.is_none()
     }
 
-    /// What the transport sends next, about so many bytes of whole records.
+    /// The records that the transport sends next, about so many bytes of whole records.
     pub fn take(&mut self, about_bytes: usize) -> Option<Bytes> {
         let mut records = Vec::new();
         if std::mem::take(&mut self.resumes) {

@@ -1,4 +1,5 @@
-//! The addresses of the hub: `POST <path>/negotiate`, and `<path>` itself for each transport. Decides who may have a connection, and which.
+//! The addresses of the hub: `POST <path>/negotiate`, and `<path>` itself for each transport. Decides which requests get a
+//! connection, and which one.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -176,7 +177,7 @@ async fn poll(hub: &Arc<Hub>, query: &str) -> Result<Response, Problem> {
     }
 }
 
-/// What a client says over a transport that has no other way for it.
+/// Messages of a client over a transport that has no other way for them.
 async fn hear(State(hub): State<Arc<Hub>>, RawQuery(query): RawQuery, body: Body) -> Response {
     let heard = async {
         let line = known_line(&hub, query.as_deref().unwrap_or_default())?;
@@ -223,7 +224,7 @@ struct Opening {
 
 /// Begins the connection of a token, once.
 fn begin(hub: &Hub, token: &Token, transport: Transport) -> Result<Opening, Problem> {
-    // What is held in memory here cannot be found by the requests that another instance gets.
+    // Requests that another instance gets cannot find what is held in memory here.
     let anywhere = transport == Transport::WebSockets;
     if !hub.tokens.begins(token, anywhere, SystemTime::now()) {
         return Err(no_connection());

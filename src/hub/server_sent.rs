@@ -1,4 +1,4 @@
-//! A connection over server-sent events: this is the way out, what the client says comes in requests of their own.
+//! A connection over server-sent events: the way out. The client's messages come in requests of their own.
 
 use std::convert::Infallible;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! One connection of the hub, from its handshake to its last record: answers calls and sends the events that the client follows.
-//! Whatever ends it, the client is told whether it may come back, and loses nothing if it comes with its cursor.
+//! One connection of the hub, from its handshake to its last record. However it ends, the client is told whether it may come
+//! back, and loses nothing if it comes back with its cursor.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::telemetry::{HubEnd, HubMetrics};
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// A client of stateful reconnect may come back for so long, and no longer than it may be silent.
 const RETURN: Duration = Duration::from_secs(15);
-/// When the relay stops, its clients are told so one after the other.
+/// When the relay stops, its clients are notified one after the other.
 const SPREAD: Duration = Duration::from_millis(1_000);
 /// For the last record to reach the client.
 const LAST_WORDS: Duration = Duration::from_millis(800);
@@ -47,9 +47,9 @@ pub struct Session {
     following: Option<Following>,
     is_open: bool,
     began: Instant,
-    /// When this client is told that the relay stops.
+    /// When this client is notified that the relay stops.
     stop_at: Option<Instant>,
-    /// What the client had taken when it was last looked at, and since when it has been that.
+    /// How much the client had taken at the last look, and since when that has not changed.
     progress: (u64, Instant),
     /// Bytes of answers that were made although there was no room.
     owed: usize,

@@ -1,5 +1,5 @@
-//! Connection tokens: what a client gets when it negotiates, and what it is known by from then on. Signed, so that a negotiation costs no memory
-//! and any instance with the same key takes the WebSocket.
+//! Connection tokens: issued by a negotiation, and presented with every request of the connection. Signed, so that a negotiation
+//! costs no memory and any instance with the same key accepts the WebSocket.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +21,7 @@ pub struct Tokens {
     instance: Uuid,
 }
 
-/// What a connection token says.
+/// The content of a connection token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
     pub id: Uuid,
@@ -56,7 +56,7 @@ impl Tokens {
         (token.id, self.signer.sign(&token))
     }
 
-    /// What a token says, whether or not it may still begin a connection. `None`: it was not made with this key.
+    /// The content of a token, whether or not it may still begin a connection. `None`: it was not made with this key.
     pub fn read(&self, text: &str) -> Option<Token> {
         self.signer.read(text)
     }

@@ -1,4 +1,4 @@
-//! A connection over a WebSocket. Text frames only: Microsoft's client ends its program over a binary one.
+//! A connection over a WebSocket. Text frames only: the client of Microsoft ends its program when it gets a binary frame.
 
 use std::sync::Arc;
 use std::time::Duration;

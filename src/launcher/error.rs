@@ -1,4 +1,4 @@
-//! Why a private Postgres could not be had, in words that say what to do.
+//! Errors of the launcher: why a private Postgres could not be started, with what to do.
 
 use std::io;
 use std::path::PathBuf;

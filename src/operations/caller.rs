@@ -1,5 +1,5 @@
-//! Who asks for an operation, on which road, and with which rights. Decides nothing itself: the roads compare the rights with what an
-//! operation requires.
+//! Callers: which actor requests an operation, on which road, and with which rights. Decides nothing itself: the roads compare
+//! the rights with those that an operation requires.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! An attempt, from its beginning to its end: what goes out to a worker, and what comes back.
+//! An attempt, from its beginning to its end: the part that goes to a worker, and the part that comes back.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::domain::{Admission, Queued, Verdict};
 #[derive(Debug)]
 pub struct Begun {
     pub queued: Queued,
-    /// What the circuit said.
+    /// The admission of the circuit.
     pub admission: Admission,
 }
 
@@ -22,7 +22,7 @@ impl Begun {
 #[derive(Debug)]
 pub struct Finished {
     pub queued: Queued,
-    /// What the circuit said when it began.
+    /// The admission of the circuit when it began.
     pub admission: Admission,
     pub verdict: Verdict,
     pub took: Duration,

@@ -1,4 +1,4 @@
-//! How many functions are called in one statement. Pure: time is an argument.
+//! Batch size: how many functions are called in one statement. Pure: time is an argument.
 
 use std::time::Duration;
 

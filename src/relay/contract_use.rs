@@ -1,5 +1,9 @@
-//! Writes who is sent which version of a contract: the first use within seconds, the rest once a minute, and what is left at the end.
-//! Works beside the relay with a connection that no delivery waits for. After a crash the counts of at most a minute are lost.
+//! Writes which receiver is sent which version of a contract: the first use within seconds, the rest once a minute, and the
+//! remainder at the end.
+//!
+//! Uses are counted in memory where an event was sent (`telemetry::contract_use`), and written beside the relay with a connection
+//! that no delivery waits for. If a write fails that may have happened, the counts are written again: too high a count keeps a
+//! version alive, too low a count would end a version that is read. After a crash the counts of at most a minute are lost.
 
 use std::time::Duration;
 

@@ -1,6 +1,12 @@
-//! Contracts at the attempt: an event becomes what the receiver reads just before it goes out, for every kind in this one place. So a
-//! mended cast heals retries and dead letters, and what is stored never changes.
-//! Never sends what has no valid form: that is permanent, and no fault of the receiver.
+//! Contracts at the attempt: `prepare` turns an event into the version that the receiver reads, just before the event is sent.
+//!
+//! `with_contracts` wraps each handler that is sent a contract, so every kind, every group, every replay and `handlers test` pass
+//! through this one function. The relay calls the kind `sql` itself, prepares its events by the same function, and binds the
+//! result in place of the recorded payload.
+//!
+//! The stored event never changes. A corrected cast therefore holds for retries, dead letters and replays.
+//!
+//! An event without a valid form in that version is never sent. That is a permanent failure and no fault of the receiver.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -59,7 +65,7 @@ impl Handler for Contracted {
             let count = group.len();
             let sent = if group.is_empty() { Vec::new() } else { self.inner.deliver_all(group).await };
             if sent.len() != count {
-                // Not one verdict for each event: the worker tells.
+                // Not one verdict for each event: the worker reports it.
                 return Vec::new();
             }
             let mut sent = sent.into_iter();

@@ -1,5 +1,10 @@
-//! Attempts in flight: handed to a few workers, one for each processor, and back as they end.
-//! Never retries and never writes; dropping it aborts what is in flight, uncounted.
+//! Dispatch: attempts in flight, handed to a few workers (at most one for each processor) and returned as they end.
+//!
+//! The workers are spawned here and not by the supervisor, because they belong to one loop and end with it (`tests/tidy` lists
+//! every place that may spawn). A handler that only computes is called at once, because handing over would cost more than the
+//! attempt.
+//!
+//! Never retries and never writes. Dropping it aborts the attempts in flight, uncounted.
 
 use std::sync::Arc;
 use std::thread::available_parallelism;

@@ -1,5 +1,5 @@
-//! What each partition of a handler told last, for the metrics, the observer and the alerts: a handler's gauges are those of all its
-//! partitions.
+//! The last figures of each partition of a handler, for the metrics, the observer and the alerts: the gauges of a handler are
+//! those of all its partitions.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -10,10 +10,10 @@ use super::unix_time;
 use crate::domain::{CircuitState, Reason};
 use crate::telemetry::{Backlog, HandlerMetrics};
 
-/// What each partition of a handler last told. The gauges belong to the handler, so they show the sum, and the worst circuit.
+/// The last report of each partition of a handler. The gauges belong to the handler, so they show the sum, and the worst circuit.
 pub struct Figures(Mutex<Vec<Figure>>);
 
-/// One partition as its loop sees it. The default is that of a partition which another instance owns, or nobody.
+/// One partition as its loop sees it. The default is that of a partition without an owner here.
 #[derive(Debug, Clone, Default)]
 pub struct Figure {
     pub backlog: Backlog,
@@ -49,7 +49,7 @@ pub struct Answered {
     pub detail: String,
 }
 
-/// What the observer has counted for a loop.
+/// The counts of the observer for a loop.
 #[derive(Debug, Clone, Copy)]
 pub struct Measure {
     /// Before the count was made.
@@ -64,7 +64,7 @@ impl Figures {
         Self(Mutex::new(vec![Figure::default(); usize::from(partitions)]))
     }
 
-    /// What one partition told, to look at, or to change without showing it.
+    /// The report of one partition, to read, or to change without showing it.
     pub fn with<T>(&self, partition: u16, look: impl FnOnce(&mut Figure) -> T) -> T {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(partition)])
     }

@@ -1,6 +1,28 @@
-//! A turn of the kind `sql`: functions are called for as many events as their time allows, in a transaction that stays open for the
-//! recording. Whatever happens in between ends in a verdict or in events that were not called, never in an error that says nothing.
-//! Never records and never decides what follows a verdict. A long file: what a turn calls, and what the next one learns of it, stand together.
+//! A turn of the kind `sql`: calls the function for as many events as their time allows, in a transaction that stays open until
+//! the outcomes are recorded in it.
+//!
+//! The effect of a function and the marker of its event commit together, so each event takes effect exactly once. A batch is
+//! called in one statement inside a savepoint. If anything in it fails, the savepoint is rolled back and the batch is called in
+//! halves, down to single events, so one bad event takes back its own effect only. After a failure, later events of its key in
+//! the batch are not called. The books judge the verdicts, then the outcomes are recorded in the same transaction, and the fence
+//! decides whether both commit. The row of the subscription is not locked while functions run: the lock would keep the lease from
+//! being renewed.
+//!
+//! - Budget. A turn has a fifth of the lease and at most five seconds, because locks and vacuum wait for its transaction. One
+//!   statement gets half of the budget, and the batch is as large as half of *that* affords at the pace of the last calls
+//!   (`batch_size`). Event by event, the first call of a turn has the timeouts of the handler and the next ones have what is
+//!   left. An event that runs out of it goes back unspent, and the next turn calls it alone.
+//! - Order. Events that were never tried come first, then those that have failed before, so that the trouble of a few keys is not
+//!   paid by the others.
+//! - A session that ends takes back everything that was done in it. The relay checks on another connection since when the server
+//!   runs. If it was restarted, or if the error says that another session crashed, no attempt is spent. Otherwise the events of
+//!   the batch are called one to a transaction, and the event under which the session ends again gets the verdict `crashed`. No
+//!   attempt is counted before, because the relay lives and can record it afterwards.
+//! - A commit that fails although the server is there ends the loop (`RelayError::Unrecorded`). The next loop counts each call
+//!   before it makes it, so even that event ends as a dead letter.
+//!
+//! Never records and never decides what follows a verdict. A long file: what a turn calls, and what the next turn learns from it,
+//! stand together.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -35,7 +57,7 @@ impl Functions {
         if self.alone.is_empty() { self.size.limit() } else { 1 }
     }
 
-    /// What the next turn needs.
+    /// The setup of the next turn.
     pub fn setup(
         &self,
         pools: (PgPool, PgPool),
@@ -122,7 +144,7 @@ fn keep_order(arguments: &[Argument], verdicts: &mut [Option<Verdict>]) {
     }
 }
 
-/// What came of calling several in one statement.
+/// The result of calling several in one statement.
 enum Tried {
     Done,
     Failed,
@@ -153,7 +175,7 @@ pub struct Setup {
     server_start: String,
 }
 
-/// What a turn brought.
+/// The result of a turn.
 #[derive(Debug)]
 pub struct Called {
     /// For each event; `None`: it was not called, or what it did is taken back.
@@ -190,7 +212,7 @@ enum Alone {
 /// Calls the function for a batch in order of `seq`, in one transaction that stays open for the marking. After a failure, later events
 /// of the same key are not called. The lease is not looked at here: the marking is fenced, and takes back what the functions did if the
 /// lease was lost meanwhile. Locking the row instead would keep us from renewing the lease. `Err`: the database is away, nothing has
-/// happened, and nobody is to blame.
+/// happened, and no event is to blame.
 pub async fn call(setup: Setup, arguments: Vec<Argument>) -> Result<Called, StoreError> {
     let mut transaction = store::answered(setup.patience, store::begin(&setup.calls), |silent| silent).await?;
     let mut calls = Calls {
@@ -253,7 +275,7 @@ impl Calls<'_> {
         Ok(verdicts)
     }
 
-    /// What is left of the turn. `None`: nothing was called yet, and the first call has the time that the handler's settings grant it.
+    /// The time that is left of the turn. `None`: nothing was called yet, and the first call has the time that the handler's settings grant it.
     fn left(&self) -> Option<Duration> {
         (self.made > 0).then(|| self.setup.budget.saturating_sub(self.began.elapsed()))
     }
@@ -267,7 +289,7 @@ impl Calls<'_> {
             let may_go = |at: &usize| arguments[*at].key.as_deref().is_none_or(|key| !failed_keys.contains(key));
             let places: Vec<usize> = (part.0..part.1).filter(may_go).collect();
             let group: Vec<Argument> = places.iter().map(|at| arguments[*at].clone()).collect();
-            let tried = if group.len() > 1 { self.at_once(&group).await? } else { Tried::NoTime }; // one by itself is told more of
+            let tried = if group.len() > 1 { self.at_once(&group).await? } else { Tried::NoTime }; // a single one gets a more exact verdict
             match tried {
                 Tried::Done => places.iter().for_each(|at| verdicts[*at] = Some(Verdict::delivered())),
                 Tried::Failed => halves.split(part),

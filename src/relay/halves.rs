@@ -1,4 +1,5 @@
-//! Halves: which of a batch to call at once, so that a few that fail among many are found in few calls. Pure: knows places, not events.
+//! Halves: which events of a batch to call at once, so that a few failures among many are found in few calls. Pure: knows
+//! indexes, not events.
 
 /// A batch that is tried as a whole, then in halves where something in it failed, from the front to the back.
 #[derive(Debug)]

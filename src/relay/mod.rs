@@ -1,5 +1,15 @@
-//! The relay: loops that read the log, hand each event to its handler, and record what came of it.
-//! The supervisor shares the subscriptions between instances; each subscription is one loop with one owner.
+//! The relay: loops that read the log, hand each event to its handler, and record the outcome.
+//!
+//! The supervisor shares the subscriptions between instances. Each subscription has one loop with one owner. In the order of
+//! reading:
+//!
+//! - `supervisor`: leases, and the life of the loops; `supervisor::helpers` starts what all loops share (`wake_up`, `tail`,
+//!   `recorder`, `observer`, `retention`, `alerts`)
+//! - `subscription`: one loop, with `reading`, `attempts` and `turns`, its three kinds of work
+//! - `reader`, `narrowing`: the next segment of the log; `dispatch`, `worker`: attempts in flight; `turn`: one exchange with the
+//!   database
+//! - `books`: the memory of a loop, which decides nothing that `domain` can decide
+//! - `functions`: the kind `sql`; `publisher`: the feed
 
 mod alerts;
 mod attempt;
@@ -122,30 +132,30 @@ pub struct HandlerSetup {
     pub built: Built,
 }
 
-/// What every loop of this relay shares.
+/// The parts that all loops of this relay share.
 struct Shared {
     connections: store::Connections,
     server: Arc<ServerWatch>,
     instance: Instance,
     settings: Live,
-    /// What the sessions of `pool` are set to.
+    /// The settings of the sessions of the pools.
     session: Arc<SessionSettings>,
     /// After which a loop gives a connection up that does not answer; `None`: never.
     answer_timeout: Option<Duration>,
     wake_up: Arc<wake_up::WakeUp>,
     tail: Arc<tail::Tail>,
     recorder: Arc<recorder::Recorder>,
-    /// What moments are counted from that all loops have in common.
+    /// The moment from which the common moments of all loops are counted.
     began: Instant,
     /// For loops that begin: a thousand at once would wait for connections until they gave up, begin again, and never all get there.
     beginners: Semaphore,
-    /// What this relay serves, for the observer.
+    /// The subscriptions that this relay serves, for the observer.
     served: watch::Sender<Vec<observer::Served>>,
     /// Wakes the observer: a loop has failed.
     observe: Arc<Notify>,
     health: Arc<Health>,
     metrics: RelayMetrics,
-    /// What handlers are sent of contracts.
+    /// Counts the versions of contracts that handlers are sent.
     contract_use: ContractUse,
     trust: Trust,
     /// The last place that was given to an event of the feed.
@@ -204,7 +214,7 @@ impl LiveSettings {
 
 /// Until when our leases hold by our own clock, which also runs while the process is stopped. Read before the statement that
 /// renewed them was sent, so it errs on the early side. Without it a relay that wakes up after its lease begins attempts that
-/// belong to another owner, until its first flush tells it.
+/// belong to another owner, until its first flush fails.
 struct Trust(Mutex<Instant>);
 
 impl Trust {
@@ -225,7 +235,7 @@ impl Trust {
 /// schema or outboxd, and an outage must not make dead letters of a backlog.
 const MOST_UNREADABLE: usize = 200;
 
-/// What the loops of one handler share.
+/// The parts that the loops of one handler share.
 struct HandlerShared {
     config: HandlerConfig,
     built: Built,
@@ -258,7 +268,7 @@ impl HandlerShared {
         self.figures.change(&self.metrics, partition, change);
     }
 
-    /// What the observer has measured of one partition since this was asked last.
+    /// The measurement of one partition by the observer since the last call.
     fn take_measure(&self, partition: u16) -> Option<Measure> {
         self.figures.with(partition, |figure| figure.measure.take())
     }
@@ -278,7 +288,7 @@ impl HandlerShared {
         });
     }
 
-    /// Somebody may have changed what is recorded of one partition.
+    /// The rows of one partition may have changed.
     fn stir(&self, partition: u16) {
         self.figures.with(partition, |figure| figure.stirs += 1);
     }
@@ -299,19 +309,19 @@ impl HandlerShared {
     }
 }
 
-/// A subscription's name for people: the handler's, with the partition if there are several.
+/// A subscription's name for display: the handler's, with the partition if there are several.
 fn subscription_name(config: &HandlerConfig, partition: u16) -> String {
     if config.partitions > 1 { format!("{}/{partition}", config.name) } else { config.name.clone() }
 }
 
-/// What the supervisor tells a loop.
+/// The orders of the supervisor to a loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Control {
     is_paused: bool,
     order: Order,
-    /// Rises when a person changed something: look at the recorded deliveries now.
+    /// Rises when an operator changed something: look at the recorded deliveries now.
     looks: u64,
-    /// Rises when a person closed the circuit.
+    /// Rises when an operator closed the circuit.
     circuit_closings: i32,
 }
 

@@ -1,5 +1,12 @@
-//! Narrowing: a page that cannot be read because of one of its events is read up to before that event, and the event is named.
-//! The last line of defence: what is known to make trouble is read around by the statements themselves.
+//! Narrowing: if a page cannot be read because of one of its events, the reader halves the page until that event is found, reads
+//! up to before it, and reports it as unreadable. The loop makes it a dead letter.
+//!
+//! A page without any sequence number is tried first. If that fails, the statement is at fault and no event, and the loop ends
+//! with the error. After 200 unreadable events in a row a handler stops (`MOST_UNREADABLE` in `relay`), because so many point to
+//! the server, the schema or outboxd.
+//!
+//! This is the last line of defence. The statements themselves read around data that is known to make trouble
+//! (`store::unreadable`).
 
 use sqlx::PgPool;
 

@@ -1,5 +1,24 @@
-//! The observer: measures what each subscription has left to do, and stores how each gets on. A task of its own for the whole relay:
-//! no loop waits for it, none fails with it, and what it cannot measure in time it measures the next time.
+//! The observer: measures what each subscription has left to do, and stores how each gets on. One task for the whole relay. No
+//! loop waits for it and none fails with it; a measurement that fails is logged and made again, and meanwhile the age that the
+//! gauge shows goes on growing.
+//!
+//! A *look* is a statement that measures and changes nothing: for gauges, for `status`, for alerts. The cost of a look is
+//! bounded:
+//!
+//! - In time: a look uses the pool `aside`, and no statement works or waits for longer than two seconds (`store::progress`). Each
+//!   subscription is measured every five seconds, at rest every minute.
+//! - In rows: a look reads at most 10,000 events per arm and 100,000 recorded deliveries per state. Beyond that a count is "at
+//!   least".
+//! - In plan: looks run with one plan for any arguments (`bound_statement.sql`), because that is the plan whose rows
+//!   `tests/it/rows_read.rs` counts, on a log of a million events, with statistics and without. `read_backlog.sql` reads recorded
+//!   deliveries as a range of one subscription in the order of its index. With `subscription = $1` the planner may choose an
+//!   index over all handlers, and then the look costs what other handlers have parked.
+//! - A time in a condition is a scalar subquery, `due_at <= (select clock_timestamp())`, because Postgres searches no index for a
+//!   volatile function.
+//!
+//! Ages count from the commit. `occurred_at` is whatever the application says, so the observer stores a *moment* every ten
+//! seconds: the time and the snapshot. The SQL function `committed_at()` bounds `occurred_at` by the last moment that does not
+//! see the event and the first one that does. `outboxd_end_to_end_seconds` is the exception: it counts from `occurred_at`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,7 +67,7 @@ pub(super) fn is_same(one: &[Served], other: &[Served]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(same)
 }
 
-/// What the observer works with.
+/// The observer and its inputs.
 pub(super) struct Observer {
     pub pool: PgPool,
     pub instance: String,
@@ -62,11 +81,11 @@ pub(super) struct Observer {
     pub patience: Option<Duration>,
 }
 
-/// What was measured last of one subscription.
+/// The last measurement of one subscription.
 struct Look {
     at: Instant,
     oldest: f64,
-    /// As [`HandlerShared::rest`] told before it.
+    /// As [`HandlerShared::rest`] returned before it.
     rest: Option<u64>,
     /// When its progress was stored, and whether as one at rest.
     stored: (Instant, bool),
@@ -74,7 +93,7 @@ struct Look {
 }
 
 impl Look {
-    /// Whether what was seen holds: the loop has rested since before that look, and nobody has stirred it.
+    /// Whether what was seen holds: the loop has rested since before that look, and was not stirred.
     fn holds(&self, rest: Option<u64>, since: Instant, bound: Duration) -> bool {
         rest.is_some() && self.rest == rest && since.elapsed() < bound
     }
@@ -115,12 +134,12 @@ pub(super) async fn serve(mut observer: Observer, stop: CancellationToken) {
     }
 }
 
-/// What another instance owns now, or nobody serves, has no figures here.
+/// A subscription that this instance does not own has no figures here.
 fn forget_gone(before: &[Served], now: &[Served], looks: &mut HashMap<i32, Look>) {
     let is_kept = |old: &&Served| now.iter().any(|new| new.is_owned && new.is_same(old));
     for gone in before.iter().filter(|old| old.is_owned && !is_kept(old)) {
         gone.handler.show(gone.partition, |figure| {
-            // What its loop shows goes when the loop ends.
+            // The figures of its loop go when the loop ends.
             let Figure { circuit, is_paused, concurrency, held_until, rests, stirs, backlog: Backlog { in_flight, .. }, .. } =
                 *figure;
             let (held_reason, answered) = (std::mem::take(&mut figure.held_reason), figure.answered.take());
@@ -148,7 +167,7 @@ impl Observer {
         let now = Instant::now();
         let reports: HashMap<String, Report> =
             self.health.progress(now).into_iter().map(|report| (report.name.clone(), report)).collect();
-        // From memory first: it has to be told when the database cannot be asked.
+        // From memory first: it must be reported even when the database does not answer.
         for one in served.iter().filter(|one| one.is_owned) {
             show_progress(one, reports.get(&one.name), looks.get(&one.subscription), now);
         }
@@ -185,7 +204,7 @@ impl Observer {
         failures.extend([stored.err(), noted.err()].into_iter().flatten());
         // The loops whose deliveries end a replay may rest by now.
         failures.extend(self.bounded(store::finish_replays(&self.pool)).await.err());
-        // People change rows behind everybody's back: what rests and has a row to attempt is stirred.
+        // Operators change rows without the loop: a resting loop with a row to attempt is stirred.
         let resting: Vec<i32> = served
             .iter()
             .filter(|one| one.is_owned && one.handler.rest(one.partition).is_some())
@@ -219,7 +238,7 @@ impl Observer {
         failures.into_iter().next()
     }
 
-    /// Subscriptions that we serve and that somebody has deleted. Their loops cannot tell: to them the lease is lost.
+    /// Subscriptions that we serve and that were deleted. Their loops cannot know: to them the lease is lost.
     async fn find_vanished(&self, served: &[Served]) -> Result<Vec<String>, StoreError> {
         let ids: Vec<i32> = served.iter().map(|one| one.subscription).collect();
         let existing = self.bounded(progress::find_existing(&self.pool, &ids)).await?;
@@ -255,7 +274,7 @@ impl Observer {
     }
 }
 
-/// What the metrics say of a subscription that may be stuck: an age that could not be measured goes on growing.
+/// The metrics of a subscription that may be stuck: an age that could not be measured goes on growing.
 fn show_progress(one: &Served, report: Option<&Report>, look: Option<&Look>, now: Instant) {
     let failing = report.and_then(|report| report.failing.as_ref());
     let stuck = failing.map(|failing| (failing, now.saturating_duration_since(failing.since)));

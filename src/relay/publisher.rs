@@ -1,5 +1,20 @@
-//! The publisher: the loop of the feed's subscription. It gives each event its place in one statement for each window, and delivers nothing.
-//! It owns the subscription by a lease as every loop does. It never reads a payload, and it holds nothing in memory that is not stored.
+//! The publisher: the loop of the feed's subscription (kind `feed`). It gives each event its place in the feed and delivers
+//! nothing. Leases, epochs, wake-up, status and retention are those of every handler.
+//!
+//! For each window the publisher runs one statement (`publish_window.sql`). The statement reads the window, gives its events the
+//! next dense places, and moves the position. No payload leaves Postgres. The head of that file explains the order of the places,
+//! the fence, and why the statement's own transaction lies in the future of the position.
+//!
+//! - A window of more than 10,000 events is frozen and published in pages in the order of sequence numbers (`publish_page.sql`).
+//!   Pages leave out events that have a place already, so a rewind and a rebase are harmless.
+//! - Both statements commit synchronously, whatever the server's setting. A client sees a place only when its commit, and that of
+//!   the event, is on disk.
+//! - `feed_epochs` has a row for each server that has given places. The publisher compares the server with the last row before
+//!   its first place, and every statement checks the timeline. A cursor names the epoch of its place: places above the beginning
+//!   of the next epoch were lost with a server.
+//!
+//! The publisher holds nothing in memory that is not stored. After a death the next owner goes on from the stored position; a
+//! statement commits as a whole or not at all, so no event gets two places.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +41,7 @@ const REST_INTERVAL: Duration = Duration::from_secs(300);
 /// Between reports of a loop that is paused.
 const HELD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Runs the subscription of the feed until it is told to stop, loses its lease, or fails.
+/// Runs the subscription of the feed until it is ordered to stop, loses its lease, or fails.
 pub(super) async fn run(assignment: Assignment) -> Result<End, RelayError> {
     let shared = Arc::clone(&assignment.shared);
     let name = subscription_name(&assignment.handler.config, assignment.partition);
@@ -62,7 +77,7 @@ struct Publisher {
     rests: bool,
 }
 
-/// What one look at the log has brought.
+/// The result of one look at the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
     Nothing,
@@ -275,7 +290,7 @@ impl Publisher {
         }
     }
 
-    /// Sets the pause until the next look, and tells the bell whether there is work.
+    /// Sets the pause until the next look, and reports to the bell whether there is work.
     fn plan_next(&mut self, look: Look) {
         let options = self.shared.options();
         let is_quiet = self.position.window.is_none() && self.last_event.elapsed() >= options.linger;

@@ -1,5 +1,17 @@
-//! Reading ahead: the next segment of the log after the reading head, durable before it is dispatched.
-//! Remembers nothing: the head is an argument, and what comes back says where the segment ends.
+//! Reading ahead: the next segment of the log after the reading head, durable before it is dispatched. Remembers nothing: the
+//! head is an argument, and the result says where the segment ends. `domain::position` explains windows.
+//!
+//! A window with room is read whole, in one statement. A larger one is opened and read in pages, and so is every window until a
+//! new owner has passed what its predecessor may have settled: pages can leave out recorded events.
+//!
+//! The durability gate. With `synchronous_commit = off` a row is visible before it is on disk. A crash of the server would take
+//! back an event that was already delivered. So the read returns the insert position of the server's write-ahead log at that
+//! moment, and nothing is dispatched before the flushed position has passed it. If no other session commits, the reader commits
+//! some forty bytes itself to move the flushed position (`nudge_flush`).
+//!
+//! The read and the wait use one connection, and it ends with the server. Another connection, opened after a crash, could report
+//! a log that has grown past that moment again without the rows that were read. The position itself is written later into the
+//! same log, so a position that survives a crash knows only transactions that survived it, too.
 
 use std::time::Duration;
 
@@ -24,7 +36,7 @@ pub struct Plan {
     pub durability_gate: bool,
 }
 
-/// What was read.
+/// The result of a read.
 #[derive(Debug)]
 pub struct Segment {
     pub notifications: Vec<Box<Notification>>,
@@ -36,7 +48,7 @@ pub struct Segment {
     pub has_more: bool,
     /// A page of a window that was opened now, not before.
     pub opened_now: bool,
-    /// The clock of the database, where the read told it.
+    /// The clock of the database, where the read returned it.
     pub now: Option<Timestamp>,
 }
 
@@ -62,7 +74,7 @@ pub async fn read_segment(pool: PgPool, selection: std::sync::Arc<Selection>, pl
     read_page(&pool, &selection, &plan, head, true, Some(opened.moment.now)).await
 }
 
-/// Reads the next window for all who stand at the end of the log. `None`: it has no room, or something in it cannot be read, and whoever
+/// Reads the next window for all loops at the end of the log. `None`: it has no room, or something in it cannot be read, and whoever
 /// wants it has to read it for himself.
 pub async fn read_tail(pool: &PgPool, selection: &Selection, plan: &Plan) -> Result<Option<Segment>, StoreError> {
     let mut connection = pool.acquire().await.map_err(StoreError::query("read the log"))?;
@@ -71,7 +83,7 @@ pub async fn read_tail(pool: &PgPool, selection: &Selection, plan: &Plan) -> Res
 }
 
 /// A window in one statement, if it has room. One connection for the read and for the wait that follows it: it ends when the server does.
-/// Another one, to the server as it is after a crash, would tell of a log that has grown past the moment of the read again, without what
+/// Another one, to the server as it is after a crash, could report a log that has grown past the moment of the read again, without what
 /// was read.
 async fn read_whole(connection: &mut PgConnection, selection: &Selection, plan: &Plan) -> Result<Option<Segment>, StoreError> {
     let end = plan.until.as_ref().map(|until| &until.snapshot);

@@ -1,7 +1,17 @@
-//! The recorder: loops that flush at the same moment do so in one statement and one commit. A thousand handlers that each have one event
-//! cost the database no more than one that has a thousand.
-//! Only for what cannot fail for one loop alone: positions and first-try successes. Whoever is left out records by itself, as if there were no
-//! recorder; so nothing depends on it, and a subscription that somebody has locked holds up nobody else.
+//! The recorder: loops that flush at the same moment do so in one statement and one commit (`record_together.sql`). A hundred
+//! handlers that want the same event cost one transaction.
+//!
+//! The recorder takes flushes in which every event succeeded at the first attempt: a position behind its own fence, and markers.
+//! Nothing in that statement can be refused because of a text that others wrote, and it waits for no lock of a subscription: it
+//! skips a row that another session has locked.
+//!
+//! - A subscription that was skipped, and one whose lease is lost, flush alone; that flush finds out which of the two it was.
+//! - If the server refuses the statement, every loop flushes alone.
+//! - If it is unknown whether the statement was committed, every loop in it ends and begins again from what is stored.
+//! - Outcomes with a text, and outcomes of deliveries that have a row, are always written by the loop itself (`store::ledger`),
+//!   so a handler in trouble does not hold up its neighbours.
+//!
+//! No promise depends on the recorder: without it, every loop flushes alone.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +28,7 @@ const FULL: usize = 16_384;
 /// Shared between its task and the loops.
 pub struct Recorder {
     state: Mutex<State>,
-    /// Somebody waits.
+    /// A loop waits.
     asked: Notify,
 }
 
@@ -33,7 +43,7 @@ struct Request {
     answer: oneshot::Sender<Result<Answer, StoreError>>,
 }
 
-/// What became of a flush.
+/// The result of a flush.
 #[derive(Debug)]
 pub enum Answer {
     Written,
@@ -46,7 +56,7 @@ impl Recorder {
         Arc::new(Self { state: Mutex::default(), asked: Notify::new() })
     }
 
-    /// Records with whoever does at this moment. An error: nobody knows whether it was written.
+    /// Records together with the loops that flush at this moment. An error: it is unknown whether it was written.
     pub async fn record(&self, fence: Fence, reached: Reached, delivered: Vec<i64>) -> Result<Answer, StoreError> {
         let (answer, answered) = oneshot::channel();
         {
@@ -97,7 +107,7 @@ impl Recorder {
     }
 }
 
-/// The recorder while somebody serves it. Dropped, it leaves nobody waiting.
+/// The recorder while its task runs. Dropped, it leaves no loop waiting.
 struct Served<'r>(&'r Recorder);
 
 impl<'r> Served<'r> {
@@ -216,7 +226,7 @@ mod tests {
         assert_eq!(subscriptions(&recorder.next().await), [5]);
     }
 
-    /// A task that has ended holds nobody up; of what it was about to write nobody knows.
+    /// A task that has ended delays no loop; whether its last statement was written is unknown.
     #[tokio::test]
     async fn whoever_waits_for_a_recorder_that_ends_is_told() {
         let recorder = Recorder::new();

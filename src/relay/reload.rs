@@ -1,5 +1,5 @@
-//! Changing a relay while it runs: what to change, and the handle by which the outside asks for it.
-//! Reads no configuration; who does compares the old with the new and hands over what differs.
+//! A reload, requested: what to change, and the handle by which the rest of the process requests it. Reads no configuration;
+//! `app::reload` compares the old one with the new one and hands over the difference.
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -7,7 +7,7 @@ use super::{HandlerSetup, RelayError};
 use crate::config;
 use crate::telemetry::RelayMetrics;
 
-/// What is to be different from now on. Everything that is not named here stays untouched.
+/// The difference to apply. Everything that is not named here stays untouched.
 pub struct Change {
     /// Handlers that are new, or take the place of the one of their name.
     pub put: Vec<HandlerSetup>,
@@ -23,14 +23,14 @@ pub(super) struct Request {
     pub answer: oneshot::Sender<Result<(), RelayError>>,
 }
 
-/// Where the supervisor takes requests from, and where it tells that a person asked for one.
+/// Where the supervisor takes requests from, and where it reports that an operator requested a reload.
 pub(super) struct Desk {
     pub requests: mpsc::Receiver<Request>,
     pub asked: watch::Sender<i32>,
 }
 
 impl Desk {
-    /// Passes on which reload a person has asked for in the database, if it is a new one.
+    /// Passes on the number of the reload that an operator has requested in the database, if it is new.
     pub fn tell_wish(&self, wish: i32) {
         self.asked.send_if_modified(|known| std::mem::replace(known, wish) != wish);
     }
@@ -56,7 +56,7 @@ impl RelayHandle {
         &self.instance
     }
 
-    /// Carries a change out. `Err`: nothing has changed. Whoever is in flight in a handler that changes finishes as it began.
+    /// Carries a change out. `Err`: nothing has changed. Deliveries in flight in a handler that changes finish with the old handler.
     pub async fn apply(&self, change: Change) -> Result<(), RelayError> {
         let (answer, answered) = oneshot::channel();
         if self.requests.send(Request { change, answer }).await.is_err() {
@@ -75,7 +75,7 @@ impl RelayHandle {
         self.metrics.adopted(tables);
     }
 
-    /// Waits until a person asks, by the database, that the configuration be read again, and gives the number of the wish.
+    /// Waits until an operator requests a reload through the database, and returns the number of the request.
     pub async fn asked(&mut self) -> i32 {
         if self.asked.changed().await.is_err() {
             std::future::pending::<()>().await; // the relay is going down; somebody else says so

@@ -1,6 +1,16 @@
-//! Retention: finished events leave the log in chunks, by one instance at a time, and never what anybody still owes.
-//! It knows where it stands: a round goes on where the last one ended, and looks at what was left behind a little at a time, so that it
-//! costs what it removes, whatever a paused handler or its dead letters keep.
+//! Retention: removes finished events from the log in chunks. One instance at a time does it.
+//!
+//! An event is removed when it is older than `outbox.retention`, every subscription's snapshot has passed it, and no delivery of
+//! it is retrying, waiting or dead. Subscriptions of handlers that have left the configuration count, too, until an operator runs
+//! `outboxd handlers forget`. The deliveries and the history of an event go with it.
+//!
+//! Retention remembers in memory how far it has walked. A round goes on from there and stops at the first event that is not old,
+//! or at the *horizon*, the lowest `high_seq` of all subscriptions, so a paused handler costs nothing. Events that were left
+//! behind because a delivery was owed are looked at again: one chunk per round (`outbox.retention_chunk`), and on from there as
+//! long as something can be removed. After a restart retention walks once over what is left.
+//!
+//! Events of streams are never removed. Retention finds them by their sequence numbers alone (`stream_events_seq_key`) and walks
+//! over them. Their old deliveries are removed by subscription (`remove_handled.sql`), once every position has passed the event.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,9 +44,9 @@ pub struct Log {
 struct Standing {
     /// Everything up to here was old when it was looked at, and has gone or was owed.
     walked_to: i64,
-    /// What was left behind is looked at again from here on.
+    /// Events that were left behind are looked at again from here on.
     again_after: i64,
-    /// What each subscription keeps of events of streams is looked at from here on.
+    /// Where the next look at the deliveries of events of streams begins, for each subscription.
     handled_after: BTreeMap<i32, i64>,
 }
 
@@ -147,7 +157,7 @@ async fn forget_handled(log: &Log, outbox: &Outbox, standing: &mut Standing) -> 
     Ok(())
 }
 
-/// What a look at so many events, of which some are sourced, costs in events that are owed; at least 1.
+/// The cost of a look at so many events, of which some are sourced, in events that are owed; at least 1.
 fn cost(rows: u32, sourced: u64) -> u32 {
     let sourced = u32::try_from(sourced).unwrap_or(u32::MAX).min(rows);
     (rows - sourced + sourced / SOURCED_PER_OWED).max(1)

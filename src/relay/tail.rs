@@ -1,6 +1,21 @@
-//! The tail: one reader at the end of the log for all loops of this relay that stand there. Each event is read once and goes to those
-//! who want it; a loop that has nothing to do for it asks the database nothing.
-//! Nothing depends on it: a loop that cannot follow, or that is left, reads on by itself from where it was, and meets the tail again.
+//! The tail: one reader at the end of the log for all loops of this relay that have caught up. It reads each event once and gives
+//! it to the loops whose filter it passes. A loop for which nothing comes is not woken and sends the database no statement, even while
+//! its neighbours are busy.
+//!
+//! The tail is a cache of reads and stores no position. `domain::tail` has the rule by which a loop joins and what its inbox then
+//! holds. A loop that is behind reads for itself up to the end of the tail (`read_window.sql` takes an end) and joins there.
+//!
+//! - Bounds: the tail remembers at most 1,024 windows or 8 MiB, and none for longer than five seconds, because an event that an
+//!   operator erases must not be delivered from memory hours later.
+//! - The tail drops a follower that is paused or whose inbox is full. It drops all followers, and begins again at the current end
+//!   of the log, when a window is larger than one read takes, when an event cannot be read, and when the connection is lost.
+//! - Some loops never follow. Ordering keys that come from a header or the payload, and required headers that are numbers, are
+//!   computed by the database. Partitions follow only if the server hashes keys as `domain::share` does.
+//! - With one loop there is no tail: that loop reads better for itself, because the server leaves out the events that it does not
+//!   want.
+//! - The tail requests the event types that its followers want if these are at most 64, and every event otherwise.
+//!
+//! No promise depends on the tail. A loop that cannot follow, or that is dropped, reads on from its own head.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,13 +33,13 @@ use crate::domain::{self, EventFilter, Ordering, Position, Share, TailBounds, Ta
 use crate::store::{self, Room, Selection};
 use crate::telemetry::{DatabaseOperation, RelayMetrics, chain};
 
-/// What is remembered for those who come from behind, and how much one may leave lying about before it is left, at first.
+/// How much is remembered for loops that catch up, and the first bound of an inbox, above which its follower is dropped.
 const BOUNDS: TailBounds = TailBounds { windows: 1_024, bytes: 8 << 20, time: Duration::from_secs(5), inbox_bytes: 1 << 20 };
-/// What one read may take. More at once each loop reads for itself, in pages.
+/// The room of one read. A larger window is read by each loop for itself, in pages.
 const ROOM: Room = Room { rows: 8_192, bytes: 4 << 20 };
 /// Types that are asked for by name; more of them, and everything is read.
 const MOST_TYPES: usize = 64;
-/// One loop alone reads better by itself: the server leaves out what it does not want.
+/// A single loop reads better without the tail: the server leaves out what it does not want.
 const COMPANY: usize = 2;
 /// Longest pause between reads before the linger is over.
 const AWAKE_POLL: Duration = Duration::from_millis(20);
@@ -38,20 +53,20 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// Shared between its reader and the loops.
 pub struct Tail {
     state: Mutex<State>,
-    /// Somebody came, went or waits.
+    /// A follower came, went or waits.
     changed: Notify,
 }
 
 struct State {
-    /// What its times are counted from.
+    /// The moment from which its times are counted.
     began: Instant,
     tail: domain::Tail,
     bells: HashMap<u32, Arc<Notify>>,
-    /// Somebody reads it.
+    /// Its task runs.
     is_served: bool,
     /// Of the server that was read.
     generation: u64,
-    /// Somebody is beyond the end, and cannot follow before it has moved.
+    /// A loop is beyond the end, and cannot follow before the end has moved.
     is_awaited: bool,
     /// When it was read last, and what the clock of the database said.
     read: Option<(Instant, Timestamp)>,
@@ -122,13 +137,13 @@ impl Tail {
         state.ring(&concerned);
     }
 
-    /// Whether somebody has to be read for; `None`: there is no company any more.
+    /// Whether a follower or a loop beyond the end needs reads; `None`: there are too few loops.
     fn has_readers(&self) -> Option<bool> {
         let state = self.state();
         (state.tail.count() >= COMPANY).then(|| state.is_awaited || state.tail.is_followed())
     }
 
-    /// Returns when somebody is beyond the end.
+    /// Returns when a loop is beyond the end.
     async fn awaited(&self) {
         while !self.state().is_awaited {
             self.changed.notified().await;
@@ -143,7 +158,7 @@ impl Tail {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // What could panic half way leaves a loop without its events; then nobody follows any more.
+        // A panic half way could leave a loop without its events; then every follower is dropped.
         self.state.lock().unwrap_or_else(|poisoned| {
             self.state.clear_poison();
             let mut state = PoisonError::into_inner(poisoned);
@@ -202,7 +217,7 @@ impl Follower {
         state.is_served && state.tail.count() >= COMPANY
     }
 
-    /// What has come since this was asked last; `None`: the loop reads for itself.
+    /// The events since the last call; `None`: the loop reads for itself.
     pub fn take(&self) -> Option<Segment> {
         let mut state = self.tail.state();
         let Taken::Read { events, end } = state.tail.take(self.number) else { return None };
@@ -217,7 +232,7 @@ impl Follower {
         Some(Segment { notifications, unreadable: Vec::new(), end, has_more: false, opened_now: false, now })
     }
 
-    /// Whether somebody has looked for this loop, no longer ago than so.
+    /// Whether the tail was read within this time.
     pub fn is_read_within(&self, time: Duration) -> bool {
         self.tail.state().read.is_some_and(|(at, _)| at.elapsed() < time)
     }
@@ -233,7 +248,7 @@ impl Drop for Follower {
     }
 }
 
-/// The tail while somebody reads it. Dropped, also by a bug that ends its task, it leaves nobody waiting.
+/// The tail while its task runs. Dropped, also by a bug that ends its task, it leaves no loop waiting.
 struct Served<'s>(&'s Shared);
 
 impl<'s> Served<'s> {
@@ -295,7 +310,7 @@ async fn attend(shared: &Shared, seat: &mut Seat) -> Result<(), RelayError> {
     let (mut asked, mut selection) = (u64::MAX, everything(&EventFilter::default()));
     let (mut last_event, mut watched, mut pause) = (Instant::now(), Instant::now(), Duration::ZERO);
     loop {
-        // Nobody has to be read for while nobody follows; where the tail ends is where they come to.
+        // No read is needed while no loop follows; loops that catch up come to the end of the tail.
         while tail.has_readers() == Some(false) {
             seat.set_idle(true);
             tail.changed.notified().await;

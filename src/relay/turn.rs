@@ -1,5 +1,11 @@
-//! A turn: everything a loop has to tell the database and to ask it, in one sequence on one connection.
-//! Sequential on purpose: what is read after a flush cannot contain a row whose outcome that flush recorded.
+//! A turn: everything that a loop writes to the database and reads from it, as one sequence of statements.
+//!
+//! The sequence is: flush, changes of the circuit and of destinations, release of replays, waiting rows of keys that can go on,
+//! due retries, deliveries whose event is gone, the state of the lanes, the time of the next retry. Each statement takes a
+//! connection of the pool `ledger`; the flush may be written by the recorder together with the flushes of other loops.
+//!
+//! A loop has one turn at a time, and within it the reads come after the committed flush. So what is read cannot contain a row
+//! whose outcome that flush recorded. A lost lease ends the turn at its first fenced statement.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +21,14 @@ use crate::store::{
 };
 use crate::telemetry::DatabaseOperation::{self, Flush, Read};
 
-/// What a turn is asked to do.
+/// The work of one turn.
 #[derive(Debug)]
 pub struct Ask {
     pub flush: Option<(Reached, Entries)>,
     /// Keys whose waiting deliveries can go on.
     pub refills: Vec<String>,
     pub due: bool,
-    /// In memory: neither to be read again nor to be told of as the next retry.
+    /// In memory: neither to be read again nor to be counted as the next retry.
     pub known_due: Vec<i64>,
     pub room: Room,
     /// Compare the lanes with the database: `Some(dead letters hold their key)`.
@@ -46,7 +52,7 @@ pub struct CircuitNews {
     pub only_witness: Option<Uuid>,
 }
 
-/// What it brought.
+/// The result of a turn.
 #[derive(Debug, Default)]
 pub struct Answer {
     pub lease_is_lost: bool,
@@ -72,7 +78,7 @@ pub struct Answer {
 /// Waiting deliveries read per key at once.
 const REFILL: i64 = 64;
 
-/// What went wrong at the database, and what was wanted of it.
+/// An error of the database, and the operation that met it.
 #[derive(Debug)]
 pub struct Failed {
     pub operation: DatabaseOperation,
@@ -144,14 +150,14 @@ pub async fn take(pool: PgPool, recorder: Arc<Recorder>, fence: Fence, instance:
     if !asks_next {
         return Ok(answer);
     }
-    // What was read now is known, too.
+    // The rows read now are known, too.
     known_due.extend(answer.due.iter().flatten().map(|row| row.notification.seq));
     answer.next_due = store::find_next_due(&pool, fence.subscription, &known_due).await.map_err(&reading)?;
     answer.asked = true;
     Ok(answer)
 }
 
-/// Writes a flush: with those of other loops where that cannot fail for it alone, else by itself.
+/// Writes a flush: together with those of other loops where that cannot fail for it alone, otherwise alone.
 async fn record(
     pool: &PgPool,
     recorder: &Recorder,

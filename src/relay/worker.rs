@@ -1,6 +1,14 @@
-//! A worker: makes many attempts at once on one task, each bounded in time, a panic being an outcome like any other. A task and a timer
-//! for each would cost more than a quick receiver does.
-//! Knows nothing of order: whoever hands it attempts hands it no two of one key.
+//! A worker: one task that makes many attempts at once. Each attempt is bounded in time, and a panic or a timeout is a verdict
+//! like any other.
+//!
+//! A task and a timer for each attempt would cost as much as a quick receiver does. All attempts of a handler have the same time,
+//! so one timer per worker is enough: it is set for the oldest attempt, and attempts look at the clock only after it has fired.
+//!
+//! Attempts that begin at the same moment can leave in one exchange, if the kind takes groups (`largest_group`: `redis` up to 64,
+//! `nats` and `rabbitmq` up to 32, `webhook` as configured). Each event of a group has its own verdict. The lanes know nothing of
+//! groups, because the events of a group have different keys.
+//!
+//! A worker knows nothing of order: its caller never hands it two events of one key at the same time.
 
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
@@ -22,13 +30,13 @@ use crate::domain::{Notification, Reason, Verdict};
 use crate::failpoints::failpoint;
 use crate::handlers::Handler;
 
-/// What the attempts of a handler are made with.
+/// The means by which a worker makes the attempts of a handler.
 pub struct Means {
     pub handler: Arc<dyn Handler>,
     /// Longest that an attempt may take.
     timeout: Duration,
     ended: UnboundedSender<Finished>,
-    /// Some attempt has taken too long. Until then nobody needs to look at the clock.
+    /// Some attempt has taken too long. Until then no attempt looks at the clock.
     is_any_late: AtomicBool,
 }
 
@@ -52,12 +60,12 @@ impl Means {
 
     fn tell(&self, finished: Finished) {
         failpoint!("answer-received");
-        // Whoever does not listen any more has given these attempts up.
+        // A loop that does not listen any more has given these attempts up.
         let _ = self.ended.send(finished);
     }
 }
 
-/// Makes the attempts that are begun until nobody can begin any more. Dropping it breaks off those in flight.
+/// Makes the attempts that are begun, until the dispatch is dropped. Dropping the worker aborts those in flight.
 pub async fn work(means: Arc<Means>, mut begun: UnboundedReceiver<Begun>) {
     let (largest_group, patience) = (means.handler.largest_group(), means.handler.gather_for());
     let mut attempts = FuturesUnordered::new();
@@ -112,7 +120,7 @@ async fn make_all(means: Arc<Means>, group: Vec<Begun>, began: Instant) {
         let notifications = group.iter().map(|begun| &*begun.queued.notification).collect();
         let attempt = AssertUnwindSafe(async { means.handler.deliver_all(notifications).await }).catch_unwind();
         match means.in_time(attempt, began).await {
-            // Nobody knows whose is missing, and to guess would be to call an event delivered that is not.
+            // It is unknown whose verdict is missing, and a guess could count an event as delivered that is not.
             Some(Ok(verdicts)) if verdicts.len() != group.len() => vec![miscounted(); group.len()],
             Some(Ok(verdicts)) => verdicts,
             Some(Err(panic)) => vec![panicked(&*panic); group.len()],
@@ -123,7 +131,7 @@ async fn make_all(means: Arc<Means>, group: Vec<Begun>, began: Instant) {
     group.into_iter().zip(verdicts).for_each(|(begun, verdict)| means.tell(begun.ended(verdict, took)));
 }
 
-/// One attempt by itself, bounded in time.
+/// A single attempt, bounded in time.
 pub async fn attempt(handler: &dyn Handler, notification: &Notification, timeout: Duration) -> Verdict {
     tokio::time::timeout(timeout, caught(handler, notification)).await.unwrap_or_else(|_| too_late(timeout))
 }
@@ -190,7 +198,7 @@ struct Alarm {
 }
 
 impl Alarm {
-    /// All have the same time, so that whoever begins later is not late before.
+    /// All attempts have the same time, so an attempt that begins later is not late before.
     fn set(&mut self, deadline: Instant) {
         if self.is_set {
             return;
@@ -226,7 +234,7 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(30);
 
-    /// What a handler does with an event is written in its payload.
+    /// The payload of an event says how the handler treats it.
     struct Scripted {
         group: usize,
         wait: Duration,

@@ -1,5 +1,5 @@
-//! What is probably meant by an address that is none, or that leads elsewhere than it reads: several hosts, an IPv6 address without brackets,
-//! characters that separate the parts of a URL. Never repeats any of it, because an address may hold a password.
+//! Hints for a wrong address, or for one that leads elsewhere than it reads: several hosts, an IPv6 address without brackets,
+//! characters that separate the parts of a URL. Never repeats any part of the address, which may hold a password.
 
 use url::Url;
 
@@ -87,7 +87,7 @@ mod tests {
         assert!(problem.starts_with("got several hosts (write one host") && !problem.contains("s3cret"), "{problem}");
         let problem = parse_address("redis://u:s3cret@::1:6379").expect_err("no brackets");
         assert!(problem.contains("in brackets") && !problem.contains("s3cret"), "{problem}");
-        // The parser takes the last "@" for the end of the credentials, as people mean it.
+        // The parser takes the last "@" for the end of the credentials, as operators mean it.
         assert_eq!(parse_address("redis://u:p@ss@h").map(|url| url.password().map(str::to_owned)), Ok(Some("p%40ss".to_owned())));
     }
 

@@ -1,4 +1,4 @@
-//! What is wrong in a configuration, for the person who wrote it: where, what was found, what was expected.
+//! A mistake in a configuration: its place, the value found, the value expected.
 
 use std::cell::RefCell;
 use std::fmt;

@@ -1,6 +1,6 @@
-//! Typed reading of a configuration table: every field declared once, with type, default and help.
-//! The declarations check the values, print the reference and make the JSON Schema; all mistakes of a table are collected,
-//! none ends the reading. Reads no file and no environment: that has happened before.
+//! Typed reading of a configuration table: every field is declared once, with type, default and help. The declarations check the
+//! values, print the reference and make the JSON Schema. All mistakes of a table are collected; none ends the reading. Reads no
+//! file and no environment; `config` has done that before.
 
 mod address;
 mod mistake;

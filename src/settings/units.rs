@@ -1,4 +1,4 @@
-//! Values with units: `"30s"`, `"1MiB"`. A bare number is a mistake, because nobody can tell its unit.
+//! Values with units: `"30s"`, `"1MiB"`. A bare number is a mistake, because its unit is unknown.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Alerts as they are stored: the conditions, what each channel was told, and who looks after them.
-//! One owner at a time, by a lease with a rising epoch: whatever it writes passes the fence first. People write single rows.
+//! Alerts as they are stored: the conditions, what each channel was sent, and which instance looks after them. One owner at a
+//! time, by a lease with a rising epoch: whatever it writes passes the fence first. Operators write single rows.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub struct ChannelRow {
     pub retry_at: Option<Timestamp>,
 }
 
-/// What a channel was last told of an alert.
+/// The last notice of an alert that a channel was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoticeRow {
     /// The key of the alert.
@@ -64,7 +64,7 @@ pub async fn read_newest_dead_letter(pool: &PgPool, handler: &str) -> Result<Opt
     row.map(example).transpose().map_err(StoreError::query("understand a dead letter"))
 }
 
-/// Takes the alerts, if nobody looks after them; gives the new epoch.
+/// Takes the alerts, if no instance looks after them; returns the new epoch.
 pub async fn acquire(pool: &PgPool, instance: &str, lease: Duration) -> Result<Option<i64>, StoreError> {
     sqlx::query_scalar(include_str!("sql/acquire_alerts.sql"))
         .bind(instance)
@@ -90,7 +90,7 @@ pub async fn release(pool: &PgPool, epoch: i64) -> Result<(), StoreError> {
     released.map(drop).map_err(StoreError::query("give back the alerts"))
 }
 
-/// Keeps people's changes out until the end of the transaction.
+/// Keeps operators' changes out until the end of the transaction.
 pub async fn lock(connection: &mut PgConnection) -> Result<(), StoreError> {
     let locked = sqlx::query(include_str!("sql/lock_alerts.sql")).execute(connection).await;
     locked.map(drop).map_err(StoreError::query("wait for people who change alerts"))
@@ -132,7 +132,7 @@ fn word<T: std::str::FromStr<Err = ()>>(row: &PgRow, column: &str) -> Result<T, 
     text.parse().map_err(|()| sqlx::Error::Decode(format!("{text:?} is no {column} of an alert").into()))
 }
 
-/// Writes one alert as a whole. One whose texts Postgres refuses is written without them: it must not keep the others from people.
+/// Writes one alert as a whole. One whose texts Postgres refuses is written without them: it must not keep the others from operators.
 pub async fn save(connection: &mut PgConnection, alert: &Alert) -> Result<(), StoreError> {
     let mut savepoint = savepoint(connection).await?;
     match try_save(&mut savepoint, alert).await {
@@ -189,13 +189,13 @@ async fn try_save(connection: &mut PgConnection, alert: &Alert) -> Result<(), St
         .map_err(StoreError::query("store an alert"))
 }
 
-/// Forgets an alert and what was told of it.
+/// Forgets an alert and its notices.
 pub async fn remove(connection: &mut PgConnection, key: &str) -> Result<(), StoreError> {
     let removed = sqlx::query(include_str!("sql/remove_alert.sql")).bind(key).execute(connection).await;
     removed.map(drop).map_err(StoreError::query("forget an alert"))
 }
 
-/// What every channel was last told.
+/// The last notices of every channel.
 pub async fn read_notices(executor: impl PgExecutor<'_>) -> Result<Vec<NoticeRow>, StoreError> {
     let rows = sqlx::query(include_str!("sql/read_alert_notices.sql"))
         .fetch_all(executor)
@@ -213,7 +213,7 @@ pub async fn read_notices(executor: impl PgExecutor<'_>) -> Result<Vec<NoticeRow
     rows.iter().map(notice).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand what channels were told"))
 }
 
-/// Remembers what a channel was told, if need be without the thread that it named.
+/// Stores the notice of a channel, if need be without the thread that it named.
 pub async fn save_notice(connection: &mut PgConnection, notice: &NoticeRow) -> Result<(), StoreError> {
     let mut savepoint = savepoint(connection).await?;
     match try_save_notice(&mut savepoint, notice).await {
@@ -290,7 +290,7 @@ pub async fn keep_channels(connection: &mut PgConnection, names: &[String]) -> R
     removed.map(drop).map_err(StoreError::query("forget the channels that have gone"))
 }
 
-/// A person knows. `false`: it is not firing; then nothing is written.
+/// An operator knows. `false`: it is not firing; then nothing is written.
 pub async fn acknowledge(pool: &PgPool, key: &str, actor: &str, reason: Option<&str>) -> Result<bool, StoreError> {
     let mut transaction = begin(pool).await?;
     let changed = sqlx::query(include_str!("sql/acknowledge_alert.sql"))
@@ -308,7 +308,7 @@ pub async fn acknowledge(pool: &PgPool, key: &str, actor: &str, reason: Option<&
     Ok(true)
 }
 
-/// Silence for so long; none: tell people again. `false`: there is no such alert, or it is over; then nothing is written.
+/// Silence for so long; none: send again. `false`: there is no such alert, or it is over; then nothing is written.
 pub async fn snooze(pool: &PgPool, key: &str, time: Duration, actor: &str, reason: Option<&str>) -> Result<bool, StoreError> {
     let mut transaction = begin(pool).await?;
     let changed = sqlx::query(include_str!("sql/snooze_alert.sql"))

@@ -1,19 +1,19 @@
-//! The audit: who did what to which deliveries or handlers, and why. Written in the transaction in which it is done.
-//! Never changed afterwards.
+//! The audit: which actor did what to which deliveries or handlers, and why. Written in the transaction of the action. Never
+//! changed afterwards.
 
 use sqlx::PgConnection;
 
 use super::StoreError;
 use super::text::{storable, storable_json, storable_or_none};
 
-/// One act of a person.
+/// One act of an operator.
 #[derive(Debug, Clone)]
 pub struct AuditEntry<'a> {
     pub actor: &'a str,
     /// One or two words for what was done, such as `replay`, `cancel_replay`, `discard` or `pause`.
     pub action: &'static str,
     pub handler: Option<&'a str>,
-    /// What was asked for, as a JSON object.
+    /// The request, as a JSON object.
     pub filter: &'a str,
     /// How many rows it changed.
     pub affected: u64,
@@ -44,7 +44,7 @@ pub(super) async fn allow_log_changes(connection: &mut PgConnection) -> Result<(
     Ok(())
 }
 
-/// What a person has confirmed is not cut off half-way; until the end of the transaction.
+/// Lifts the statement timeout until the end of the transaction, so that a confirmed action is not cut off half-way.
 pub(super) async fn lift_statement_timeout(connection: &mut PgConnection) -> Result<(), StoreError> {
     sqlx::query(include_str!("sql/lift_statement_timeout.sql"))
         .execute(connection)

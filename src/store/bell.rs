@@ -1,5 +1,5 @@
-//! The bell: LISTEN, and the lock that decides whether producers ring it.
-//! Only ever a hint; the poll is the truth.
+//! The bell: the listening session, and the lock that decides whether producers ring. `relay::wake_up` has the protocol. Only
+//! ever a hint; the poll is the truth.
 
 use sqlx::postgres::{PgListener, PgPool};
 
@@ -20,12 +20,12 @@ pub enum BellLock {
 /// The listening session.
 pub struct BellSession(PgListener);
 
-/// What a notification asks for.
+/// The reason of a ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ring {
     /// Events were recorded.
     Events,
-    /// A person changed something: pauses, replays.
+    /// An operator changed something: pauses, replays.
     Control,
     /// The connection was lost and made anew: anything may have happened.
     Reconnected,
@@ -116,10 +116,10 @@ fn parsed(text: &str) -> Result<Snapshot, StoreError> {
     text.parse().map_err(|error| StoreError::query("understand a look at the log")(sqlx::Error::Decode(Box::new(error))))
 }
 
-/// Payload of a ring by a person's command.
+/// Payload of a ring by an operator's command.
 const CONTROL: &str = "control";
 
-/// Rings the bell on behalf of a person: whoever listens looks at once.
+/// Rings the bell on behalf of an operator: every listening relay looks at once.
 pub async fn ring_control<'e>(executor: impl sqlx::PgExecutor<'e>) -> Result<(), StoreError> {
     sqlx::query(include_str!("sql/ring_control.sql"))
         .bind(CONTROL)

@@ -1,5 +1,7 @@
-//! Blind spots: ways in which rows of the outbox can be invisible to a session, be swallowed on their way in, or a trigger stay silent.
-//! Each is told with what it means and what mends it. Reads catalogues; changes nothing.
+//! Blind spots: ways in which rows of the outbox can be invisible to a session, be swallowed on their way in, or a trigger stay
+//! silent. The supervisor looks for them at the start and in each lease round, and readiness reports the severe ones.
+//!
+//! Each spot comes with what it means and how to repair it. Reads catalogues; changes nothing.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, Row};
@@ -41,7 +43,7 @@ impl BlindSpot {
         !matches!(self.kind.as_str(), "guard_off" | "replica_preset")
     }
 
-    /// What was found.
+    /// The finding, for display.
     pub fn what(&self) -> String {
         let Self { kind, name, detail, .. } = self;
         let table = self.table();
@@ -83,7 +85,7 @@ impl BlindSpot {
         }
     }
 
-    /// The statements that mend it, for a person to paste.
+    /// The statements that repair it, for an operator to paste.
     pub fn fix(&self) -> String {
         let Self { kind, detail, schema, .. } = self;
         let table = format!("{}.{}", quoted(schema), quoted(&self.name));

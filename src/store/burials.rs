@@ -1,4 +1,4 @@
-//! Giving one event up on behalf of an operator: it becomes a dead letter of a handler, whether it was attempted yet or not.
+//! Gives one event up on behalf of an operator: it becomes a dead letter of a handler, whether it was attempted yet or not.
 
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -7,7 +7,7 @@ use super::replays::settle_replay_items;
 use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 use crate::domain::{ErrorGroup, Reason};
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Burial {
     /// It is a dead letter now; it was in this state.

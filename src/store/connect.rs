@@ -1,4 +1,16 @@
-//! Connections: every one has our schema in its search_path, an application name, timeouts and keep-alives.
+//! Connections: every session has the schema of the outbox in its search_path, an application name, timeouts and keep-alives.
+//!
+//! A relay has six pools (`Connections`): leases (`keeper`), turns (`ledger`), reading (`log`), retention, alerts and gauges
+//! (`aside`), calls of functions (`calls`), and the pages of clients (`feed`). The listening session has a pool of its own
+//! (`store::bell`). A statement that waits for a lock, or a function that runs for minutes, holds a session of its own kind, so
+//! it can delay neither a renewal nor the flush of another handler.
+//!
+//! The sizes do not depend on the number of handlers, except for the calls: each loop has one call at a time. `log` and `ledger`
+//! are separate because a loop may wait for a statement of a turn (an attempt that is counted) while a read of the same loop,
+//! which is not polled meanwhile, holds a connection.
+//!
+//! The pools `log` and `feed` plan once (`plan_cache_mode = force_generic_plan`), because Postgres would plan each look anew, at
+//! more than twice the cost of the look itself.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,12 +87,12 @@ impl Options<'_> {
 
     /// Without the settings of the session.
     fn plain(&self) -> Result<PgConnectOptions, StoreError> {
-        // The driver takes two hosts for one name that nobody knows; what it cannot read at all is told with what to write.
+        // The driver takes two hosts for one unknown name; an address that it cannot read is reported with what to write.
         if let (Err(problem), Some(_)) = (parse_address(self.url), address_hint(self.url)) {
             return Err(StoreError::Refused(format!("the database address is none: {problem}")));
         }
         let options: PgConnectOptions = self.url.parse().map_err(StoreError::Address)?;
-        // A statement that takes long is told by what waits for it; its text in the log would help nobody. And no float is read as
+        // A statement that takes long is reported by its caller; its text in the log would not help. And no float is read as
         // text here, so the parameter that older poolers refuse is left out.
         Ok(options.disable_statement_logging().application_name(self.application_name).extra_float_digits(None))
     }
@@ -107,14 +119,14 @@ pub async fn connect_thoroughly(options: &Options<'_>) -> Result<PgPool, StoreEr
 /// The sessions of a relay, apart by what they are for: nothing that takes long keeps from its work what must not wait.
 #[derive(Debug, Clone)]
 pub struct Connections {
-    /// Leases, and what people ask of the relay: whoever waits here loses all that it owns.
+    /// Leases, and the requests of operators: a relay that waits here loses all that it owns.
     pub keeper: PgPool,
     /// Turns of the loops: recording, and what is due.
     pub ledger: PgPool,
     /// Reading the log. Plans its statements once: of a limit that it does not know the server believes that a plan for it must be dear,
     /// and would plan each look anew, at more than twice the cost of the look.
     pub log: PgPool,
-    /// What looks after the outbox and may take long: retention, alerts, gauges.
+    /// Work that may take long: retention, alerts, gauges.
     pub aside: PgPool,
     /// Functions of the kind `sql`, one session for each loop while it calls.
     pub calls: PgPool,
@@ -123,7 +135,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Gives up the sessions that nobody uses now, of every pool.
+    /// Gives up the idle sessions of every pool.
     pub fn forget_idle(&self) {
         [&self.keeper, &self.ledger, &self.log, &self.aside, &self.calls, &self.feed].into_iter().for_each(forget_idle);
     }
@@ -136,7 +148,7 @@ const WITH_RESERVE: u32 = 16;
 /// No bound of its own: a loop calls with one session at a time.
 const MOST_CALLS: u32 = 1_000;
 
-/// Opens the connections of a relay, every one to a primary, and tells `watch` which server they met. `max_connections` of the options
+/// Opens the connections of a relay, every one to a primary, and reports to `watch` which server they met. `max_connections` of the options
 /// is for the ledger, the log and what stands aside; keepers and calls come on top.
 pub async fn connect_relay(options: &Options<'_>, watch: Arc<ServerWatch>) -> Result<Connections, StoreError> {
     // The relay leans on its sessions; a command that only looks does not pay for two more connections.
@@ -169,7 +181,7 @@ async fn open(options: &Options<'_>, watch: Option<Arc<ServerWatch>>, thoroughly
     prepare(options, watch, thoroughly).await?.open(options.max_connections).await
 }
 
-/// What every pool of these options is made of, once the server has been looked at.
+/// The common parts of all pools of these options, once the server has been examined.
 struct Prepared {
     server: String,
     options: PgConnectOptions,
@@ -184,7 +196,7 @@ async fn prepare(options: &Options<'_>, watch: Option<Arc<ServerWatch>>, thoroug
     let connect_options = options.to_connect_options()?;
     let server =
         format!("{}:{}/{}", connect_options.get_host(), connect_options.get_port(), connect_options.get_database().unwrap_or(""));
-    // The pool tries a refused connection again until its timeout and then knows only that: nobody would learn why, and late.
+    // The pool tries a refused connection again until its timeout and then knows only that: the cause would be lost, and the report late.
     let plain = options.plain()?;
     let inspected = inspect(&connect_options, &plain, &search_path(options.schema), options.connect_timeout, thoroughly).await;
     let sessions = match inspected {
@@ -215,7 +227,7 @@ impl Prepared {
             .acquire_timeout(self.connect_timeout)
             .max_lifetime(None)
             .idle_timeout(Some(Duration::from_secs(300)))
-            // Whoever waited for an answer too long has dropped the wait, and with it returned a connection that owes answers. The pool
+            // A caller that waited too long for an answer has dropped the wait, and with it returned a connection that owes answers. The pool
             // would go on waiting for them, for ever if it is silent, and the place of the connection in the pool would be gone.
             .after_release(move |connection, _| {
                 Box::pin(async move {

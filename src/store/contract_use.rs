@@ -1,4 +1,5 @@
-//! Use of contracts: who was sent which version, since when, and how many events. Written by relays, read by operators.
+//! Use of contracts: which receiver was sent which version, since when, and how many events. Written by relays, read by
+//! operators.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
@@ -7,7 +8,7 @@ use super::StoreError;
 use crate::domain::Timestamp;
 use crate::telemetry::Used;
 
-/// What one receiver was sent of one version of a contract.
+/// The use of one version of a contract by one receiver.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ListedUse {
     #[serde(rename = "type")]

@@ -1,5 +1,5 @@
-//! Dead letters: listed, grouped by what failed, exported, discarded. What a person does is one transaction with its audit row,
-//! and rings for the relay. They are never removed by age.
+//! Dead letters: listed, grouped by what failed, exported, discarded. An operator's action is one transaction with its audit row,
+//! and rings for the relay. Dead letters are never removed by age.
 
 use std::collections::HashMap;
 
@@ -74,7 +74,7 @@ pub struct DeadLetterGroup {
     pub count: u64,
     pub reason: Option<String>,
     pub status: Option<i32>,
-    /// What failed, without what differs from event to event.
+    /// The failure, without the parts that differ from event to event.
     pub error: Option<String>,
     pub first: Option<Timestamp>,
     pub last: Option<Timestamp>,
@@ -86,7 +86,7 @@ pub struct DeadLetterGroup {
     pub notes: Vec<GroupNote>,
 }
 
-/// What a person wrote about a group.
+/// A note of an operator about a group.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct GroupNote {
     pub at: Timestamp,

@@ -1,4 +1,5 @@
-//! Deliveries that have a row: due again, waiting behind another, and the state of whole keys. Read by the owner only.
+//! Deliveries that have a row: due again, waiting behind another, and the state of whole keys. Only the owner of the subscription
+//! reads them.
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub struct RecordedDelivery {
     pub waiting: u64,
 }
 
-/// What was read of recorded deliveries.
+/// The result of reading recorded deliveries.
 #[derive(Debug, Default)]
 pub struct RecordedRead {
     pub rows: Vec<RecordedDelivery>,
@@ -134,7 +135,7 @@ async fn try_waiting(
 /// The delivery that a read of one row failed on.
 fn unread(found: Result<Option<PgRow>, sqlx::Error>, error: StoreError) -> Result<RecordedRead, StoreError> {
     let found = found.map_err(StoreError::query("find the delivery that cannot be read"))?;
-    // It has gone meanwhile: a person has decided about it.
+    // It has gone meanwhile: an operator has decided about it.
     let Some(row) = found else { return Ok(RecordedRead::default()) };
     let delivery = |row: &PgRow| {
         let mut notification = Notification::unread(row.try_get(0)?, row.try_get(1)?);

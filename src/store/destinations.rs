@@ -20,7 +20,7 @@ pub struct StoredDestination {
     pub wait: Duration,
 }
 
-/// What changed since it was last stored.
+/// The changes since destinations were last stored.
 #[derive(Debug, Default)]
 pub struct DestinationNews {
     pub troubled: Vec<StoredDestination>,
@@ -64,7 +64,7 @@ pub async fn record_destinations(pool: &PgPool, fence: Fence, news: &Destination
     Ok(())
 }
 
-/// What the last owner stored, as of `now` on the clock of the new one.
+/// The troubles that the last owner stored, as of `now` on the clock of the new one.
 pub async fn read_destinations(pool: &PgPool, subscription: i32, now: Duration) -> Result<Vec<(String, Trouble)>, StoreError> {
     let rows = sqlx::query(include_str!("sql/read_destinations.sql"))
         .bind(subscription)

@@ -1,5 +1,5 @@
-//! Whether the way to the server is encrypted, as far as we see it: to a pooler, where there is one. `sslmode` says what must be; by default it is
-//! `prefer`, which goes on without TLS where the server has none, and says nothing.
+//! Whether the connection to the server is encrypted, as far as this end sees it (to a pooler, where there is one). `sslmode`
+//! says what is required. The default is `prefer`, which goes on without TLS where the server has none, and says nothing.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::{Options, StoreError};
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a person should know of the way to the server. `None`: it is encrypted, never leaves the machine, or cannot be known.
+/// A caution about the way to the server. `None`: it is encrypted, never leaves the machine, or cannot be known.
 pub async fn unencrypted(options: &Options<'_>) -> Result<Option<String>, StoreError> {
     let options: PgConnectOptions = options.url.parse().map_err(StoreError::Address)?;
     if options.get_socket().is_some() || is_local(options.get_host()) {

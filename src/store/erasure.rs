@@ -1,5 +1,6 @@
-//! Erasure: events are taken out of the log for good, with everything that is known of them. For data of a person, which a log that is
-//! kept for a while must be able to forget. Works beside a relay; what it has read already may still reach a receiver once.
+//! Erasure: removes events and everything that is known of them. For personal data, which a log that keeps its events for a while
+//! must be able to forget. Works beside a running relay; an event that the relay has already read may still reach a receiver
+//! once.
 
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool, Row};
@@ -29,7 +30,7 @@ pub struct EventSelection {
     pub before: Option<Timestamp>,
 }
 
-/// What would be erased.
+/// The plan of an erasure.
 #[derive(Debug, Clone, Default)]
 pub struct ErasurePlan {
     /// Every event that matches, in order.
@@ -48,7 +49,7 @@ pub struct PendingEvents {
     pub events: i64,
 }
 
-/// Who erases, and why.
+/// The actor of an erasure, and the reason.
 #[derive(Debug, Clone, Copy)]
 pub struct Erasing<'a> {
     pub actor: &'a str,

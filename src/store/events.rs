@@ -1,5 +1,5 @@
-//! Events for people: one with everything that became of it, or the newest ones.
-//! Payloads and headers stay text from the database to the reader: numbers beyond 2^53 must come out as they went in.
+//! Events for operators: one with everything that became of it, or the newest ones. Payloads and headers stay text from the
+//! database to the reader: numbers beyond 2^53 must come out as they went in.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub struct Event {
     pub damage: Option<String>,
 }
 
-/// What became of an event at one handler.
+/// The delivery of an event to one handler.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct EventState {
     pub handler: String,
@@ -100,7 +100,7 @@ pub struct EventSummary {
     pub payload_bytes: i32,
 }
 
-/// What a list is about.
+/// The selection of a list.
 #[derive(Debug, Clone, Default)]
 pub struct EventQuery {
     /// LIKE pattern; see `EventFilter::type_patterns`.

@@ -1,5 +1,5 @@
-//! Which deliveries a person means: one condition for listing, grouping, exporting, discarding and replaying.
-//! What is kept of it in the audit and with a replay is the filter itself, as JSON.
+//! Which deliveries an operator means: one condition for listing, grouping, exporting, discarding and replaying. The audit and
+//! the replay store the filter itself, as JSON.
 
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
@@ -41,7 +41,7 @@ pub struct DeliveryFilter {
     pub group: Option<Fingerprint>,
 }
 
-/// The number of a group of dead letters, for people sixteen hexadecimal digits.
+/// The number of a group of dead letters, for display sixteen hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub i64);
 
@@ -69,7 +69,7 @@ impl serde::Serialize for Fingerprint {
     }
 }
 
-/// What else must be true of a delivery.
+/// Further conditions on a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     All,
@@ -104,7 +104,7 @@ impl DeliveryFilter {
         const ALL: &str = include_str!("sql/filter_deliveries.sql");
         const REPLAYABLE: &str = include_str!("sql/filter_replayable.sql");
         // A success at the first attempt is recorded without its key, so the key of the handler is taken of the event again. A handler
-        // without an order has no keys; there the aggregate is what a person can mean.
+        // without an order has no keys; there the aggregate is what an operator can mean.
         const DELIVERED_KEY: &str = "coalesce(d.key, (select bounded_key(ordering_key(e.aggregate_type, e.aggregate_id, e.headers, e.payload, case \
                                      when s.key_source in ('header', 'payload') then s.key_source else 'aggregate' end, s.key_path)) \
                                      from events e where e.seq = d.seq))";

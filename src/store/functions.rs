@@ -1,6 +1,15 @@
-//! The `sql` kind: functions called in the transaction that marks their events handled, inside savepoints. A call takes its own effect
-//! back when it fails, and tells whether the event, the function or the time was to blame.
-//! Never decides what follows; an error of this module means that the session is of no use any more.
+//! The kind `sql`: calls a function in the transaction that marks its events as handled, inside a savepoint. A call that fails
+//! takes back its own effect, and its verdict says whether the event, the function or the time was to blame.
+//!
+//! - After an error of class 22 or 54 the payload alone is converted to `jsonb` in the same session. If that fails, no function
+//!   with a `jsonb` parameter could ever be called for the event: `Permanent`, `unconvertible`. Otherwise the error is the
+//!   function's.
+//! - What the function deferred to the commit runs inside the savepoint of its call (`set constraints all immediate`), and the
+//!   rollback of an inner savepoint defers it again. A commit that fails later would have a verdict for no event.
+//! - Behind each call the settings of the session are restored (`store::session`).
+//!
+//! Never decides what follows. An error of this module means that the session is unusable. `relay::functions` has the turn around
+//! the calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +32,11 @@ pub struct FunctionCall<'a> {
     pub lock_timeout: Duration,
     pub role: Option<&'a str>,
     pub payload: PayloadType,
-    /// What the session is set to again behind each call.
+    /// The settings that the session gets again behind each call.
     pub session: &'a SessionSettings,
 }
 
-/// What the function takes as the payload.
+/// The type of the function's payload parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PayloadType {
     #[default]
@@ -52,7 +61,7 @@ pub struct Argument {
     pub key: Option<String>,
     /// It, or one before it in its key, has failed before.
     pub has_failed: bool,
-    /// What its contract makes of the event for this handler; `None`: as it is in the log.
+    /// The form that its contract gives the event for this handler; `None`: as it is in the log.
     pub rendered: Option<Arc<Rendered>>,
     /// The event has no valid form for this handler: it is not called, and this is what came of it.
     pub refused: Option<Verdict>,
@@ -145,7 +154,7 @@ async fn check_absence(connection: &mut PgConnection, seqs: &[i64], calls: u64) 
     ))
 }
 
-/// What the function takes as the payload. It may have been replaced by another one since it was last called.
+/// Finds the type of the function's payload parameter. The function may have been replaced since it was last called.
 pub async fn find_payload_type(connection: &mut PgConnection, function: &str) -> Result<PayloadType, StoreError> {
     let takes_json: bool = sqlx::query_scalar(include_str!("sql/takes_json.sql"))
         .bind(function)
@@ -156,7 +165,7 @@ pub async fn find_payload_type(connection: &mut PgConnection, function: &str) ->
 }
 
 /// Calls the function for an event that is not in the log, and takes everything back that it did, whatever it answered.
-/// What is deferred to the commit is checked first, because there will be none.
+/// Constraints that are deferred to the commit are checked first, because there will be none.
 pub async fn try_function(pool: &PgPool, call: &FunctionCall<'_>, notification: &Notification) -> Result<Verdict, StoreError> {
     let mut transaction = begin(pool).await?;
     let payload = find_payload_type(&mut transaction, call.function).await?;
@@ -213,7 +222,7 @@ fn refusal(converted: Result<PgQueryResult, sqlx::Error>) -> Result<Option<Verdi
     }
 }
 
-/// What a call failed with.
+/// The error of a call.
 struct Failure {
     code: String,
     verdict: Verdict,
@@ -287,7 +296,7 @@ async fn leave(
     };
     match ended {
         Ok(()) => Ok(None),
-        // What ends a session comes as an error, too, and nothing can be taken back in it any more.
+        // The end of a session comes as an error, too, and nothing can be rolled back in it any more.
         Err(sqlx::Error::Database(database)) if !is_fatal(database.downcast_ref()) => {
             let failure = Failure::of(database.downcast_ref());
             execute(connection, UNDO).await.map_err(StoreError::query("take back what the function did"))?;
@@ -313,7 +322,7 @@ fn described(error: &PgDatabaseError) -> String {
     error.detail().map_or_else(|| error.message().to_owned(), |detail| format!("{}: {detail}", error.message()))
 }
 
-/// What an error of the function means. `OX001`: never again; `OX002` with a number of seconds as hint: not before.
+/// The verdict for an error of the function. `OX001`: never again; `OX002` with a number of seconds as hint: not before.
 fn classify(error: &PgDatabaseError) -> Verdict {
     let detail = error.message().to_owned();
     let code = error.code();

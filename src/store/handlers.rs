@@ -1,5 +1,5 @@
-//! Handlers as people see them: every partition taken together; held, let go and forgotten.
-//! A handler that a live relay serves is never forgotten.
+//! Handlers as operators see them: every partition taken together; paused, resumed and forgotten. A handler that a live relay
+//! serves is never forgotten.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const MOST_HANDLERS: i64 = 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HandlerState {
-    /// A person holds it.
+    /// An operator has paused it.
     Paused,
     /// No live relay owns at least one of its partitions.
     NoOwner,
@@ -63,7 +63,7 @@ pub struct HandlerRow {
     pub dead: u64,
 }
 
-/// What came of the wish to forget a handler.
+/// The result of forgetting a handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forgotten {
     /// Its subscriptions and deliveries are gone.
@@ -147,7 +147,7 @@ fn state(handler: &HandlerRow, is_failing: bool) -> HandlerState {
     }
 }
 
-/// What some handlers still have to do.
+/// The backlogs of some handlers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owed {
     /// How many of them are in the database.
@@ -258,7 +258,7 @@ pub async fn forget_handler(pool: &PgPool, name: &str, actor: &str, because: Opt
     Ok(Forgotten::Gone { subscriptions, deliveries })
 }
 
-/// The audit row, and the ring that tells the relays.
+/// The audit row, and the ring that wakes the relays.
 async fn note(
     connection: &mut PgConnection,
     action: &'static str,

@@ -1,4 +1,4 @@
-//! Relays and clusters: which relays live, and whether the server is the one that the positions belong to.
+//! Relays and clusters: which relays live, and the identity of the server that the positions belong to.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ pub struct Instance {
     pub version: &'static str,
 }
 
-/// What a relay learns when it says that it lives.
+/// The answer to a relay that reports that it lives.
 #[derive(Debug, Clone, Copy)]
 pub struct Beat {
     /// Relays alive within a lease, itself included.
     pub alive: usize,
-    /// Rises when a person asks it to read its configuration again.
+    /// Rises when an operator asks it to read its configuration again.
     pub reload_asked: i32,
 }
 
@@ -52,7 +52,7 @@ pub async fn leave(pool: &PgPool, id: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Who the server is, and what the positions belong to.
+/// The identity of the server, and that of the stored positions.
 pub async fn read_identity(executor: impl PgExecutor<'_>) -> Result<ServerIdentity, StoreError> {
     let row = sqlx::query(include_str!("sql/read_incarnation.sql"))
         .fetch_one(executor)

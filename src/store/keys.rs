@@ -1,4 +1,4 @@
-//! Blocked keys: which ordering keys wait behind a delivery that failed, and letting one go on.
+//! Blocked keys: ordering keys that wait behind a delivery that failed, and how an operator lets one of them go on.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
@@ -19,7 +19,7 @@ pub struct BlockedKey {
     pub head: Uuid,
     #[serde(rename = "type")]
     pub event_type: String,
-    /// `retrying`: it will be tried again at `due_at`. `dead`: a person has to decide.
+    /// `retrying`: it will be tried again at `due_at`. `dead`: an operator has to decide.
     pub state: String,
     pub attempts: i32,
     pub reason: Option<String>,
@@ -51,12 +51,12 @@ pub async fn list_only_witnesses(pool: &PgPool, handler: Option<&str>) -> Result
     Ok(rows.into_iter().map(|(handler, key, event, reason)| OnlyWitness { handler, key, event, reason }).collect())
 }
 
-/// What letting a key go did.
+/// The result of letting a key go on.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Skipped {
     /// The event that is a dead letter now.
     pub head: Uuid,
-    /// What it was: `retrying` or `dead`.
+    /// Its previous state: `retrying` or `dead`.
     pub was: String,
 }
 

@@ -1,5 +1,9 @@
-//! The ledger: everything an owner learned since the last flush, written in one transaction behind one fence.
-//! A lost lease writes nothing.
+//! The ledger: everything that an owner learned since the last flush, written in one transaction behind one fence (`where epoch =
+//! <mine>`).
+//!
+//! Outcomes and position move together or not at all, and only for the owner of the lease. A lost lease writes nothing. The
+//! position is written first, because it is the fence. A flush that Postgres refuses because of its data is written in parts
+//! (`store::refused`).
 
 use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
@@ -27,7 +31,7 @@ pub enum Fenced {
     LeaseLost,
 }
 
-/// What came of a flush.
+/// The result of a flush.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct Flushed {
@@ -46,12 +50,12 @@ impl From<Fenced> for Flushed {
 #[derive(Debug, Clone)]
 pub struct RecordedOutcome {
     pub seq: i64,
-    /// The id of the event; for people, not stored.
+    /// The id of the event; for display, not stored.
     pub event: Uuid,
     pub key: Option<String>,
     pub state: DeliveryState,
     pub attempts: u32,
-    /// Microseconds until the next attempt; `None`: there will be none by itself.
+    /// Microseconds until the next attempt; `None`: there will be none without an operator.
     pub due_in_micros: Option<i64>,
     pub status: Option<u16>,
     pub reason: Option<Reason>,
@@ -126,10 +130,10 @@ pub struct Reached {
     pub done: Done,
 }
 
-/// What is settled without a row when a flush is written.
+/// The events that are settled without a row when a flush is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
-    /// What the flush before this one said.
+    /// The same as in the flush before this one.
     AsStored,
     /// An `int8multirange`; `None`: nothing.
     Now(Option<String>),

@@ -26,13 +26,13 @@ const MIGRATIONS: &[Migration] = &[
 /// Oldest Postgres that has what the relay needs.
 const OLDEST_SERVER: i32 = 14;
 
-/// What a run of [`migrate`] did.
+/// The result of [`migrate`].
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Migrated {
     /// Names of the migrations applied by this run.
     pub applied: Vec<&'static str>,
     pub version: i32,
-    /// Applied migrations whose text has changed since: somebody edited what had been delivered.
+    /// Applied migrations whose text has changed since: a released migration was edited.
     pub edited: Vec<String>,
     /// The bound on payloads was changed to this.
     pub max_payload: Option<i32>,

@@ -1,5 +1,8 @@
-//! Postgres: all SQL, one statement per file under `sql/`, one function per statement.
-//! Decides nothing; takes executors, so that callers own the transactions. Knows neither configuration nor handlers.
+//! Postgres: all SQL, one statement per file under `sql/`, and functions that execute these statements.
+//!
+//! Decides nothing about deliveries and knows neither configuration nor handlers. A function that is one statement takes an
+//! executor, so it can be part of its caller's transaction. A function whose statements belong together takes a pool or a
+//! connection and has a transaction of its own (`ledger`, `moves`, `rebase`, `replays` and others).
 
 pub mod adoption;
 pub mod alerts;
@@ -138,13 +141,13 @@ pub enum StoreError {
     },
     #[error("{0}")]
     Refused(String),
-    /// Of a statement that wrote for several loops: each is told.
+    /// Of a statement that wrote for several loops: each gets it.
     #[error(transparent)]
     Together(std::sync::Arc<StoreError>),
 }
 
 impl StoreError {
-    /// Whether waiting may mend it: the server is away, starting, or full; not a wrong password.
+    /// Whether waiting may help: the server is away, starting, or full; not a wrong password.
     pub fn is_transient(&self) -> bool {
         let Some(cause) = self.cause() else { return false };
         match cause {
@@ -173,7 +176,7 @@ impl StoreError {
         error.try_downcast_ref::<PgDatabaseError>().is_some_and(|error| error.severity() == PgSeverity::Error)
     }
 
-    /// What it began with, in the words of the server where it said something.
+    /// The root cause, in the words of the server where it gave one.
     pub fn root(&self) -> String {
         match self.cause() {
             Some(sqlx::Error::Database(error)) => error.message().to_owned(),
@@ -210,7 +213,7 @@ impl StoreError {
         }
     }
 
-    /// What happened at the bottom of it, in the words of the server and with its SQLSTATE.
+    /// The root cause, in the words of the server and with its SQLSTATE.
     pub fn innermost(&self) -> String {
         match self.sqlstate() {
             Some(code) => format!("{} (SQLSTATE {code})", self.root()),
@@ -235,7 +238,7 @@ impl StoreError {
         }
     }
 
-    /// The error of which this loop was told.
+    /// The error itself, also of a statement that wrote for several loops.
     fn itself(&self) -> &Self {
         match self {
             Self::Together(error) => error.itself(),

@@ -1,5 +1,27 @@
-//! Moving the position of a handler on behalf of a person: back, to deliver again, or forwards, to skip.
-//! One transaction per move, with its audit row; an owner that runs is fenced by a new epoch and starts over from what is stored.
+//! Moving the position of a handler on behalf of an operator: back to deliver again (`rewind`), or forwards to skip
+//! (`start-from`). The target is a sequence number: that of an event, or of the first event of a time.
+//!
+//! Back. The stored position becomes an open window from before everything up to where the handler had read, and the place in it
+//! is just below the target. The window ends there and not now: a row that is not visible there has no outcome, whatever its
+//! number, and comes after the window as it would have come anyway. So a rewind skips nothing, including stragglers below the
+//! target. The outcomes from the target on are removed, because the first windows of every owner leave out events that have a
+//! row. That such an event was delivered before is kept in `attempts`. Retries, the deliveries that wait behind them and dead
+//! letters from the target on are removed, too, or they would overtake their own past. A discarded delivery stays discarded,
+//! because an operator decided that.
+//!
+//! Forwards. The window ends now, and the place in it is just below the target: what is visible and below it counts as read. Rows
+//! that exist stay owed. The skipped events are counted under the lock, by the same snapshot that becomes the position, so the
+//! reported number is the number that was skipped.
+//!
+//! Locks. A move is one transaction with its audit row. The rows of successes are removed before the subscription is locked,
+//! because the owner never writes them again. Everything else comes behind the lock; otherwise the owner's flush and the move
+//! would wait for one another. The locked part is short, because the renewal of leases waits for it. Counts look at 200,000 events
+//! per partition at most.
+//!
+//! The owner keeps its lease. The epoch rises, so that nothing the owner remembers can be written. The `moves` counter tells the
+//! owner that an operator, not another instance, changed the position. The owner ends its attempts, *waits until none runs any
+//! more*, and begins with what is stored, without counting carefully. Taking the lease away instead would let another instance
+//! begin while attempts of the old position still run here.
 
 use std::time::Duration;
 
@@ -24,12 +46,12 @@ pub enum MoveTarget {
     Ago(Duration),
 }
 
-/// What a move does with events that the handler has not handled yet, and with those it has.
+/// How a move treats events that the handler has not handled yet, and those that it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MoveKind {
     /// From the target on everything is delivered again; nothing is skipped.
     Rewind,
-    /// What is not handled below the target is skipped; what is handled stays so.
+    /// Events below the target that are not handled are skipped; handled events stay so.
     Skip,
     /// Both: the handler gets everything from the target on, and nothing below it.
     Restart,
@@ -41,7 +63,7 @@ impl MoveKind {
     }
 }
 
-/// A move that a person asks for.
+/// A move that an operator asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct Move<'a> {
     pub handler: &'a str,
@@ -50,11 +72,11 @@ pub struct Move<'a> {
     pub first_seq: i64,
     pub actor: &'a str,
     pub reason: Option<&'a str>,
-    /// What was asked for, as a JSON object, for the audit.
+    /// The request, as a JSON object, for the audit.
     pub asked: &'a str,
 }
 
-/// What a move changes, over all partitions.
+/// The changes of a move, over all partitions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct MoveCounts {
     /// Events without an outcome below the target, which will never be delivered.
@@ -103,7 +125,7 @@ async fn find_since(pool: &PgPool, at: Option<i64>, ago: Option<i64>) -> Result<
     Ok(found.unwrap_or(BEHIND_EVERYTHING))
 }
 
-/// What a move would change. `None`: there is no such handler.
+/// The changes that a move would make. `None`: there is no such handler.
 pub async fn plan_move(pool: &PgPool, handler: &str, first_seq: i64) -> Result<Option<MoveCounts>, StoreError> {
     let ids = subscriptions_of(pool, handler).await?;
     if ids.is_empty() {
@@ -122,7 +144,7 @@ pub async fn plan_move(pool: &PgPool, handler: &str, first_seq: i64) -> Result<O
 }
 
 /// Moves a handler. `None`: there is no such handler, and nothing is written.
-/// What is skipped is counted exactly; what is delivered again is counted just before the owner is stopped.
+/// Skipped events are counted exactly; events to deliver again are counted just before the owner is stopped.
 pub async fn move_handler(pool: &PgPool, request: &Move<'_>) -> Result<Option<MoveCounts>, StoreError> {
     let Move { handler, kind, first_seq, .. } = *request;
     let mut counts = MoveCounts { is_exact: true, ..MoveCounts::default() };
@@ -267,7 +289,7 @@ async fn start_from(
     Ok(())
 }
 
-/// The audit row, and the ring that tells the owner.
+/// The audit row, and the ring that wakes the owner.
 async fn note(connection: &mut PgConnection, request: &Move<'_>, counts: &MoveCounts) -> Result<(), StoreError> {
     let entry = AuditEntry {
         actor: request.actor,

@@ -1,4 +1,8 @@
-//! Orphans: deliveries whose event is gone from the log, by a restore of one table, say. They end visibly, and their keys go on.
+//! Orphans: deliveries whose event is gone from the log. They end as discarded with the reason `event_gone`, and their keys go
+//! on.
+//!
+//! The trigger `forget_event` does this when a row is deleted. Where that trigger was disabled, or a restore lacked the event,
+//! the loop ends the delivery when it reads it as due or as waiting.
 
 use sqlx::PgPool;
 

@@ -1,6 +1,10 @@
-//! How long an answer of the database is waited for. A connection may fall silent under a statement: a firewall that forgot it, a host
-//! that is gone; neither end is told, and nobody but the clock would ever end the wait. Never ends what the server still works at: the
-//! limits are above those that it keeps itself.
+//! Patience: how long an answer of the database is waited for. A connection may fall silent under a statement (a firewall that
+//! forgot it, a host that is gone). Neither end is notified, and only a clock can end the wait.
+//!
+//! Everything that a loop, the start and retention request is bounded by twice the statement timeout and five seconds
+//! (`connect::answer_timeout`), for a call of a function by that function's own timeout on top. The limits are above those that
+//! the server keeps, so the wait never ends a statement that the server still executes. The pool closes a connection that was
+//! given up.
 
 use std::time::Duration;
 
@@ -19,7 +23,7 @@ pub async fn answered<T, E>(
     in_time.unwrap_or_else(|_| Err(silent(StoreError::query("get an answer in time")(sqlx::Error::PoolTimedOut))))
 }
 
-/// Gives up the sessions of a pool that nobody uses now. Where one has fallen silent, those beside it have as well: a firewall forgets all of
+/// Gives up the idle sessions of a pool. Where one has fallen silent, those beside it have as well: a firewall forgets all of
 /// them at once, and each would be waited for anew.
 pub fn forget_idle(pool: &PgPool) {
     while let Some(idle) = pool.try_acquire() {

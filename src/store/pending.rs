@@ -1,5 +1,5 @@
-//! What a handler has not finished, by event type: what its removal, another filter or another name is about.
-//! Reads only, within a bound; a count that reaches the bound says so.
+//! Pending events of a handler, counted by event type: what would be affected if the handler were removed, renamed or given
+//! another filter. Reads only, within a bound; a count that reaches the bound says so.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
@@ -20,7 +20,7 @@ pub struct PendingType {
     pub unwanted: u64,
 }
 
-/// What a handler still owes, over all its partitions.
+/// Events that a handler is still owed, over all its partitions.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Unfinished {
     /// Events in the log without an outcome.

@@ -1,5 +1,14 @@
-//! Poolers: whether one stands between us and the server, and whether the session behind it is our own.
-//! Changes nothing on the way: a session that is shared belongs to the application, too, and would keep what we set.
+//! Poolers: whether one stands between the relay and the server, and whether the session behind it is the relay's own. A pooler
+//! in transaction mode is refused at the start.
+//!
+//! Why: a statement is prepared in one round trip and executed in the next. Between the two such a pooler may give the connection
+//! another session, in which the statement does not exist or is another client's. Settings and locks of a session would reach the
+//! application.
+//!
+//! One connection cannot notice this. Asking whether LISTEN took effect does not show it either, while the pooler happens to
+//! return the same session. So two connections are compared, one of them inside a transaction.
+//!
+//! Changes nothing on the way: a shared session belongs to the application, too, and would keep what outboxd sets.
 
 use std::time::Duration;
 
@@ -11,7 +20,7 @@ use sqlx::{Connection, Executor, Row};
 pub(super) enum Sessions {
     /// At the start, as Postgres does.
     Direct,
-    /// Behind a pooler that drops or refuses them: each connection has to be told after its start.
+    /// Behind a pooler that drops or refuses them: each connection has to set them after its start.
     Pooled,
 }
 

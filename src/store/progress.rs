@@ -1,5 +1,6 @@
-//! What a relay says about the subscriptions that it owns, and the moments from which the ages of events are counted.
-//! Written by the relay's observer only. Every statement is bounded in time, because nothing may wait for a look.
+//! What a relay stores about the subscriptions that it owns: the row `progress` of each, and the moments from which the ages of
+//! events are counted. Written by the relay's observer only, and never in a flush, so it can be written while a flush hangs.
+//! Every statement is bounded in time.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::{StoreError, begin, commit};
 #[derive(Debug, Clone, Default)]
 pub struct ProgressRow {
     pub subscription: i32,
-    /// For people: the handler's name, with the partition if there are several.
+    /// For display: the handler's name, with the partition if there are several.
     pub name: String,
     pub read: Option<Duration>,
     pub flushed: Option<Duration>,
@@ -35,7 +36,7 @@ pub struct AnsweredRow {
     pub detail: String,
 }
 
-/// What keeps a subscription from going on.
+/// The error that keeps a subscription from going on.
 #[derive(Debug, Clone)]
 pub struct FailingRow {
     pub since: Duration,
@@ -133,7 +134,7 @@ pub async fn record_progress(pool: &PgPool, instance: &str, rows: &[ProgressRow]
     commit(transaction).await
 }
 
-/// Names of subscriptions that a running relay serves and that somebody has deleted.
+/// Names of subscriptions that a running relay serves and that were deleted.
 pub async fn list_vanished(pool: &PgPool, silence: Duration) -> Result<Vec<String>, StoreError> {
     sqlx::query_scalar(include_str!("sql/list_vanished.sql"))
         .bind(micros(silence))
@@ -142,7 +143,7 @@ pub async fn list_vanished(pool: &PgPool, silence: Duration) -> Result<Vec<Strin
         .map_err(StoreError::query("look for subscriptions that are gone"))
 }
 
-/// An error may quote what strangers wrote.
+/// An error may quote what producers or receivers wrote.
 fn storable(text: &str) -> String {
     const MOST_CHARS: usize = 1_000;
     text.chars().filter(|char| *char != '\0').take(MOST_CHARS).collect()

@@ -1,5 +1,22 @@
-//! Rebase: positions in the transaction numbers of the server that the outbox is on now, after a restore, a copy or an upgrade.
-//! And what `verify` counts: whether snapshot and number agree on what is pending. Decides nothing about whether it should be done.
+//! Rebase: gives every position the transaction ids of the server that the outbox is on now, after a restore, a copy or an
+//! upgrade. And what `verify` counts: whether snapshot and sequence number agree on what is pending. `rebase` in the crate root
+//! judges whether a rebase may be done.
+//!
+//! After a dump and restore the stored snapshots name transactions of another server. The rebase locks the events against writers
+//! and judges each event by three witnesses (`plan_rebase.sql`):
+//!
+//! - the stored snapshot: what was pending at the copy;
+//! - the sequence number beside that of the position: what came after the copy, from a sequence that was copied, too;
+//! - the birth of the row: the `xmin` of a restored row is the restoring transaction; that of a row written here is its `tx` or a
+//!   savepoint of it.
+//!
+//! Then the position of every subscription becomes an open window from the beginning of time to now. It is read up to before the
+//! first pending event, and what is finished behind that is in `done`. So a relay needs to know nothing of a rebase: it goes on
+//! inside a window as after any restart and leaves out events that have an outcome.
+//!
+//! Events whose `tx` this server has not finished get transaction id 3, the first that a cluster can have: it is behind every
+//! snapshot except that of the beginning. Events with a sequence number that was used before get the next numbers. Where
+//! transaction ids continue, positions stay as they are and only their leases are released.
 
 use serde::Serialize;
 use sqlx::postgres::PgRow;
@@ -10,7 +27,7 @@ use super::feed::begin_epoch_of_rebase;
 use super::{AuditEntry, StoreError, begin, commit, read_identity, record_audit, store_incarnation};
 use crate::domain::{Numbering, ServerIdentity, Standing};
 
-/// What a handler has not finished, by the snapshot of its position and by the highest number that this can have seen.
+/// Events that a handler has not finished, by the snapshot of its position and by the highest sequence number that this can have seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Witnesses {
     pub handler: String,
@@ -27,13 +44,13 @@ pub struct Witnesses {
     pub first_in_doubt: Option<i64>,
 }
 
-/// What a rebase does with one handler.
+/// The changes of a rebase to one handler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HandlerPlan {
     pub handler: String,
     /// Events that it is owed and that have no outcome.
     pub pending: i64,
-    /// Of these, those that the stored snapshot tells of.
+    /// Of these, those that the stored snapshot shows.
     pub by_snapshot: i64,
     /// Those with a number above the position's.
     pub by_number: i64,
@@ -60,7 +77,7 @@ pub struct LowSequence {
     pub needed: i64,
 }
 
-/// What would be done.
+/// The plan of a rebase.
 #[derive(Debug, Clone)]
 pub struct RebasePlan {
     pub identity: ServerIdentity,
@@ -72,7 +89,7 @@ pub struct RebasePlan {
     pub relays: Vec<String>,
 }
 
-/// What was done.
+/// The result of a rebase.
 #[derive(Debug, Clone)]
 pub struct Rebased {
     pub plan: RebasePlan,
@@ -110,7 +127,7 @@ pub async fn is_bell_right(executor: impl PgExecutor<'_>) -> Result<bool, StoreE
     sqlx::query_scalar(include_str!("sql/check_bell.sql")).fetch_one(executor).await.map_err(StoreError::query("check the bell"))
 }
 
-/// The statement that makes the bell anew, for people to paste.
+/// The statement that makes the bell anew, for operators to paste.
 pub fn bell_repair() -> &'static str {
     include_str!("sql/repair_bell.sql")
 }
@@ -295,7 +312,7 @@ async fn move_positions(
     Ok((subscriptions, renumbered))
 }
 
-/// What is the same however the positions were treated: bell, instances, identity, audit.
+/// The steps that do not depend on how the positions were treated: bell, instances, identity, audit.
 async fn confirm(connection: &mut PgConnection, actor: &str, rebased: &Rebased) -> Result<(), StoreError> {
     if !rebased.plan.is_bell_right {
         sqlx::query(include_str!("sql/repair_bell.sql"))

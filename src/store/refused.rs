@@ -1,5 +1,8 @@
-//! A flush of which Postgres refuses a row: it is written in parts, and what is refused by itself is recorded as such.
-//! Everything else is recorded exactly as it would have been. Slow, and only after the flush as a whole has been refused.
+//! A flush that Postgres refuses because of a row (`ledger` calls this after the flush as a whole was refused). It is written
+//! again in parts, each in a savepoint, until the refused row stands alone.
+//!
+//! A row that is refused alone becomes a dead letter with the reason `unstorable`; a delivered event stays delivered where it can
+//! be stored without the texts of others. Everything else is recorded exactly as it would have been. Slow, and only on this way.
 
 use std::collections::VecDeque;
 
@@ -18,7 +21,7 @@ pub struct Unstorable {
     pub event: Option<Uuid>,
     pub key: Option<String>,
     pub cause: String,
-    /// What should have been recorded.
+    /// The state that should have been recorded.
     pub state: DeliveryState,
     /// A row says that it is given up.
     pub is_dead: bool,
@@ -169,7 +172,7 @@ impl Writer<'_> {
     }
 }
 
-/// What is recorded instead of an outcome that was refused.
+/// The dead letter that is recorded instead of an outcome that was refused.
 fn dead_letter(outcome: &RecordedOutcome, cause: &str) -> RecordedOutcome {
     let last = outcome.reason.map(|reason| format!("; the attempt ended with {reason}")).unwrap_or_default();
     let detail = format!("what came of it could not be recorded as {}: {cause}{last}", outcome.state);

@@ -1,5 +1,6 @@
-//! Reading the configuration again: a person's wish to the relays that live, and what each of them answers.
-//! Kept in the database, so that a wish reaches a relay that only polls, and the answer can be read after the command has gone.
+//! Reloads through the database: the request of an operator to the relays that live, and the answer of each. Each instance has
+//! the number of the last request in its row, so a request reaches a relay that only polls, and the answer can be read after the
+//! command has ended.
 
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use sqlx::PgPool;
 use super::text::cleaned;
 use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 
-/// What came of reading a configuration again.
+/// The result of a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReloadOutcome {
-    /// What differed is in effect.
+    /// The differences are in effect.
     Applied,
     /// Nothing differed that could be applied.
     Unchanged,
@@ -53,7 +54,7 @@ pub struct ReloadReport {
     /// Why it was refused.
     #[serde(default)]
     pub reasons: Vec<String>,
-    /// What the change does to what is pending, or would have done.
+    /// The consequences of the change for pending events, done or prevented.
     #[serde(default)]
     pub notes: Vec<String>,
 }
@@ -74,11 +75,11 @@ pub struct AskedRelay {
     pub id: String,
     pub host: String,
     pub pid: i32,
-    /// Which of its wishes this is.
+    /// The number of this request.
     pub wish: i32,
 }
 
-/// What is known of a wish.
+/// A request and its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReloadAnswer {
     Pending,
@@ -112,7 +113,7 @@ pub async fn ask_reload(
     Ok(asked)
 }
 
-/// Notes what came of a reload; `wish`: the one in the database that it answers.
+/// Records the result of a reload; `wish`: the request in the database that it answers.
 pub async fn answer_reload(pool: &PgPool, instance: &str, wish: Option<i32>, report: &ReloadReport) -> Result<(), StoreError> {
     sqlx::query(include_str!("sql/answer_reload.sql"))
         .bind(instance)
@@ -124,7 +125,7 @@ pub async fn answer_reload(pool: &PgPool, instance: &str, wish: Option<i32>, rep
     Ok(())
 }
 
-/// Reads the answer to a wish.
+/// Reads the answer to a request.
 pub async fn read_reload(pool: &PgPool, relay: &AskedRelay) -> Result<ReloadAnswer, StoreError> {
     let row: Option<Option<serde_json::Value>> = sqlx::query_scalar(include_str!("sql/read_reload.sql"))
         .bind(&relay.id)

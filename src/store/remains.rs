@@ -1,8 +1,8 @@
-//! What is left of a damaged event, for people: where one of its values cannot be read out, everything else is.
+//! What is left of a damaged event, for operators: where one of its values cannot be read out, everything else is returned.
 
 use super::StoreError;
 
-/// What is left out, in turn, until the rest can be read.
+/// The columns that are left out, in turn, until the rest can be read.
 const LEFT_OUT: [&[&str]; 5] = [&[], &["payload"], &["headers"], &["aggregate"], &["payload", "headers", "aggregate"]];
 
 /// Reads of one event, each with less than the one before.
@@ -14,7 +14,7 @@ pub(super) struct Remains {
 }
 
 impl Remains {
-    /// What is not to be read this time.
+    /// The columns that are not read this time.
     pub fn left_out(&self) -> &'static [&'static str] {
         LEFT_OUT[self.turn]
     }

@@ -1,5 +1,6 @@
-//! Giving a handler another name or another number of partitions on behalf of a person. Everything that belongs to it moves along, so
-//! that nothing is skipped and nothing is delivered again. One transaction each, with its audit row; refused while a relay serves it.
+//! Gives a handler another name or another number of partitions on behalf of an operator. Everything that belongs to it moves
+//! along, so nothing is skipped and nothing is delivered again. One transaction each, with its audit row; refused while a relay
+//! serves the handler.
 
 use sqlx::{PgConnection, PgPool};
 
@@ -9,7 +10,7 @@ use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control, s
 /// Pieces that `done` may have. It is written with every flush until the position has passed it.
 const MOST_RANGES: u64 = 10_000;
 
-/// What came of the wish to change a handler.
+/// The result of changing a handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rebuilt<T> {
     Done(T),
@@ -23,7 +24,7 @@ pub enum Rebuilt<T> {
     Apart(u64),
 }
 
-/// Another number of partitions that a person asks for.
+/// Another number of partitions that an operator asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct Repartition<'a> {
     pub handler: &'a str,
@@ -36,7 +37,7 @@ pub struct Repartition<'a> {
     pub because: Option<&'a str>,
 }
 
-/// What has moved into other partitions.
+/// The rows that have moved into other partitions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Moved {
     /// Partitions before.

@@ -1,5 +1,18 @@
-//! Replays: a set of deliveries, frozen when a person asks, that leaves bit by bit and is counted until all of it has an outcome.
-//! A delivery that is held is not changed; the relay that owns its subscription releases it, at the rate that was asked for.
+//! Replays: a set of deliveries that an operator wants once more. The set is frozen when the replay starts, leaves bit by bit,
+//! and is counted until every delivery in it has an outcome.
+//!
+//! `replay_items` holds the set. A held item changes no delivery; `release_replays.sql` lets the next ones leave, in a turn of
+//! the owner of the subscription and before it reads what is due:
+//!
+//! - A key leaves only while nothing older of it is unfinished. Its oldest item becomes `retrying` and due, and the other items
+//!   of the key that leave with it become `waiting` right behind. So the lanes in memory never have to learn of a row that came
+//!   between.
+//! - The rate is a token bucket in the row of the replay, by the clock of the database. All owners pay from it.
+//! - At most half of `max_parked` is filled with replayed deliveries, so that live events still find room. Nothing leaves while
+//!   the circuit is open.
+//! - An owner never waits for a row that the command of an operator has locked; it skips that row until the next turn.
+//!
+//! The flush that records an outcome counts it for the replay (`settle_replay_items.sql`).
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row};
@@ -13,7 +26,7 @@ use super::{AuditEntry, DeadLetter, DeliveryCount, Fence, Selection, StoreError,
 use crate::domain::Timestamp;
 use crate::failpoints::failpoint;
 
-/// What a person asks for.
+/// The request of an operator.
 #[derive(Debug, Clone, Default)]
 pub struct NewReplay {
     pub id: Uuid,
@@ -56,13 +69,13 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Whether nothing will change any more by itself.
+    /// Whether nothing will change any more without an operator.
     pub fn is_over(&self) -> bool {
         self.held + self.released == 0
     }
 }
 
-/// What a release did for one subscription.
+/// The result of a release for one subscription.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Released {
     /// A running replay has more of this subscription, or had before.
@@ -73,7 +86,7 @@ pub struct Released {
     pub dropped: u64,
 }
 
-/// What came of the wish to cancel or resume a replay.
+/// The result of cancelling or resuming a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Changed {
     /// So many deliveries were given back, or are held again.

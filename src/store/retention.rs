@@ -1,4 +1,5 @@
-//! Retention: finished events leave in chunks; what anybody still owes stays, and so does what a stream is made of.
+//! Retention: removes finished events in chunks. Events that a handler still owes stay, and so do the events of streams.
+//! `relay::retention` explains the walk.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use sqlx::{PgPool, Postgres, Row, Transaction};
 use super::StoreError;
 use crate::failpoints::failpoint;
 
-/// What one chunk did.
+/// The result of one chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removed {
     /// The last event that was sourced or old enough, whether it could go or not; `None`: there was none.
@@ -28,7 +29,7 @@ pub enum Stretch {
     LeftBehind { after: i64, up_to: i64 },
 }
 
-/// Looks at up to `rows` events that are older than `keep`, and removes those that nobody owes.
+/// Looks at up to `rows` events that are older than `keep`, and removes those that no handler is owed.
 /// `None`: another instance is removing.
 pub async fn remove_finished(pool: &PgPool, stretch: Stretch, keep: Duration, rows: u32) -> Result<Option<Removed>, StoreError> {
     let Some(mut transaction) = begin_alone(pool).await? else { return Ok(None) };

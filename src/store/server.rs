@@ -1,4 +1,4 @@
-//! What a server is and has, for `check --connect`. Reads catalogues; changes nothing.
+//! Properties of a server, for `check --connect`. Reads catalogues; changes nothing.
 
 use sqlx::{PgExecutor, PgPool};
 

@@ -1,10 +1,19 @@
-//! The settings of a session: one list of everything that could change what our statements mean, and the one way to apply it.
-//! A server, a database, a role and a pooler can each preset a session; a function of the application can change it at any time.
+//! The settings of a session: the one list of everything that could change the meaning or the answer of our statements, and the
+//! one way to apply it.
+//!
+//! A server, a database, a role and a pooler can each preset a session. The settings are part of the start of a session where
+//! nothing on the way drops them. They are set once more after it, because older servers do not know some of them.
+//!
+//! A function of the application can change any setting. So behind each call of the kind `sql`, inside the savepoint of the call,
+//! follow `reset role; reset all` and the list (`store::functions`).
+//!
+//! `row_security = off` turns a row that a policy would hide into an error. What else can hide rows is looked for in each lease
+//! round (`store::blind_spots`) and reported by readiness; no read pays for it.
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-/// What every session is set to. A setting that the administrator may tune without changing an answer (memory, costs,
+/// The settings of every session. A setting that the administrator may tune without changing an answer (memory, costs,
 /// `synchronous_commit`) is not in the list.
 #[rustfmt::skip]
 const FIXED: &[(&str, &str)] = &[
@@ -18,7 +27,7 @@ const FIXED: &[(&str, &str)] = &[
     ("idle_in_transaction_session_timeout", "10000"),
     // The listening session and the pool are idle on purpose.
     ("idle_session_timeout", "0"),
-    // What the driver sends and reads as text.
+    // Formats that the driver sends and reads as text.
     ("client_encoding", "UTF8"),
     ("datestyle", "ISO, MDY"),
     ("intervalstyle", "postgres"),
@@ -27,12 +36,12 @@ const FIXED: &[(&str, &str)] = &[
     ("extra_float_digits", "1"),
     ("xmloption", "content"),
     ("xmlbinary", "base64"),
-    // What the text of a statement means. The doctor compares definitions as the server prints them, which depends on the quoting.
+    // The meaning of the text of a statement. The doctor compares definitions as the server prints them, which depends on the quoting.
     ("standard_conforming_strings", "on"),
     ("quote_all_identifiers", "off"),
     ("array_nulls", "on"),
     ("transform_null_equals", "off"),
-    // What the migrations make.
+    // The objects that migrations make.
     ("check_function_bodies", "on"),
     ("default_table_access_method", "heap"),
     // Both are for long statements. Ours are short and many, and estimated as long: a poll would compile and fork for ever.

@@ -1,4 +1,4 @@
-//! Whether the server splits events into partitions as we do in memory. Reads no table.
+//! Whether the server splits events into partitions as `domain::share` does in memory. Reads no table.
 
 use sqlx::PgExecutor;
 

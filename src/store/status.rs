@@ -1,5 +1,5 @@
-//! What the outbox can say of its health: per handler, over all its partitions, and per relay.
-//! Reads only, through indexes and within bounds; what is good or bad about it is decided in `status`.
+//! The state of the outbox in numbers: per handler, over all its partitions, and per relay. Reads only, through indexes and
+//! within bounds; `status` in the crate root judges the numbers.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub struct Stats {
     pub handlers: Vec<HandlerStats>,
     /// The one heard of last comes first.
     pub relays: Vec<RelayStats>,
-    /// Subscriptions that a running relay serves and that somebody has deleted.
+    /// Subscriptions that a running relay serves and that were deleted.
     pub vanished: Vec<String>,
 }
 
@@ -68,7 +68,7 @@ pub struct HandlerStats {
     /// The longest since one of its partitions that has an owner was recorded.
     #[serde(rename = "unrecorded_seconds", serialize_with = "seconds")]
     pub unrecorded: Option<Duration>,
-    /// What keeps one of its partitions from going on; the one that has failed for longest.
+    /// The error that keeps one of its partitions from going on; of several, the one that has lasted longest.
     pub failing: Option<Failing>,
     /// Its receiver asked for a pause that is not over.
     pub waiting_until: Option<WaitingUntil>,
@@ -77,7 +77,7 @@ pub struct HandlerStats {
     pub dead_at_rest: Option<u64>,
 }
 
-/// What is counted of the handlers.
+/// The counts of the handlers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counting {
     /// All of them, and the last failure of each is looked for.
@@ -86,7 +86,7 @@ pub enum Counting {
     Busy,
 }
 
-/// What keeps a handler from going on, as its owner told.
+/// The error that keeps a handler from going on, as its owner reported.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Failing {
     pub since: Timestamp,
@@ -108,7 +108,7 @@ pub struct WaitingUntil {
     pub until: Timestamp,
     #[serde(rename = "seconds_left", serialize_with = "seconds_of")]
     pub left: Duration,
-    /// What the receiver answered.
+    /// The answer of the receiver.
     pub reason: Option<String>,
 }
 
@@ -157,7 +157,7 @@ pub struct RelayStats {
 }
 
 /// Reads all of it. Three statements, and two more per handler that is counted. What cannot be counted, because a table is locked or may not be read,
-/// does not hide the rest: that is what has to be told then.
+/// does not hide the rest: the rest must be reported then.
 pub async fn read_stats(pool: &PgPool, counting: Counting) -> Result<Stats, StoreError> {
     let relays = list_instances(pool).await?;
     let vanished = progress::list_vanished(pool, SILENCE).await?;
@@ -177,7 +177,7 @@ pub async fn read_stats(pool: &PgPool, counting: Counting) -> Result<Stats, Stor
     Ok(Stats { handlers, relays, vanished })
 }
 
-/// What one handler has left to do.
+/// The backlog of one handler.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HandlerBacklog {
     pub pending: u64,
@@ -309,7 +309,7 @@ fn subscription(row: &PgRow) -> Result<HandlerStats, sqlx::Error> {
 }
 
 impl HandlerStats {
-    /// What keeps the handler from going on, if it is more than one bad moment.
+    /// The error that keeps the handler from going on, if it is more than one bad moment.
     pub fn stuck(&self) -> Option<&Failing> {
         self.failing.as_ref().filter(|failing| is_stuck(failing.failures, failing.lasted))
     }

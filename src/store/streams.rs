@@ -1,4 +1,9 @@
-//! Streams as people and clients read them: heads, pages of events, and what does not fit. Changes nothing.
+//! Streams as operators and clients read them: heads, pages of events, and faults. Changes nothing.
+//!
+//! An event of a stream is a row of `events` like any other; `streams`, `stream_events` and `stream_states` (migration 5) stand
+//! beside the log. `append_events` moves the head of the stream first and inserts after that. The row lock on the head therefore
+//! orders the writers of a stream, and its sequence numbers rise with its versions. A sequence number that changes in a rebase
+//! changes in `stream_events`, too (`number_anew.sql`).
 
 use serde::Serialize;
 use sqlx::postgres::PgRow;
@@ -45,7 +50,7 @@ pub struct StreamEvent {
     pub damage: Option<String>,
 }
 
-/// What does not fit in a stream.
+/// A fault of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StreamFault {
     /// Number of the stream in the tables.
@@ -144,7 +149,7 @@ fn event(row: &PgRow) -> Result<StreamEvent, sqlx::Error> {
     Ok(StreamEvent { version: row.try_get(0)?, event: event.map(|(event, _)| event), damage: None })
 }
 
-/// Looks through all streams. At most so many faults are told.
+/// Examines all streams. Reports at most so many faults.
 pub async fn verify_streams(pool: &PgPool, limit: u32) -> Result<VerifiedStreams, StoreError> {
     let error = || StoreError::query("verify the streams");
     let mut transaction = begin(pool).await?;

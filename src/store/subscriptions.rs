@@ -1,4 +1,4 @@
-//! Subscriptions and their leases: who reads for a handler, from where, and since when nobody else may.
+//! Subscriptions and their leases: which instance reads for a handler, from where, until when. See `relay::supervisor`.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ pub struct Subscription {
     pub partition: u16,
     pub partitions: u16,
     pub kind: String,
-    /// What it wants and in which order, as it was last registered.
+    /// The filter and the order, as last registered.
     pub wants: Wanted,
 }
 
@@ -132,13 +132,13 @@ pub async fn register(connection: &mut PgConnection, registration: &Registration
     Ok(())
 }
 
-/// What people have asked of a subscription.
+/// The requests of operators for a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Wishes {
     pub is_paused: bool,
-    /// Rises when a person moved the position: start over from what is stored.
+    /// Rises when an operator moved the position: start over from what is stored.
     pub moves: i32,
-    /// Rises when a person closed the circuit.
+    /// Rises when an operator closed the circuit.
     pub circuit_closings: i32,
 }
 
@@ -159,7 +159,7 @@ pub struct Candidate {
     pub partitions: u16,
 }
 
-/// Takes free subscriptions out of `candidates`, at most `limit`. One that a person has renamed or repartitioned meanwhile is not taken.
+/// Takes free subscriptions out of `candidates`, at most `limit`. One that an operator has renamed or repartitioned meanwhile is not taken.
 pub async fn acquire(
     pool: &PgPool,
     instance: &str,
@@ -187,11 +187,11 @@ pub async fn acquire(
 pub struct Renewed {
     pub subscription: i32,
     pub wishes: Wishes,
-    /// Of the lease: less than a whole one where somebody has locked the subscription, so that it could not be renewed.
+    /// Of the lease: less than a whole one where another session has locked the subscription, so that it could not be renewed.
     pub left: Duration,
 }
 
-/// Renews the leases of this instance on what it serves. One on anything else runs out. Nobody waits for a row that somebody has locked, but
+/// Renews the leases of this instance on what it serves. One on anything else runs out. A row that another session has locked is not waited for, but
 /// the row itself: a flush of our own holds it for some milliseconds. One that cannot be renewed is ours while at least half of its lease
 /// is left, which is until the next round.
 pub async fn renew(pool: &PgPool, instance: &str, lease: Duration, served: &[i32]) -> Result<Vec<Renewed>, StoreError> {
@@ -207,7 +207,7 @@ pub async fn renew(pool: &PgPool, instance: &str, lease: Duration, served: &[i32
         rows.iter().map(renewed).collect::<Result<Vec<_>, sqlx::Error>>().map_err(StoreError::query("understand the leases"))
     };
     let (mut renewed, mut locked): (Vec<_>, Vec<_>) = understand(rows)?.into_iter().partition(|one| one.left >= lease);
-    // The most urgent first: a person's lock must not use up the time of the others.
+    // The most urgent first: an operator's lock must not use up the time of the others.
     locked.sort_by_key(|one| one.left);
     let until = Instant::now() + lease / 4;
     for one in locked {
@@ -244,7 +244,7 @@ fn wishes(row: &PgRow) -> Result<Wishes, sqlx::Error> {
     Ok(Wishes { is_paused: row.try_get(1)?, moves: row.try_get(2)?, circuit_closings: row.try_get(3)? })
 }
 
-/// What an owner needs to begin.
+/// The stored state from which an owner begins.
 #[derive(Debug)]
 pub struct TakenUp {
     pub fence: Fence,
@@ -334,7 +334,7 @@ pub async fn record_circuit(
     Ok(if written.rows_affected() == 0 { Fenced::LeaseLost } else { Fenced::Written })
 }
 
-/// What one subscription has left to do.
+/// The backlog of one subscription.
 #[derive(Debug, Clone, Default)]
 pub struct Backlog {
     /// Events in the log that have no outcome, among those that were looked at.

@@ -1,5 +1,5 @@
-//! Text that strangers wrote, as Postgres can store it: without NUL, which no text can hold, and bounded.
-//! Changes nothing else: what is stored is for people, and they see what was said.
+//! Text that producers or receivers wrote, as Postgres can store it: without NUL, which no text can hold, and bounded. Changes
+//! nothing else, because operators must see what was said.
 
 use std::borrow::Cow;
 

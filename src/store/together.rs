@@ -1,5 +1,5 @@
-//! Flushes of many subscriptions in one statement: positions, and the markers of first-try successes. Nothing in it can be refused for what
-//! strangers wrote, and it waits for no lock of a subscription; outcomes that have a text, or a row already, are each subscription's own.
+//! Flushes of many subscriptions in one statement: positions, and the markers of first-try successes. `relay::recorder` explains
+//! why nothing in it can be refused, and what happens to a subscription that is skipped.
 
 use std::collections::HashSet;
 
@@ -17,8 +17,8 @@ pub struct Successes {
     pub delivered: Vec<i64>,
 }
 
-/// Writes them, and returns the subscriptions that were written. One that is missing was not: its lease is lost, or somebody has locked
-/// it, and only a flush of its own tells which.
+/// Writes them, and returns the subscriptions that were written. One that is missing was not: its lease is lost, or another session has locked
+/// it, and only a flush of its own shows which.
 pub async fn record_together(pool: &PgPool, flushes: &[Successes]) -> Result<HashSet<i32>, StoreError> {
     fn column<'f, T>(flushes: &'f [Successes], value: impl Fn(&'f Successes) -> T) -> Vec<T> {
         flushes.iter().map(value).collect()

@@ -1,4 +1,4 @@
-//! Between Postgres types and ours.
+//! Conversions between Postgres types and those of `domain`.
 
 use std::error::Error;
 

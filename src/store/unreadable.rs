@@ -1,5 +1,16 @@
-//! Events that cannot be read out, or whose ordering key cannot be taken: what is known of them, for their dead letters.
-//! Decides nothing; the loop that met one buries it.
+//! Events that cannot be read out, or whose ordering key cannot be taken: what is known of them, for their dead letters. Decides
+//! nothing; the loop that reads one makes it a dead letter.
+//!
+//! Data that producers and receivers wrote can make a statement fail (SQLSTATE classes 22, 23 and 54), and repeating the
+//! statement would fail for ever. So bad data must end as a dead letter and not as an outage:
+//!
+//! - Keys. The SQL function `quick_key` fails on a payload with `\u0000` or with half of a surrogate pair. It costs nothing, so a
+//!   loop reads with it first. If the read fails, the loop reads again with `ordering_key`, which never fails and takes the key
+//!   wherever there is one. An event whose key cannot be taken becomes a dead letter (`unreadable`). `bounded_key` makes every
+//!   key short enough for an index, in the one place where keys are read.
+//! - Reading. If that read fails, too, `relay::narrowing` finds the event.
+//! - Recording. `store::text` removes NUL from the texts of others and bounds them. If Postgres refuses a flush all the same,
+//!   `store::refused` writes it in parts.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
@@ -13,7 +24,7 @@ use crate::domain::Notification;
 pub struct Unreadable {
     /// As far as the event could be read; see [`Notification::unread`].
     pub notification: Box<Notification>,
-    /// What is wrong with it, for people.
+    /// The cause, for display.
     pub cause: String,
     /// The row itself shows what is wrong. Otherwise a statement failed, and this event is what it was narrowed down to.
     pub is_certain: bool,
@@ -43,7 +54,7 @@ impl Unreadable {
 }
 
 /// The event that a page could not be read because of. `None`: the handler does not want it, it is another partition's, or it has an outcome.
-/// Where that cannot be told with its key, the partition that has events without a key takes it; where it cannot be told at all, every
+/// Where that cannot be known with its key, the partition that has events without a key takes it; where it cannot be known at all, every
 /// handler takes it to be wanted. Each of these fails for all partitions alike, so that exactly one of them has it.
 pub async fn read_unreadable(
     pool: &PgPool,

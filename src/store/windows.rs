@@ -1,5 +1,18 @@
-//! Reading the log: windows between snapshots, whole or page by page.
-//! Reads only; what a window means for the position is decided by the reader.
+//! Reading the log: windows between snapshots, whole or in pages. Reads only; `relay::reader` decides what a window means for the
+//! position. `domain::position` explains why positions are snapshots, with the proof.
+//!
+//! - One statement. A window's snapshot and its rows come from one statement in autocommit (`read_window.sql`). Two statements
+//!   would see two snapshots, and an event committed between them would be lost.
+//! - Two arms: new transactions as a range of the index `(tx, seq)`, stragglers one by one through the same index.
+//! - Large windows (after downtime, or one huge transaction) are frozen: `open_window.sql` fixes the end snapshot, and
+//!   `read_page.sql` reads by `seq`. A page looks at 50,000 sequence numbers at most, so a selective filter cannot make it long.
+//! - Below the bound. Rows of a window usually have a `seq` above `low_seq` of the position. Two kinds of rows may have a lower
+//!   one, and `open_window.sql` looks for both: rows of transactions that the snapshot lists as running, and rows of transactions
+//!   that ran at or above its `xmax`. `xmax` is one past the highest transaction id that had *completed*; the snapshot does not
+//!   list the running transactions above it. There are no more of them than the server can run at once.
+//!
+//! Keys: the statements read with `quick_key`, which fails on some payloads, and again with `ordering_key` if it does
+//! (`store::unreadable`). A long file: the statements of windows and pages, and what their rows mean, stand together.
 
 use std::sync::LazyLock;
 
@@ -9,7 +22,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool, Row};
 use super::{StoreError, Unreadable, types};
 use crate::domain::{EventFilter, Notification, OpenWindow, Ordering, Position, Snapshot, Timestamp};
 
-/// What a subscription wants from the log, as the statements take it.
+/// The filter, the key and the partition of a subscription, as the statements take them.
 #[derive(Debug, Clone)]
 pub struct Selection {
     type_patterns: Option<Vec<String>>,
@@ -92,7 +105,7 @@ impl Selection {
 enum Keys {
     /// For nothing; the statement fails on a payload with an escape for no character.
     Quick,
-    /// Of every event that has a key that can be taken, and the others are told.
+    /// Takes the key of every event that has one, and reports the others.
     Certain,
 }
 
@@ -134,13 +147,13 @@ pub struct Moment {
     pub snapshot: Snapshot,
     /// The sequence after the snapshot was taken.
     pub high_seq: i64,
-    /// What is visible in the snapshot is durable once the server has flushed up to here.
+    /// Rows that are visible in the snapshot are durable once the server has flushed up to here.
     pub insert_lsn: i64,
     pub flush_lsn: i64,
     pub now: Timestamp,
 }
 
-/// What one read may take.
+/// The room of one read.
 #[derive(Debug, Clone, Copy)]
 pub struct Room {
     pub rows: i64,
@@ -158,7 +171,7 @@ pub struct WindowRead {
     pub is_larger: bool,
 }
 
-/// What a window is read of.
+/// The bounds of a window.
 #[derive(Debug, Clone, Copy)]
 pub struct WindowBounds<'a> {
     pub begin: &'a Snapshot,
@@ -317,10 +330,10 @@ pub struct Page {
 /// How many numbers one page looks at, at most: bounds the time of a page whatever the filter leaves.
 pub const PAGE_SPAN: i64 = 50_000;
 
-/// What a page is read of.
+/// The window and the bounds of a page.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenedPage<'a> {
-    /// What is visible in it was read before the window.
+    /// Rows that are visible in it were read before the window.
     pub begin: &'a Snapshot,
     pub window: &'a OpenWindow,
     pub room: Room,
@@ -362,7 +375,7 @@ async fn try_page(pool: &PgPool, page: &OpenedPage<'_>, span: i64, keys: Keys) -
         .map_err(StoreError::query("read a page of the log"))?;
     let decoded = decode_events(&rows, 0, selection).map_err(StoreError::query("understand the log"))?;
     let mut read_to = window.high_seq.min(window.seq + span);
-    // What exactly fills the room may have been all there was: the next page will tell.
+    // A page that exactly fills the room may have been the last one: the next page shows it.
     let is_cut = decoded.rows >= room.rows || decoded.bytes >= room.bytes;
     match decoded.last_seq {
         Some(last) if is_cut => read_to = last,

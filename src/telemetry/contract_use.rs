@@ -1,5 +1,6 @@
-//! Who is sent which version of a contract: counted in memory when an event was really sent, for the metrics and for the table `contract_use`.
-//! Counting waits for nothing and cannot fail; the relay takes what was counted and writes it.
+//! Use of contracts: which receiver is sent which version, counted in memory when an event was really sent (by the books of a
+//! handler, and by the answers of the feed), for the metrics and for the table `contract_use`. Counting waits for nothing and
+//! cannot fail; `relay::contract_use` writes the counts.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Errors as people read them: one line, with the causes.
+//! Errors as text for operators: one line, with the causes.
 
 use std::error::Error;
 

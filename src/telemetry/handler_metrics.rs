@@ -1,5 +1,5 @@
-//! The metrics of one handler, resolved once: a delivery then costs a few atomic additions, no lookup and no string.
-//! Without a recorder they do nothing; with a recorder of the embedding program they go there.
+//! The metrics of one handler, resolved once: a delivery then costs a few atomic additions, no look-up and no string. Without a
+//! recorder they do nothing; a recorder of the embedding program receives them.
 
 use std::array;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub struct Backlog {
     /// Held behind an earlier event of their key.
     pub waiting: u64,
     pub in_flight: u64,
-    /// Dead letters that wait for a person.
+    /// Dead letters that wait for an operator.
     pub dead: u64,
     /// Age of the oldest unfinished event; 0 when there is none.
     pub oldest_seconds: f64,

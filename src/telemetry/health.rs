@@ -1,6 +1,5 @@
-//! Whether the relay does its work: told by the loops, asked by `/readyz`.
-//! Readiness is judged from what was last reported, so that a loop that hangs without an error turns it red, too.
-//! Never acts on what it knows.
+//! Health: whether the relay does its work. The loops report, and `/readyz` reads. Readiness is judged from the last reports, so
+//! a loop that hangs without an error turns it red, too. Never acts on what it knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,7 +13,7 @@ use super::progress::{Failing, Failure, Progress, is_stuck};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HealthReport {
     pub ready: bool,
-    /// Why not, for people; empty if ready.
+    /// Why not, for display; empty if ready.
     pub reasons: Vec<String>,
 }
 
@@ -40,7 +39,7 @@ pub struct Report {
 struct State {
     database: Database,
     lease_round: Option<Instant>,
-    /// Subscriptions owned since the last lease round, and what the loop of each has told.
+    /// Subscriptions owned since the last lease round, and the reports of the loop of each.
     owned: BTreeMap<String, Progress>,
     /// Owned or not: subscriptions whose loop has nothing to do.
     resting: BTreeSet<String>,

@@ -1,5 +1,5 @@
-//! Logs: one subscriber for the process, text for people or JSON for collectors, on standard error.
-//! Never prints to standard output: that belongs to the commands and to the `stdout` handler.
+//! Logs: one subscriber for the process, on standard error, as text or as JSON for collectors. Never prints to standard output,
+//! which belongs to the commands and to the `stdout` handler.
 
 use std::io::{self, IsTerminal};
 

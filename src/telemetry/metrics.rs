@@ -1,5 +1,5 @@
-//! Every metric there is: name, kind, unit, help and labels, in one list.
-//! The handles, the help on `/metrics` and `docs/metrics.md` all come from it. Never measures anything itself.
+//! The list of all metrics: name, kind, unit, help and labels. The handles, the help on `/metrics` and `docs/metrics.md` are made
+//! from it. Never measures anything itself.
 
 use std::fmt::Write;
 
@@ -15,7 +15,7 @@ pub struct Metric {
     pub unit: Unit,
     /// Names of the labels; their values come from closed sets and from the configuration.
     pub labels: &'static [&'static str],
-    /// One sentence for people.
+    /// One sentence for display.
     pub help: &'static str,
 }
 

@@ -1,5 +1,4 @@
-//! What the relay tells about itself: metrics, logs, health.
-//! Knows the domain and nothing above it; never decides anything, and works without anybody listening.
+//! Telemetry: metrics, logs, health. Knows the domain and nothing above it; never decides anything, and works without a listener.
 
 mod alert_metrics;
 mod contract_use;

@@ -1,5 +1,13 @@
-//! How one subscription gets on, as its loop tells: the last read, the last flush, and what keeps it from going on.
-//! Pure: the time is an argument. `Health` keeps one for each subscription that this instance owns; the observer stores them.
+//! How one subscription gets on, as its loop reports it: the last read and the last flush that succeeded, and the error that
+//! keeps the loop from going on. `Health` keeps one for each subscription that this instance owns; the observer stores them in
+//! the table `progress`.
+//!
+//! A handler is *stuck* when its loop has failed three times in a row or for ten seconds without a read and a recorded outcome
+//! since, or when it has been silent for `http.stall_after`. `status`, `handlers list`, `/readyz`, the metrics and the alert
+//! `handler_stuck` read the same row or the same memory. An owner that has recorded nothing for too long counts as stuck, too,
+//! because the owner of an idle handler records its position every five seconds.
+//!
+//! Pure: the time is an argument.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +24,7 @@ pub struct Failure {
     pub sqlstate: Option<String>,
     /// The event at which it happened, where that is known.
     pub event: Option<Uuid>,
-    /// For people; free of secrets.
+    /// For display; free of secrets.
     pub text: String,
 }
 
@@ -30,7 +38,7 @@ pub struct Failing {
     pub failure: Failure,
 }
 
-/// What one loop has told so far.
+/// The reports of one loop so far.
 #[derive(Debug, Clone)]
 pub struct Progress {
     /// The last read that succeeded, or the last moment at which the loop did not read on purpose; at first the take-over.

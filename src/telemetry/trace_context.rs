@@ -1,5 +1,5 @@
-//! W3C trace context: what the producer recorded with an event, for the request that goes out and for the log.
-//! Never changes one: handlers pass it on as the producer wrote it, and what is not well-formed is left out.
+//! W3C trace context: as the producer recorded it with an event, for the outgoing request and for the log. Handlers pass it on
+//! unchanged; a value that is not well-formed is left out.
 
 use serde::Deserialize;
 use serde_json::Value;

@@ -1,8 +1,8 @@
-//! The context: what every notification of one unit of work says about where it came from. Set once, written to the headers of each.
+//! The context: where the notifications of one unit of work come from. Set once, written to the headers of each.
 
 use serde_json::{Map, Value};
 
-/// Who or what is behind a unit of work. All of it is optional.
+/// The origin of a unit of work. All parts are optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Context {
     headers: Vec<(String, String)>,
@@ -18,13 +18,13 @@ impl Context {
         Self { headers: Vec::new() }
     }
 
-    /// What all that follows from one request has in common. Without one it is the id of the first notification.
+    /// The correlation id, shared by all notifications that follow from one request. The default is the id of the first notification.
     #[must_use]
     pub fn correlation(self, id: impl ToString) -> Self {
         self.header(CORRELATION, id)
     }
 
-    /// What caused this unit of work, for example the id of the event that a receiver is handling.
+    /// The causation id: the cause of this unit of work, for example the id of the event that a receiver is handling.
     #[must_use]
     pub fn causation(self, id: impl ToString) -> Self {
         self.header(CAUSATION, id)
@@ -42,7 +42,7 @@ impl Context {
         self.header("tracestate", tracestate)
     }
 
-    /// Whose data it is about.
+    /// The tenant whose data the unit of work changes.
     #[must_use]
     pub fn tenant(self, tenant: impl ToString) -> Self {
         self.header("tenant", tenant)

@@ -1,4 +1,5 @@
-//! Contracts: what others read of an event. A type of its own, written by hand, with a name and a version that no refactoring changes.
+//! Contracts: the public form of an event. A type of its own, written by hand, with a name and a version that no refactoring
+//! changes.
 
 use serde::Serialize;
 

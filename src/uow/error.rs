@@ -1,4 +1,4 @@
-//! What can go wrong between the beginning of a unit of work and its commit.
+//! The errors between the beginning of a unit of work and its commit.
 
 use std::error::Error as StdError;
 
@@ -7,7 +7,7 @@ use sqlx::error::DatabaseError;
 use super::sourcing::SourcingError;
 use super::{InvalidNotification, RecordError, TransactionId};
 
-/// What a handler of domain events returns when it fails: any error at all.
+/// The error of a handler of domain events: any error type.
 pub type Failure = Box<dyn StdError + Send + Sync + 'static>;
 
 /// Why a unit of work did not commit. Unless it says otherwise, nothing of it exists.
@@ -23,20 +23,20 @@ pub enum Error {
     /// A handler returned an error.
     #[error("handler {handler} of the domain event {event} failed")]
     Handler {
-        /// Name of the Rust type of the handler, for people; nothing may depend on it.
+        /// Name of the Rust type of the handler, for display; nothing may depend on it.
         handler: &'static str,
         /// Name of the Rust type of the event.
         event: &'static str,
-        /// What it returned.
+        /// The error that it returned.
         #[source]
         cause: Failure,
     },
     /// The event's own decision failed: its contract is no JSON object, or its type is none.
     #[error("the domain event {event} could not become a notification")]
     Notification {
-        /// Name of its Rust type, for people.
+        /// Name of its Rust type, for display.
         event: &'static str,
-        /// What was wrong with it.
+        /// The mistake in it.
         #[source]
         cause: Failure,
     },
@@ -66,7 +66,7 @@ pub enum Error {
          its connection; leave that to the unit of work, and use a scope for what may fail alone"
     )]
     Ended,
-    /// Somebody else was faster; the pipeline runs the command again.
+    /// Another writer was faster; the pipeline runs the command again.
     #[error(transparent)]
     Conflict(#[from] Conflict),
     /// A stream could not be read or appended to, for a reason that stays.
@@ -75,7 +75,7 @@ pub enum Error {
     /// The server refused the commit.
     #[error("could not commit")]
     Commit(#[source] sqlx::Error),
-    /// The connection broke while the commit was being answered: it may have happened. `was_committed` tells.
+    /// The connection broke while the commit was being answered: it may have happened. `was_committed` finds out.
     #[error("the answer to the commit was lost, so that the unit of work may have been committed")]
     CommitUnknown {
         /// `None`: nothing was written, so there is nothing that could have been committed.
@@ -93,11 +93,11 @@ impl Error {
     }
 }
 
-/// Somebody else has changed the aggregate in between. The command can be run again, on what is true now.
+/// Another writer has changed the aggregate in between. The command can be run again, on the current state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{aggregate} has been changed by somebody else in between")]
 pub struct Conflict {
-    /// Which one, for people: `order 42`.
+    /// Which one, for display: `order 42`.
     pub aggregate: String,
     #[source]
     mark: Stale,
@@ -120,7 +120,7 @@ impl Conflict {
     }
 }
 
-/// What a command may fail with: anything in which a cause can be looked for. `Kind` is inferred; it tells apart the two ways to be that.
+/// An error type of a command in which a cause can be looked for. `Kind` is inferred; it distinguishes the two ways to implement that.
 pub trait Fails<Kind> {
     /// The error, to look through its causes.
     fn as_cause(&self) -> &(dyn StdError + 'static);
@@ -182,7 +182,7 @@ mod tests {
         Statement(#[from] sqlx::Error),
     }
 
-    /// What a server says that could not put two transactions in an order.
+    /// The SQLSTATEs of a server that could not put two transactions in an order.
     #[derive(Debug, thiserror::Error)]
     #[error("could not serialize access")]
     struct Unordered;

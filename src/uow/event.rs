@@ -1,5 +1,8 @@
-//! Domain events: what happened, in the words of the domain, inside one transaction. Each one decides whether anybody outside learns
-//! of it; nothing is recorded that was not decided.
+//! Domain events: what happened, in the words of the domain, inside one transaction.
+//!
+//! Each event decides whether it becomes a notification (`decide`). There is no default, because Rust cannot test at run time
+//! whether a type can be serialised, and because what becomes public should be written down. A notification has a contract: a
+//! type of its own with its own name and version (`contract`).
 
 use std::any::Any;
 
@@ -40,14 +43,14 @@ use crate::domain::NewEvent;
 /// impl DomainEvent for OrderPlaced {} // error: it says nothing about what becomes of it
 /// ```
 pub trait DomainEvent: Send + Sync + 'static {
-    /// What becomes of the event. Asked once, when its turn comes and before its handlers run.
+    /// Decides what becomes of the event. Called once, when its turn comes and before its handlers run.
     fn decide(&self) -> Result<Decision, Failure>;
 }
 
-/// What becomes of a domain event.
+/// The decision of a domain event.
 #[derive(Debug)]
 pub enum Decision {
-    /// Nobody outside this transaction learns of it.
+    /// The event stays inside this transaction.
     InMemory,
     /// This notification is recorded in the outbox, in the same transaction, and handled after the commit.
     Notify(Box<NewEvent>),
@@ -98,7 +101,7 @@ impl AnyEvent {
         self.0.decide()
     }
 
-    /// Name of the Rust type, for people.
+    /// Name of the Rust type, for display.
     pub(super) fn name(&self) -> &'static str {
         self.0.name()
     }

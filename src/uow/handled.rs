@@ -1,5 +1,5 @@
-//! Waiting until handlers are done with an event: for the command that has to show its own effect. Asks the database, not the relay, and keeps no
-//! connection between two looks.
+//! Waiting until handlers are done with an event: for a command that has to show its own effect. Queries the database, not the
+//! relay, and keeps no connection between two looks.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Waited {
-    /// All handlers are done with it. What the kind `sql` did is visible to whoever looks now.
+    /// All handlers are done with it. The effects of the kind `sql` are visible now.
     Handled,
     /// Some are not: each with its stage, [`Stage::Pending`] or [`Stage::Stopped`].
     Unfinished(Vec<(String, Stage)>),
@@ -95,7 +95,7 @@ async fn look(pool: &PgPool, schema: &str, event: Uuid, handlers: &[&str]) -> Re
     if rows.is_empty() {
         return Ok(Waited::Unknown);
     }
-    // A handler without a subscription was never served, and nobody knows what it wants.
+    // A handler without a subscription was never served, and its filter is unknown.
     let mut stages: Vec<(String, Stage)> = handlers.iter().map(|handler| ((*handler).to_owned(), Stage::Pending)).collect();
     for row in rows {
         let Some(found) = row.try_get::<Option<String>, _>("handler")? else { continue };

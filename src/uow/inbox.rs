@@ -1,5 +1,5 @@
-//! The inbox: what a receiver has already done. Deliveries come at least once; with the mark in the receiver's own transaction, their effect
-//! comes exactly once.
+//! The inbox: which events a receiver has already processed. Deliveries come at least once; with the mark in the receiver's own
+//! transaction, their effect comes exactly once.
 
 use sqlx::{AssertSqlSafe, PgConnection};
 

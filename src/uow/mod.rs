@@ -1,6 +1,8 @@
-//! The application's side: domain events, the unit of work that dispatches them before the commit, and the notifications that it records.
-//! Opens no connection and starts no task. Reading order: `event`, `recorder`, `registry`, `unit`, `pipeline`; `record`, `inbox` and `handled` stand alone;
-//! `sourcing` has the aggregates whose events are their data.
+//! The application's side: domain events, the unit of work that dispatches them before the commit, and the notifications that it
+//! records. Opens no connection and starts no task.
+//!
+//! Reading order: `event`, `recorder`, `registry`, `unit`, `pipeline`; `record`, `inbox` and `handled` stand alone; `sourcing`
+//! has the aggregates whose events are their data.
 
 #![warn(missing_docs)]
 

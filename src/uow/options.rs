@@ -1,4 +1,4 @@
-//! How units of work behave: which outbox they record in, how far they dispatch, how they are isolated, what time it is.
+//! Options of units of work: which outbox they record in, how many events they dispatch, their isolation level, and their clock.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -24,11 +24,11 @@ pub enum Validation {
     InDebugBuilds,
     /// All of them. The commit of a unit of work with an invalid one fails, and nothing of it exists.
     Always,
-    /// One of so many, beginning with the first. An invalid one is told and recorded all the same: a business transaction does not fail by lot.
+    /// One of so many, beginning with the first. An invalid one is reported and recorded all the same: a business transaction must not fail at random.
     Sampled {
         /// 1 is every notification.
         one_in: NonZeroU32,
-        /// Is told of each that is invalid, within the transaction: it should only log or count.
+        /// Called for each invalid one, within the transaction: it should only log or count.
         tell: Arc<dyn Fn(&InvalidNotification) + Send + Sync>,
     },
     /// None.
@@ -53,7 +53,7 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> SystemTime;
 }
 
-/// What a transaction sees of others.
+/// The isolation level of a transaction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Isolation {
     /// As the database is configured; usually read committed.
@@ -70,7 +70,7 @@ pub(super) const MARK: &str = "set local outboxd.unit = 'open'";
 
 impl Isolation {
     /// Begins the transaction and marks it as that of a unit of work, in one round trip. The mark ends with the transaction, however that
-    /// is ended, so whoever asks for it later knows whether it is still the same one.
+    /// is ended, so a later reader knows whether it is still the same one.
     pub(super) const fn statement(self) -> &'static str {
         match self {
             Self::Default => "begin; set local outboxd.unit = 'open'",
@@ -107,7 +107,7 @@ impl Options {
         Self { limit: events, ..self }
     }
 
-    /// What the transaction sees of others. The pipeline runs a command again after a serialisation failure.
+    /// Sets the isolation level. The pipeline runs a command again after a serialisation failure.
     #[must_use]
     pub fn isolation(self, isolation: Isolation) -> Self {
         Self { isolation, ..self }

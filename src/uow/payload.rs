@@ -1,5 +1,5 @@
-//! Reading a notification as the contract that it was recorded with: for handlers of a program that embeds the relay, which get every event
-//! as it was recorded and so in every version that is in the log.
+//! Reading a notification as the contract that it was recorded with: for handlers of a program that embeds the relay. Such a
+//! handler gets every event as it was recorded, and so in every version that is in the log.
 
 use serde::Deserialize;
 
@@ -35,7 +35,7 @@ pub enum PayloadError {
         event_type: &'static str,
         /// The version of the contract.
         version: u32,
-        /// What is wrong; it may repeat a value of the payload.
+        /// The mistake; the text may repeat a value of the payload.
         #[source]
         cause: serde_json::Error,
     },
@@ -98,7 +98,7 @@ impl Notification {
 }
 
 impl<'n, T> Versions<'n, T> {
-    /// What is made of a payload in the version of this contract. The first one for a version counts.
+    /// Adds a reader for payloads in the version of this contract. The first one for a version counts.
     #[must_use]
     pub fn on<C: Contract + Deserialize<'n>>(mut self, make: impl FnOnce(C) -> T) -> Self {
         let is_it = self.notification.event_type == C::TYPE && self.notification.version() == Some(C::VERSION);
@@ -110,7 +110,7 @@ impl<'n, T> Versions<'n, T> {
         self
     }
 
-    /// What came of it.
+    /// The result.
     pub fn read(self) -> Result<T, PayloadError> {
         let Self { notification, known, read } = self;
         read.unwrap_or_else(|| {

@@ -1,5 +1,9 @@
-//! The pipeline: the one way in which commands become commits. Begins, runs, dispatches, commits, and runs the whole command again when
-//! somebody else was faster. What an application would otherwise repeat in every one of its endpoints.
+//! The pipeline: runs commands as commits. It begins a unit of work, runs the command, dispatches, commits, and runs the whole
+//! command again after a serialisation failure, a deadlock or a conflict. An application would otherwise repeat this in each of
+//! its endpoints.
+//!
+//! If the answer to a commit is lost, the pipeline queries the outcome of the transaction (`pg_xact_status`, in
+//! `transaction`) before anything runs again.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -30,7 +34,7 @@ use super::{Committed, Context, Error, Fails, Options, Registry, UnitOfWork, is_
 /// }
 /// ```
 pub trait Command: Send + Sync {
-    /// What the caller gets to know.
+    /// The result for the caller.
     type Output: Send;
     /// The caller's own errors; [`Error`] where there are none. Any type that is an error, [`Failure`](super::Failure), or one like
     /// `anyhow::Error`, which leads to an error without being one: see [`Fails`].
@@ -52,9 +56,9 @@ pub struct Pipeline {
 /// A command that was committed.
 #[derive(Debug)]
 pub struct Done<T> {
-    /// What the command returned.
+    /// The result of the command.
     pub output: T,
-    /// What was committed, with the ids of the recorded notifications.
+    /// The commit, with the ids of the recorded notifications.
     pub committed: Committed,
 }
 
@@ -91,7 +95,7 @@ impl Pipeline {
         Ok(self.send_in(&Context::new(), command).await?.output)
     }
 
-    /// [`send`](Self::send) on behalf of somebody; also tells which notifications were recorded.
+    /// [`send`](Self::send) with a context, such as the actor; also returns which notifications were recorded.
     pub async fn send_in<C: Command, Kind>(&self, context: &Context, command: &C) -> Result<Done<C::Output>, C::Error>
     where
         C::Error: Fails<Kind>,

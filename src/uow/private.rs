@@ -1,4 +1,4 @@
-//! Private values: card numbers, tokens and the like, which a domain event may hold and nobody outside may see.
+//! Private values: card numbers, tokens and the like, which a domain event may hold and which never leave the process.
 
 use std::fmt;
 
@@ -35,7 +35,7 @@ impl<T> Private<T> {
         &self.0
     }
 
-    /// The same, for whoever is the last to need it.
+    /// The same by value, for the last use.
     pub fn into_inner(self) -> T {
         self.0
     }

@@ -12,7 +12,7 @@ use crate::domain::NewEvent;
 pub struct RecordError {
     /// Events that were to be recorded, none of which was.
     pub count: usize,
-    /// What the server, or the way to it, said.
+    /// The error of the server or of the connection.
     #[source]
     pub cause: sqlx::Error,
 }
@@ -115,7 +115,7 @@ fn headers(event: &NewEvent) -> String {
     serde_json::to_string(&event.headers).expect("a map of JSON values is JSON")
 }
 
-// The header of the file is for people; the server would read it with every new text.
+// The header of the file is for readers of the source; the server would read it with every new text.
 fn in_schema(statement: &str, schema: &str, within: Within) -> String {
     let body = statement.find("with recorded").map_or(statement, |start| &statement[start..]);
     let statement = body.replacen("outbox.events", &super::qualified(schema, "events"), 1);

@@ -1,5 +1,5 @@
-//! The recorder: where an aggregate keeps what happened to it until a unit of work takes it up. Needs no database, so an aggregate can be
-//! tested without one.
+//! The recorder: collects the domain events of an aggregate until a unit of work takes them. Needs no database, so an aggregate
+//! can be tested without one.
 
 use std::fmt;
 
@@ -59,7 +59,7 @@ impl Recorder {
         self.events.is_empty()
     }
 
-    /// Names of the types of what is recorded, in order; for people and for tests.
+    /// Names of the types of what is recorded, in order; for display and for tests.
     pub fn names(&self) -> Vec<&'static str> {
         self.events.iter().map(AnyEvent::name).collect()
     }
@@ -69,7 +69,7 @@ impl Recorder {
     }
 }
 
-// Never the events themselves: they may hold what nobody should read.
+// Never the events themselves: they may hold secrets.
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Recorder").field(&self.names()).finish()

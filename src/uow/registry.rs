@@ -1,4 +1,5 @@
-//! The registry: which handlers a domain event has, in the order in which they were registered. Built once, when the program starts.
+//! The registry: the handlers of each domain event, in the order in which they were registered. Built once, when the program
+//! starts.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -33,7 +34,7 @@ use super::{DomainEvent, Failure, UnitOfWork};
 /// }
 /// ```
 pub trait Handle<E: DomainEvent>: Send + Sync + 'static {
-    /// An error undoes the whole unit of work; whoever may fail alone uses [`UnitOfWork::begin_scope`].
+    /// An error undoes the whole unit of work; a handler that may fail alone uses [`UnitOfWork::begin_scope`].
     fn handle(&self, event: &E, work: &mut UnitOfWork) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
@@ -45,7 +46,7 @@ pub struct Registry {
 
 #[derive(Clone)]
 struct Handlers {
-    /// Name of the Rust type of the event, for people.
+    /// Name of the Rust type of the event, for display.
     event: &'static str,
     all: Vec<Arc<dyn Erased>>,
 }

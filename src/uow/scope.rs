@@ -1,4 +1,5 @@
-//! Scopes: a part of a unit of work that may fail alone. A savepoint for the statements, and the events that were raised inside go with them.
+//! Scopes: a part of a unit of work that may fail alone. A scope is a savepoint for the statements; the events that were raised
+//! inside it are dropped with it.
 
 use super::{Error, UnitOfWork};
 

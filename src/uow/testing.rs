@@ -1,5 +1,5 @@
-//! The test kit: aggregates without a database, handlers that are watched, a clock that goes only when it is told to.
-//! A relay in the test's own process is `RelayBuilder::run_until_idle`, with the feature `daemon`.
+//! The test kit: aggregates without a database, observed handlers, and a clock that moves only when the test sets it. A relay in
+//! the test's own process is `RelayBuilder::run_until_idle`, with the feature `daemon`.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,7 +50,7 @@ impl Trace {
         (traced, trace)
     }
 
-    /// What ran so far: `(event, handler)`.
+    /// The handlers that ran so far: `(event, handler)`.
     pub fn calls(&self) -> Vec<(&'static str, &'static str)> {
         lock(&self.0).clone()
     }
@@ -105,12 +105,12 @@ pub struct Given<A> {
     recorder: fn(&A) -> &Recorder,
 }
 
-/// What came of it; every `then` panics when it is not as it says.
+/// The result; every `then` panics if the result differs.
 pub struct When<A, T> {
     given: Given<A>,
     /// Events recorded before.
     before: usize,
-    /// What the call returned.
+    /// The return value of the call.
     pub returned: T,
 }
 

@@ -1,4 +1,4 @@
-//! Transactions by their number: what a commit is asked for when its answer was lost.
+//! Transactions by their id: how a unit of work commits, and how to find out the outcome of a commit whose answer was lost.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long is asked in all.
 const LOOK_FOR: Duration = Duration::from_secs(30);
 
-/// What cannot be known about a transaction any more.
+/// Why the outcome of a transaction cannot be known.
 #[derive(Debug, thiserror::Error)]
 pub enum Unknowable {
     /// The server has forgotten how it ended; it remembers the newest two thousand million or so.
@@ -37,7 +37,7 @@ pub enum Unknowable {
     Unreachable {
         /// Which one.
         transaction: TransactionId,
-        /// What was said instead of an answer.
+        /// The error instead of an answer.
         reason: String,
     },
 }
@@ -105,7 +105,7 @@ pub(super) fn parse(id: &str) -> Result<TransactionId, Error> {
     id.parse().map(TransactionId).map_err(|error| Error::Statement(sqlx::Error::Decode(Box::new(error))))
 }
 
-/// Commits. An error has certainly undone it; if there is one beside the success, the answer was lost, and nobody here knows.
+/// Commits. `Err`: the transaction was undone. `Ok(Some(_))`: the answer was lost, and the outcome is unknown.
 pub(super) async fn commit(running: Transaction<'static, Postgres>) -> Result<Option<sqlx::Error>, Error> {
     match running.commit().await {
         Ok(()) => Ok(None),
@@ -114,7 +114,7 @@ pub(super) async fn commit(running: Transaction<'static, Postgres>) -> Result<Op
     }
 }
 
-/// The server itself said that it did not commit. A server process that is told to end may say so after it has committed.
+/// The server itself said that it did not commit. A terminated server process may say so after it has committed.
 fn is_refusal(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.code().is_none_or(|code| !code.starts_with("57P")))
 }

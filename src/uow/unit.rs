@@ -1,5 +1,14 @@
 //! The unit of work: one transaction, the domain events that happened in it, and their handlers, all of it one commit or nothing.
-//! It owns the transaction, so that nobody who works in it can end it. Starts no task and opens no connection of its own.
+//!
+//! The unit owns the transaction. Handlers and repositories borrow its connection, so none of them can end it. Domain events wait
+//! in a queue. At the commit each event is taken from the front, decides what becomes of it (`event`), and is given to its
+//! handlers, which may raise more events. So effects follow causes, all in one transaction. Two handlers that raise one another's
+//! events end at a limit (`Options`). The notifications are recorded with one statement, which also returns the transaction id.
+//!
+//! A statement always runs before the commit, even if there is nothing to record: Postgres answers the commit of a failed
+//! transaction with a rollback and no error.
+//!
+//! Starts no task and opens no connection of its own.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,7 +29,7 @@ use crate::domain::NewEvent;
 ///
 /// Events are dispatched at the commit, first in first out, until none are left: causes before effects, and the handlers of one event
 /// in the order of their registration. Do not wrap `commit` in a timeout or a `select!`: if it is dropped in the middle, only
-/// [`was_committed`](super::was_committed) can tell what became of it.
+/// [`was_committed`](super::was_committed) can find out its outcome.
 pub struct UnitOfWork {
     transaction: Transaction<'static, Postgres>,
     registry: Arc<Registry>,
@@ -28,7 +37,7 @@ pub struct UnitOfWork {
     context: Context,
     queue: VecDeque<Raised>,
     notifications: Vec<Decided>,
-    /// What was appended to streams, each with the number of its domain event.
+    /// Events appended to streams, each with the number of its domain event.
     appended: Vec<(usize, Notified)>,
     /// Counts the events raised; says which belong to a scope.
     raised: usize,
@@ -53,10 +62,10 @@ struct Decided {
     cause: Option<Uuid>,
 }
 
-/// What a commit did.
+/// The result of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
-    /// What was recorded: the events that were appended to streams, then the notifications, each in order. The ids are those that receivers see.
+    /// The recorded events: first those appended to streams, then the notifications, each in order. The ids are those that receivers see.
     pub notifications: Vec<Notified>,
     /// Domain events that were dispatched, in memory and recorded.
     pub dispatched: usize,
@@ -128,7 +137,7 @@ impl UnitOfWork {
         &mut self.transaction
     }
 
-    /// What every notification says about where it came from. Applies to all of them, whenever it is set.
+    /// Sets the origin that every notification names in its headers. Applies to all of them, whenever it is set.
     pub fn set_context(&mut self, context: Context) {
         self.context = context;
     }
@@ -138,12 +147,12 @@ impl UnitOfWork {
         self.options.now()
     }
 
-    /// It has happened.
+    /// Raises a domain event. It is dispatched at the commit.
     pub fn raise<E: DomainEvent>(&mut self, event: E) {
         self.push(AnyEvent::new(event));
     }
 
-    /// Takes over what an aggregate has recorded. Call it after the statement that changes or locks the aggregate.
+    /// Takes the events that an aggregate has recorded. Call it after the statement that changes or locks the aggregate.
     pub fn track(&mut self, recorder: &mut Recorder) {
         for event in recorder.drain() {
             self.push(event);
@@ -158,7 +167,7 @@ impl UnitOfWork {
         }
     }
 
-    /// The same; with an error beside it, the answer was lost and it may not have happened.
+    /// The same. If an error stands beside the result, the answer was lost and the commit may not have happened.
     pub(super) async fn try_commit(mut self) -> Result<(Committed, Option<sqlx::Error>), Error> {
         self.dispatch().await?;
         let notifications = self.take_notifications();
@@ -178,7 +187,7 @@ impl UnitOfWork {
     async fn dispatch(&mut self) -> Result<(), Error> {
         while let Some(Raised { number, event, cause }) = self.queue.pop_front() {
             self.count(event.name())?;
-            // Before its handlers: what happened is told before what followed from it.
+            // Before its handlers: an event is recorded before the events that followed from it.
             let cause = self.decide(number, &event, cause)?;
             for handler in self.registry.of(&event) {
                 self.cause = cause;
@@ -256,7 +265,7 @@ impl UnitOfWork {
         self.raised += 1;
     }
 
-    /// A statement of this crate for the schema of the options. The header of the file is for people; the server would read it with every text.
+    /// A statement of this crate for the schema of the options. The header of the file is for readers of the source; the server would read it with every text.
     pub(super) fn in_schema(&self, statement: &str) -> String {
         let start = statement.lines().take_while(|line| line.starts_with("--")).map(|line| line.len() + 1).sum();
         statement.get(start..).unwrap_or(statement).replace("outbox.", &super::qualified(&self.options.schema, ""))
@@ -275,7 +284,7 @@ impl UnitOfWork {
     }
 }
 
-// Never the events: they may hold what nobody should read.
+// Never the events: they may hold secrets.
 impl fmt::Debug for UnitOfWork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UnitOfWork")

@@ -1,5 +1,5 @@
-//! Validation on record: a notification is compared with the schema of its contract before it is recorded, so that what no reader could take
-//! is noticed where it is made. Part of the feature `daemon`, because the validator is.
+//! Validation on record: a notification is compared with the schema of its contract before it is recorded, so that a producer
+//! notices an event that no reader could take. Part of the feature `daemon`, because the validator is.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};

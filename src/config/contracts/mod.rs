@@ -1,5 +1,5 @@
-//! `[contracts]`: the folder with the public events, their versions, schemas and examples. Every mistake in every file is told at once.
-//! Reads files and never fetches anything; what the contracts mean together is checked by `contracts::Registry`.
+//! `[contracts]`: the folder with the public events, their versions, schemas and examples. Every mistake in every file is
+//! reported in one run. Reads files and never fetches anything; `contracts::Registry` checks the contracts as a whole.
 
 mod brownouts;
 mod operations;

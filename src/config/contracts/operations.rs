@@ -1,5 +1,5 @@
-//! The operations of a cast, as TOML has them: `{ rename = ["id", "order_id"] }`.
-//! Reports every mistake with its place; a cast with one is left out.
+//! The operations of a cast in TOML: `{ rename = ["id", "order_id"] }`. Reports every mistake with its place; a cast with a
+//! mistake is left out.
 
 use std::collections::BTreeMap;
 

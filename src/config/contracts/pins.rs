@@ -1,5 +1,5 @@
 //! Pins: which version of each public event a handler or a client is sent. `events = ["order.placed@1"]`, also with a glob.
-//! Demands a pin as soon as more than one version is served, and refuses one that leads nowhere.
+//! Requires a pin as soon as more than one version is served, and refuses one that matches nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

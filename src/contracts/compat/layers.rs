@@ -1,5 +1,5 @@
-//! Layers: a schema as the list of all schemas that hold at once, after references and `allOf`, and what they say together.
-//! Reads and never judges.
+//! Layers: a schema as the list of all schemas that hold at once, after references and `allOf`, and their combined meaning. Reads
+//! and never judges.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,9 +1,13 @@
-//! Compatibility within a version: whether readers that know one schema bear what a producer of another schema emits.
-//! Says "compatible" only with a proof and "breaking" only with an instance that breaks; everything else is unknown, with the reason.
+//! Compatibility within a version: whether readers that know one schema tolerate what a producer of another schema emits.
+//!
+//! The check is a recursion over the two schemas (`rules`, over `layers`). It must prove that everything the producer's schema
+//! emits is accepted by the reader's schema; then the change is "compatible". Where it finds no proof, it makes up values
+//! (`witness`) and checks them with a validator. A change is "breaking" only with a value that one schema accepts and the other refuses.
+//! Everything else is unknown, with the reason.
 //!
 //! A producer is closed: it emits the members that its schema declares, and no others, unless `additionalProperties` or
-//! `patternProperties` describe more. A reader is open: it takes what its schema lets through. So an optional member that is added is
-//! compatible, unless the published schema forbids unknown members.
+//! `patternProperties` describe more. A reader is open: it takes what its schema lets through. So an optional member that is
+//! added is compatible, unless the published schema forbids unknown members.
 
 pub(in crate::contracts) mod layers;
 mod rules;
@@ -33,7 +37,7 @@ pub enum Verdict {
     Compatible,
     /// There is an instance that the producer emits and the reader refuses.
     Breaking,
-    /// Neither could be shown. Refused like a breaking change, unless a person allows it with a reason.
+    /// Neither could be shown. Refused like a breaking change, unless an operator allows it with a reason.
     Unknown,
 }
 
@@ -45,7 +49,7 @@ pub struct Finding {
     pub path: String,
     /// The keyword that is broken: `required`, `maxLength`.
     pub rule: &'static str,
-    /// What was compared, for people.
+    /// What was compared, for display.
     pub text: String,
     /// A whole payload that the producer may emit and the reader refuses. `None`: unknown, and `text` says why.
     pub instance: Option<Value>,
@@ -80,7 +84,7 @@ impl Verdict {
 }
 
 impl Finding {
-    /// What a person names to allow it: direction, path and rule.
+    /// What an operator names to allow it: direction, path and rule.
     pub fn key(&self) -> String {
         let parts = [self.direction.as_str(), &self.path, self.rule];
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")

@@ -1,5 +1,6 @@
-//! The rules: for each keyword of the reader's schema, what in the producer's schema implies it, and which value shows that nothing does.
-//! A rule that finds no such value leaves the question open. A long file: the rules of one recursion, grouped by type.
+//! The rules: for each keyword of the reader's schema, the keywords of the producer's schema that imply it, and the value that
+//! shows that none does. A rule that finds no such value leaves the question open. A long file: the rules of one recursion,
+//! grouped by type.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +16,7 @@ const MOST_BRANCHES: usize = 256;
 const DEEPEST: usize = 40;
 /// Pairs of schemas that are compared at most.
 const MOST_COMPARED: usize = 5_000;
-/// Findings that are told of one pair; a person mends them one after the other.
+/// Findings that are reported of one pair; an author fixes them one after the other.
 const MOST_FOUND: usize = 20;
 /// Lengths and counts up to which values are made up.
 const MOST: u64 = 4_000;

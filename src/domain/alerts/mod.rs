@@ -1,6 +1,7 @@
-//! Alerts: conditions that a human must know of, with a life of their own.
-//! `rules` decides when one fires, grows worse and is over; `notices` decides what each channel is told of it, and when.
-//! Never counts, never sends: what was counted, what was told and the time are arguments.
+//! Alerts: conditions that an operator must know of. An alert fires, can grow worse, be acknowledged and be resolved. `rules`
+//! decides when; `notices` decides what each channel is sent, and when.
+//!
+//! Never counts and never sends: counts, what a channel was last sent, and the time are arguments.
 
 mod notices;
 mod rules;
@@ -55,7 +56,7 @@ macro_rules! closed_set {
 }
 
 closed_set! {
-    /// What is wrong.
+    /// The condition.
     AlertKind {
         /// A handler has dead letters.
         DeadLetters = "dead_letters",
@@ -63,7 +64,7 @@ closed_set! {
         BacklogAge = "backlog_age",
         /// The circuit of a handler is open.
         CircuitOpen = "circuit_open",
-        /// A person has paused a handler and not come back.
+        /// An operator has paused a handler and not come back.
         HandlerPaused = "handler_paused",
         /// No relay owns a handler.
         RelayNotPolling = "relay_not_polling",
@@ -71,7 +72,7 @@ closed_set! {
         HandlerStuck = "handler_stuck",
         /// The database cannot be used.
         Database = "database",
-        /// A channel does not take what it is told.
+        /// A channel does not accept notices.
         ChannelFailed = "channel_failed",
         /// A new configuration was refused; the old one is in force.
         ConfigReloadFailed = "config_reload_failed",
@@ -92,17 +93,17 @@ closed_set! {
 closed_set! {
     /// Where an alert is in its life.
     AlertStatus {
-        /// The condition holds, not yet for long enough. Nobody is told.
+        /// The condition holds, not yet for long enough. Nothing is sent.
         Pending = "pending",
         Firing = "firing",
-        /// A person knows. Nothing is repeated until it grows worse or is over.
+        /// An operator knows. Nothing is repeated until it grows worse or is over.
         Acknowledged = "acknowledged",
         Resolved = "resolved",
     }
 }
 
 impl AlertStatus {
-    /// Whether the condition was told and holds.
+    /// Whether the condition was sent and holds.
     pub const fn is_active(self) -> bool {
         matches!(self, Self::Firing | Self::Acknowledged)
     }
@@ -119,7 +120,7 @@ pub struct Alert {
     /// Since when the condition holds, as far as that is known.
     pub started_at: Timestamp,
     pub last_seen_at: Timestamp,
-    /// Of the last change that people are told of.
+    /// Of the last change that is sent.
     pub changed_at: Timestamp,
     /// Rises with every such change.
     pub revision: u64,
@@ -127,15 +128,15 @@ pub struct Alert {
     pub count: u64,
     /// The age of the oldest event, where that is what is wrong.
     pub age_seconds: Option<u64>,
-    /// What can be said beyond the kind: a reason, an error.
+    /// Details beyond the kind: a reason, an error.
     pub detail: Option<String>,
     pub sample: Option<Sample>,
-    /// `count` when people were last told that it has grown, and when that was.
+    /// `count` when channels were last sent that it has grown, and when that was.
     pub told_count: u64,
     pub told_at: Timestamp,
     /// Since when the condition looks over; `None`: it holds.
     pub clear_since: Option<Timestamp>,
-    /// Nobody is told anything before this.
+    /// Nothing is sent before this moment.
     pub snoozed_until: Option<Timestamp>,
     pub acknowledged_by: Option<String>,
 }
@@ -152,7 +153,7 @@ pub struct Sample {
 }
 
 impl Alert {
-    /// What names it everywhere: `dead_letters/billing`, `database`.
+    /// Its name everywhere: `dead_letters/billing`, `database`.
     pub fn key(&self) -> String {
         key(self.kind, &self.subject)
     }
@@ -199,7 +200,7 @@ impl Alert {
         (!is_of_relay && !self.subject.is_empty()).then_some(self.subject.as_str())
     }
 
-    /// The command that shows it, or mends it where one command can.
+    /// The command that shows it, or fixes it where one command can.
     pub fn command(&self) -> String {
         let name = &self.subject;
         match self.kind {
@@ -222,25 +223,25 @@ pub fn key(kind: AlertKind, subject: &str) -> String {
     if subject.is_empty() { kind.to_string() } else { format!("{kind}/{subject}") }
 }
 
-/// What one channel is told at once.
+/// The notices that one channel is sent together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notices {
     /// The same for the same content, so that a receiver recognises what it has seen.
     pub id: String,
     /// Names the deployment.
     pub relay: String,
-    /// Where people look, if anywhere.
+    /// Where operators look, if anywhere.
     pub external_url: Option<String>,
     pub at: Timestamp,
     pub notices: Vec<Notice>,
 }
 
-/// One alert in what a channel is told.
+/// One alert among the notices of a channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notice {
     pub change: Change,
     pub alert: Alert,
-    /// The id of what first told this channel of it; `None`: this is the first.
+    /// The id of the first notice to this channel; `None`: this is the first.
     pub thread: Option<String>,
 }
 

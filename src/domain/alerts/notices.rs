@@ -1,20 +1,24 @@
-//! What a channel is told of an alert, and when. Compares what the alert is with what this channel was last told, so a channel
-//! that was away is told what is true now and not everything that happened meanwhile.
+//! Notices: what to send to a channel about an alert, and when. Compares the alert with what this channel was last sent (its
+//! revision and state). A channel that was unavailable is therefore sent what is true now, and not everything that happened
+//! meanwhile.
+//!
+//! Refreshes go on while an alert is snoozed. A receiver such as Alertmanager forgets an alert that is not refreshed and reports
+//! it as resolved, which would be wrong.
 
 use std::time::Duration;
 
 use super::{Alert, AlertKind, AlertPolicy, AlertStatus, Severity};
 use crate::domain::Timestamp;
 
-/// Why a channel is told of an alert.
+/// Why a channel is sent a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Change {
     Fired,
     /// It grew worse, or is news again.
     Raised,
-    /// It still is; `repeat_interval` is over.
+    /// It is still firing, and `repeat_interval` is over.
     Repeated,
-    /// It still is; only for receivers that forget what they are not told again. No person is called by it.
+    /// It is still firing; only for receivers that forget an alert that is not refreshed. It calls no operator.
     Refreshed,
     Acknowledged,
     Resolved,
@@ -33,14 +37,14 @@ impl Change {
     }
 }
 
-/// What a channel was last told of an alert.
+/// The last notice of an alert that a channel was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
     pub revision: u64,
-    /// It was told to fire, and not that it is over.
+    /// The channel was sent that it fires, and not that it is over.
     pub is_firing: bool,
     pub sent_at: Timestamp,
-    /// The id of what first told of this firing.
+    /// The id of the first notice of this firing.
     pub thread: Option<String>,
 }
 
@@ -50,20 +54,20 @@ pub struct Listener {
     pub name: String,
     /// Milder alerts are not for it.
     pub severity: Severity,
-    /// It forgets what it is not told again within this time, and repeats by itself.
+    /// It forgets an alert that is not refreshed within this time, and repeats by itself.
     pub refresh: Option<Duration>,
-    /// It wants to know that a person knows.
+    /// It wants to know that an operator knows.
     pub wants_acknowledgements: bool,
 }
 
-/// Something to tell, and from when on.
+/// A notice, and from when on it may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due {
     pub change: Change,
     pub at: Timestamp,
 }
 
-/// The next thing that this channel is to be told of this alert; `None`: it knows all there is to know.
+/// The next notice of this alert for this channel; `None`: there is nothing new.
 pub fn next_notice(alert: &Alert, told: Option<&Told>, listener: &Listener, policy: &AlertPolicy, now: Timestamp) -> Option<Due> {
     if alert.severity < listener.severity || is_about(alert, &listener.name) {
         return None;
@@ -102,7 +106,7 @@ pub fn batch(dues: &[Due], most: usize, policy: &AlertPolicy, now: Timestamp) ->
     together
 }
 
-/// Nobody is told of their own trouble: it would not arrive, and when it does it is over.
+/// A channel is not sent its own trouble: the notice would not arrive, and when it does the trouble is over.
 fn is_about(alert: &Alert, channel: &str) -> bool {
     alert.kind == AlertKind::ChannelFailed && alert.subject == channel
 }
@@ -207,7 +211,7 @@ mod tests {
     }
 
     proptest! {
-        /// An alert that does not change is told at most once per `repeat_interval`, however often one looks.
+        /// An alert that does not change is sent at most once per `repeat_interval`, however often it is evaluated.
         #[test]
         fn nobody_is_flooded(looks in proptest::collection::vec(1u64..4_000, 1..200)) {
             let (alert, policy) = (alert(), policy());

@@ -1,5 +1,11 @@
-//! When an alert fires, grows worse, and is over: one function of what was, what was measured, the policy and the time.
-//! A threshold is reached with `>=`: counts jump. Where a value can hover, it must fall well below before the alert is over.
+//! When an alert fires, grows worse, and is over: one function of the previous state, the measurement, the policy and the time.
+//!
+//! A threshold is reached with `>=`, because counts jump. A value that can hover must fall well below its threshold before the
+//! alert is over.
+//!
+//! An alert is `pending` while its condition holds but not yet for long enough. A pending alert is stored, so that a new owner
+//! does not start the wait anew, and it is not sent to any channel. A change that an operator must know of raises the *revision*
+//! of the alert; `notices` compares revisions.
 
 use std::time::Duration;
 
@@ -9,7 +15,7 @@ use crate::domain::Timestamp;
 /// The thresholds, as configured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlertPolicy {
-    /// Growth since people were last told that makes dead letters news again.
+    /// Growth since the last notice that makes dead letters news again.
     pub dead_letters_factor: u64,
     /// Time after which dead letters that are still there are news again; zero: never.
     pub dead_letters_again: Duration,
@@ -24,13 +30,13 @@ pub struct AlertPolicy {
     pub database_for: Duration,
     /// Failures in a row after which a channel is one that failed.
     pub channel_failures: u64,
-    /// Changes wait this long for others, to be told together.
+    /// Changes wait this long for others, to be sent together.
     pub group_wait: Duration,
-    /// Time after which a firing alert is told again; zero: never.
+    /// Time after which a firing alert is sent again; zero: never.
     pub repeat_interval: Duration,
 }
 
-/// What was measured about one subject.
+/// The measurement of one subject.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Measure {
     DeadLetters,
@@ -87,7 +93,7 @@ impl Observation {
         Self::new(table, Measure::AdoptionBroken, 1).detail(Some(why))
     }
 
-    /// What an alert was about is gone: a handler was forgotten, a channel is no longer configured.
+    /// The subject of the alert is gone: a handler was forgotten, a channel is no longer configured.
     pub fn gone(alert: &Alert) -> Self {
         let measure = match alert.kind {
             AlertKind::DeadLetters => Measure::DeadLetters,
@@ -140,7 +146,7 @@ impl Observation {
     }
 }
 
-/// What a measure says by itself.
+/// The severity and state that follow from a measurement alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Judgement {
     Holds(Severity),
@@ -149,7 +155,7 @@ enum Judgement {
     Clear,
 }
 
-/// The alert after one more look; `None`: there is none. A change that people are told of raises the revision.
+/// The alert after one more look; `None`: there is none. A change that is sent raises the revision.
 pub fn step(known: Option<Alert>, seen: &Observation, policy: &AlertPolicy, now: Timestamp) -> Option<Alert> {
     let judgement = judge(seen, policy);
     match (known, judgement) {
@@ -159,7 +165,7 @@ pub fn step(known: Option<Alert>, seen: &Observation, policy: &AlertPolicy, now:
             (AlertStatus::Resolved, Judgement::Holds(severity)) => Some(begin(Some(&alert), seen, severity, policy, now)),
             (AlertStatus::Resolved, _) => Some(alert),
             (AlertStatus::Pending, Judgement::Holds(severity)) => Some(ripen(alert, seen, severity, policy, now)),
-            // It was never told, so nothing is left of it but what was there before.
+            // It was never sent, so only its previous state is left.
             (AlertStatus::Pending, _) => {
                 (alert.revision > 0).then_some(Alert { status: AlertStatus::Resolved, clear_since: None, ..alert })
             }
@@ -221,7 +227,7 @@ fn begin(last: Option<&Alert>, seen: &Observation, severity: Severity, policy: &
         told_count: 0,
         told_at: now,
         clear_since: None,
-        // A person who snoozed this condition has snoozed it, however often it comes back meanwhile.
+        // An operator who snoozed this condition has snoozed it, however often it comes back meanwhile.
         snoozed_until: last.and_then(|last| last.snoozed_until),
         acknowledged_by: None,
     };
@@ -239,7 +245,7 @@ fn ripen(alert: Alert, seen: &Observation, severity: Severity, policy: &AlertPol
 
 fn go_on(alert: Alert, seen: &Observation, severity: Severity, policy: &AlertPolicy, now: Timestamp) -> Alert {
     let before = alert.severity;
-    // It does not get better while it lasts: whoever was called at night should not find a warning.
+    // The severity does not fall while the alert lasts: an operator who was called at night should not find a warning.
     let alert = Alert { severity: before.max(severity), clear_since: None, ..look(alert, seen, now) };
     let has_grown = alert.kind == AlertKind::DeadLetters
         && alert.count >= alert.told_count.max(1).saturating_mul(policy.dead_letters_factor.max(2));

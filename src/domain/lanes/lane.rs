@@ -1,5 +1,4 @@
-//! One lane: what is queued of one key, and where it stands.
-//! Knows nothing of the room that all of them share.
+//! One lane: the queue of one key and its state. Knows nothing of the room that all lanes share.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,22 @@
-//! Lanes: per ordering key one notification in flight, the others behind it in order.
-//! A failing head blocks its own key only. What stands behind it is *parked*: recorded as waiting, and not held in memory.
-//! A lane never holds more than a quarter of the room, in events and in bytes, so that one slow key cannot keep the others out. If
-//! several slow ones together do, the ends of the longest are parked, too.
+//! Lanes: one lane per ordering key. One notification of a lane is in flight, and the others wait behind it in order.
+//!
+//! When the head of a lane fails, the ledger records it as `retrying` and the lane is *blocked*. The notifications queued behind
+//! it are *parked*: they are recorded as `waiting` and leave memory, and no attempt is spent on them. A dead receiver of one key
+//! therefore costs rows and not memory. When the head comes due, it is read back. When the head is done, the lane requests its
+//! waiting rows, some at a time and in order (*refill*). Events that come from the log meanwhile are parked behind them.
+//!
+//! - Room: reading stops when half of the room is held, in events or in bytes. One lane queues at most a quarter. Above that,
+//!   events of a healthy hot key *spill*: they are recorded as `waiting` and refilled later. Without this bound, one slow key
+//!   would fill memory and stop all other keys.
+//! - Relief: several slow keys can fill the room together. When the room is full, attempts could begin and no lane is ready,
+//!   `relieve` parks the ends of the longest lanes until a quarter of the room is held.
+//! - Reconciliation: operators replay and discard deliveries while the loop runs. `reconcile` compares the lanes with the rows,
+//!   every five seconds and at once after a command. It skips keys that have unwritten outcomes and lanes that hold
+//!   notifications.
+//! - A notification without a key has a lane of its own. When it fails, its row alone is retried.
+//!
+//! Lanes decide only about order and memory; `policy` decides what follows a verdict. A long file: every operation on a lane
+//! keeps the same counters in step.
 
 mod lane;
 mod shelf;
@@ -229,7 +244,7 @@ impl Lanes {
         lane.queue.front().map(|queued| &*queued.notification)
     }
 
-    /// What is queued in lanes that are free, whole lanes as far as they fit into `limit`; in order of `seq`. All are busy then.
+    /// Notifications of free lanes, whole lanes as far as they fit into `limit`; in order of `seq`. All these lanes are busy then.
     pub fn next_batch(&mut self, limit: usize) -> Vec<Queued> {
         let mut batch = Vec::new();
         while batch.len() < limit {
@@ -275,8 +290,8 @@ impl Lanes {
         self.lanes.get(key).is_some_and(|lane| lane.is_blocked)
     }
 
-    /// Compares with what the database has per key: how many wait, and whether a row of the key moves it. People discard and
-    /// replay behind our back. Keys with outcomes that are not recorded yet are left alone, and so are lanes at work.
+    /// Compares with what the database has per key: how many wait, and whether a row of the key moves it. Operators discard and
+    /// replay while the loop runs. Keys with outcomes that are not recorded yet are left alone, and so are lanes at work.
     pub fn reconcile(&mut self, rows: &HashMap<String, (u64, bool)>, has_unrecorded: impl Fn(&str) -> bool) {
         let keys: HashSet<String> = self.lanes.keyed.keys().chain(rows.keys()).cloned().collect();
         for key in keys.into_iter().filter(|key| !has_unrecorded(key)) {

@@ -1,4 +1,4 @@
-//! The lanes by what a notification says of itself: a key, or that it stands alone.
+//! The shelf: all lanes, found by a notification: by its key, or as a lane of its own where it has none.
 
 use std::collections::HashMap;
 

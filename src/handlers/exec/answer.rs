@@ -1,4 +1,4 @@
-//! What a worker answers: one line of JSON about one event, in the words that outcomes have everywhere else.
+//! Answers of a worker: one line of JSON about one event, in the terms of `domain::outcome`.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ struct Line {
     retry_after: Option<f64>,
 }
 
-/// What one line says.
+/// The content of one line.
 #[derive(Debug, PartialEq)]
 pub enum Answer {
     About(Verdict),

@@ -1,4 +1,5 @@
-//! What the end of a program means: pure, one table for exit codes, one for programs that cannot be started.
+//! Classification: from the end of a program to a verdict. Pure: one table for exit codes, one for programs that cannot be
+//! started.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -14,7 +15,7 @@ const EX_TEMPFAIL: i32 = 75;
 const EX_NOPERM: i32 = 77;
 const EX_CONFIG: i32 = 78;
 
-/// What the end of a process says of its one event. `said`: its last words.
+/// The verdict for the one event of a process that ended. `said`: its last output.
 pub fn ended(status: ExitStatus, said: &str) -> Verdict {
     let Some(code) = status.code() else { return killed(status, said) };
     let detail = with_words(&format!("exit code {code}"), said);
@@ -27,7 +28,7 @@ pub fn ended(status: ExitStatus, said: &str) -> Verdict {
     with_code(verdict, code)
 }
 
-/// What it means that a worker ended without an answer to the event that it had: it may have been its last deed, or the reason.
+/// The verdict when a worker ended without an answer to its event: the event may have been processed, or may be the cause.
 pub fn worker_ended(status: ExitStatus, said: &str) -> Verdict {
     let Some(code) = status.code() else { return killed(status, said) };
     let detail = with_words(&format!("the worker ended without an answer, exit code {code}"), said);
@@ -35,7 +36,7 @@ pub fn worker_ended(status: ExitStatus, said: &str) -> Verdict {
     with_code(about_the_handler(code, &detail).unwrap_or_else(|| Verdict::retry(reason, detail)).ambiguous(), code)
 }
 
-/// What it means that a worker closed its output and did not end.
+/// The verdict when a worker closed its output and did not end.
 pub fn fell_silent(said: &str) -> Verdict {
     Verdict::retry(Reason::InvalidAnswer, with_words("the worker closed its output without an answer", said)).ambiguous()
 }
@@ -55,7 +56,7 @@ fn killed(status: ExitStatus, said: &str) -> Verdict {
     Verdict::retry(Reason::Failed, with_words(&end, said)).ambiguous()
 }
 
-/// What it means that a program cannot be started. `detail` says which and why.
+/// The verdict when a program cannot be started. `detail` says which and why.
 pub fn not_started(error: &io::Error, detail: String) -> Verdict {
     match error.raw_os_error() {
         Some(libc::ENOENT | libc::ENOTDIR) => Verdict::handler_fault(Reason::NotFound, detail),
@@ -69,7 +70,7 @@ pub fn not_started(error: &io::Error, detail: String) -> Verdict {
     }
 }
 
-/// What it means that a program took longer than it may.
+/// The verdict when a program took longer than its time.
 pub fn too_late(what: &str, said: &str) -> Verdict {
     Verdict::retry(Reason::Timeout, with_words(what, said)).ambiguous()
 }

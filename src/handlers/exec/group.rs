@@ -1,6 +1,6 @@
-//! A process group: a program and whatever it has started, ended together: asked first (SIGTERM), killed later (SIGKILL).
-//! Dropping one ends it, too, in a task of its own; and if the runtime goes away meanwhile, at once. Nobody is left who has not gone
-//! out of the group on purpose.
+//! A process group: a program and everything it has started. Ending it sends SIGTERM first and SIGKILL later. Dropping it ends
+//! it, too, in a task of its own, or at once if the runtime ends meanwhile. Only a process that has left the group on purpose can
+//! remain.
 
 use std::io;
 use std::process::ExitStatus;
@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-/// How often to look whether anybody is left when the program itself has gone: nothing tells.
+/// How often to check whether a process is left when the program itself has gone: there is no notification.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Killing takes no time, but the one who is killed may be in the middle of a read.
@@ -150,14 +150,14 @@ impl Members {
         !self.signal(0)
     }
 
-    /// What a program leaves behind belongs to process 1. In a container that can be us, and then nobody else buries the dead.
+    /// A process that a program leaves behind belongs to process 1. In a container that can be us, and then no other process reaps it.
     fn reap(&self) {
         // SAFETY: takes numbers and a null pointer, which asks for no status. The leader was waited for before, so that only processes are
         // met which nobody else waits for.
         while unsafe { libc::waitpid(-self.id, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
     }
 
-    /// Whether there is somebody to get it.
+    /// Whether there is a process to get it.
     fn signal(&self, signal: libc::c_int) -> bool {
         // SAFETY: takes two numbers; the group is the one that we made.
         let sent = unsafe { libc::kill(-self.id, signal) };

@@ -1,5 +1,5 @@
-//! A process for each event: its exit code is the verdict. Waits for the program, not for whoever holds its pipes, and not for it
-//! to read its input.
+//! A process for each event: its exit code is the verdict. Waits for the program to end; does not wait until its pipes are closed
+//! or its input is read.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -22,7 +22,7 @@ use super::start::{Started, start};
 use super::variables::variables;
 use crate::domain::{Notification, Reason, Verdict};
 
-/// What a program wrote is in its pipes when it ends; this is longer than it takes to read them.
+/// The output of a program is in its pipes when it ends; this is longer than it takes to read them.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// A program that is started anew for each event.
@@ -77,7 +77,7 @@ impl Once {
                 hear_out(talk).await;
                 classify::ended(status, &said())
             }
-            // Somebody else in this process has waited for it.
+            // Other code in this process has waited for it.
             Ok(Err(error)) => Verdict::retry(Reason::Failed, format!("its end was not seen: {error}")).ambiguous(),
             Err(_) => {
                 beside(group.end(), talk).await;
@@ -92,7 +92,7 @@ async fn feed(mut stdin: ChildStdin, input: &[u8]) {
     let _ = stdin.write_all(input).await;
 }
 
-/// Reads what is left to read, but does not wait for somebody whom the program left behind and who holds its pipes.
+/// Reads what is left to read, but does not wait for a process that the program left behind and that holds its pipes.
 async fn hear_out(talk: Pin<&mut Fuse<impl Future<Output = ()>>>) {
     // One that is over is never ready again.
     if !talk.is_terminated() {

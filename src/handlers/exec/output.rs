@@ -1,4 +1,4 @@
-//! What a program says: its last words are kept, everything before them is read and forgotten, however much there is.
+//! Output of a program: its last lines are kept for the verdict; everything before them is read and discarded, whatever its size.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -17,7 +17,7 @@ const CHARACTERS: usize = 1_000;
 pub struct Tail(Mutex<Vec<u8>>);
 
 impl Tail {
-    /// Reads to the end of the stream, which may be that of the program or of whoever holds its pipe.
+    /// Reads to the end of the stream, which may be that of the program or of another process that holds its pipe.
     pub async fn follow(&self, mut stream: impl AsyncRead + Unpin) {
         let mut chunk = [0; 8 * 1024];
         while let Ok(bytes @ 1..) = stream.read(&mut chunk).await {
@@ -29,7 +29,7 @@ impl Tail {
         self.lock().clear();
     }
 
-    /// The last lines, for people; empty if there is none.
+    /// The last lines, for display; empty if there is none.
     pub fn last_lines(&self, redaction: &Redaction) -> String {
         let bytes = self.lock();
         let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());

@@ -46,7 +46,7 @@ impl Program {
         check_file(&self.path)
     }
 
-    /// What it means that it could not be started.
+    /// The verdict when it could not be started.
     pub fn not_started(&self, error: &std::io::Error) -> Verdict {
         let problem = self.check().err().unwrap_or_else(|| {
             // The system says "no such file" of what a script wants to be read by as well.

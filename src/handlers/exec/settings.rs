@@ -55,7 +55,7 @@ pub const FIELDS: &[Field] = &[
     envelope::MAX_PAYLOAD,
 ];
 
-/// What starting and ending a program take beside its own time.
+/// The time for starting and ending a program, beside its own.
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// Variables of the relay that the program sees, unless it is given others.
@@ -83,7 +83,7 @@ pub enum Mode {
     },
 }
 
-/// What a process reads of its event.
+/// The form in which a process reads its event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
     Event,

@@ -27,7 +27,7 @@ type Order = Box<dyn FnOnce() + Send>;
 /// runtime come and go (one that blocks is replaced, one that idles ends), and with them healthy programs would die; this thread does not.
 static STARTER: Mutex<Option<mpsc::Sender<Order>>> = Mutex::new(None);
 
-/// Starts a program. Nobody waits for its group if the caller has gone: it is ended.
+/// Starts a program. If the caller has gone, its group is ended.
 pub async fn start(mut command: Command, kill_after: Duration) -> io::Result<Started> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     #[cfg(target_os = "linux")]
@@ -53,7 +53,7 @@ fn begin(mut command: Command, kill_after: Duration, runtime: &Handle) -> io::Re
 }
 
 fn give(order: Order) -> io::Result<()> {
-    // What it guards is whole at any moment.
+    // The guarded state is whole at any moment.
     let mut starter = STARTER.lock().unwrap_or_else(PoisonError::into_inner);
     let sender = match starter.as_ref() {
         Some(sender) => sender,
@@ -81,7 +81,7 @@ fn end_with_us(command: &mut Command) {
         if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        // Whoever died before the call sends no signal any more.
+        // A parent that died before the call sends no signal any more.
         if std::os::unix::process::parent_id() != us {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }

@@ -1,4 +1,5 @@
-//! What a process learns of its event by variables of its environment. Never the payload: it can be larger than an environment.
+//! Environment variables: the facts of an event that a process receives. Never the payload, which can be larger than an
+//! environment.
 
 use super::super::envelope::facts;
 use crate::domain::{Notification, Reason, Verdict};

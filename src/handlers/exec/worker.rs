@@ -1,6 +1,7 @@
-//! Workers: processes that live on, read one line per event and answer with one line. Each has one event at a time, so that an author
-//! needs no concurrency, a crash leaves one event open and no more, and the time of an event is its own.
-//! There are as many as deliveries were in flight at once. A worker that is in doubt is ended, never asked again.
+//! Workers: processes that live on, read one line per event and answer with one line. A worker has one event at a time, so its
+//! author needs no concurrency, a crash leaves one event open, and the time of an event is its own.
+//!
+//! There are as many workers as deliveries were in flight at once. A worker in doubt is ended and never used again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -96,7 +97,7 @@ impl Workers {
 
     fn take(&self) -> Option<Worker> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        // Who ended while there was nothing to do has lost nothing.
+        // A worker that ended while idle has lost nothing.
         idle.retain_mut(|worker| !worker.group.has_ended());
         let mut worker = idle.pop()?;
         worker.group.be_patient(Duration::ZERO);
@@ -108,7 +109,7 @@ impl Workers {
         if worker.has_read_all {
             worker.group.be_patient(PATIENCE);
             worker.answered += 1;
-            // It has nothing open: the end of its input tells it to end, as at a stop.
+            // It has nothing open: the end of its input ends it, as at a stop.
             if self.recycle_after.is_some_and(|events| worker.answered >= events) {
                 return;
             }
@@ -157,7 +158,7 @@ impl Worker {
         let Started { mut group, stdin, stdout, stderr } = started;
         let errors = Arc::new(Tail::default());
         let heard = Arc::clone(&errors);
-        // A worker that logs while it has nothing to do would block on a pipe that nobody reads.
+        // A worker that logs while it has nothing to do would block on a pipe that is not read.
         group.listen(AbortOnDropHandle::new(tokio::spawn(async move { heard.follow(stderr).await })));
         Self { stdin, answers: BufReader::new(stdout), errors, has_read_all: true, answered: 0, group }
     }
@@ -178,7 +179,7 @@ impl Worker {
         }
     }
 
-    /// What the doubt means for the event. Ends the worker before that, because it may still be at work on it.
+    /// The verdict for an event whose worker is in doubt. Ends the worker before that, because it may still be at work on it.
     async fn explain(mut self, doubt: Doubt, workers: &Workers) -> Verdict {
         let verdict = match doubt {
             Doubt::Garbage(why) => Verdict::retry(Reason::InvalidAnswer, why).ambiguous(),

@@ -1,5 +1,5 @@
-//! What a delivery report means: pure, one table from the error of librdkafka or of the broker to a verdict.
-//! Whether the event may have been stored is not guessed: librdkafka knows whether its request went out.
+//! Classification: from a delivery report to a verdict. Pure: one table for the errors of librdkafka and of the broker. Whether
+//! the event may have been stored is not guessed: librdkafka knows whether its request was sent.
 
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -7,12 +7,12 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use super::trouble::Trouble;
 use crate::domain::{Reason, Verdict};
 
-/// What librdkafka says at last about one event.
+/// The final report of librdkafka about one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// `None`: all in-sync replicas have it.
     pub error: Option<Code>,
-    /// What the broker said, for people.
+    /// The broker's words, for display.
     pub text: String,
     /// A request with it went out, and its fate is unknown.
     pub may_be_stored: bool,
@@ -20,11 +20,11 @@ pub struct Report {
     pub offset: i64,
 }
 
-/// What a report means. `trouble`: what is wrong with the brokers since the last event that was stored.
+/// The verdict for a report. `trouble`: the trouble of the brokers since the last event that was stored.
 pub fn reported(report: &Report, trouble: Option<&Trouble>) -> Verdict {
     let Some(code) = report.error else { return Verdict::delivered() };
     let verdict = match trouble {
-        // Nobody was reached; why is what the brokers are in trouble for.
+        // No broker was reached; the trouble of the brokers says why.
         Some(trouble) if is_about_connections(code) && !report.may_be_stored => trouble.verdict(),
         _ => answered(code, report.text.clone()),
     };
@@ -88,7 +88,7 @@ pub fn not_created(error: &KafkaError) -> Verdict {
     Verdict::handler_fault(Reason::Misconfigured, format!("librdkafka refused its configuration: {text}"))
 }
 
-/// What librdkafka calls an error, without the name of ours.
+/// The name of an error in librdkafka, without that of the Rust library.
 pub fn text_of(code: Code) -> String {
     let text = code.to_string();
     text.split_once(" (").and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(&text).to_owned()

@@ -51,7 +51,7 @@ fn build(section: &Section<'_>) -> Option<Built> {
 /// A topic of a cluster, or several that the event chooses from.
 struct Kafka {
     link: Link<Producer>,
-    /// Everything librdkafka is told. Holds secrets.
+    /// The properties of librdkafka. Contains secrets.
     config: ClientConfig,
     topic: Template,
     /// `None`: the key of the event, or its id if it has none.
@@ -59,7 +59,7 @@ struct Kafka {
     layout: Layout,
     confirm_timeout: Duration,
     redaction: Redaction,
-    /// Held for reading by whoever publishes, for writing by an event that must not share its batch.
+    /// Held for reading by every publish, for writing by an event that must not share its batch.
     company: RwLock<()>,
 }
 

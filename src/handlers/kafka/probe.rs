@@ -1,5 +1,5 @@
-//! Probing: connects and logs in as a delivery would, and asks for the topic and for the leaders of its partitions, because a
-//! cluster that answers at one address and gives out another that nobody can reach is the usual mistake. Publishes nothing.
+//! Probing: connects and logs in as a delivery would, and requests the topic and the leaders of its partitions, because the usual
+//! mistake is a cluster that answers at one address and advertises another that cannot be reached. Publishes nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::Kafka;
 use super::classify;
 use super::producer::{Asked, ask};
 
-/// What is asked for where every event has its own topic. Nobody has one of this name; the cluster answers all the same.
+/// The topic that is requested where every event has its own topic. No topic has this name; the cluster answers all the same.
 const NO_TOPIC: &str = "outboxd-probe";
 
 impl Kafka {

@@ -1,7 +1,9 @@
-//! The producer: librdkafka with its threads and sockets, owned by one thread of ours that starts it, hands on what it reports,
-//! and ends it when nobody holds it any more. Starting, asking and ending wait for the network, so no thread of the runtime does.
-//! It reconnects by itself as long as one broker is left; when none is, it is given up, and whoever still waits for a report
-//! keeps it until then. Never prints: its log goes to ours, at `debug`.
+//! The producer: librdkafka with its threads and sockets. One thread of ours owns it: it starts the producer, polls its reports,
+//! and ends it when no handler holds it any more. Starting, asking and ending wait for the network, so no thread of the runtime
+//! does that, and a stop waits for none of it.
+//!
+//! librdkafka reconnects by itself as long as one broker is left. When none is, the producer is given up; a delivery that still
+//! waits for a report keeps it until then. Its log goes to ours, at `debug`.
 
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -67,7 +69,7 @@ impl Producer {
         self.0.context().awaited.load(Ordering::Acquire) == 0
     }
 
-    /// A broker is left, and librdkafka can still tell what was stored.
+    /// A broker is left, and librdkafka can still report which events were stored.
     pub fn is_usable(&self) -> bool {
         self.0.context().is_usable()
     }
@@ -98,7 +100,7 @@ pub async fn ask<T: Send + 'static>(
 /// A cluster that has answered.
 pub struct Asked<'p> {
     producer: &'p Native,
-    /// What it says of itself and of the topic.
+    /// The facts of the cluster and of the topic.
     pub metadata: Metadata,
 }
 
@@ -115,7 +117,7 @@ impl Asked<'_> {
     }
 }
 
-/// Runs something that waits for the network and sends its answer. The thread is nobody's to wait for: it ends when librdkafka
+/// Runs something that waits for the network and sends its answer. No caller waits for the thread: it ends when librdkafka
 /// has closed its sockets, at most a name look-up after the last interest in it.
 async fn on_a_thread<T: Send + 'static>(work: impl FnOnce(oneshot::Sender<T>) + Send + 'static) -> Option<T> {
     let (sender, receiver) = oneshot::channel();
@@ -139,14 +141,14 @@ fn run(config: &ClientConfig, topic: &str, waiting: oneshot::Sender<Result<Produ
         None => return,
     };
     let _ = waiting.send(Ok(Producer(Arc::clone(&producer))));
-    // Only this thread is left with one: nobody can take another from it.
+    // Only this thread is left with one: no other clone can be made of it.
     while Arc::strong_count(&producer) > 1 {
         producer.poll(LOOK_EVERY);
     }
     // Its end forgets what is queued and in flight, closes the sockets and waits for the threads of librdkafka.
 }
 
-/// A producer whose cluster has answered. `None`: nobody waits for it any more.
+/// A producer whose cluster has answered. `None`: no delivery waits for it any more.
 fn start<T>(config: &ClientConfig, topic: &str, waiting: &oneshot::Sender<T>) -> Option<Result<(Arc<Native>, Metadata), Verdict>> {
     let producer = match Native::from_config_and_context(config, Watch::default()) {
         Ok(producer) => Arc::new(producer),
@@ -166,13 +168,13 @@ fn start<T>(config: &ClientConfig, topic: &str, waiting: &oneshot::Sender<T>) ->
     None
 }
 
-/// What librdkafka tells: reports of events, and the state of the brokers.
+/// Callbacks of librdkafka: reports of events, and the state of the brokers.
 #[derive(Default)]
 struct Watch {
     trouble: Mutex<Option<Trouble>>,
     /// Not one broker is connected.
     is_down: AtomicBool,
-    /// It cannot tell any more what was stored, and takes no further event.
+    /// It cannot report any more which events were stored, and takes no further event.
     is_broken: AtomicBool,
     /// Reports that are still to come.
     awaited: AtomicUsize,
@@ -206,7 +208,7 @@ impl Watch {
 impl ClientContext for Watch {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
         tracing::debug!(facility, text, "librdkafka said");
-        // A connection that is closed by the other side is told in the log only.
+        // A connection that the other side closes is reported in the log only.
         if facility == "FAIL" {
             self.remember(Code::BrokerTransportFailure, text);
         }
@@ -219,7 +221,7 @@ impl ClientContext for Watch {
     fn error(&self, error: KafkaError, text: &str) {
         tracing::debug!(%error, text, "librdkafka reported trouble");
         match error.rdkafka_error_code() {
-            // Its text is a number; what was told before says why.
+            // Its text is a number; the report before it says why.
             Some(Code::AllBrokersDown) => self.is_down.store(true, Ordering::Release),
             Some(Code::Fatal) => self.is_broken.store(true, Ordering::Release),
             Some(code) => self.remember(code, text),
@@ -245,7 +247,7 @@ impl ProducerContext<NoCustomPartitioner> for Watch {
             }
             Err((error, message)) => failed(error.rdkafka_error_code().unwrap_or(Code::Fail), message),
         };
-        // Before the report: whoever gets it may ask whether it was the last.
+        // Before the report: its receiver may check whether it was the last.
         self.awaited.fetch_sub(1, Ordering::AcqRel);
         // An error means that the delivery was broken off.
         let _ = waiting.send(report);

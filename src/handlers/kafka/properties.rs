@@ -1,5 +1,5 @@
-//! What librdkafka is told: our settings as its properties, and further ones that experts ask for.
-//! Those that would break a promise are refused, and so are those that a setting of ours writes: one place to say a thing.
+//! Properties of librdkafka: the settings of outboxd as its properties, and further ones for experts. A property that would break
+//! a promise is refused, and so is one that a setting of outboxd writes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const ROOM_FOR_HEADERS: u64 = 64 * 1024;
 const SMALLEST_BOUND: u64 = 1_000_000;
 const LARGEST_BOUND: u64 = 1_000_000_000;
 
-/// Refused, with the reason that a person is told.
+/// Refused, with the reason in the message.
 const REFUSED: &[(&str, &str)] = &[
     ("acks", ACKNOWLEDGED),
     ("request.required.acks", ACKNOWLEDGED),
@@ -59,7 +59,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("delivery.timeout.ms", "is what the setting confirm_timeout is for"),
     ("message.max.bytes", "follows from the setting max_payload"),
 ];
-/// What decides the partition of a key. Each of these gives a key one partition; the default is what clients in Java use.
+/// Partitioners: how the partition of a key is chosen. Each of these gives a key one partition; the default is what clients in Java use.
 const PARTITIONERS: &[&str] = &["partitioner", "msg_partitioner"];
 const CONSISTENT: &[&str] = &["murmur2_random", "murmur2", "consistent_random", "consistent", "fnv1a_random", "fnv1a"];
 const ACKNOWLEDGED: &str = "would count an event as delivered that is not";
@@ -131,7 +131,7 @@ fn set_security(section: &Section<'_>, config: &mut ClientConfig) {
     }
 }
 
-/// What experts ask for. `None`: a mistake was reported.
+/// Additional properties for experts. `None`: a mistake was reported.
 pub fn read_extra(section: &Section<'_>) -> Option<BTreeMap<String, Secret>> {
     let extra = section.secret_map("properties");
     let mut is_valid = true;

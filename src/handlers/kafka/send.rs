@@ -1,5 +1,5 @@
-//! One event on its way: a record made of it, given to the one producer, and its report awaited.
-//! Dropping it leaves the event with librdkafka for `confirm_timeout` at most, before every later event of its key.
+//! One attempt: makes a record of the event, hands it to the one producer, and waits for its report. A dropped attempt leaves the
+//! event with librdkafka for `confirm_timeout` at most, before every later event of its key.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use super::producer::{Producer, Record};
 use super::{Kafka, topic};
 use crate::domain::{Notification, Outcome, Reason, Verdict};
 
-/// What librdkafka may need beyond `confirm_timeout` to report what it gave up: it looks once a second.
+/// The time that librdkafka may need beyond `confirm_timeout` to report an event that it gave up: it looks once a second.
 const LATE_REPORT: Duration = Duration::from_secs(3);
 
-/// What goes out for one event.
+/// The record of one event.
 struct Addressed<'n> {
     topic: Cow<'n, str>,
     key: Cow<'n, str>,

@@ -68,7 +68,7 @@ const SHORTEST_CONFIRM: Duration = Duration::from_secs(1);
 
 /// Settings that work.
 pub struct Settings {
-    /// The brokers, for people.
+    /// The brokers, for display.
     pub target: String,
     pub config: ClientConfig,
     pub topic: Template,

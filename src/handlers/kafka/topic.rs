@@ -1,4 +1,4 @@
-//! What Kafka takes for the name of a topic. Checked where the configuration is read, and of every name that an event makes.
+//! Topic names that Kafka accepts. Checked when the configuration is read, and for every name that a template makes of an event.
 
 const LONGEST: usize = 249;
 

@@ -1,5 +1,6 @@
-//! What is wrong with the brokers, as librdkafka tells while it connects and reconnects by itself, and what that means for an event
-//! that never left. The text decides where the code does not: librdkafka has one code for every failure of a connection.
+//! Trouble with the brokers, as librdkafka reports it while it connects and reconnects by itself, and its meaning for an event
+//! that never left. The text of a report decides where the code does not: librdkafka has one code for every failure of a
+//! connection.
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 
@@ -12,7 +13,7 @@ pub struct Trouble {
     text: String,
 }
 
-/// What OpenSSL says when one side does not trust the other.
+/// Errors of OpenSSL when one side does not trust the other.
 const DISTRUST: &[&str] = &[
     "certificate verify failed",
     "did not provide a certificate",
@@ -23,7 +24,7 @@ const DISTRUST: &[&str] = &[
     "alert certificate",
     "certificate required",
     "alert access denied",
-    // What a broker says when its CA was made anew under the same name.
+    // The answer of a broker whose CA was made anew under the same name.
     "alert decrypt error",
 ];
 const NOBODY_THERE: &[&str] = &["Connection refused", "No route to host", "unreachable", "Host is down"];
@@ -33,7 +34,7 @@ impl Trouble {
         Self { code, text: plain(text) }
     }
 
-    /// What it means for an event that was not sent because of it.
+    /// The verdict for an event that was not sent because of it.
     pub fn verdict(&self) -> Verdict {
         let says = |texts: &[&str]| texts.iter().any(|text| self.text.contains(text));
         let detail = self.text.clone();

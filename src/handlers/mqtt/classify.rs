@@ -1,5 +1,5 @@
-//! What the answers of a broker mean: one table for each of its voices, and no input or output in between.
-//! The numbers are those of MQTT 5, section 2.4; the crate has a type for each packet's own selection of them.
+//! Classification: from the answers of a broker to verdicts. Pure: one table for each packet type. The numbers are those of MQTT
+//! 5, section 2.4; the client library has a type for each packet's own selection of them.
 
 use rumqttc::mqttbytes::Error as PacketError;
 use rumqttc::{ConnectReturnCode, ConnectionError, PublishResult, StateError};
@@ -13,10 +13,10 @@ const TOPIC_INVALID: u8 = 0x90;
 const TOO_LARGE: u8 = 0x95;
 const QUOTA_EXCEEDED: u8 = 0x97;
 
-/// What the configuration has to say about it.
+/// The settings that change the table.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rules {
-    /// Nobody who takes the event is a fault.
+    /// A missing subscriber is a fault.
     pub must_be_routed: bool,
     /// A topic that the broker refuses is the configuration's, not the event's.
     pub has_constant_topic: bool,
@@ -31,7 +31,7 @@ pub struct End {
     pub refusal: Option<u8>,
 }
 
-/// What the acknowledgement of a message means.
+/// The verdict for the acknowledgement of a message.
 pub fn answered(result: PublishResult, rules: Rules) -> Verdict {
     let (code, said) = match result {
         PublishResult::Qos1(ack) => (ack.reason as u8, ack.properties.and_then(|properties| properties.reason_string)),
@@ -44,7 +44,7 @@ pub fn answered(result: PublishResult, rules: Rules) -> Verdict {
     about_event(code, said.as_deref(), rules)
 }
 
-/// What a reason code about one event means.
+/// The verdict for a reason code about one event.
 pub fn about_event(code: u8, said: Option<&str>, rules: Rules) -> Verdict {
     let text = told(code, said);
     let verdict = match code {
@@ -105,7 +105,7 @@ fn refused(code: ConnectReturnCode) -> Verdict {
     }
 }
 
-/// What the end of an established connection means.
+/// The verdict for the end of an established connection.
 pub fn ended(error: &ConnectionError) -> End {
     match error {
         ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, reason_string }) => {
@@ -176,7 +176,7 @@ impl End {
     }
 }
 
-/// A reason code and what the broker says about it, for people.
+/// A reason code and what the broker says about it, for display.
 fn told(code: u8, said: Option<&str>) -> String {
     let name = match code {
         0x10 => "nobody subscribes to the topic",

@@ -1,6 +1,8 @@
-//! One session with a broker: what it granted, who may send now, and how it ended. The task that moves its packets belongs to it
-//! and ends with it. Never comes back: the crate would connect again by itself and send again what was not acknowledged, so it gets
-//! a single stream, and after the first error everything that was in flight is an ambiguous attempt, to be judged by the relay.
+//! One session with a broker: what it granted, which delivery may send now, and how the session ended. The task that moves its
+//! packets belongs to it and ends with it.
+//!
+//! Never reconnects: the client library would connect again by itself and send again what was not acknowledged. So it gets a
+//! single stream, and after the first error everything that was in flight is an ambiguous attempt, for the relay to judge.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,7 +38,7 @@ struct Session {
     _leave: DropGuard,
 }
 
-/// What the session and its task both know.
+/// The state that the session and its task share.
 struct State {
     places: Arc<Semaphore>,
     /// Events that were sent and not answered.
@@ -47,7 +49,7 @@ struct State {
     leave: CancellationToken,
 }
 
-/// What the broker agreed to when the session began.
+/// The limits that the broker granted when the session began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Granted {
     /// Largest packet, in bytes.
@@ -98,7 +100,7 @@ impl Connection {
         self.0.state.ended.get().cloned().unwrap_or_else(without_reason)
     }
 
-    /// Ends it for everybody, for this reason: it is in doubt.
+    /// Ends the session for all deliveries, for this reason: it is in doubt.
     pub fn give_up(&self, end: End) {
         self.0.state.end(end);
         self.0.state.leave.cancel();
@@ -130,7 +132,7 @@ impl Connection {
         let answer = tokio::select! {
             biased; // an answer that came before the end is one
             answer = notice.wait_async() => answer.ok(),
-            // What the crate had not taken from its queue by then stays there, and nobody would ever speak of it.
+            // Packets that the client library had not taken from its queue by then stay there without an answer.
             () = self.0.state.over.cancelled() => None,
         };
         let answer = answer.ok_or(NoAnswer { sent: true })?;
@@ -170,7 +172,7 @@ impl Granted {
     }
 }
 
-/// Moves packets until the session ends or everybody has left it. Whoever waits for an answer is told by the end of `events`.
+/// Moves packets until the session ends or no delivery uses it. Deliveries that wait for an answer see the end of `events`.
 async fn run(mut events: EventLoop, client: AsyncClient, state: Arc<State>) {
     loop {
         tokio::select! {
@@ -180,7 +182,7 @@ async fn run(mut events: EventLoop, client: AsyncClient, state: Arc<State>) {
             () = state.leave.cancelled() => break,
         }
     }
-    // A broker that is told does not report a client that vanished. One that is in doubt is not waited for.
+    // After a disconnect packet the broker does not report a client that vanished. A broker in doubt is not waited for.
     if state.ended.get().is_none() && client.try_disconnect_now().is_ok() {
         let _ = tokio::time::timeout(GOODBYE, events.poll()).await;
     }

@@ -1,5 +1,5 @@
-//! One event as an MQTT message: topic, payload, properties. Everything that a broker would end the session for is found here,
-//! because the session belongs to all events in flight: an event that cannot be sent must not take others with it.
+//! One event as an MQTT message: topic, payload, properties. Finds everything that a broker would end the session for, because
+//! the session belongs to all events in flight: an event that cannot be sent must not take others with it.
 
 use hyper::body::Bytes;
 use rumqttc::{Publish, PublishOptions, PublishProperties, QoS};
@@ -23,7 +23,7 @@ pub struct Composer {
     expiry_seconds: Option<u32>,
 }
 
-/// What goes out.
+/// The message to send.
 #[derive(Debug, PartialEq)]
 pub struct Message {
     pub topic: String,

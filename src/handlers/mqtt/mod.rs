@@ -89,13 +89,13 @@ impl Mqtt {
         })
     }
 
-    /// What the connect packet says.
+    /// The content of the connect packet.
     fn options(&self, client_id: &str) -> MqttOptions {
         // The stream is ours; the crate only wants to know some address.
         let mut options = MqttOptions::new(client_id, Broker::tcp("broker", 1));
         options.set_clean_start(true).set_session_expiry_interval(Some(0));
         options.set_keep_alive(self.keep_alive_seconds).set_max_packet_size(Some(LARGEST_ANSWER));
-        // Whoever asks bounds the time, and says what came of it.
+        // The caller bounds the time and reports the result.
         options.set_connect_timeout(self.connect_timeout * 2);
         match self.credentials.clone() {
             (None, None) => &mut options,

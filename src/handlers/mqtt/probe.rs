@@ -1,4 +1,4 @@
-//! Probing: begins a session as a delivery would, and ends it. MQTT has no way to ask about a topic without publishing to it.
+//! Probing: begins a session as a delivery would, and ends it. MQTT has no way to check a topic without publishing to it.
 
 use tokio::time::timeout;
 

@@ -1,5 +1,5 @@
-//! One attempt: make the message, take a place in the session, send, and say what the acknowledgement means.
-//! Never waits without a bound, and never sends twice.
+//! One attempt: makes the message, takes a slot in the session, sends it, and classifies the acknowledgement. Never waits without
+//! a bound, and never sends twice.
 
 use rumqttc::QoS;
 use tokio::sync::OwnedSemaphorePermit;
@@ -93,7 +93,7 @@ impl Mqtt {
         Ok(connection)
     }
 
-    /// What no event could be sent with.
+    /// Whether the broker granted what the events of this handler need.
     fn suffices(&self, granted: Granted) -> Result<(), Verdict> {
         let lacking = match self.composer.qos() {
             QoS::AtMostOnce | QoS::AtLeastOnce if !granted.takes_qos_1 => {
@@ -127,7 +127,7 @@ impl Mqtt {
         }
     }
 
-    /// Many a broker does not say why it hangs up on somebody whose client identifier another one has come with.
+    /// Some brokers do not say why they end a session whose client identifier another client has used.
     fn hinted(&self, mut verdict: Verdict) -> Verdict {
         if self.has_configured_id && verdict.reason == Reason::ConnectionReset {
             verdict.detail.push_str("; if this goes on, look for another client with the same client_id");
@@ -135,7 +135,7 @@ impl Mqtt {
         verdict
     }
 
-    /// No acknowledgement in time: nobody can tell what became of the others either.
+    /// No acknowledgement in time: the outcome of the others is unknown, too.
     fn unanswered(&self, held: &Held<Connection>) -> Verdict {
         self.link.give_up(held);
         let others = Verdict::retry(Reason::ConnectionReset, "given up, because another event was not acknowledged in time");

@@ -61,12 +61,12 @@ pub struct Settings {
     pub address: Address,
     pub credentials: (Option<String>, Option<Secret>),
     pub client_id: String,
-    /// Then somebody else may have the same.
+    /// Then another client may have the same.
     pub has_configured_id: bool,
     pub keep_alive_seconds: u16,
     pub connect_timeout: Duration,
     pub confirm_timeout: Duration,
-    /// The broker must know somebody who takes the event.
+    /// The broker must have a subscriber for the event.
     pub must_be_routed: bool,
     pub composer: Composer,
     pub tls: rustls::ClientConfig,
@@ -112,7 +112,7 @@ pub fn read(section: &Section<'_>) -> Option<Settings> {
     })
 }
 
-// The text itself is never repeated: somebody may have written a password into it.
+// The text itself is never repeated: it may contain a password.
 fn read_address(section: &Section<'_>) -> Option<Address> {
     if !section.is_set("url") {
         return None; // reported when the section was opened
@@ -176,7 +176,7 @@ fn read_qos(section: &Section<'_>) -> Option<QoS> {
     }
 }
 
-// With 2 the broker answers before it looks for somebody (mosquitto does), so that the promise could not be kept.
+// With 2 the broker answers before it looks for a subscriber (mosquitto does), so that the promise could not be kept.
 fn read_must_be_routed(section: &Section<'_>) -> Option<bool> {
     let is_wanted = section.boolean("require_subscriber");
     if is_wanted && section.integer("qos") == 2 {
@@ -213,7 +213,7 @@ fn read_text(section: &Section<'_>, name: &str) -> Option<Option<String>> {
     }
 }
 
-/// Says whose it is, and is nobody else's: a second handler of the same name, in this process or another, must not take it over.
+/// Names its owner, and is unique: a second handler of the same name, in this process or another, must not take it over.
 fn unique_id(section: &Section<'_>) -> String {
     let name = section.path().trim_start_matches("handlers.");
     format!("outboxd-{name}-{:08x}", fastrand::u32(..))

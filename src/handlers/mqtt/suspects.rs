@@ -1,12 +1,12 @@
-//! Suspects: events that were in flight when the broker ended the session because of one of them, without saying which.
-//! Each is sent alone the next time, so that the answer is about it; the others are left in peace.
+//! Suspects: events that were in flight when the broker ended the session because of one of them, without saying which. Each is
+//! sent alone the next time, so that the answer is about it; all other events are not affected.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use uuid::Uuid;
 
-/// More than can be in flight; some never come back, because a person has discarded them.
+/// More than can be in flight; some never come back, because an operator has discarded them.
 const MOST: usize = 4096;
 
 #[derive(Default)]

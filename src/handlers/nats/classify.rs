@@ -1,4 +1,5 @@
-//! What an answer means, and what the lack of one does: pure, one table for each kind of error that the client knows.
+//! Classification: from an answer, or from the lack of one, to a verdict. Pure: one table for each kind of error of the client
+//! library.
 
 use std::error::Error;
 use std::io;
@@ -45,7 +46,7 @@ pub fn broken() -> Verdict {
     Verdict::retry(Reason::ConnectionReset, "the connection broke before the acknowledgement").ambiguous()
 }
 
-/// Nobody answers for this subject.
+/// This subject has no responder.
 pub fn unroutable(subject: &str) -> Verdict {
     Verdict::handler_fault(Reason::Unroutable, format!("no stream takes the subject {subject}")).with_status(503).of_destination()
 }
@@ -65,7 +66,7 @@ pub fn forbidden(refused: Refused) -> Verdict {
     }
 }
 
-/// What a stream said instead of storing the event. The status is the error code of JetStream.
+/// The verdict for a stream that did not store the event. The status is the error code of JetStream.
 fn refused(error: &jetstream::Error) -> Verdict {
     use ErrorCode as Code;
     let text = error.to_string();
@@ -129,7 +130,7 @@ fn not_connected(error: &ConnectError) -> Verdict {
         ConnectErrorKind::TimedOut => Verdict::retry(Reason::ConnectTimeout, "no connection in time"),
         ConnectErrorKind::Tls | ConnectErrorKind::ServerParse => Verdict::handler_fault(Reason::Misconfigured, text),
         ConnectErrorKind::Io | ConnectErrorKind::MaxReconnects => match failure_of(error, false) {
-            // As good as nobody: a balancer without servers behind it does just this.
+            // As good as no server: a balancer without servers behind it does just this.
             Failure::Reset { .. } => hung_up(),
             Failure::Unknown { .. } if is_foreign(error, &text) => {
                 Verdict::handler_fault(Reason::InvalidAnswer, format!("no NATS server: {text}"))

@@ -1,5 +1,5 @@
-//! Opening a connection to one of the servers. The client is kept from reconnecting: whether a connection is to be trusted is the
-//! business of `Link`, and a client that reconnects leaves the publishes in flight waiting for answers that went to the old one.
+//! Opening a connection to one of the servers. The client library is kept from reconnecting: `Link` decides whether a connection
+//! can be trusted, and after a reconnect the publishes in flight would wait for answers that went to the old connection.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,9 +16,9 @@ use crate::domain::{Reason, Verdict};
 
 /// Publishes without an acknowledgement, those of deliveries that were broken off included; no handler has more in flight.
 const MAX_UNACKNOWLEDGED: usize = 4096;
-/// After three of them without an answer the client gives up a connection that nobody uses.
+/// After three of them without an answer the client gives up an idle connection.
 const PING_EVERY: Duration = Duration::from_secs(20);
-/// Nobody can listen on port 0, so that an attempt to connect fails at once and asks no network.
+/// No server can listen on port 0, so an attempt to connect fails at once without the network.
 const NOWHERE: &str = "nats://127.0.0.1:0";
 
 /// A connection that works, or did.
@@ -27,7 +27,7 @@ pub struct Connection {
     pub client: Client,
     pub jetstream: jetstream::Context,
     pub notices: Notices,
-    /// `host:port` of the server, for people.
+    /// `host:port` of the server, for display.
     pub server: String,
 }
 
@@ -65,13 +65,13 @@ impl Dialer {
         Self { servers, turn: AtomicUsize::new(0), options, share, confirm_timeout, domain }
     }
 
-    /// The servers, for people.
+    /// The servers, for display.
     pub fn target(&self) -> String {
         self.servers.iter().map(|server| server.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
     /// A connection to the first server that gives one. If none does, the verdict is that of a server that was reached, if there is
-    /// one, and tells what happened at each.
+    /// one, and reports the result of each.
     pub async fn dial(&self) -> Result<Connection, Verdict> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.servers.len();
         let (later, first) = self.servers.split_at(turn);
@@ -106,7 +106,7 @@ impl Dialer {
     }
 
     fn jetstream(&self, client: &Client) -> jetstream::Context {
-        // Time is bounded by whoever waits; the client's own bounds lie beyond, so that it is never they that decide.
+        // The caller bounds the time; the client's own bounds are longer, so that they never decide.
         let beyond = self.confirm_timeout * 2;
         let builder = match &self.domain {
             Some(domain) => ContextBuilder::new().domain(domain).timeout(beyond),
@@ -123,7 +123,7 @@ fn together(failures: Vec<Verdict>) -> Verdict {
     Verdict { detail, ..telling.expect("there is at least one server") }
 }
 
-/// Binds a client to the connection that it has: when that is lost it finds no other server, ends, and tells everybody who waits.
+/// Binds a client to the connection that it has: when that is lost it finds no other server, ends, and notifies every waiting delivery.
 async fn bind(client: &Client) -> Result<(), String> {
     let nowhere: ServerAddr = NOWHERE.parse().expect("the address is valid");
     client.set_server_pool(nowhere).await.map_err(|_| "the connection broke at once".to_owned())

@@ -1,11 +1,11 @@
-//! Credentials: the one way in which a user shows who it is. Checked for their form when the configuration is loaded, so that a
-//! pasted half of a seed is told at once and not by a server.
+//! Credentials: the one way in which a user authenticates. Their form is checked when the configuration is loaded, so that a seed
+//! that was pasted in part is reported at once and not by a server.
 
 use async_nats::ConnectOptions;
 
 use crate::settings::{Secret, Section};
 
-/// What each way needs; more than one of them is a mistake.
+/// The settings of each way; more than one way is a mistake.
 const WAYS: &[&str] = &["username", "token", "nkey", "credentials"];
 const SECRETS: &[&str] = &["password", "token", "nkey", "credentials"];
 
@@ -37,7 +37,7 @@ pub fn read(section: &Section<'_>) -> Option<ConnectOptions> {
     }
 }
 
-/// What must not appear in any text for people; of a credentials file each line for itself.
+/// What must not appear in any displayed text; of a credentials file each line for itself.
 pub fn hidden(section: &Section<'_>) -> Vec<Secret> {
     let texts = SECRETS.iter().filter_map(|field| section.secret(field));
     let lines = texts.flat_map(|secret| secret.expose().lines().map(str::trim).map(str::to_owned).collect::<Vec<_>>());

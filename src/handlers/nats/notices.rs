@@ -1,5 +1,5 @@
-//! Notices: what a server tells a connection instead of the publish that it is about. A publish without permission has no answer at
-//! all, only an error on the connection that names its subject; here it meets the publish that waits in vain.
+//! Notices: errors that a server reports on the connection and not to the publish that caused them. A publish without permission
+//! has no answer, only an error on the connection that names its subject; this module assigns it to the publish that waits.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -44,17 +44,17 @@ pub struct Refusal {
     before: usize,
 }
 
-/// What was refused.
+/// The refused subject or operation.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refused {
     /// Not stored.
     Publish(String),
-    /// Perhaps stored; nobody will ever say so.
+    /// Perhaps stored; no answer will ever say so.
     Inbox(String),
 }
 
 impl Notices {
-    /// Takes note of what the client tells of the connection.
+    /// Records the client library's reports about the connection.
     pub fn hear(&self, event: &Event) {
         if let Event::ServerError(error) = event {
             self.0.told.send_modify(|told| {

@@ -1,4 +1,4 @@
-//! What goes out of one event: subject, headers and body. The event's id is the id by which a stream knows a duplicate.
+//! The message of one event: subject, headers and body. The id of the event is the id by which a stream recognises a duplicate.
 
 use std::borrow::Cow;
 

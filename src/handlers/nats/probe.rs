@@ -46,7 +46,7 @@ impl Nats {
     }
 }
 
-/// The stream that takes a subject; `None`: nobody said.
+/// The stream that takes a subject; `None`: no answer.
 async fn takes(connection: &Connection, subject: &str) -> Result<Option<String>, String> {
     match timeout(LOOK_UP, connection.jetstream.stream_by_subject(subject)).await {
         Ok(Ok(stream)) => Ok(Some(stream)),

@@ -1,5 +1,5 @@
-//! Attempts: with JetStream as `store` has it, with core NATS one by one here. A connection that left a question open is given up, also by
-//! an attempt that the relay broke off: the next one starts with a connection that nobody doubts.
+//! Attempts: with JetStream as in `store`, with core NATS one by one here. A connection on which an answer is still open is given
+//! up, also after an attempt that the relay aborted; the next attempt starts with a new connection.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use crate::domain::{Notification, Reason, Verdict};
 
 /// How long a refusal of the first publish to a subject may need inside this process after the server has said it.
 const LATE_REFUSAL: Duration = Duration::from_millis(100);
-/// A detail is for people.
+/// A detail is for display.
 const MAX_DETAIL: usize = 512;
 
-/// Whether nobody knows what the connection is good for after this. After a refusal, too: permissions may change, and a connection keeps
+/// Whether the connection is in doubt after this. After a refusal, too: permissions may change, and a connection keeps
 /// those it began with.
 pub(super) fn leaves_doubt(verdict: &Verdict) -> bool {
     verdict.ambiguous || matches!(verdict.reason, Reason::ConnectionReset | Reason::Unauthorized)
@@ -66,7 +66,7 @@ impl Nats {
         verdict
     }
 
-    /// Nobody answered in time.
+    /// No answer came in time.
     pub(super) fn too_late(&self, connection: &Connection) -> Verdict {
         let detail = format!("no acknowledgement from {} within {:?}", connection.server, self.confirm_timeout);
         Verdict::retry(Reason::Timeout, detail).ambiguous()
@@ -84,7 +84,7 @@ impl Nats {
     }
 }
 
-/// Publishes and waits until the server has passed the event on to whoever listens.
+/// Publishes and waits until the server has passed the event on to its subscribers.
 async fn pass_on(connection: &Connection, outgoing: Outgoing) -> Verdict {
     let Outgoing { subject, headers, body } = outgoing;
     let mut refusal = connection.notices.refusal_of(&subject, connection.notices.refusals());

@@ -52,7 +52,7 @@ pub const FIELDS: &[Field] = &[
     tls::SKIP_VERIFY,
 ];
 
-/// Who has to answer before an event counts as delivered.
+/// The acknowledgement that an event needs before it counts as delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// The stream that stores it.
@@ -65,7 +65,7 @@ pub enum Mode {
 #[derive(Debug, Clone)]
 pub struct Server {
     pub address: ServerAddr,
-    /// `host:port`, for people.
+    /// `host:port`, for display.
     pub name: String,
     pub is_encrypted: bool,
 }
@@ -80,7 +80,7 @@ pub struct Settings {
     pub layout: Layout,
     /// Credentials, TLS and the inbox; the rest is for the one who connects.
     pub options: ConnectOptions,
-    /// What must not appear in any text for people.
+    /// What must not appear in any displayed text.
     pub hidden: Vec<Secret>,
     pub connect_timeout: Duration,
     pub confirm_timeout: Duration,

@@ -1,5 +1,5 @@
-//! Attempts with JetStream: everything that leaves at the same moment is sent before anything is waited for, and each event counts as
-//! delivered when a stream says that it has it.
+//! Attempts with JetStream: all events that leave at the same moment are sent before the first acknowledgement is awaited. An
+//! event counts as delivered when a stream acknowledges it.
 
 use std::future::IntoFuture;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use super::send::{because, excused, leaves_doubt};
 use super::{Nats, classify};
 use crate::domain::{Notification, Verdict};
 
-/// While a stream has no leader nobody answers for its subjects, which looks as if there were no stream; the official clients wait as long.
+/// While a stream has no leader its subjects have no responder, which looks as if there were no stream; the official clients wait as long.
 const NO_LEADER_TRIES: u32 = 2;
 const NO_LEADER_WAIT: Duration = Duration::from_millis(250);
-/// A publish without permission is answered by nobody; so long goes by before somebody asks whether this was one.
+/// A publish without permission has no answer; after this time the notices are checked for it.
 const QUICK: Duration = Duration::from_millis(50);
 /// For the question why no acknowledgement came.
 const LOOK_UP: Duration = Duration::from_secs(1);
@@ -62,7 +62,7 @@ impl Nats {
         verdicts
     }
 
-    /// Without a connection an event that cannot be sent is still told from one that can.
+    /// Without a connection an event that cannot be sent is still distinguished from one that can.
     fn unsent(&self, notification: &Notification, verdict: &Verdict) -> Verdict {
         self.outgoing(notification).err().unwrap_or_else(|| verdict.clone())
     }
@@ -76,7 +76,7 @@ impl Nats {
         Ok(Sent { notification, subject, refused_before, until, acknowledgement, answer: None })
     }
 
-    /// What came of a publish: what its answer says, when there is one.
+    /// The verdict for a publish, by its answer if there is one.
     async fn verdict(&self, connection: &Connection, mut sent: Sent<'_>) -> Result<Verdict, Verdict> {
         for tries_left in (0..=NO_LEADER_TRIES).rev() {
             if sent.answer.is_none()
@@ -97,7 +97,7 @@ impl Nats {
         unreachable!("the last try has returned")
     }
 
-    /// No answer in time. A subject that no stream takes is answered by nobody if somebody else listens to it, so the server is asked.
+    /// No answer in time. A subject that no stream takes has no answer if another client listens to it, so the server is asked.
     async fn unanswered(&self, connection: &Connection, subject: &str) -> Verdict {
         if let Ok(Err(error)) = timeout(LOOK_UP, connection.jetstream.stream_by_subject(subject)).await
             && error.kind() == GetStreamByNameErrorKind::NotFound

@@ -1,4 +1,5 @@
-//! Subjects: where an event goes, made of a template, and only if every server takes it for the subject of one event.
+//! Subjects: the address of an event, made of a template. A subject is used only if every server accepts it as the subject of one
+//! event.
 
 use std::borrow::Cow;
 
@@ -6,9 +7,9 @@ use super::super::template::Template;
 use crate::domain::{Notification, Reason, Verdict};
 use crate::settings::Section;
 
-/// A server hangs up on a line of its protocol that is longer than 4 KiB, and with it on everybody else's events.
+/// A server hangs up on a line of its protocol that is longer than 4 KiB, and with it on all other events.
 const MAX_BYTES: usize = 1024;
-/// What the template's literals cannot know, an event may bring: a subject of these would be a command to the server.
+/// First tokens that an event may bring into a subject: such a subject would be a command to the server.
 const OF_THE_SERVER: &[&str] = &["$JS", "$SYS"];
 
 /// The subject of every event.
@@ -58,7 +59,7 @@ impl Subjects {
     }
 }
 
-/// What makes a text unfit for a subject, as the rest of a sentence.
+/// The reason why a text is unfit for a subject, as the rest of a sentence.
 pub fn problem(subject: &str) -> Option<&'static str> {
     let first = subject.split('.').next().unwrap_or_default();
     if subject.is_empty() {

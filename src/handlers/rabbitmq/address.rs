@@ -1,4 +1,4 @@
-//! The address of a broker: read from a URL, checked, and shown to people without its credentials.
+//! The address of a broker: read from a URL, checked, and displayed without its credentials.
 
 use lapin::uri::{AMQPScheme, AMQPUri};
 use url::{Host, Url};
@@ -7,7 +7,7 @@ use crate::settings::{Secret, Section, parse_address};
 
 const EXPECTED: &str = "expected an amqp or amqps URL such as \"amqps://user:password@rabbit/shop\", \
                         what is special in it percent-encoded";
-/// What a URL may say beside the address; the rest are settings of the handler.
+/// The query parameters that a URL may have; the rest are settings of the handler.
 const PARAMETERS: &[&str] = &["heartbeat", "channel_max", "frame_max", "auth_mechanism"];
 /// Seconds. A connection on which nothing was heard for twice as long is dead.
 const HEARTBEAT: u16 = 20;
@@ -16,9 +16,9 @@ const LONGEST_VHOST: usize = 255;
 /// Where the broker is, and who we are there.
 pub struct Address {
     pub uri: AMQPUri,
-    /// `host:port`, for people.
+    /// `host:port`, for display.
     pub target: String,
-    /// What must not appear in any text for people.
+    /// What must not appear in any displayed text.
     pub hidden: Vec<Secret>,
 }
 

@@ -1,5 +1,5 @@
-//! A broker that we are connected to. Knows when it blocks us, and keeps what it has not confirmed when it does.
-//! Closes the connection when the last clone is dropped, in order if the broker still answers, by force if not.
+//! A connected broker. Knows when the broker blocks publishers, and what it has not confirmed then. Closes the connection when
+//! the last clone is dropped: in order if the broker still answers, by force if not.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -16,7 +16,7 @@ use super::channels::Channels;
 use super::socket::Socket;
 use crate::domain::Notification;
 
-/// How soon it is noticed that the broker blocks us, which no future tells.
+/// How soon it is noticed that the broker blocks publishers, for which there is no future.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// What is kept beyond that is forgotten: it was published by a relay that lost its part of the events to another one since.
 const MOST_KEPT: usize = 1024;
@@ -34,7 +34,7 @@ pub enum Waited<T> {
     Late,
 }
 
-/// What the same event would be published as again.
+/// The identity by which a repeated publication of the same event is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Identity {
     id: Uuid,
@@ -103,7 +103,7 @@ impl Broker {
         });
     }
 
-    /// What was kept of an earlier attempt at the same event on this connection.
+    /// The confirmation of an earlier attempt at the same event on this connection.
     pub fn kept(&self, identity: Identity) -> Option<Pending> {
         self.with_unconfirmed(|kept| kept.remove(&identity))
     }

@@ -1,7 +1,9 @@
-//! Channels: each has one group of events in flight, and nobody learns what became of his event before all of the group are confirmed.
-//! The crate hands an event that the broker returned to whichever confirmation of its channel comes next, and the broker confirms several
-//! at once: with independent events on one channel, 3 of 334 that no queue took were seen to pass for delivered. A returned event says
-//! which it is; so when all confirmations are there, each is given what is its own.
+//! Channels: each channel has one group of events in flight, and no event gets its verdict before all of the group are confirmed.
+//!
+//! Why: the client library gives an event that the broker returned to whichever confirmation of its channel comes next, and the
+//! broker confirms several at once. With independent events on one channel, 3 of 334 unroutable events were seen to pass for
+//! delivered. A returned event says which one it is, so when all confirmations are there, each return is assigned to its own
+//! event.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +27,7 @@ pub struct Channels {
     room: Arc<Semaphore>,
 }
 
-/// A channel that nobody else uses.
+/// A channel for one group only.
 pub struct Taken {
     pub channel: Channel,
     _room: OwnedSemaphorePermit,

@@ -1,4 +1,4 @@
-//! What the broker's word and the errors of the crate mean: pure, one table for reply codes.
+//! Classification: from the broker's answers and the errors of the client library to verdicts. Pure: one table for reply codes.
 
 use lapin::{Confirmation, Error, ErrorKind};
 
@@ -34,7 +34,7 @@ pub fn confirmed(confirmation: &Confirmation, unroutable: Unroutable, (exchange,
                 format!("the broker did not take an event for the key \"{key}\": a queue is full or has failed (basic.nack)");
             Verdict::back_pressure(Reason::Nacked, None, detail).of_destination()
         }
-        // It would mean that the channel is not in confirm mode, and then nobody knows.
+        // It would mean that the channel is not in confirm mode, and then the outcome is unknown.
         (Confirmation::NotRequested, _) => Verdict::retry(Reason::InvalidAnswer, "the broker confirms nothing").ambiguous(),
     }
 }
@@ -45,7 +45,7 @@ pub fn blocked(stage: Stage, target: &str) -> Verdict {
     mark(Verdict::back_pressure(Reason::Full, None, detail), stage)
 }
 
-/// What an error means. `detail` says what happened, for people.
+/// The verdict for an error. `detail` describes it, for display.
 pub fn failed(error: &Error, stage: Stage, detail: String) -> Verdict {
     match error.kind() {
         ErrorKind::ProtocolError(answer) => answered(answer.get_id(), answer.get_message().as_str(), stage, detail),
@@ -82,7 +82,7 @@ pub fn is_not_tls(error: &Error) -> bool {
     matches!(tls, Some(rustls::Error::InvalidMessage(_)))
 }
 
-// A balancer without a broker behind it takes a connection and drops it: nobody was reached, as if it had been refused.
+// A balancer without a broker behind it takes a connection and drops it: no broker was reached, as if it had been refused.
 fn failure_of(error: &Error, stage: Stage) -> Failure {
     match failure::failure_of(error, stage == Stage::Sent) {
         Failure::Reset { .. } if stage == Stage::Connecting => Failure::Refused,

@@ -1,5 +1,5 @@
-//! Connecting: name, socket, TLS, log-in, and a look whether the exchange is there. Every failure says which step it was.
-//! The socket is opened here and not by the crate, whose thread would hang on a silent host where nobody can end it.
+//! Connecting: name, socket, TLS, log-in, and a check whether the exchange exists. Every failure names its step. The socket is
+//! opened here and not by the client library, whose thread would hang on a silent host without a way to end it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -53,8 +53,8 @@ impl RabbitMq {
         }
     }
 
-    /// What a broker that hung up has against our certificate. With TLS 1.3 it says so when we take the handshake for done, and
-    /// whoever has begun to talk by then sees a reset instead; so this listens and says nothing.
+    /// The complaint of a broker about our certificate, after it ended the connection. With TLS 1.3 it says so when we take the handshake for done, and
+    /// a client that has begun to talk by then sees a reset instead; so this listens and says nothing.
     async fn objection(&self) -> Option<io::Error> {
         let config = Arc::clone(self.tls.as_ref()?);
         let authority = &self.address.uri.authority;
@@ -95,7 +95,7 @@ impl RabbitMq {
             .with_connection_name(self.connection_name.as_str().into())
     }
 
-    /// Whether the exchange exists; nobody needs a right to ask. The default exchange exists, and may not be asked for.
+    /// Whether the exchange exists; no right is needed to ask. The default exchange exists, and may not be asked for.
     pub(super) async fn check_exchange(&self, broker: &Broker) -> lapin::Result<()> {
         if self.recipe.exchange().is_empty() {
             return Ok(());
@@ -126,7 +126,7 @@ impl RabbitMq {
         Ok(())
     }
 
-    /// What an error means, and a text about it without secrets.
+    /// The reason of an error, and a text about it without secrets.
     pub(super) fn failed(&self, error: &lapin::Error, stage: Stage) -> Verdict {
         let text = match error.kind() {
             ErrorKind::ProtocolError(answer) => answer.get_message().to_string(),

@@ -1,5 +1,5 @@
-//! What goes out of one event: exchange, routing key, properties with a table of headers, and the body.
-//! Whatever AMQP has no room for is found here, because the broker would close the whole connection over it.
+//! The message of one event: exchange, routing key, properties with a table of headers, and the body. Finds everything that AMQP
+//! has no room for, because the broker would close the whole connection over it.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
@@ -14,7 +14,7 @@ pub const LONGEST_NAME: usize = 255;
 const APP_ID: &str = "outboxd";
 const PERSISTENT: u8 = 2;
 const TRANSIENT: u8 = 1;
-/// What the properties beside the headers can take of a frame, and the frame itself.
+/// The bytes that the properties beside the headers can take of a frame, and the frame itself.
 const PROPERTIES: usize = 512;
 /// The type and length of a text beside it.
 const TEXT: usize = 6;
@@ -105,7 +105,7 @@ impl Publication {
     }
 }
 
-/// What the event has or has not.
+/// The properties with the optional facts of the event.
 fn described(mut properties: BasicProperties, notification: &Notification) -> BasicProperties {
     if let Ok(kind) = ShortString::try_new(notification.event_type.as_str()) {
         properties = properties.with_type(kind);

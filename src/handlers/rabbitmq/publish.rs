@@ -1,5 +1,5 @@
-//! Attempts: what leaves at the same moment is published on one channel, and the broker's word about all of it awaited.
-//! Dropping an attempt closes its channel and harms no other event.
+//! Attempts: events that leave at the same moment are published on one channel, and the broker's answer to all of them is
+//! awaited. Dropping an attempt closes its channel and harms no other event.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,7 +19,7 @@ use crate::domain::{Notification, Outcome, Reason, Verdict};
 /// Of frames on a channel that is closed: channel error, unexpected frame.
 const AFTER_CLOSE: [u16; 2] = [504, 505];
 
-/// What has to be known of an event to judge the word about it.
+/// The facts of an event that are needed to judge its confirmation.
 struct Event<'n> {
     /// Which it is of those that are attempted together.
     place: usize,
@@ -49,12 +49,12 @@ impl RabbitMq {
         if let Some(again) = self.again_on_another(&held.connection, &notifications, &mut verdicts).await {
             held = again;
         }
-        // What ended the connection under several of them was perhaps another one.
+        // The end of the connection under several of them was perhaps caused by another one.
         if !held.connection.is_alive() && (verdicts.len() > 1 || held.had_company()) {
             let failed = verdicts.iter_mut().filter(|verdict| verdict.outcome == Outcome::Retry);
             failed.for_each(|verdict| *verdict = verdict.clone().of_another());
         }
-        // The broker is there and says nothing: nobody should have to wait for it again.
+        // The broker is there and says nothing: no other attempt should have to wait for it again.
         if verdicts.iter().any(|verdict| verdict.reason == Reason::Timeout) {
             self.link.give_up(&held);
         }
@@ -81,7 +81,7 @@ impl RabbitMq {
     }
 
     /// The crate sends what was queued for a channel after it has confirmed that the broker closed it, and the broker ends the connection
-    /// over those frames: the fault of no event. Whoever comes later only hears that the connection has ended. What failed is published
+    /// over those frames: the fault of no event. A later attempt only learns that the connection has ended. What failed is published
     /// once more, each alone, so that nothing can follow a close.
     async fn again_on_another(
         &self,
@@ -107,7 +107,7 @@ impl RabbitMq {
         Some(held)
     }
 
-    /// Without a connection an event that cannot be sent is still told from one that can.
+    /// Without a connection an event that cannot be sent is still distinguished from one that can.
     fn unsent(&self, notification: &Notification, verdict: &Verdict) -> Verdict {
         self.recipe.publication(notification).err().unwrap_or_else(|| verdict.clone())
     }
@@ -144,7 +144,7 @@ impl RabbitMq {
         ends.into_iter().map(|(_, verdict)| verdict).collect()
     }
 
-    /// What is to be sent, and the word about it that is awaited already, if there is one.
+    /// The message to send, and the confirmation that is already awaited, if there is one.
     fn prepare(&self, broker: &Broker, notification: &Notification) -> Result<(Publication, Option<Pending>), Verdict> {
         let publication = self.recipe.publication(notification)?;
         let kept = broker.kept(Identity::of(notification));

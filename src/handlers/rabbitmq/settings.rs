@@ -62,16 +62,16 @@ pub struct Settings {
     pub confirm_timeout: Duration,
 }
 
-/// Who makes the exchange.
+/// The party that makes the exchange.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Declared {
-    /// Somebody else; we only look.
+    /// Another program; the handler only checks.
     Elsewhere,
     /// We, whenever we connect.
     Here(ExchangeKind),
 }
 
-/// What it means that the broker found no queue for an event.
+/// The outcome when the broker found no queue for an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unroutable {
     Fault,

@@ -1,5 +1,5 @@
-//! The socket below a connection, held a second time: the crate drives its connection from a thread of its own, which stays for as
-//! long as a silent peer keeps the socket open. Shut down from here, the thread sees an end and is gone.
+//! The socket below a connection, held a second time. The client library drives its connection from a thread of its own, which
+//! stays for as long as a silent peer keeps the socket open. A shutdown from here ends that thread.
 
 use std::io;
 use std::net::{Shutdown, TcpStream};

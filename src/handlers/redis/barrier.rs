@@ -1,6 +1,6 @@
-//! The barrier: an entry counts as delivered when the replicas or the disk that the configuration names have it, too.
-//! One wait answers for all entries that were added before it, because the server executes nothing else of a connection while it
-//! waits; so the deliveries of a connection wait together, however many they are.
+//! The barrier: an entry counts as delivered when the configured replicas or the disk have it, too. One wait answers for all
+//! entries that were added before it, because the server executes nothing else of a connection while it waits. So the deliveries
+//! of a connection wait together.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub enum Safety {
     Disk { replicas: u32 },
 }
 
-/// What is waited for, and how long.
+/// The copies to wait for, and how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Waiting {
     pub safety: Safety,
@@ -67,7 +67,7 @@ impl Safety {
         }
     }
 
-    /// Who has the entry, as the command's answer says. `None`: it is no answer to it.
+    /// Where the entry is, as the command's answer says. `None`: it is no answer to the command.
     fn read(self, answer: &Value) -> Option<Holders> {
         match (self, answer) {
             (Self::Replicas(_), Value::Int(replicas)) => Some(Holders { disk: true, replicas: *replicas }),
@@ -83,7 +83,7 @@ impl Safety {
         holders.replicas < i64::from(self.replicas())
     }
 
-    /// What is missing, in words.
+    /// The missing copies, in words.
     fn shortfall(self, holders: &Holders) -> Option<String> {
         if !holders.disk {
             return Some("the server's disk does not have it".to_owned());
@@ -92,7 +92,7 @@ impl Safety {
     }
 }
 
-/// Who has an entry.
+/// Where an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Holders {
     /// The server's own, if that was asked for.
@@ -123,7 +123,7 @@ impl Barrier {
         let Some(command) = self.waiting.safety.command(self.waiting.timeout) else { return Ok(()) };
         let place = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let mut answered = self.answered.lock().await;
-        // Somebody may have asked in the meantime. A later answer holds for earlier entries as well.
+        // Another delivery may have asked in the meantime. A later answer holds for earlier entries as well.
         if place > answered.entries {
             let entries = self.asked.load(Ordering::SeqCst);
             let holders = self.ask(&command, commands).await?;

@@ -1,5 +1,5 @@
-//! What the server's answers and the failures of its connection mean: pure, one table for the words that answers begin with and one for
-//! the texts of the general `ERR`, which has no words of its own. Outages are never the event's fault.
+//! Classification: from the server's answers and the failures of its connection to verdicts. Pure: one table for the code words
+//! of answers, and one for the texts of the general `ERR`, which has no code word. An outage is never the event's fault.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ const TEXTS: &[(&str, Meaning)] = &[
     ("Protocol error: invalid bulk length", (Outcome::Permanent, Reason::TooLarge)),
 ];
 
-/// What a failed command means.
+/// The verdict for a failed command.
 pub fn setback(error: &RedisError, target: &str, redaction: &Redaction) -> Setback {
     match error.code() {
         Some(code) => answered(code, error.detail().unwrap_or_default(), target, redaction),
@@ -71,7 +71,7 @@ pub fn setback(error: &RedisError, target: &str, redaction: &Redaction) -> Setba
     }
 }
 
-/// What it means that an entry was added and did not pass the barrier: it is there, and the attempt failed nevertheless. The next attempt
+/// The verdict when an entry was added and did not pass the barrier: it is there, and the attempt failed nevertheless. The next attempt
 /// begins with a new connection, which finds out whether there are replicas at all before it adds another entry.
 pub fn halted(halt: &Halt, target: &str, redaction: &Redaction) -> Setback {
     let setback = match halt {
@@ -84,7 +84,7 @@ pub fn halted(halt: &Halt, target: &str, redaction: &Redaction) -> Setback {
     Setback { verdict: setback.verdict.ambiguous(), ..setback }
 }
 
-/// What it means that no entry could pass the barrier; none was added.
+/// The verdict when no entry could pass the barrier; none was added.
 pub fn barred(halt: &Halt, target: &str, redaction: &Redaction) -> Verdict {
     match halt {
         Halt::Short(text) => Verdict::back_pressure(Reason::Nacked, None, format!("{target}: {text}, so no entry was added")),
@@ -92,13 +92,13 @@ pub fn barred(halt: &Halt, target: &str, redaction: &Redaction) -> Verdict {
     }
 }
 
-/// What it means that there is no stream and none shall be created.
+/// The verdict when there is no stream and none shall be created.
 pub fn no_stream(stream: &str) -> Setback {
     let detail = format!("there is no stream {stream:?}, and create_stream is false");
     Setback { verdict: Verdict::handler_fault(Reason::NotFound, detail).of_destination(), is_connection_over: false }
 }
 
-/// What something means that is no id of an entry.
+/// The verdict for an answer that is no id of an entry.
 pub fn no_entry_id(target: &str) -> Setback {
     let verdict = failed(Failure::Garbage, format!("{target} answered with something that is no id of an entry"));
     Setback { verdict, is_connection_over: true }
@@ -166,7 +166,7 @@ fn broken(error: &RedisError, target: &str) -> Verdict {
     }
 }
 
-/// What the library wraps, twice.
+/// The error that the library wraps, twice.
 fn cause(error: &RedisError) -> &(dyn Error + 'static) {
     let source = error.source().unwrap_or(error);
     match source.downcast_ref::<Arc<dyn Error + Send + Sync>>() {

@@ -1,6 +1,6 @@
-//! A connection: opened over TCP or TLS, driven by one task, introduced by log-in and database, asked who it leads to.
-//! Everything that could be wrong for every event is found here, before an event is sent: credentials, database, a replica, a wait
-//! that the server does not know or does not allow.
+//! A connection: opened over TCP or TLS, driven by one task, logged in, and checked for the server behind it. Everything that
+//! could be wrong for every event is found here, before an event is sent: credentials, database, a replica, a wait that the
+//! server does not know or does not allow.
 
 use std::future::Future;
 use std::io;
@@ -31,7 +31,7 @@ type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 /// No answer to a greeting is longer.
 const LONGEST_GREETING: usize = 1024;
 
-/// Who we are for the server.
+/// The identity of this client for the server.
 pub struct Credentials {
     /// `None`: the default user.
     pub user: Option<String>,
@@ -42,7 +42,7 @@ pub struct Credentials {
 pub struct Server {
     host: String,
     port: u16,
-    /// `host:port`, for people.
+    /// `host:port`, for display.
     target: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     credentials: Option<Credentials>,
@@ -105,12 +105,12 @@ impl Server {
         &self.target
     }
 
-    /// What a failed command means.
+    /// The verdict for a failed command.
     pub fn setback(&self, error: &RedisError) -> Setback {
         classify::setback(error, &self.target, &self.redaction)
     }
 
-    /// What it means that an entry did not pass the barrier.
+    /// The verdict when an entry did not pass the barrier.
     pub fn halted(&self, halt: &Halt) -> Setback {
         classify::halted(halt, &self.target, &self.redaction)
     }
@@ -179,7 +179,7 @@ async fn greet(stream: &mut Stream) -> Result<(), RedisError> {
 /// Starts the task of a connection. The library's own log-in is not used: it keeps the server's answers to itself.
 async fn drive(stream: Stream) -> Result<(MultiplexedConnection, Arc<Driver>), RedisError> {
     let nothing = RedisConnectionInfo::default().set_skip_set_lib_name();
-    // Whoever waits has a time limit of his own; that of the library, half a second by itself, would be one more.
+    // Every caller has a time limit of its own; that of the library, half a second by default, would be one more.
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
     let (commands, driver) = MultiplexedConnection::new_with_config(&nothing, stream, config).await?;
     Ok((commands, Arc::new(Driver(tokio::spawn(driver)))))
@@ -190,7 +190,7 @@ fn ask<'c>(commands: &MultiplexedConnection, command: &'c Cmd) -> impl Future<Ou
     async move { command.query_async(&mut commands).await }
 }
 
-/// Asks the server what it is, and tells it our name for its list of clients. It may refuse both.
+/// Asks for the facts of the server, and sends our name for its list of clients. The server may refuse both.
 async fn inquire(commands: &MultiplexedConnection) -> Result<Facts, RedisError> {
     let may_be = |error: RedisError| if matches!(error.code(), Some("NOPERM" | "ERR")) { Ok(()) } else { Err(error) };
     ask(commands, redis::cmd("CLIENT").arg("SETNAME").arg("outboxd")).await.map(drop).or_else(may_be)?;

@@ -10,7 +10,7 @@ use crate::domain::Notification;
 /// Fields that every entry has; no header can be called so.
 const RESERVED: &[&str] = &["id", "type", "content-type", "payload"];
 
-/// What the envelope calls the fields `id` and `type`.
+/// The names of the fields `id` and `type` in the envelope.
 const TOLD_ALREADY: &[&str] = &["event-id", "event-type"];
 
 /// Whether a configured header would be in the way of a field of ours.

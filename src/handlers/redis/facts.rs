@@ -1,9 +1,9 @@
-//! What a server says of itself in `INFO`: which commands it has, and whether it is one that entries are safe with.
-//! A server may keep it to itself; then nothing is known, and nothing depends on it but convenience.
+//! Facts about a server from `INFO`: the commands that it has, and whether entries are safe with it. A server may refuse `INFO`;
+//! then nothing is known, and only hints depend on it.
 
 use std::collections::HashMap;
 
-/// What is known of a server.
+/// The facts about a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     /// For example `Redis 7.0.15`; `None`: it does not say.
@@ -12,7 +12,7 @@ pub struct Facts {
     pub is_idempotent: bool,
     /// It copies another server, and what is written to it is lost or refused.
     pub is_replica: bool,
-    /// What an operator should know who wants to keep entries, one phrase each.
+    /// Cautions for an operator who wants to keep entries, one phrase each.
     pub dangers: Vec<String>,
 }
 

@@ -1,4 +1,5 @@
-//! Probing: connects and logs in as a delivery would, looks at the stream, and tries whether entries would be taken, without adding any.
+//! Probing: connects and logs in as a delivery would, examines the stream, and tests whether entries would be accepted, without
+//! adding one.
 
 use redis::{RedisError, Value};
 

@@ -1,5 +1,5 @@
-//! Attempts: entries out, their ids in, within one deadline. What leaves at the same moment leaves in one pipeline.
-//! Adds twice only where the first was not understood, so not at all.
+//! Attempts: sends entries and receives their ids, within one deadline. Entries that leave at the same moment leave in one
+//! pipeline. Never adds an entry twice: it repeats a command only if the server did not understand it.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -25,7 +25,7 @@ struct Addressed<'n> {
 type Added = RedisResult<Option<String>>;
 
 impl RedisStreams {
-    /// One attempt at each event. Dropped before its end, it gives the connection up: nobody knows then whether it works.
+    /// One attempt at each event. Dropped before its end, it gives the connection up, because it is unknown whether the connection works.
     pub(super) async fn attempt_all(&self, notifications: Vec<&Notification>) -> Vec<Verdict> {
         let addressed: Vec<_> = notifications.into_iter().map(|notification| self.address(notification)).collect();
         let entries: Vec<_> = addressed.iter().flatten().map(Addressed::entry).collect();
@@ -111,7 +111,7 @@ impl RedisStreams {
         let mut pipeline = Pipeline::with_capacity(entries.len());
         pipeline.ignore_errors();
         for entry in entries {
-            // Whoever asks for a replay wants another entry, even if the server remembers the first.
+            // A replay adds another entry, even if the server remembers the first.
             let knows = !entry.notification.is_replay && connection.knows_repeats();
             pipeline.add_command(self.form.command(entry, if knows { Repeats::AreKnown } else { Repeats::AddAgain }));
         }
@@ -119,7 +119,7 @@ impl RedisStreams {
         answers.unwrap_or_else(|error: RedisError| entries.iter().map(|_| Err(error.clone())).collect())
     }
 
-    /// A stream that is missing, or none, is the fault of the configuration if it is every event's, and else of nobody in particular.
+    /// A stream that is missing, or none, is the fault of the configuration if it is every event's stream, and otherwise of none in particular.
     fn about(&self, verdict: Verdict) -> Verdict {
         match verdict.reason {
             Reason::NotFound if self.stream.constant().is_none() => Verdict { outcome: Outcome::Retry, ..verdict },

@@ -60,7 +60,7 @@ pub const FIELDS: &[Field] = &[
 
 const DEFAULT_PORT: u16 = 6379;
 
-/// No server takes a longer value, whatever its configuration (`proto-max-bulk-len` is 512 MiB by itself).
+/// No server takes a longer value, whatever its configuration (`proto-max-bulk-len` is 512 MiB by default).
 const LARGEST_PAYLOAD: u64 = 512 << 20;
 
 /// Settings that work.

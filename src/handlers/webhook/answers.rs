@@ -1,12 +1,12 @@
-//! What the configuration says about answers: `answers = { "404" = "permanent", "4xx" = "retry" }`. Pure.
-//! A status by itself counts before its hundred, and both before the table of the kind.
+//! Answers as configured: `answers = { "404" = "permanent", "4xx" = "retry" }`. Pure. A single status takes precedence over its
+//! class, and both over the table of the kind.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::domain::{Outcome, Reason, Verdict};
 
-/// What an answer can be made to mean.
+/// The outcomes that an answer can be configured as.
 const OUTCOMES: &[Outcome] = &Outcome::ALL;
 
 /// The table of a handler.
@@ -17,7 +17,7 @@ pub struct Answers {
     hundreds: BTreeMap<u16, Outcome>,
 }
 
-/// What is wrong with an entry, for its key.
+/// The mistake in an entry, for its key.
 pub type Flaw = (String, String);
 
 impl Answers {
@@ -46,7 +46,7 @@ impl Answers {
         self.exact.insert(status, outcome);
     }
 
-    /// What an answer means by this table. `usual`: by that of the kind, which knows the reason.
+    /// The verdict for an answer by this table. `usual`: that of the kind, which knows the reason.
     pub fn verdict(&self, status: u16, usual: Verdict) -> Verdict {
         // A hundred does not reach a receiver that asks for less: it would turn a busy hour into dead letters.
         let of_hundred = || self.hundreds.get(&(status / 100)).filter(|_| usual.outcome != Outcome::BackPressure);

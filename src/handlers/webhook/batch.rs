@@ -1,6 +1,7 @@
-//! Several events in one request: an array of them out, one answer for all or one verdict each in.
-//! A batch that fails says nothing about any one of its events. Nothing is spent on them; they go out again in smaller company, and at last
-//! each alone, so that one bad event costs the others a few requests and never an attempt.
+//! Several events in one request: an array of them, and one answer for all or one verdict for each.
+//!
+//! A batch that fails says nothing about any one of its events. No attempt is spent on them. They are sent again in smaller
+//! groups, and at last each alone, so one bad event costs the others a few requests and never an attempt.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -26,7 +27,7 @@ use crate::telemetry::TraceContext;
 const BATCH: HeaderName = HeaderName::from_static("webhook-batch");
 /// The answer that has a verdict for each event.
 const MULTI_STATUS: u16 = 207;
-/// What such an answer may need for one event; read even if `max_response` is less.
+/// The bytes that such an answer may need for one event; read even if `max_response` is less.
 const VERDICT_BYTES: usize = 512;
 /// Events in doubt that are remembered; more, and all begin anew in full company.
 const MOST_IN_DOUBT: usize = 16_384;
@@ -95,7 +96,7 @@ impl Webhook {
         verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(forgotten)).collect()
     }
 
-    /// Who goes with whom: places of `notifications`, by number, by bytes and by doubts.
+    /// Which events go out together: indexes of `notifications`, by number, by bytes and by doubts.
     fn split(&self, batch: Batch, notifications: &[&Notification], open: &[(u8, usize)]) -> Vec<Vec<usize>> {
         let mut requests: Vec<Vec<usize>> = Vec::new();
         let (mut bytes, mut last_doubts) = (0, 0);
@@ -146,7 +147,7 @@ impl Webhook {
         vec![verdict; count]
     }
 
-    /// What the receiver says of each. Of one that it does not name nobody knows anything.
+    /// The receiver's verdict on each event. Nothing is known of an event that it does not name.
     fn verdicts(&self, group: &[&Notification], head: &Answer, body: &[u8], is_whole: bool) -> Vec<Verdict> {
         let unclear = |why: &str| Verdict::retry(Reason::InvalidAnswer, why).with_status(MULTI_STATUS).ambiguous();
         if !is_whole {

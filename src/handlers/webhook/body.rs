@@ -1,4 +1,4 @@
-//! What one request carries: the event as plain JSON or as a CloudEvent, in headers or in the body.
+//! The body of one request: the event as plain JSON or as a CloudEvent, in headers or in the body.
 
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 

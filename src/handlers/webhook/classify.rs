@@ -1,11 +1,11 @@
-//! What an answer means: pure, one table for statuses. What a failure of the connection means is told by `failure`.
+//! Classification: from the status of an answer to a verdict. Pure, one table. `failure` classifies failures of the connection.
 
 use std::time::Duration;
 
 use super::answers::Answers;
 use crate::domain::{Reason, Verdict};
 
-/// What the configuration may change about the table.
+/// The part of the table that the configuration may change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
     pub answers: Answers,
@@ -17,14 +17,14 @@ pub struct Rules {
 #[derive(Debug, Clone, Default)]
 pub struct Answer {
     pub status: u16,
-    /// The beginning of the body, for people.
+    /// The beginning of the body, for display.
     pub excerpt: String,
     pub retry_after: Option<Duration>,
     /// Where a redirect points to; only the host, because the rest may be secret.
     pub location_host: Option<String>,
 }
 
-/// What a complete answer means.
+/// The verdict for a complete answer.
 pub fn answered(answer: Answer, rules: &Rules) -> Verdict {
     let Answer { status, excerpt, retry_after, location_host } = answer;
     let refused = |reason, excerpt| match rules.retry_client_errors {

@@ -1,5 +1,5 @@
-//! Opening a connection: look the name up, keep what the egress rules allow, connect, shake hands. Every failure says which step it was.
-//! Sends nothing of HTTP; a probe uses it as well as a delivery.
+//! Opening a connection: looks the name up, keeps the addresses that the egress rules allow, connects, shakes hands. Every
+//! failure names its step. Sends nothing of HTTP; a probe uses it as well as a delivery.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 #[derive(Debug)]
 pub struct NoConnection {
     pub failure: Failure,
-    /// For people, without secrets.
+    /// For display, without secrets.
     pub text: String,
 }
 
@@ -31,7 +31,7 @@ pub struct NoConnection {
 pub struct Connector {
     host: Host<String>,
     port: u16,
-    /// `host:port`, for people.
+    /// `host:port`, for display.
     target: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     egress: Egress,

@@ -1,6 +1,6 @@
-//! Egress: which addresses a webhook may connect to.
-//! A name is checked after it was resolved and only checked addresses are connected to, so that no second look-up can answer otherwise.
-//! An address in the URL never passes a resolver; the handler asks [`Egress::allows`] for it.
+//! Egress: which addresses a webhook may connect to. A name is checked after it was resolved, and only checked addresses are
+//! connected to, so that no second look-up can answer otherwise. An address in the URL never passes a resolver; the handler
+//! checks it with [`Egress::allows`].
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

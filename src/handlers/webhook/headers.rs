@@ -1,5 +1,5 @@
-//! The headers of a request that the configuration and the event add: constants, templates and headers of the event that are passed on.
-//! Names are checked when the configuration is loaded; a value of an event can never end a header or begin another.
+//! Headers of a request that the configuration and the event add: constants, templates, and headers of the event that are passed
+//! on. Names are checked when the configuration is loaded; a value of an event can never end a header or begin another.
 
 use std::borrow::Cow;
 
@@ -22,17 +22,17 @@ pub const FORWARD: Field = FORWARD_HEADERS;
 /// Headers that the handler or HTTP itself writes.
 const RESERVED: &[&str] = &["content-length", "content-type", "host", "connection", "transfer-encoding", "user-agent"];
 const RESERVED_PREFIXES: &[&str] = &["webhook-", "ce-"];
-/// What the handler passes on by itself.
+/// The headers that the handler passes on by default.
 const PASSED_ON: &[&str] = &["traceparent", "tracestate"];
 
-/// What the configuration adds to the headers of a request.
+/// The headers that the configuration adds to a request.
 pub struct Headers {
-    /// What no event changes. Marked as sensitive, so that no `Debug` prints a value.
+    /// The headers that no event changes. Marked as sensitive, so that no `Debug` prints a value.
     pub constant: HeaderMap,
     pub of_event: OfEvent,
 }
 
-/// What differs from event to event.
+/// The headers that differ from event to event.
 #[derive(Debug, Default)]
 pub struct OfEvent {
     templates: Vec<(HeaderName, Template)>,

@@ -78,7 +78,7 @@ struct Webhook {
     url: Url,
     /// Path and query, as a request line has them.
     path: Uri,
-    /// What every request carries.
+    /// The parts that every request carries.
     headers: HeaderMap,
     of_event: OfEvent,
     signer: Signer,

@@ -1,5 +1,5 @@
-//! Connections to one receiver: idle ones are kept for a while and taken again, the freshest first.
-//! Holds no more than there were deliveries at once, and repeats a request only if none of its bytes can have left.
+//! Connections to one receiver. Idle ones are kept for a while and used again, the freshest first. Holds no more connections than
+//! there were deliveries at once, and repeats a request only if none of its bytes can have left.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

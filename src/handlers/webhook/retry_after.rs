@@ -1,4 +1,4 @@
-//! `Retry-After`: seconds or an HTTP date. What is past or unreadable is ignored, because a guess would be a lie.
+//! `Retry-After`: seconds or an HTTP date. A value that is past or unreadable is ignored and not guessed.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ const CEILING: Duration = Duration::from_secs(6 * 3600);
 pub fn parse(header: &str, now: Timestamp) -> Option<Duration> {
     let header = header.trim();
     let wait = match header.bytes().all(|byte| byte.is_ascii_digit()) && !header.is_empty() {
-        // More digits than fit are still a wish to wait for long.
+        // More digits than fit still mean a long wait.
         true => Duration::from_secs(header.parse().unwrap_or(u64::MAX)),
         false => until(http_date(header)?, now)?,
     };
@@ -22,7 +22,7 @@ fn until(moment: Timestamp, now: Timestamp) -> Option<Duration> {
     u64::try_from(moment.as_second() - now.as_second()).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
 }
 
-// `Sun, 06 Nov 1994 08:49:37 GMT`. The two obsolete forms of HTTP are not read: nobody sends them.
+// `Sun, 06 Nov 1994 08:49:37 GMT`. The two obsolete forms of HTTP are not read: no server sends them.
 fn http_date(text: &str) -> Option<Timestamp> {
     text.ends_with(" GMT").then(|| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()).flatten()
 }

@@ -76,7 +76,7 @@ impl Webhook {
         }
     }
 
-    /// What needs no connection to be known.
+    /// The refusal of an event that is known without a connection.
     pub(super) fn refusal(&self, notification: &Notification) -> Option<Verdict> {
         let bytes = notification.payload.len();
         (bytes > self.max_payload).then(|| {
@@ -140,7 +140,7 @@ impl Webhook {
         }
     }
 
-    /// What an answer means for all that was in the request.
+    /// The verdict for all events of a request.
     pub(super) fn judge(&self, Exchanged { head, body, is_whole }: Exchanged) -> Verdict {
         let status = StatusCode::from_u16(head.status);
         let excerpt = match (200..300).contains(&head.status) {
@@ -172,7 +172,7 @@ impl Webhook {
     }
 }
 
-/// What the event is about, in every format: a body alone does not say it.
+/// Adds the aggregate of the event, in every format: a body alone does not name it.
 fn put_aggregate(notification: &Notification, headers: &mut HeaderMap) {
     for (name, value) in [(AGGREGATE_TYPE, &notification.aggregate_type), (AGGREGATE_ID, &notification.aggregate_id)] {
         if let Some(value) = value {

@@ -81,7 +81,7 @@ pub struct Settings {
     pub format: Format,
     pub cloud_events: CloudEvents,
     pub headers: Headers,
-    /// What must not appear in any text for people.
+    /// What must not appear in any displayed text.
     pub hidden: Vec<Secret>,
     pub connect_timeout: Duration,
     pub request_timeout: Duration,

@@ -1,5 +1,5 @@
 //! Signatures of the Standard Webhooks scheme: HMAC-SHA256 over `id.timestamp.body`, one per secret, the current secret first.
-//! Neither prints a secret nor says in an error what was wrong in it beyond its shape.
+//! Never prints a secret; an error describes only its shape.
 
 use std::fmt;
 

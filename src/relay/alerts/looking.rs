@@ -1,5 +1,5 @@
-//! One look: what the store counted and this process knows, as observations for the rules.
-//! Decides nothing, and asks for an example only where something is wrong.
+//! One look of the alerts: what the store counted and this process knows, as observations for the rules. Decides nothing, and
+//! reads an example only where something is wrong.
 
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,12 @@ use crate::telemetry::Health;
 /// Bytes of a payload that may leave.
 const MOST_PAYLOAD: usize = 2 * 1024;
 
-/// What to look for beyond the numbers.
+/// Requests for details beyond the numbers.
 pub(super) struct Wishes {
     pub include_payload: bool,
     /// A backlog of this age is worth an example.
     pub old: Duration,
-    /// A condition that needs no time to be certain is told as if it had lasted for so long.
+    /// A condition that needs no time to be certain is reported as if it had lasted for so long.
     pub certain: Duration,
 }
 
@@ -33,7 +33,7 @@ impl Wishes {
     }
 }
 
-/// What one look has seen.
+/// The result of one look.
 pub(super) struct Seen {
     pub observations: Vec<Observation>,
     /// Handlers whose events and dead letters could not be counted: nothing is known of them, which does not end an alert.
@@ -68,12 +68,12 @@ pub(super) async fn look_at_handlers(pool: &PgPool, wishes: &Wishes, now: Timest
     Ok(Seen { observations: seen, uncounted })
 }
 
-/// What one handler's numbers say, its dead letters aside.
+/// The observations of one handler, except for its dead letters.
 fn look_at(handler: &HandlerStats, failed: Option<Sample>, now: Timestamp) -> Vec<Observation> {
     let name = handler.handler.as_str();
     let unfinished = handler.pending + handler.retrying + handler.waiting;
     let observe = |measure, detail: Option<String>| Observation::new(name, measure, unfinished).detail(detail);
-    // Held by a person: that it grows old, and that nobody reads, is what they wanted.
+    // Paused by an operator: a growing backlog and no reads are what the operator wanted.
     let is_held = handler.paused.is_some();
     let age = handler.oldest_unfinished.filter(|_| !is_held);
     let unowned = handler.unowned.filter(|_| !is_held);

@@ -1,6 +1,17 @@
-//! Alerts: one instance at a time looks for what a human must know of and tells the channels, again until it is over.
-//! What was told is stored, so the next owner neither forgets nor floods. Reading order: `watch` (the loop), `looking` (what is
-//! observed), `telling` (what each channel is told). The rules are in `domain::alerts`.
+//! Alerts: one instance at a time watches for conditions that an operator must know of, and sends them to the channels.
+//!
+//! Every `alerts.interval` the watch measures what `outboxd status` measures (`looking`) and steps each alert by a pure rule
+//! (`domain::alerts::rules`). What each channel is sent follows from comparing the alert with what that channel was last sent
+//! (`domain::alerts::notices`); `telling` carries it out, `watch` is the loop.
+//!
+//! - One owner: a lease row with its own epoch. Alerts, what channels were sent and how they are doing are written behind that
+//!   fence. Acknowledgements by operators are single updates, kept apart by a lock of some milliseconds.
+//! - No transaction is open while a channel sends. The result is recorded at once. If the owner dies in between, the next owner
+//!   sends the notice again, under an id that is a hash of the content.
+//! - An owner that cannot be sure of its lease sends only what does no harm when it is sent twice: refreshes, and that the
+//!   database is away, which only memory knows until the database is back.
+//!
+//! What was sent is stored, so the next owner neither forgets an alert nor sends all of them again.
 
 mod looking;
 mod telling;
@@ -16,7 +27,7 @@ use crate::channels::{Channel, Heartbeat};
 use crate::config::{self, ChannelConfig};
 use crate::telemetry::{Health, RelayMetrics};
 
-/// What the alerts of a relay need beside the database.
+/// The parts that the alerts of a relay need beside the database.
 #[derive(Clone)]
 pub struct AlertSetup {
     pub config: config::Alerts,
@@ -25,7 +36,7 @@ pub struct AlertSetup {
     pub signals: AlertSignals,
 }
 
-/// What the store cannot tell: other parts of the process report it here.
+/// Signals that the store does not know: other parts of the process report them here.
 #[derive(Debug, Clone, Default)]
 pub struct AlertSignals(Arc<Mutex<Signals>>);
 
@@ -65,7 +76,7 @@ impl AlertSignals {
     }
 }
 
-/// Whose alerts they are.
+/// The instance that the alerts belong to.
 pub(super) struct AlertContext {
     pub pool: PgPool,
     pub instance: String,

@@ -1,5 +1,5 @@
-//! Telling: per channel, what it was told, how it is doing, and what goes out next. One try at a time per channel, at most one a
-//! second, and after a failure ever later. Nothing here touches the database; what must be remembered is handed out as rows.
+//! What is sent to each channel, how the channel is doing, and what goes out next. One try at a time per channel, at most one a
+//! second, and after a failure ever later. Touches no database; what must be stored is returned as rows.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
@@ -35,7 +35,7 @@ pub(super) struct Line {
     /// By the key of the alert.
     told: HashMap<String, Told>,
     pub row: ChannelRow,
-    /// What of `told` is not stored yet.
+    /// The part of `told` that is not stored yet.
     unsaved: HashSet<String>,
     is_row_unsaved: bool,
     is_busy: bool,
@@ -50,13 +50,13 @@ pub(super) struct Sent {
     result: Result<(), SendFailure>,
 }
 
-/// What a look at the lines needs to know.
+/// The inputs of a look at the lines.
 pub(super) struct Situation<'a> {
     pub alerts: &'a [Alert],
     pub config: &'a Alerts,
     pub relay: &'a str,
     pub now: Timestamp,
-    /// Nobody else can have taken over. If not, only what does no harm when two tell it goes out.
+    /// No other instance can have taken over. If not, only notices are sent that do no harm when two instances send them.
     pub is_owner: bool,
 }
 
@@ -93,7 +93,7 @@ impl Line {
             self.row = ChannelRow { kind, ..row };
         }
         let pause = self.row.retry_at.map_or(Duration::ZERO, |retry_at| retry_at.since(now));
-        // The last owner may have told it something this very moment.
+        // The last owner may have sent it something at this moment.
         self.next_try = Instant::now() + pause.max(PACE).min(LONGEST_PAUSE);
     }
 
@@ -191,7 +191,7 @@ impl Line {
     fn remember(&mut self, notice: &Notice, notices: &Notices) {
         let (alert, key) = (&notice.alert, notice.alert.key());
         let before = self.told.get(&key).filter(|told| told.is_firing);
-        // A refresh tells nobody anything new: what has changed meanwhile is still to be told.
+        // A refresh says nothing new: a change in between is still to be sent.
         let revision = match (notice.change, before) {
             (Change::Refreshed, Some(before)) => before.revision,
             _ => alert.revision,
@@ -202,7 +202,7 @@ impl Line {
         self.unsaved.insert(key);
     }
 
-    /// What is not stored yet. It stays so until [`Line::saved`].
+    /// The notices that are not stored yet, until [`Line::saved`].
     pub fn unsaved(&self) -> (Option<&ChannelRow>, Vec<NoticeRow>) {
         let channel = || self.listener.name.clone();
         let told = |key: &String| Some(NoticeRow { alert: key.clone(), channel: channel(), told: self.told.get(key)?.clone() });
@@ -219,7 +219,7 @@ impl Line {
     }
 }
 
-/// Without the lease two may tell the same. A refresh changes nothing then; and that the database is away can only be told by
+/// Without the lease two instances may send the same. A refresh changes nothing then; and that the database is away can only be sent by
 /// the one that looked after the alerts when it went away.
 fn may_go(alert: &Alert, due: Due, is_owner: bool) -> bool {
     is_owner || due.change == Change::Refreshed || alert.kind == AlertKind::Database
@@ -234,7 +234,7 @@ fn empty_row(config: &ChannelConfig) -> ChannelRow {
     ChannelRow { name, kind, last_sent_at: None, failures: 0, last_error: None, failed_at: None, retry_at: None }
 }
 
-/// The log is told, too, whatever else there is: under a name that no other channel has.
+/// The log is a channel, too, whatever else there is: under a name that no other channel has.
 pub(super) fn log_line(lines: &[Line]) -> Line {
     let name = ["log", "relay-log", "outboxd-log"].into_iter().find(|name| lines.iter().all(|line| line.name() != *name));
     let config = ChannelConfig {

@@ -1,4 +1,5 @@
-//! The loop of the alerts: take the lease, look, tell, note. Whatever fails is tried again; no event waits for any of it.
+//! The loop of the alerts: acquires the lease, looks, sends, records. Whatever fails is tried again; no event waits for any of
+//! it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ const LAST_TRIES: Duration = Duration::from_secs(3);
 /// That we look after the alerts.
 struct Ownership {
     epoch: i64,
-    /// Until then nobody else can have taken over, by our own clock.
+    /// Until then no other instance can have taken over, by our own clock.
     trusted_until: Instant,
     /// Channels that have gone are forgotten once.
     has_tidied: bool,
@@ -127,7 +128,7 @@ impl Watch {
                 self.own = Some(Ownership { epoch, trusted_until: began + lease, has_tidied: false });
                 if let Err(error) = self.take_up().await {
                     self.fail(&error);
-                    // Without what the last owner told, everything would be told again.
+                    // Without the notices of the last owner, everything would be sent again.
                     self.own = None;
                     return false;
                 }
@@ -222,7 +223,7 @@ impl Watch {
     fn step_all(&self, stored: Vec<Alert>, seen: &[Observation], uncounted: &[String], now: Timestamp) -> Vec<Alert> {
         let policy = &self.setup.config.policy;
         let mut before = stored;
-        // What was told while the database was away is known here only.
+        // Notices that were sent while the database was away are known here only.
         for alert in self.alerts.iter().filter(|alert| alert.kind == AlertKind::Database) {
             match before.iter_mut().find(|known| known.key() == alert.key()) {
                 Some(known) if known.revision < alert.revision => *known = alert.clone(),
@@ -276,7 +277,7 @@ impl Watch {
         }
     }
 
-    /// Calls the heartbeat URL, if all is well here and nobody else does.
+    /// Calls the heartbeat URL, if all is well here and this instance owns the alerts.
     fn beat(&mut self) {
         let is_owner = self.own.as_ref().is_some_and(|own| Instant::now() < own.trusted_until);
         let Some(heartbeat) = self.setup.heartbeat.clone().filter(|_| is_owner && !self.is_beating) else { return };
@@ -303,7 +304,7 @@ impl Watch {
                 failpoint!("alert-sent");
                 let (now, line) = (self.now(), sent.line);
                 self.lines[line].enter(sent, now, fastrand::f64());
-                // Noted at once: until then a successor would tell it again.
+                // Recorded at once: until then a successor would send it again.
                 if let Err(error) = within(self.context.lease / 3, self.note()).await {
                     self.fail(&error);
                 }
@@ -311,7 +312,7 @@ impl Watch {
         }
     }
 
-    /// Stores what channels were told, behind the fence.
+    /// Stores the notices of channels, behind the fence.
     async fn note(&mut self) -> Result<(), StoreError> {
         let Some(own) = self.own.as_ref().filter(|_| !self.context.health.is_refused()) else { return Ok(()) };
         let mut transaction = begin(&self.context.pool).await?;
@@ -339,7 +340,7 @@ impl Watch {
         }
     }
 
-    /// What is remembered is the last owner's business no more.
+    /// Forgets the state of the last ownership.
     fn lose(&mut self) {
         info!("another instance looks after the alerts now");
         self.own = None;

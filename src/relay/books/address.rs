@@ -1,5 +1,5 @@
-//! Destinations in trouble, carried out: whose events are put off, which event is the probe, what is stored of it.
-//! The judgement itself is the domain's.
+//! Destinations in trouble, carried out: which events are put off, which event is the probe, what is stored.
+//! `domain::destinations` judges.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::handlers::Built;
 use crate::relay::attempt::Finished;
 use crate::store::{DestinationNews, StoredDestination};
 
-/// What changed about destinations and is not stored yet.
+/// Changes of destinations that are not stored yet.
 pub(super) type DestinationChanges = BTreeSet<String>;
 
 impl Books {

@@ -1,5 +1,8 @@
-//! Whose fault it is, carried out: what is held as a suspect, what its judgement changes, and with which event a probe goes out.
-//! The judgement itself is the domain's.
+//! Judging suspects, carried out: which events are held, what a judgement changes, and with which event a probe goes out.
+//! `domain::suspects` judges.
+//!
+//! A verdict that is `of_another` was caused by another event, for example by a session that the broker ended. The books excuse
+//! it: no attempt is spent, up to three times per event. After that the verdict counts, because the cause is then unknown.
 
 use std::time::Duration;
 
@@ -27,7 +30,7 @@ impl Books {
         self.circuit.admit(now)
     }
 
-    /// The next event to attempt: in turn, or, while something is to be learned about the handler, the one that tells most.
+    /// The next event to attempt: in turn, or, while something is to be learned about the handler, the one that shows most.
     pub fn take_next(&mut self) -> Option<Queued> {
         loop {
             let queued = self.take_in_turn()?;
@@ -83,7 +86,7 @@ impl Books {
         self.suspects.iter().any(|case| LaneRef::of(&case.queued.notification).owned() == key.owned())
     }
 
-    /// Whether nothing is spent on an event whose attempt ended because of another one. Not for ever: if it goes on, nobody knows whose
+    /// Whether nothing is spent on an event whose attempt ended because of another one. Not for ever: if it goes on, it is unknown whose
     /// fault it is.
     pub(super) fn excuse(&mut self, seq: i64) -> bool {
         if self.excused.len() >= MOST_EXCUSED {

@@ -1,5 +1,9 @@
-//! The books of one loop: what is read, in which lane it stands, what came of it, what of that is not recorded yet.
-//! Decides, counts and logs; never touches the database and never waits.
+//! The books: the memory of one loop. Which events are read and in which lane each stands, which outcomes they had, and which of
+//! these are not recorded yet. The books apply the decisions of `domain`, count and log. They never touch the database and never
+//! wait.
+//!
+//! In the order of reading: `settle` (what a verdict changes), `judge` (suspects), `address` (destinations), `rest`, `ranges`. A
+//! long file: entering and flushing the same fields.
 
 mod address;
 mod judge;
@@ -25,7 +29,7 @@ use crate::domain::{
 };
 use crate::store::{Done, Entries, Reached, RecordedDelivery, UnreadableDelivery};
 
-/// Ranges of settled events beyond the position that are told without rows: some twenty bytes each, with every flush.
+/// Ranges of settled events beyond the position that are recorded without rows: some twenty bytes each, with every flush.
 const MOST_RANGES: usize = 1_000;
 
 /// How long what the owner before us had settled beyond the position must be written on.
@@ -46,7 +50,7 @@ pub struct Books {
     partition: u16,
     pub lanes: Lanes,
     pub circuit: Circuit,
-    /// Faults of which nobody knows yet whose they are. Their lanes stay busy.
+    /// Faults that are not judged yet. Their lanes stay busy.
     suspects: Suspects<Finished>,
     /// How often an attempt at an event ended because of another one.
     excused: HashMap<i64, u8>,
@@ -60,7 +64,7 @@ pub struct Books {
     /// Settled beyond the position by the owner before us.
     carried_done: Option<String>,
     carried_until: CarriedUntil,
-    /// What is stored as settled without a row.
+    /// The stored ranges of events that are settled without a row.
     stored_done: Option<String>,
     entries: Entries,
     /// The position has moved over events since the last flush.
@@ -172,7 +176,7 @@ impl Books {
         self.progress.outstanding()
     }
 
-    /// The segment that comes next is the last in which somebody else can have settled anything. Read is not settled: until the position
+    /// The segment that comes next is the last in which a previous owner can have settled anything. Read is not settled: until the position
     /// has passed it, a restart would read it again, and must know.
     pub fn recovered(&mut self) {
         self.carried_until = CarriedUntil::NextSegment;
@@ -222,7 +226,7 @@ impl Books {
         self.known_due.keys().copied().collect()
     }
 
-    /// Reads all that is due with the next look: a person may have changed what the lanes do not know of.
+    /// Reads all that is due with the next look: an operator may have changed what the lanes do not know of.
     pub fn forget_due(&mut self) {
         self.known_due.clear();
     }
@@ -261,7 +265,7 @@ impl Books {
         for key in asked {
             let unwritten = self.unrecorded_waiting.get(&key).copied().unwrap_or(0);
             let rows = by_key.remove(&key).unwrap_or_default();
-            // No row of a key: the room was too small, a retry stands before them, or a person was faster. One is taken to
+            // No row of a key: the room was too small, a retry stands before them, or an operator was faster. One is taken to
             // wait, which holds later events back, until the lanes have been compared with the database.
             let left = rows.first().map_or(1, |row| row.waiting.saturating_sub(rows.len() as u64));
             all_had_rows &= !rows.is_empty();
@@ -296,7 +300,7 @@ impl Books {
         self.unfinished = unfinished;
     }
 
-    /// Enters what the observer has counted: operators change rows behind the loop's back.
+    /// Enters the counts of the observer: operators change rows while the loop runs.
     pub fn take_measure(&mut self, measure: Measure) {
         // Rows that were recorded while it counted may be missing in a lower count.
         let is_current = |grown: Option<Instant>| grown.is_none_or(|at| at + SETTLED < measure.began);
@@ -363,13 +367,13 @@ impl Books {
         self.show_circuit();
     }
 
-    /// Tells the metrics what the circuit is. Every change goes through here: a figure that is told past it is told back by the next one.
+    /// Shows the circuit in the metrics. Every change goes through here: a figure that is set elsewhere is overwritten by the next one.
     pub fn show_circuit(&self) {
         let state = self.circuit.state();
         self.handler.show(self.partition, |figure| figure.circuit = Some(state));
     }
 
-    /// A person knows that the receiver works again.
+    /// An operator knows that the receiver works again.
     pub fn close_circuit(&mut self) {
         if !self.circuit.is_closed() {
             self.circuit.close();

@@ -1,6 +1,7 @@
-//! Numbers that are settled without a row, as the text of a multirange. Put together as text; Postgres merges what overlaps.
+//! Sequence numbers that are settled without a row, as the text of a multirange. The text is concatenated; Postgres merges what
+//! overlaps.
 
-/// What an earlier owner left and what came since, as one multirange.
+/// The ranges of an earlier owner and those since then, as one multirange.
 pub(super) fn merge_ranges(carried: Option<&str>, new: Option<String>) -> Option<String> {
     // Postgres merges what overlaps when it reads the text.
     match (carried.filter(|ranges| *ranges != "{}"), new) {

@@ -1,5 +1,12 @@
-//! What an attempt's verdict changes: the lane, the circuit, the segment, the rows to write, the counters, the log.
-//! The decision itself is the domain's; here it is carried out, in memory only.
+//! Settling: what the verdict of an attempt changes in memory: the lane, the circuit, the segment, the rows to write, the
+//! counters, the log. `domain::policy` decides.
+//!
+//! Back-pressure. A 429, or a 503 with `Retry-After`, pauses the handler for as long as the receiver requests (one second if it
+//! does not say, at most an hour), and halves the concurrency (`slow_down`). Each success raises the concurrency again, by one
+//! after as many successes as attempts may be in flight (`deliver`). The event returns to its lane, and no attempt is spent.
+//!
+//! While the circuit is not closed, a `Retry` verdict spends nothing either. A `Permanent` verdict still makes a dead letter,
+//! because the receiver answered about this event.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -72,7 +79,7 @@ impl Books {
         self.write(&queued, DeliveryState::Dead, attempts, None, Some(&verdict), None);
     }
 
-    /// What Postgres refused to store as it was. A key that it should have moved or held is looked up with the other lanes.
+    /// Enters outcomes that Postgres refused to store as they were. A key that it should have moved or held is looked up with the other lanes.
     pub fn enter_unstorable(&mut self, unstorable: &[Unstorable]) {
         for one in unstorable {
             let handler = self.handler.config.name.as_str();
@@ -147,7 +154,7 @@ impl Books {
                     self.entries.delivered.push(notification.seq);
                 }
                 self.progress.settle(segment, notification.seq, has_row);
-                // Without a row the position alone tells of it, so the position must be written soon, not with the next idle flush.
+                // Without a row only the position records it, so the position must be written soon, not with the next idle flush.
                 self.has_moved = true;
             }
             Origin::Recorded | Origin::Counted(_) => {
@@ -191,7 +198,7 @@ impl Books {
         let trace = TraceContext::of(&notification.headers);
         let (status, trace_id) = (verdict.status, trace.trace_id());
         if self.dead == 0 {
-            // The first one is for a person: this is where an alert begins.
+            // The first one is for an operator: this is where an alert begins.
             error!(event_id = %notification.id, handler, attempt, %reason, cause = %verdict.reason, status, trace_id, look, "dead letter");
         } else {
             warn!(event_id = %notification.id, handler, attempt, %reason, cause = %verdict.reason, status, trace_id, look, "another dead letter");
@@ -253,7 +260,7 @@ impl Books {
         }
     }
 
-    /// Begins nothing for so long, and tells why. Nothing is spent, and the concurrency stays.
+    /// Begins nothing for so long, and logs why. Nothing is spent, and the concurrency stays.
     pub fn hold(&mut self, pause: Duration, reason: &str) {
         let until = Instant::now() + pause.min(LONGEST_PAUSE);
         self.held_until = Some(until);
@@ -366,7 +373,7 @@ impl Books {
 
 /// Back-pressure without a word for how long.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
-/// A receiver's wish beyond this is looked at again: a typing error of theirs must not stop us for a year.
+/// A longer pause that a receiver requests is cut to this: a typing error there must not stop a handler for a year.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 fn explain(reason: Reason, verdict: &Verdict) -> String {

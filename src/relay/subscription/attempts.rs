@@ -1,5 +1,11 @@
-//! Beginning attempts: as many as may be in flight, one at a time after a death of the last owner, functions in batches.
-//! Settles nothing that takes time; the ends of attempts come back through the loop.
+//! Beginning attempts: as many as may be in flight; one at a time, counted first, after a death of the previous owner; functions
+//! in batches.
+//!
+//! An attempt begins only if all of these allow it: the pause that a receiver requested, the trusted time of the lease, a
+//! brownout of its contract, the concurrency, the outcomes that wait for a flush, the rate, and the circuit, in this order. The
+//! circuit is last, because a probe that it admits must go out.
+//!
+//! Settles nothing; the ends of attempts come back through the loop.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -93,7 +99,7 @@ impl Loop {
         let has_place = match &self.performer {
             // One at a time, and its outcome recorded before the next: a success that the next one's death takes back would
             // count against the event that succeeded.
-            // And only between turns: counting waits for the row that a turn has locked, which nobody drives meanwhile.
+            // And only between turns: counting waits for the row that a turn has locked, and the turn is not polled meanwhile.
             Performer::Attempts(dispatch) if self.careful > 0 => {
                 dispatch.in_flight() == 0 && !self.books.needs_flush() && self.turn.is_none()
             }
@@ -198,7 +204,7 @@ impl Loop {
     }
 }
 
-/// What the contract makes of an event for a function, if it is not what the log has; or why it makes nothing.
+/// The form that the contract gives an event for a function, if it differs from the log; or why there is none.
 fn rendered(pins: Option<&Pins>, notification: &Notification) -> (Option<Arc<Rendered>>, Option<Verdict>) {
     let Some(pins) = pins else { return (None, None) };
     match prepare(pins, notification) {

@@ -1,6 +1,27 @@
-//! One subscription's loop: read ahead, begin attempts, settle their ends, record, again.
-//! Owns its subscription by a lease and loses everything it remembers with it; the database is what is true.
-//! A long file: the state of a loop and the list of its steps stand together, so that all that can happen to it is seen at once.
+//! One subscription's loop: reads ahead, begins attempts, settles their ends, records the outcomes. `Loop::run` and
+//! `Loop::next_event` show everything that can happen to it. The loop owns its subscription by a lease and forgets everything
+//! with it; only the database is authoritative.
+//!
+//! Recovery. Every loop begins as after a crash: it takes a new epoch (`take_up`) and reads on from the stored position. The
+//! previous owner may have settled events beyond that position. Until the loop has read through one window that it opened itself,
+//! it reads pages and leaves out events that have a row or are in `done`. Pages beyond the highest sequence number that was
+//! settled then, which is most of a backlog, are not compared. Attempts whose outcome the previous owner could not record are
+//! made again with the same event ids; these are the only duplicates that outboxd produces without a retry or a command. Waiting
+//! rows beyond the position are removed at the take-over (`take_up_subscription.sql`): the log brings these events again, behind
+//! those of their key that were only in memory. Rows that belong to a replay stay, because the log does not bring them.
+//!
+//! Careful counting. An event may have killed the process. Its attempt was never counted, so it would kill every new owner as
+//! well. A lease that its owner did *not give back* shows such a death (a mark per window would cost a write per window to show
+//! the same). Then the loop counts each attempt in a committed statement *before* it makes the attempt, one at a time. It does so
+//! for as many events as its predecessor can have held in memory, or until the window is through and nothing is left in memory.
+//! An event that is in flight at one death after the other uses up its attempts and becomes a dead letter, `crashed`. A relay
+//! that only lost its connection for longer than its lease looks like a crash and is treated as one.
+//!
+//! The kind `sql` does not need this after a death, because its attempts are rolled back with their transaction. It counts
+//! carefully after a transaction that could not be recorded although the server was there (`relay::functions`).
+//!
+//! A long file: the state of a loop and the list of its steps stand together, so that everything that can happen to it is seen at
+//! once.
 
 mod attempts;
 mod reading;
@@ -33,11 +54,11 @@ use crate::telemetry::{DatabaseOperation, Failure, chain};
 pub enum End {
     /// Drained, recorded, lease given back.
     Released,
-    /// Another owner has it, or nobody knows.
+    /// Another owner has it, or the lease is in doubt.
     LeaseLost,
 }
 
-/// What the supervisor hands to a loop.
+/// The assignment of the supervisor to a loop.
 pub struct Assignment {
     pub shared: Arc<Shared>,
     pub handler: Arc<HandlerShared>,
@@ -50,7 +71,7 @@ pub struct Assignment {
     pub control: watch::Receiver<Control>,
 }
 
-/// Runs a subscription until it is told to stop, loses its lease, or fails.
+/// Runs a subscription until it is ordered to stop, loses its lease, or fails.
 pub async fn run(assignment: Assignment) -> Result<End, RelayError> {
     if matches!(assignment.handler.built, Built::Publisher) {
         return publisher::run(assignment).await;
@@ -63,12 +84,12 @@ pub async fn run(assignment: Assignment) -> Result<End, RelayError> {
     drop(place);
     let Some(mut state) = begun else { return Ok(End::LeaseLost) };
     let ended = state.run().await.inspect_err(|failure| fail(failure, state.failed_at, state.event_in_question()));
-    // Whoever begins with the subscription next may be we ourselves: nothing of ours must still be under way then.
+    // The next owner may be this process itself: no attempt of this loop may still be under way then.
     state.end_attempts().await;
     ended
 }
 
-/// Why a loop ended, for everybody who asks how its subscription gets on.
+/// Why a loop ended, for health, status and alerts.
 pub(super) fn describe_failure(failure: &RelayError, operation: DatabaseOperation, event: Option<Uuid>) -> Failure {
     let (sqlstate, event) = match failure {
         RelayError::Store(cause) | RelayError::Unrecorded(cause) => (cause.sqlstate(), event),
@@ -94,7 +115,7 @@ const ARMED_POLL: Duration = Duration::from_secs(1);
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(15);
 /// Between comparisons of the lanes with the database.
 const LANES_INTERVAL: Duration = Duration::from_secs(5);
-/// Between flushes and looks of a loop at rest, for which others look: in case that something is changed behind everybody's back.
+/// Between flushes and looks of a loop at rest, for which the tail or the session looks: in case of a change that neither sees.
 const REST_INTERVAL: Duration = Duration::from_secs(300);
 
 /// A look by the tail that is older says nothing any more.
@@ -179,7 +200,7 @@ struct Loop {
     shown_at: Instant,
     /// The flush under way writes outcomes, or there are none to write.
     flush_is_proof: bool,
-    /// What was wanted of the database when it failed last.
+    /// The database operation that failed last.
     failed_at: DatabaseOperation,
     /// The event that is counted, or was called and is recorded now, where it is only one.
     only_event: Option<Uuid>,
@@ -191,11 +212,11 @@ struct Loop {
     rests: bool,
     /// Bytes that the metrics count for this loop.
     shown_bytes: usize,
-    /// What the metrics say of a pause: a person who resumes the handler must not be called because of it.
+    /// The pause as the metrics show it: after a resume it must not raise an alert.
     shows_paused: bool,
 }
 
-/// The first windows after a take-over, in which somebody else may have settled events beyond the position.
+/// The first windows after a take-over, in which the previous owner may have settled events beyond the position.
 struct Recovery {
     recorded: Recorded,
     /// The window being read was opened by us, so it covers everything the last owner can have settled.
@@ -239,7 +260,7 @@ impl Loop {
         if let Some(wait) = taken.open_circuit {
             books.reopen_circuit(wait);
         }
-        // What functions do leaves with its transaction when the relay dies, and so do their attempts.
+        // The effects of functions are rolled back when the relay dies, and so are their attempts.
         let is_careful = match performer {
             Performer::Attempts(_) => was_abandoned,
             Performer::Functions(_) => was_unrecorded,
@@ -467,7 +488,7 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        // Whoever owns the subscription next tells its figures; ours would stand there for ever. What the observer has measured stays:
+        // The next owner shows its own figures; ours would stay there for ever. What the observer has measured stays:
         // a loop that fails and is started again has no less to do.
         self.shared.health.rests(&self.name, false);
         self.handler.rests(self.partition, false);

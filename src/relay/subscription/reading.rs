@@ -1,5 +1,14 @@
-//! Reading ahead: when, how much, and what the end of a read means for the head and for the rest of the loop.
-//! Never touches the stored position; that moves with what is settled.
+//! Reading ahead: when the loop reads, how much, and what the end of a read means for the head and for the rest of the loop.
+//! Never touches the stored position, which moves with settled events only.
+//!
+//! The loop does not read while half of its room is held, while 100,000 events are read and unsettled, or while `max_parked`
+//! deliveries have a row that will be attempted again. Above these bounds events wait in the log, where they cost nothing.
+//!
+//! At rest. A loop *rests* when nothing is under way, recorded or due, its own last read began after the bell was taken, and the
+//! log is watched for it: by the tail that it follows, or by the listening session. A resting loop reads about every five
+//! minutes, writes no position that has not moved, and keeps the figures that the observer measured. An event, a command or its
+//! own work ends the rest. So an idle relay sends the same dozen statements a second with one handler and with a thousand
+//! (`tests/it/idle.rs`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -31,7 +40,7 @@ impl Loop {
         Ok(())
     }
 
-    /// What the tail has read since this was asked last. A loop that is where the tail is follows it from then on.
+    /// The events that the tail has read since the last call. A loop that stands at the end of the tail follows it from then on.
     fn follow(&mut self) -> Option<Segment> {
         let follower = self.follower.as_ref()?;
         let may_join = self.recovery.is_none() && self.careful == 0;
@@ -199,7 +208,7 @@ impl Loop {
         self.rest(is_quiet && (self.follows || is_watched));
         if is_quiet && self.read_pause > Duration::ZERO {
             let pause = match self.seat.is_armed() {
-                // Only a loop at rest: for one that still has an event in hand nothing else tells that the log is looked at.
+                // Only a loop at rest: for a loop that still holds an event nothing else shows that the log is watched.
                 true if self.rests => self.spread(REST_INTERVAL),
                 true => ARMED_POLL,
                 false => self.shared.options().idle_poll_interval,
@@ -215,7 +224,7 @@ impl Loop {
 
 impl Loop {
     /// Rests or goes on; a look that is under way is no work, only what it finds is. At rest others look: the tail or the
-    /// listening session at the log, the observer at the deliveries, each for all loops together; and a person's command rings.
+    /// listening session at the log, the observer at the deliveries, each for all loops together; and an operator's command rings.
     fn rest(&mut self, may_rest: bool) {
         if let Some(measure) = self.handler.take_measure(self.partition) {
             self.books.take_measure(measure);

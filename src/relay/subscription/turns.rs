@@ -1,5 +1,9 @@
-//! Turns with the database: what is told and asked, and what the answers change.
-//! One at a time, so that what is read after a flush cannot contain a row whose outcome that flush recorded.
+//! Turns: when the loop exchanges with the database, what it writes and requests, and what the answers change. `relay::turn` has
+//! the sequence.
+//!
+//! Loops flush at common moments, at each multiple of `flush_interval` since the relay started, so that the recorder can write
+//! their flushes together. A loop flushes earlier when 4,096 outcomes wait, while it counts carefully, and when it stops. An idle
+//! loop records its position every five seconds, so that a restart has little to read and retention can follow.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +22,7 @@ use crate::store::{self, Released, Room};
 use crate::telemetry::DatabaseOperation;
 
 impl Loop {
-    /// Begins a turn if there is something to tell or to ask.
+    /// Begins a turn if there is something to write or to read.
     pub(super) fn begin_turn(&mut self, may_take_work: bool) {
         if self.turn.is_some() {
             return;
@@ -54,7 +58,7 @@ impl Loop {
         let flush = (self.books.needs_flush() || since_flush >= idle_flush).then(|| {
             let flush = self.books.take_flush();
             self.flushed_to = Some(flush.0.position.snapshot.clone());
-            // What writes outcomes, or has none to write, proves that recording works.
+            // A flush that writes outcomes, or has none to write, proves that recording works.
             self.flush_is_proof = !flush.1.is_empty() || self.books.outstanding() == 0;
             self.writing = flush.1.outcomes.iter().map(|outcome| outcome.seq).collect();
             self.last_flush = now;
@@ -79,7 +83,7 @@ impl Loop {
         if has_moved { IDLE_FLUSH } else { self.pause(IDLE_FLUSH) }
     }
 
-    /// Between looks of one kind, for a loop at work; one at rest is woken by whoever changes something.
+    /// Between looks of one kind, for a loop at work; one at rest is woken by each change.
     pub(super) fn pause(&self, at_work: Duration) -> Duration {
         if self.rests { self.spread(REST_INTERVAL) } else { at_work }
     }
@@ -90,7 +94,7 @@ impl Loop {
     }
 
     pub(super) fn may_look_for_due(&self) -> bool {
-        // What cannot be attempted yet, because the receiver asked for a pause, costs nothing while it lasts.
+        // Deliveries that cannot be attempted yet, because the receiver requested a pause, cost nothing while it lasts.
         let is_held = self.books.held_until.is_some_and(|until| Instant::now() < until);
         self.has_room_for_recorded() && self.books.circuit_would_admit() && !is_held
     }
@@ -196,14 +200,14 @@ impl Loop {
             self.books.take_due(rows);
         }
         if answer.asked {
-            // Where nothing is recorded that will be attempted, only a person can make something due, and rings.
+            // Where nothing is recorded that will be attempted, only an operator can make something due, and rings.
             let idle = if self.books.unfinished() == 0 { LANES_INTERVAL } else { DUE_INTERVAL };
             let next = answer.next_due.map_or(self.pause(idle), |wait| wait.clamp(DUE_PAUSE, DUE_INTERVAL));
             self.due_at = now + next;
         }
         if answer.lanes.is_some() {
             self.lanes_at = now + self.pause(LANES_INTERVAL);
-            // People change rows behind our back.
+            // Operators change rows while the loop runs.
             self.books.forget_due();
         }
         if answer.orphans > 0 {
@@ -247,7 +251,7 @@ impl Loop {
             figure.backlog.in_flight = in_flight as u64;
             figure.is_paused = self.control.borrow().is_paused;
             figure.concurrency = self.books.concurrency();
-            // After a reload the loops of the old settings end one by one, and the last to end takes back what the new ones told.
+            // After a reload the loops of the old settings end one by one, and the last to end overwrites the figures of the new ones.
             figure.circuit = Some(self.books.circuit.state());
         });
     }

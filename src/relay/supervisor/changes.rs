@@ -1,5 +1,8 @@
-//! Changing what the relay serves while it runs. A loop whose handler changes or goes drains and gives its lease back, and the next
-//! round takes it up with the handler as it is then; the others do not notice. On an error nothing has changed.
+//! A reload, carried out: changes what the relay serves while it runs. Registers new handlers first, so a change that fails has
+//! changed nothing.
+//!
+//! A loop keeps the handler that it began with. If that is no longer the handler of its name, the loop drains as in a stop and
+//! gives its lease back, and the next round starts it with the new handler. All other loops go on.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -63,7 +66,7 @@ impl Supervisor {
         }
     }
 
-    /// What does not finish in time is released uncounted, as in a stop.
+    /// Deliveries that do not finish in time are released uncounted, as in a stop.
     pub(super) fn release_overdue(&mut self) {
         let now = Instant::now();
         for running in self.running.values_mut() {

@@ -1,4 +1,4 @@
-//! The end: every loop is told to stop, and the leases are kept alive until the last has recorded what it knows.
+//! The end: the supervisor orders every loop to stop, and keeps the leases alive until the last loop has recorded what it knows.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ impl Supervisor {
     pub(super) async fn drain(&mut self) {
         let deadline = Instant::now() + self.shared.options().drain_timeout;
         self.order_all(Order::Drain);
-        // Only now: whoever reads that the relay is stopping may rely on it that nothing begins any more.
+        // Only now: a reader of "stopping" may rely on it that nothing begins any more.
         self.shared.health.stopping();
         if !self.join_until(deadline).await {
             warn!(deliveries_of = self.running.len(), "the drain timeout is over, releasing what is in flight uncounted");

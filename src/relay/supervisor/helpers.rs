@@ -1,4 +1,5 @@
-//! What runs beside the loops: the bell, the tail, the recorder, the observer, retention, and the alerts. Ends with the relay; none of it is needed for an event to be delivered.
+//! Helpers: the tasks beside the loops: the bell, the tail, the recorder, the observer, retention, and the alerts. They end with
+//! the relay. No delivery depends on any of them.
 
 use std::sync::Arc;
 use std::time::Duration;

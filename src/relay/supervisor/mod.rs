@@ -1,6 +1,21 @@
-//! The supervisor: shares the subscriptions between instances, starts their loops, restarts what fails, stops what must stop.
-//! The only one that starts loops. Everything it knows can be read again from the database.
-//! A long file: one round of leases is told from its beginning to its end.
+//! The supervisor: shares the subscriptions between instances, starts their loops, restarts loops that fail, stops loops that
+//! must stop. Only the supervisor starts loops. Everything it knows can be read again from the database.
+//!
+//! Leases. A subscription has one owner: a lease row with a rising `epoch`, timed by the clock of the database. In each round (a
+//! third of `relay.lease`) the supervisor checks the server, renews its leases, counts the living instances, and acquires or
+//! gives back subscriptions until it has its share. Every write of a loop says `where epoch = <mine>`. Zero rows mean that
+//! another owner has taken over, and the loop drops everything in memory.
+//!
+//! Trust. The fence protects what is recorded, but not a receiver: a process that was frozen and wakes up would begin attempts
+//! that belong to another owner, until its first flush fails. So the supervisor keeps, by its own monotonic clock, until when its
+//! leases can be *trusted*, measured from before the renewal was sent. No attempt begins later than that (`Trust` in `relay`). If
+//! renewals keep failing, the supervisor abandons its loops before the leases run out.
+//!
+//! A loop that ends with an error starts again from what is stored, after a growing pause; the other loops are not affected. A
+//! loop whose lease was lost is not restarted; the next round finds out whether the lease is gone or an operator has moved the
+//! position (`moves`).
+//!
+//! A long file: one round of leases stands together.
 
 mod changes;
 mod drain;
@@ -38,12 +53,12 @@ use helpers::Helpers;
 use places::{Places, candidate, check_server, register, report_blind_spots};
 use running::Running;
 
-/// What a relay needs beside its handlers.
+/// The parts of a relay beside its handlers.
 pub struct RelayOptions {
     pub connections: store::Connections,
     /// The watch that `connections` were opened with.
     pub server: Arc<ServerWatch>,
-    /// What the sessions of `connections` are set to.
+    /// The settings of the sessions of `connections`.
     pub session: SessionSettings,
     pub relay: config::Relay,
     pub outbox: config::Outbox,
@@ -101,7 +116,7 @@ impl Relay {
         Ok((Self { shared, outbox, handlers, follow_new_timeline, alerts, desk }, handle))
     }
 
-    /// Runs until `stop`, then drains. `Err` only for what no waiting would mend.
+    /// Runs until `stop`, then drains. `Err` only for what waiting would not fix.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RelayError> {
         let Some(subscriptions) = stop.run_until_cancelled(self.begin()).await.transpose()? else { return Ok(()) };
         info!(
@@ -204,7 +219,7 @@ impl Supervisor {
                 asked_by_person = false;
                 self.release_overdue();
                 self.start_waiting();
-                // For a program that embeds the relay and has nobody who asks.
+                // For a program that embeds the relay and serves no `/readyz`.
                 self.shared.metrics.ready(self.shared.health.report(Instant::now()).ready);
             }
             let next_round = Instant::now() + self.shared.options().lease / 3;
@@ -278,7 +293,7 @@ impl Supervisor {
 
     /// How long all leases hold, from the beginning of the round.
     async fn try_lease_round(&mut self, asked_by_person: bool) -> Result<Duration, RelayError> {
-        // A relay that lived through a failover follows it; one that starts into it asks.
+        // A relay that was running before a failover follows it; one that starts after it refuses.
         check_server(&self.shared, true).await?;
         report_blind_spots(&self.shared).await?;
         let shared = Arc::clone(&self.shared);
@@ -289,7 +304,7 @@ impl Supervisor {
         let renewed = subscriptions::renew(pool, &instance.id, lease, &served).await?;
         failpoint!("lease-renewed", !renewed.is_empty());
         let is_renewed = |id: &i32| renewed.iter().any(|renewed| renewed.subscription == *id);
-        // One that drains gives its lease back by itself, perhaps a moment ago: its loop tells which of the two it was.
+        // One that drains gives its lease back by itself, perhaps a moment ago: the end of its loop shows which of the two it was.
         let lost = self.running.iter().filter(|(id, running)| !is_renewed(id) && !running.is_giving_back());
         for id in lost.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.lose(id);
@@ -376,7 +391,7 @@ impl Supervisor {
     fn enter_result(&mut self, id: i32, result: Result<End, RelayError>) {
         match result {
             Ok(End::Released) => self.enter_released(id),
-            // The round that follows tells whether the lease is gone, or a person has moved the position under it.
+            // The next round shows whether the lease is gone, or an operator has moved the position under it.
             Ok(End::LeaseLost) => {
                 if let Some(running) = self.running.get_mut(&id) {
                     (running.task, running.is_doubtful) = (None, true);

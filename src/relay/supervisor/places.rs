@@ -1,5 +1,12 @@
-//! Before the loops: is this the server that the positions belong to, and which subscriptions are ours to serve?
-//! Moves no position; a subscription that exists stays where it is.
+//! Before the loops: is this the server that the positions belong to, and which subscriptions does this relay serve? Moves no
+//! position; a subscription that exists stays where it is.
+//!
+//! A running relay follows a new timeline, a starting relay refuses it. The running one was there before the failover and has a
+//! stored position on the new primary. The starting one cannot distinguish a failover from a clone; `--follow-new-timeline` or
+//! `outboxd rebase` decides it. A standby, another cluster, another database and a copy are always refused.
+//!
+//! An old primary that comes back is refused by a relay that met the newer timeline. A relay that *starts* there cannot know of
+//! the newer one: the operator must fence the old primary.
 
 use std::collections::HashMap;
 use std::sync::Arc;

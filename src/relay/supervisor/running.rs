@@ -1,4 +1,4 @@
-//! A loop as the supervisor sees it: what it was told, whether its task lives, and when to start it again.
+//! A loop as the supervisor sees it: its orders, whether its task lives, and when to start it again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,11 +40,11 @@ pub(super) struct Running {
     pub restart_at: Option<Instant>,
     pub pauses: Pauses,
     pub was_abandoned: bool,
-    /// What functions did could not be recorded.
+    /// The outcomes of functions could not be recorded.
     pub was_unrecorded: bool,
-    /// Its loop was fenced off, and nobody has asked yet whether the lease is gone.
+    /// Its loop was fenced off, and the next round has not yet shown whether the lease is gone.
     pub is_doubtful: bool,
-    /// What people had asked of it when it was last looked at.
+    /// The requests of operators when it was last looked at.
     wishes: Wishes,
     /// The handler as it was when the loop began; another one by this name takes its place when the loop has ended.
     pub serves: Option<Arc<HandlerShared>>,
@@ -70,11 +70,11 @@ impl Running {
         }
     }
 
-    /// Takes in what people asked for. The lease is still ours.
+    /// Takes in the requests of operators. The lease is still ours.
     pub fn learn(&mut self, wishes: Wishes, look_now: bool) {
         let is_moved = wishes.moves != self.wishes.moves;
         if self.is_doubtful {
-            // Fenced off although the lease is ours: a person moved the position, or there is something that we do not know.
+            // Fenced off although the lease is ours: an operator moved the position, or there is something that we do not know.
             if is_moved {
                 let handler = self.serves.as_ref().map_or("", |handler| handler.config.name.as_str());
                 info!(handler, "a person moved the position, starting over from it");
@@ -95,7 +95,7 @@ impl Running {
         });
     }
 
-    /// Its loop was told to finish, and has not ended as far as we know: the lease may be given back already.
+    /// Its loop was ordered to finish, and has not ended as far as the supervisor knows: the lease may be given back already.
     pub fn is_giving_back(&self) -> bool {
         self.task.is_some() && !self.works()
     }

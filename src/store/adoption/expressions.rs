@@ -1,6 +1,7 @@
-//! From what a configuration says of a table, and what the table has, to the expressions that make an event of one row.
-//! Whatever a row holds, they do not fail on it: that would fail a transaction of an application which knows nothing of us. The one
-//! exception is a payload above the bound of the log, because there is no true event to record in its place.
+//! Expressions: from the configuration of an adopted table and its columns to the SQL that makes an event of one row.
+//!
+//! The expressions do not fail on any row, because a failure would fail a transaction of an application that knows nothing of
+//! outboxd. The one exception is a payload above the bound of the log: there is no true event to record in its place.
 
 use super::table::FoundTable;
 use super::text::{literal, quoted};
@@ -13,13 +14,13 @@ pub(super) struct Expressions {
     pub values: String,
     /// In which order rows that are there already were probably inserted.
     pub order: String,
-    /// The column with the id; without one nobody can tell which rows have an event.
+    /// The column with the id; without one it is unknown which rows have an event.
     pub id: Option<String>,
     /// That column is what the event has as its id.
     pub is_uuid: bool,
 }
 
-/// What there is of a part: the SQL of its value, and its type; of a constant, `text`.
+/// The source of a part: the SQL of its value, and its type; of a constant, `text`.
 struct Part {
     sql: String,
     kind: String,

@@ -1,6 +1,5 @@
-//! Whether a trigger that is on a table can still do what it was made for. A column that was renamed or dropped, another type, a function
-//! that is gone: then the trigger fails, and with it every insert of the application.
-//! Asks the planner and executes nothing.
+//! Whether an adoption trigger still works. After a column was renamed or dropped, changed its type, or a function was removed,
+//! the trigger fails, and with it every insert of the application. Uses the planner and executes nothing.
 
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -31,7 +30,7 @@ pub(super) async fn doubt(
     Ok(state)
 }
 
-/// What the server says to the statement of a trigger, with the rows of the table in place of those that are inserted.
+/// The server's answer to the statement of a trigger, with the rows of the table in place of inserted ones.
 async fn failure(pool: &PgPool, table: &TableName, trigger: &FoundTrigger) -> Result<Option<String>, StoreError> {
     let Some(statement) = statement_of(&trigger.body, table) else { return Ok(None) };
     // In a transaction that rolls back, only for the path that the function has.
@@ -41,7 +40,7 @@ async fn failure(pool: &PgPool, table: &TableName, trigger: &FoundTrigger) -> Re
     let planned = sqlx::raw_sql(AssertSqlSafe(format!("explain {statement}"))).execute(&mut *transaction).await;
     match planned {
         Ok(_) => Ok(None),
-        // Syntax or a name: whoever inserts gets the same. That we may not look is no failure of the trigger.
+        // Syntax or a name: every insert gets the same error. A missing right to look is no failure of the trigger.
         Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code.starts_with("42") && code != "42501") => {
             Ok(Some(error.message().to_owned()))
         }
@@ -50,7 +49,7 @@ async fn failure(pool: &PgPool, table: &TableName, trigger: &FoundTrigger) -> Re
     }
 }
 
-/// The insert of a body of ours. `None`: somebody has written another one.
+/// The insert of a body of ours. `None`: the body is not ours.
 fn statement_of(body: &str, table: &TableName) -> Option<String> {
     let inside = body.split_once("\nbegin\n")?.1.rsplit_once(";\nreturn null;\nend")?.0;
     let rows = ["from inserted as n", "from (select new.*) as n"].into_iter().find(|rows| inside.contains(rows))?;

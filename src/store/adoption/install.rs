@@ -1,4 +1,4 @@
-//! What is done to adopt a table, to copy what is in it, and to let it go. Each step is one transaction.
+//! Installing an adoption: adopting a table, copying its rows, and releasing it. Each step is one transaction.
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
 
@@ -8,7 +8,7 @@ use super::table::find_table;
 use super::{AdoptionError, AdoptionPlan, AdoptionState, drop_function};
 use crate::domain::TableName;
 
-/// What a run did with one table.
+/// The result of a run for one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Installed {
     /// Whether there was anything to make.

@@ -1,6 +1,6 @@
-//! Adoption: a trigger on a table of the application that records every row inserted into it as an event, in the transaction that
-//! inserts it. Its function has the rights of the outbox's owner, so that the application needs none and stays as it is.
-//! Changes nothing in the table; what became of an event is kept in our own tables only.
+//! Adoption: a trigger on a table of the application that records every inserted row as an event, in the same transaction. The
+//! trigger function has the rights of the outbox's owner, so the application needs no further right and stays as it is. Changes
+//! nothing in the table; deliveries are recorded in tables of the outbox only.
 
 mod expressions;
 mod failing;
@@ -31,7 +31,7 @@ pub enum AdoptionError {
     Store(#[from] StoreError),
 }
 
-/// What is on a table now, beside what the configuration says.
+/// The trigger on a table, compared with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdoptionState {
     AsConfigured,
@@ -62,7 +62,7 @@ pub struct InspectedAdoption {
     pub state: AdoptionState,
 }
 
-/// What has to be done to adopt one table.
+/// The steps to adopt one table.
 #[derive(Debug, Clone)]
 pub struct AdoptionPlan {
     pub table: TableName,
@@ -135,7 +135,7 @@ pub async fn plan_adoption(pool: &PgPool, outbox: &str, adoption: &Adoption) -> 
     })
 }
 
-/// What is on one configured table. Changes nothing.
+/// Inspects one configured table. Changes nothing.
 pub async fn inspect_adoption(pool: &PgPool, outbox: &str, adoption: &Adoption) -> Result<InspectedAdoption, StoreError> {
     let state = match plan_adoption(pool, outbox, adoption).await {
         Ok(plan) => plan.state,
@@ -146,7 +146,7 @@ pub async fn inspect_adoption(pool: &PgPool, outbox: &str, adoption: &Adoption) 
     Ok(InspectedAdoption { table: adoption.table.clone(), state })
 }
 
-/// What is on the configured tables, and which others are adopted. Changes nothing.
+/// Inspects the configured tables, and finds other adopted ones. Changes nothing.
 pub async fn inspect_adoptions(pool: &PgPool, outbox: &str, adoptions: &[Adoption]) -> Result<Vec<InspectedAdoption>, StoreError> {
     let mut inspected = Vec::new();
     for adoption in adoptions {
@@ -188,7 +188,7 @@ impl AdoptionPlan {
             statement(include_str!("../sql/guard_adoption_function.sql"), &names[..1]),
             statement(include_str!("../sql/create_adoption_trigger.sql"), &trigger),
         ];
-        // A trigger for the commit cannot be replaced, and somebody else may just have made this one.
+        // A trigger for the commit cannot be replaced, and another session may just have made this one.
         let dropped = self.obsolete.iter().chain([&self.function]).map(|function| drop_function(&self.outbox, function));
         helpers.chain(dropped).chain(made).collect()
     }

@@ -1,5 +1,5 @@
-//! A table as the catalogue has it: what it is, its columns, what this role may do, and which triggers of ours are on it.
-//! Every statement goes as plain text, so that it passes a pooler as well.
+//! A table as the catalogue describes it: its kind, its columns, the rights of this role, and the outboxd triggers on it. Every
+//! statement is sent as plain text, so that it passes a pooler as well.
 
 use serde::Deserialize;
 use sqlx::postgres::PgRow;

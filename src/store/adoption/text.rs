@@ -1,4 +1,5 @@
-//! SQL as text: names and values quoted, statements made from their files. What is made here is executed or printed for a person.
+//! SQL as text: quoted names and values, and statements made from their files. The result is executed, or printed for an
+//! operator.
 
 use sha2::{Digest, Sha256};
 
@@ -47,7 +48,7 @@ pub(super) fn statement(file: &str, names: &[(&str, String)]) -> String {
     parts.concat()
 }
 
-/// What the trigger of a table and its function are called: readable, and different for every outbox and table.
+/// The names of the trigger of a table and its function: readable, and different for every outbox and table.
 pub(super) fn function_name(outbox: &str, table: &TableName) -> String {
     let hash = Sha256::digest(format!("{outbox}/{table}").as_bytes());
     let hash: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();

@@ -1,5 +1,5 @@
-//! What there is to know of a server and an outbox before one can say what is wrong with them. Reads only, and everything that
-//! can be read: what fails is told beside the rest. Judges nothing.
+//! Facts: everything about a server and an outbox that the doctor needs before it can judge them. Reads only. A fact that cannot
+//! be read is reported as such, beside the others. Judges nothing.
 
 mod read;
 
@@ -20,7 +20,7 @@ pub use read::{read_adoptions, read_facts};
 pub struct Facts {
     pub schema: String,
     pub server: Option<ServerSettings>,
-    /// What is wrong with the version of the outbox; `Some(None)`: nothing.
+    /// The fault of the version of the outbox; `Some(None)`: none.
     pub schema_refusal: Option<Option<String>>,
     pub identity: Option<ServerIdentity>,
     pub catalogue: Option<Vec<Object>>,
@@ -38,7 +38,7 @@ pub struct Facts {
     pub unwanted: Option<Vec<UnwantedType>>,
     pub inbox: Option<InboxAge>,
     pub contract_use: Option<Vec<ListedUse>>,
-    /// Filled in by whoever has a configuration.
+    /// Filled in by a caller that has a configuration.
     pub adoptions: Option<Vec<InspectedAdoption>>,
     pub clock: Option<ClockReading>,
     /// Whether a notification arrives in a session that listens.
@@ -101,7 +101,7 @@ fn yes() -> bool {
     true
 }
 
-/// What the marks of receivers have to outlive.
+/// The time that the marks of receivers have to outlive.
 #[derive(Debug, Clone, Copy)]
 pub struct InboxAge {
     /// Some receiver keeps its marks here.
@@ -143,7 +143,7 @@ pub struct TableHealth {
     pub live: i64,
     pub dead: i64,
     pub bytes: i64,
-    /// What the living rows would need; `None`: the table was never analyzed.
+    /// The bytes that the living rows would need; `None`: the table was never analyzed.
     pub needed_bytes: Option<i64>,
     pub is_autovacuum_off: bool,
     pub is_analyzed: bool,

@@ -1,5 +1,5 @@
-//! Reading the facts, one statement after the other; one that fails keeps none of the others back.
-//! Every statement goes as plain text, without parameters and without a session: behind a transaction pooler nothing else is safe.
+//! Reading the facts, one statement after the other; a statement that fails does not stop the next ones. Every statement is sent
+//! as plain text, without parameters: behind a transaction pooler nothing else is safe.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,7 +17,7 @@ use crate::store::instances::identity;
 use crate::store::rebase::LowSequence;
 use crate::store::{StoreError, blind_spots, migrate, session};
 
-/// How long a notification may take. A healthy one takes milliseconds; nobody waits for a lost one longer than this.
+/// How long a notification may take. A healthy one takes milliseconds; a lost one is not waited for longer than this.
 const NOTIFIED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Reads all of it.
@@ -57,7 +57,7 @@ async fn read_outbox(reader: &Reader<'_>, facts: &mut Facts, unread: &mut Vec<Un
     facts.unwanted = keep(unread, "event_types", reader.all(include_str!("../sql/find_unwanted_types.sql"), unwanted).await);
 }
 
-/// What is on adopted tables, beside what is configured for them.
+/// The triggers on adopted tables, compared with the configuration.
 pub async fn read_adoptions(facts: &mut Facts, pool: &PgPool, adoptions: &[Adoption]) {
     if facts.server.as_ref().is_some_and(|server| server.has_outbox) {
         let inspected = inspect_adoptions(pool, &facts.schema, adoptions).await;
@@ -82,7 +82,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     async fn all<T>(&self, sql: &str, decode: impl Fn(&PgRow) -> Result<T, sqlx::Error>) -> Result<Vec<T>, StoreError> {
-        // What the connection asked for may have been dropped on the way. One message is one transaction, wherever it ends up.
+        // The settings that the connection requested may have been dropped on the way. One message is one transaction, wherever it ends up.
         let message = format!(
             "set local search_path = {}; set local quote_all_identifiers = off; set local row_security = off;\n{sql}",
             session::search_path(self.schema)
@@ -125,7 +125,7 @@ async fn is_listen_heard(pool: &PgPool) -> Result<bool, StoreError> {
     let mut listener = PgListener::connect_with(pool).await.map_err(error())?;
     listener.listen(&channel).await.map_err(error())?;
     match sqlx::raw_sql(AssertSqlSafe(format!("notify {channel}"))).execute(pool).await {
-        // It came back to the session that sent it: a pooler has given the listener's server process to somebody else.
+        // It came back to the session that sent it: a pooler has given the listener's server process to another client.
         Err(sqlx::Error::Protocol(_)) => return Ok(false),
         notified => notified.map_err(error())?,
     };

@@ -1,5 +1,5 @@
-//! Pages with an event that the server cannot read out, because its row is damaged: the page is narrowed down to that place, and what is left of
-//! the event is told without its payload. One damaged row must not keep all others from every client.
+//! Pages with an event that the server cannot read out, because its row is damaged. The page is narrowed down to that place, and
+//! what is left of the event is returned without its payload. One damaged row must not keep all other events from every client.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
@@ -38,7 +38,7 @@ async fn narrow(pool: &PgPool, query: &PageQuery<'_>, mut cause: StoreError) -> 
     Ok(page)
 }
 
-/// The event at a place that cannot be read out. `None`: it is not wanted, or that cannot be told, and whoever may not see an event learns nothing
+/// The event at a place that cannot be read out. `None`: it is not wanted, or that cannot be known, and a client that may not see an event learns nothing
 /// of it.
 async fn read_place(
     pool: &PgPool,

@@ -1,4 +1,4 @@
-//! How far handlers are with one event, for whoever waits until it is handled.
+//! How far handlers are with one event, for a caller that waits until it is handled.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, Row};
@@ -25,7 +25,7 @@ pub struct HandlerProgress {
     pub is_held: bool,
 }
 
-/// How far a handler is, among those that were found. One without a subscription has never been served, and nobody knows what it wants.
+/// How far a handler is, among those that were found. One without a subscription has never been served, and its filter is unknown.
 pub fn stage_of(handler: &str, found: &[HandlerProgress]) -> Stage {
     let progress = found.iter().find(|progress| progress.handler == handler);
     progress.map_or(Stage::Pending, |progress| Stage::judge(progress.state.as_deref(), progress.is_wanted, progress.has_passed))

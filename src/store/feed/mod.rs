@@ -1,5 +1,5 @@
-//! The feed: the places that the publisher gives to events, and what clients read by them.
-//! Knows no client and no filter but types, headers and aggregates; what a cursor looks like is decided above.
+//! The feed: the places that the publisher gives to events, and the pages that clients read by them. Knows types, headers and
+//! aggregates, but no client; `feed::cursor` decides what a cursor looks like.
 
 mod damage;
 mod handled;

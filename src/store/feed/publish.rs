@@ -1,5 +1,5 @@
-//! Publishing: one statement reads a window or a page of it, gives the events their places and moves the position.
-//! No payload leaves Postgres for it. A lost lease writes nothing.
+//! Publishing: one statement reads a window or a page of it, gives the events their places and moves the position. No payload
+//! leaves Postgres. A lost lease writes nothing.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgExecutor, Row};
@@ -7,7 +7,7 @@ use sqlx::{PgConnection, PgExecutor, Row};
 use crate::domain::{OpenWindow, Snapshot};
 use crate::store::{Fence, PAGE_SPAN, StoreError};
 
-/// What [`begin_epoch`] has found.
+/// The result of [`begin_epoch`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Epoch {
     /// That of the server, as eight hexadecimal digits.
@@ -38,7 +38,7 @@ async fn begin(executor: impl PgExecutor<'_>, fence: Option<Fence>, why: Option<
     epoch().map_err(StoreError::query("understand an epoch of the feed"))
 }
 
-/// What came of publishing a window.
+/// The result of publishing a window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedWindow {
     /// Events in the window, wanted or not. More than were allowed: nothing was written, read it by pages.
@@ -96,7 +96,7 @@ fn window(row: &PgRow) -> Result<PublishedWindow, sqlx::Error> {
 /// A page to publish.
 #[derive(Debug, Clone, Copy)]
 pub struct PublishingPage<'a> {
-    /// What is visible in it was published before the window.
+    /// Events that are visible in it were published before the window.
     pub begin: &'a Snapshot,
     pub window: &'a OpenWindow,
     /// The window was opened now and is not part of the stored position yet.
@@ -104,7 +104,7 @@ pub struct PublishingPage<'a> {
     pub rows: i64,
 }
 
-/// What came of publishing a page.
+/// The result of publishing a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedPage {
     pub places: u64,

@@ -1,4 +1,4 @@
-//! Reading by place: what is known of the feed, the next page of it, and places by id and by time. Changes nothing.
+//! Reading by place: the bounds of the feed, the next page of it, and places by id and by time. Changes nothing.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, Row};
@@ -41,7 +41,7 @@ fn ground(row: &PgRow) -> Result<GroundRow, sqlx::Error> {
     })
 }
 
-/// What a page may hold, and what is wanted of it.
+/// The bounds of a page, and its filter.
 #[derive(Debug, Clone)]
 pub struct PageQuery<'a> {
     pub after: i64,

@@ -1,5 +1,5 @@
--- acquire_alerts: take the right to look after the alerts if nobody has it, or if it is ours. Locks the one row, which the first makes.
--- $1 instance, $2 lease in microseconds. No row: somebody else has it.
+-- acquire_alerts: take the lease of the alerts if it is free, or if it is ours. Locks the one row, which the first makes.
+-- $1 instance, $2 lease in microseconds. No row: another instance has it.
 insert into alert_lease as l (owner, lease_until, epoch)
 values ($1, clock_timestamp() + $2 * interval '1 microsecond', 1)
     on conflict (only_row) do update

@@ -1,5 +1,5 @@
 -- acquire_leases: take free subscriptions, skipping those that another instance is taking this moment.
--- Only under the name and the number of partitions that we know: a person may have changed both, and then our memory of it is wrong.
+-- Only under the name and the number of partitions that we know: an operator may have changed both, and then our memory of it is wrong.
 -- `was_abandoned`: the last owner did not give the lease back. $1 instance, $2 lease in microseconds, $3 subscriptions we can
 -- serve, $4 at most, $5 their handlers, $6 their partitions.
 update subscriptions s

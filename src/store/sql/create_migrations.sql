@@ -1,4 +1,4 @@
--- create_migrations: the table that tells which migrations have been applied. Locks nothing that exists.
+-- create_migrations: the table of applied migrations. Locks nothing that exists.
 create table if not exists migrations (
     version    integer     primary key,
     name       text        not null,

@@ -1,4 +1,4 @@
--- list_vanished: subscriptions that a running relay serves and that are gone from the table: somebody deleted them. Small tables.
+-- list_vanished: subscriptions that a running relay serves and that were deleted from the table. Small tables.
 -- $1 microseconds after which a relay that has said nothing is not running.
 select p.name
   from progress p

@@ -1,3 +1,3 @@
--- lock_events: nobody writes events until the transaction ends, and who has written has committed: every number up to the sequence
+-- lock_events: block writers of events until the transaction ends; earlier writers have committed: every number up to the sequence
 -- is there or never will be. Readers go on. Waits for writers, at most lock_timeout.
 lock table events in share row exclusive mode

@@ -1,10 +1,10 @@
--- open_window: freeze the end of a window that will be read page by page. Locks nothing.
--- Relies on events_window for the stragglers, each a range of one number for the reason that read_window gives. $1 snapshot of the position.
--- The sequence is read after the snapshot was taken, so it covers every row that is visible in it.
--- `first_straggler`: the lowest number that may lie below the bound of the position. A transaction that ran when its snapshot was taken
--- is either among those in progress, or it is one of the first from xmax on: a snapshot ends at the last one that had *completed*, and
--- names none of those that ran beyond it. There are no more of these than the server can run at once; every later one drew its numbers
--- after the bound was read.
+-- open_window: freeze the end of a window that will be read page by page. Locks nothing. $1 snapshot of the position. Relies on
+-- events_window for the stragglers, each a range of one transaction id for the reason that read_window gives. The sequence is
+-- read after the snapshot was taken, so it covers every row that is visible in it. `first_straggler`: the lowest `seq` that may
+-- lie below the bound of the position. Two kinds of rows may lie there. The first: rows of transactions that the snapshot lists
+-- as running. The second: rows of transactions from xmax on. xmax is one past the highest transaction id that had *completed*;
+-- transactions with a higher id may already have been running, and the snapshot does not list them. There are no more of these
+-- than the server can run at once; every later transaction drew its sequence numbers after the bound was read.
 with recursive moment as materialized (select pg_current_snapshot() as snapshot),
 bound as (select sum(setting::integer) as transactions from pg_settings
            where name in ('max_connections', 'max_prepared_transactions', 'max_worker_processes', 'autovacuum_max_workers', 'max_wal_senders')),

@@ -1,4 +1,4 @@
--- read_end: this moment as the end of a window that nobody reads. Locks nothing. No parameters. Caller: store::windows.
+-- read_end: this moment as the end of a window that is not read. Locks nothing. No parameters. Caller: store::windows.
 -- The sequence is read after the snapshot was taken, so it covers every row that is visible in it.
 select m.snapshot::text as snapshot, s.high_seq, l.insert_lsn, l.flush_lsn, clock_timestamp() as now
   from (select pg_current_snapshot() as snapshot) m

@@ -1,4 +1,4 @@
--- read_feed_place: what can be told of the event at a place, as read_feed_page decides whether it is wanted, without its payload: for a place that
+-- read_feed_place: what is known of the event at a place, as read_feed_page decides whether it is wanted, without its payload: for a place that
 -- read_feed_page fails on. Relies on feed_pkey and events_pkey. Locks nothing.
 -- $1 place, $2 to $4 type patterns (null: every type), $5 headers, $6 aggregate id, $7 whether to read headers and aggregate, which can be what is damaged.
 select e.seq, e.id, e.type, e.occurred_at, case when $7 then e.headers::text end as headers,

@@ -3,8 +3,8 @@
 -- $1 position's snapshot, $2 window's snapshot, $3 after this seq, $4 up to this seq, $5 span, $6 rows, $7 bytes,
 -- $8 type patterns, $9 aggregate types, $10 headers, $11 key source, $12 key path, $13 partitions, $14 partition,
 -- The snapshots and $16 arrive as text and stand in subqueries, so that they are understood once and not for every row.
--- No count of the rows: it would make the server hold the whole page before the first row leaves; `bytes_after` tells a cut.
--- Where quick_key fails on a payload, the caller runs it again with ordering_key in its place, and `is_unreadable` told; see store::windows.
+-- No count of the rows: it would make the server hold the whole page before the first row leaves; `bytes_after` shows a cut.
+-- Where quick_key fails on a payload, the caller runs it again with ordering_key in its place, and returns `is_unreadable`; see store::windows.
 -- $15 subscription whose recorded deliveries are left out (null: none can be recorded), $16 settled without a row.
 select e.seq, e.id, e.type, e.aggregate_type, e.aggregate_id, e.aggregate_version, e.payload, e.headers::text as headers, e.occurred_at,
        bounded_key(e.key) as key, e.bytes_after, false as is_unreadable

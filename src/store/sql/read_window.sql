@@ -5,7 +5,7 @@
 -- log, that it finds half of it, and scans all of it on every read.
 -- $1 snapshot, $2 rows, $3 bytes, $4 type patterns, $5 aggregate types, $6 headers, $7 key source, $8 key path, $9 partitions, $10 partition,
 -- $11 the end of the window: a later snapshot of this server, null for now.
--- Where quick_key fails on a payload, the caller runs it again with ordering_key in its place, and `is_unreadable` told; see store::windows.
+-- Where quick_key fails on a payload, the caller runs it again with ordering_key in its place, and returns `is_unreadable`; see store::windows.
 -- Returns at least one row; `seq` is null where the window is empty. More than $2 rows, or `bytes_after` of the last beyond $3: the
 -- window is larger. No count of the rows: it would make the server hold all of them before the first one leaves.
 with moment as materialized (select coalesce($11::pg_snapshot, pg_current_snapshot()) as snapshot)

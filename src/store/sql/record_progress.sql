@@ -25,7 +25,7 @@ select r.subscription, r.name, $1, clock_timestamp(),
        operation = excluded.operation, sqlstate = excluded.sqlstate, error = excluded.error, event = excluded.event,
        waiting_until = excluded.waiting_until, waiting_reason = excluded.waiting_reason,
        at_rest = excluded.at_rest, dead = excluded.dead,
-       -- What an earlier owner was answered stays until somebody is answered again.
+       -- The answer to an earlier owner stays until there is a new one.
        answered_at = coalesce(excluded.answered_at, p.answered_at),
        answered_event = case when excluded.answered_at is null then p.answered_event else excluded.answered_event end,
        answered_reason = case when excluded.answered_at is null then p.answered_reason else excluded.answered_reason end,

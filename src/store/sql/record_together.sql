@@ -1,5 +1,5 @@
 -- record_together: the flushes of many subscriptions in which everything succeeded at the first attempt, in one statement.
--- Returns those that were written. A subscription whose row somebody else has locked, and one whose lease is lost, is left out: each of
+-- Returns those that were written. A subscription whose row another session has locked, and one whose lease is lost, is left out: each of
 -- them records alone, and neither is waited for here. Locks one row for each.
 -- $1 subscriptions, $2 epochs, $3 to $9 as $3 to $9 in record_position, $10 whether `done` is news; then the markers: $11 their
 -- subscriptions, $12 their seqs.

@@ -1,2 +1,2 @@
--- release_leases: nobody owns anything, and who thinks so is fenced off. Locks all subscriptions. No parameters.
+-- release_leases: remove all owners; a loop that still runs is fenced off. Locks all subscriptions. No parameters.
 update subscriptions set owner = null, lease_until = clock_timestamp(), epoch = epoch + 1

@@ -1,5 +1,5 @@
 -- release_replays: of each running replay the next deliveries of one subscription leave: `retrying` and due, or `waiting` behind one of
--- their key that leaves with them. Fenced by the epoch; without the lease nothing happens. Never waits for a person's command: what one
+-- their key that leaves with them. Fenced by the epoch; without the lease nothing happens. Never waits for an operator's command: what one
 -- has locked is left for the next time, and so is what comes behind it in its key.
 -- A delivery stays held while an older one of its key is unfinished, so a key that fails keeps back its own part of the set only.
 -- The rate is for the whole replay: each owner pays from the token bucket in its row, by the clock of the database.

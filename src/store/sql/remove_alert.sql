@@ -1,2 +1,2 @@
--- remove_alert: forget an alert and what was told of it, after the fence. $1 key.
+-- remove_alert: forget an alert and its notices, after the fence. $1 key.
 delete from alerts where key = $1

@@ -1,3 +1,3 @@
--- remove_alert_channels: forget channels that are no longer configured, and what they were told, after the fence. $1 names that are.
+-- remove_alert_channels: forget channels that are no longer configured, and their notices, after the fence. $1 names that are.
 with gone as (delete from alert_channels where name <> all ($1))
 delete from alert_notices where channel <> all ($1)

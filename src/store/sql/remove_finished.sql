@@ -1,4 +1,4 @@
--- remove_finished: one chunk of retention, in order of seq: events that are old enough, that every subscription has passed and nobody owes.
+-- remove_finished: one chunk of retention, in order of seq: events that are old enough, that every subscription has passed and no handler is owed.
 -- An event is old when it says so itself, or when its transaction was seen finished that long ago: `occurred_at` may lie ahead.
 -- Sourced events stay: they are walked over whatever their age is, by their numbers alone.
 -- Looks at one event where the first is not old; at none behind the first subscription (`horizon`), however far the log goes on. Walking on,
@@ -61,7 +61,7 @@ gone_deliveries as (
 gone_attempts as (
     delete from attempts
      where subscription = any (array(select id from subscriptions)) and seq = any (array(select seq from gone))),
--- A place goes with its event; the highest one that is gone tells a client whether it has missed any.
+-- A place goes with its event; the highest removed place shows a client whether it has missed any.
 gone_places as (delete from feed where seq = any (array(select seq from gone)) returning place, seq),
 gone_feed as (
     update feed_removed r

@@ -1,4 +1,4 @@
--- remove_handler: the subscriptions of a handler that nobody serves, with everything recorded for them. Runs behind lock_handler.
+-- remove_handler: the subscriptions of a handler that no relay serves, with everything recorded for them. Runs behind lock_handler.
 -- Relies on the primary key of deliveries and on attempts_by_delivery. $1 subscriptions. Returns how many deliveries went.
 with gone_attempts as (delete from attempts where subscription = any ($1)),
 gone as (delete from deliveries where subscription = any ($1) returning 1),

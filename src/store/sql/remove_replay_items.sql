@@ -1,5 +1,5 @@
 -- remove_replay_items: a chunk of the set of a replay that ended long ago; what became of it is written down in the replay, which stays.
--- Relies on the primary keys. Waits for nobody. $1 microseconds to keep, $2 rows. Returns how many went.
+-- Relies on the primary keys. Waits for no lock. $1 microseconds to keep, $2 rows. Returns how many went.
 with ended as (
     select r.id
       from replays r

@@ -1,5 +1,5 @@
--- renew_leases: keep what we own and can serve, and learn what people asked for. Locks our rows only, and waits for none: a row that somebody
--- has locked keeps its lease as it is, and nobody can take it meanwhile.
+-- renew_leases: keep what we own and can serve, and read the requests of operators. Locks our rows only, and waits for none: a row that another session
+-- has locked keeps its lease as it is, and no instance can take it meanwhile.
 -- $1 instance, $2 lease in microseconds, $3 subscriptions that we serve. Returns one row per subscription still ours, with the
 -- microseconds that its lease has left: less than $2 if it was not renewed.
 with free as materialized (

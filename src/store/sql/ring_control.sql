@@ -1,2 +1,2 @@
--- ring_control: wake the relays after a person changed something. $1 payload.
+-- ring_control: wake the relays after an operator's command. $1 payload.
 select pg_notify(left('outboxd_' || current_schema(), 63), $1)

@@ -13,7 +13,7 @@ use crate::uow::contract::VERSION;
 
 /// How events of one type are written and read.
 pub(in crate::uow) struct Codec {
-    /// Name of the Rust type, for people.
+    /// Name of the Rust type, for display.
     event: &'static str,
     /// The version in which each type is recorded.
     types: HashMap<&'static str, u32>,

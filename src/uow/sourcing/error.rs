@@ -1,8 +1,8 @@
-//! What can go wrong with a stream. None of it is worth another try; a conflict is [`Conflict`](crate::uow::Conflict).
+//! Errors of streams. None of them is worth another try. A conflict has its own type, [`Conflict`](crate::uow::Conflict).
 
 use crate::uow::Failure;
 
-/// Why a stream could not be read or appended to. `stream` is its type and key, for people: `account/ann`.
+/// Why a stream could not be read or appended to. `stream` is its type and key, for display: `account/ann`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourcingError {
@@ -53,11 +53,11 @@ pub enum SourcingError {
         version: u64,
         /// As recorded.
         event_type: String,
-        /// What is wrong with it.
+        /// The mistake in it.
         #[source]
         cause: Failure,
     },
-    /// A version is missing or has no event: it was erased, or somebody has changed the tables. A fold without it would be wrong.
+    /// A version is missing or has no event: it was erased, or the tables were changed by hand. A fold without it would be wrong.
     #[error("version {version} of stream {stream} has no event; `outboxd streams verify` says what is missing")]
     Missing {
         /// Which one.
@@ -68,9 +68,9 @@ pub enum SourcingError {
     /// The program's own events do not fit together; a unit test with `testing::assert_round_trip` finds it.
     #[error("the events of {event} do not fit together: {reason}")]
     Events {
-        /// Name of their Rust type, for people.
+        /// Name of their Rust type, for display.
         event: &'static str,
-        /// What does not fit.
+        /// The part that does not fit.
         reason: String,
     },
     /// An event could not be written as JSON with an object as its payload.
@@ -96,7 +96,7 @@ pub enum SourcingError {
     RecordedElsewhere {
         /// Which one.
         stream: String,
-        /// What the server said.
+        /// The error of the server.
         #[source]
         cause: sqlx::Error,
     },

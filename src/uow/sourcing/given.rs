@@ -1,4 +1,5 @@
-//! Tests of sourced aggregates without a database: decisions, the form of events, and folds that changed without a new number. Public in `uow::testing`.
+//! Tests of sourced aggregates without a database: decisions, the form of events, and folds that changed without a new number.
+//! Public in `uow::testing`.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -48,7 +49,7 @@ pub struct GivenEvents<A: Sourced> {
     state: A,
 }
 
-/// What was decided; every `then` panics when it is not as it says.
+/// The decided events; every `then` panics if they differ.
 #[derive(Debug)]
 pub struct WhenDecided<A: Sourced, X> {
     state: A,

@@ -1,4 +1,5 @@
-//! Loading: the kept state and the events behind it, page by page. Reads only.
+//! Loading: one statement reads the kept state and the first page of events behind it; later pages are bounded by versions. A
+//! version without its event is an error and never left out. Reads only.
 
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};

@@ -85,14 +85,14 @@ pub trait Sourced: Default + Send + Sync + 'static {
     /// The type of its streams: the `type` of `outbox.append` and the `aggregate_type` of the events. Never the name of a Rust type.
     const TYPE: &'static str;
 
-    /// What can happen to it.
+    /// The events of the aggregate.
     type Event: SourcedEvent;
 
     /// Changes the state as the event says. It has happened, so nothing can be refused here; decide before the event is recorded. Called once
     /// for each event in the order of the stream, also for events of years ago, so it must not read a clock, a setting or a table.
     fn apply(&mut self, event: &Self::Event);
 
-    /// What to do with an event of a type that [`SourcedEvent::TYPES`] does not name.
+    /// How a load treats an event of a type that [`SourcedEvent::TYPES`] does not name.
     const UNKNOWN: Unknown = Unknown::Refuse;
 
     /// Whether folded states are kept, and how often. `None`: each load folds all events.
@@ -101,7 +101,7 @@ pub trait Sourced: Default + Send + Sync + 'static {
     }
 }
 
-/// What a load does with an event whose type the program does not know.
+/// How a load treats an event whose type the program does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unknown {
     /// Fails with [`SourcingError::UnknownType`].
@@ -110,7 +110,7 @@ pub enum Unknown {
     Skip,
 }
 
-/// What can happen to a sourced aggregate: usually an enum with one variant for each event type, in the adjacently tagged form of serde.
+/// The events of a sourced aggregate: usually an enum with one variant for each event type, in the adjacently tagged form of serde.
 /// `tag` and `content` are always these two, and each variant has named fields or a struct, because a payload is a JSON object.
 ///
 /// ```

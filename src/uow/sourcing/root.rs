@@ -35,7 +35,7 @@ use crate::uow::{Error, UnitOfWork};
 /// }
 /// ```
 ///
-/// A root that was saved is gone. Whoever wants to go on loads it again:
+/// A saved root is consumed. To go on, load it again:
 ///
 /// ```compile_fail
 /// # use outboxd::uow::sourcing::{Root, Sourced};
@@ -135,7 +135,7 @@ impl<A: Sourced> Root<A> {
         Ok(())
     }
 
-    /// What was recorded since it was loaded, in order.
+    /// The events recorded since the load, in order.
     pub fn recorded(&self) -> impl Iterator<Item = &A::Event> {
         self.recorded.iter().map(|(_, event)| event)
     }
@@ -151,13 +151,13 @@ impl<A: Sourced> Root<A> {
         self.ignored_state.as_ref()
     }
 
-    /// For people.
+    /// For display.
     pub(super) fn stream(&self) -> String {
         format!("{}/{}", A::TYPE, self.key)
     }
 }
 
-// Never the state: it may hold what nobody should read.
+// Never the state: it may hold secrets.
 impl<A: Sourced> fmt::Debug for Root<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Root")

@@ -1,4 +1,5 @@
-//! Saving: what was recorded becomes events of the stream, in the transaction of the unit of work, and is dispatched like every other domain event.
+//! Saving: recorded events are appended to the stream, in the transaction of the unit of work, and are dispatched like every
+//! other domain event. `store::streams` explains the order of writers.
 
 use sqlx::postgres::PgDatabaseError;
 use sqlx::{AssertSqlSafe, Row as _};
@@ -10,7 +11,7 @@ use crate::domain::NewEvent;
 use crate::uow::record::Columns;
 use crate::uow::{Conflict, Error, UnitOfWork, transaction};
 
-/// What a save did.
+/// The result of a save.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Saved {

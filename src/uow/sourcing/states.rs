@@ -1,5 +1,5 @@
-//! States: folded states that are kept every so many events, so that a long stream is not folded from its beginning. They are copies: a state that
-//! cannot be used is left out and the events are folded.
+//! States: folded states that are kept every so many events, so that a long stream is not folded from its beginning. They are
+//! copies: if a state cannot be used, the load folds the events instead.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! Upcasts: how events that were recorded long ago become those of today. One step for each version; chains are made of them once.
+//! Upcasts: functions that turn events of earlier versions into those of today. One step for each version; chains are made of
+//! them once.
 
 use std::collections::HashMap;
 use std::fmt;
