@@ -28,15 +28,8 @@ async fn pages_follow_one_another_to_the_end_and_are_cloud_events() {
     loop {
         let page = served.ask(&path).await;
         let (ids, is_up_to_date) = (page.ids(), page.header("stream-up-to-date").is_some());
-        assert_eq!(page.header("content-type"), Some("application/cloudevents-batch+json"));
-        assert_eq!(
-            (page.header("x-content-type-options"), page.header("cache-control")),
-            (Some("nosniff"), Some("private, no-cache"))
-        );
-        for name in ["accept", "authorization", "accept-encoding"] {
-            let varies = page.headers.iter().any(|(known, value)| known == "vary" && value.to_lowercase().contains(name));
-            assert!(varies, "by {name}: {page:?}");
-        }
+        let fixed = ["x-content-type-options", "vary"].map(|name| page.header(name));
+        assert_eq!(fixed, [Some("nosniff"), Some("Accept, Accept-Encoding, Authorization")]);
         found.extend(ids.clone());
         if ids.is_empty() {
             assert!(is_up_to_date);
