@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::json::indent_json;
 use crate::domain::Timestamp;
+pub(super) use crate::operations::shell_word;
 use crate::settings::describe_duration;
 use crate::store::events::Event;
 
@@ -140,12 +141,6 @@ fn steers(c: char) -> bool {
     (c.is_control() && c != '\n') || is_format
 }
 
-/// Ready to be pasted into a shell.
-pub(super) fn shell_word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
-}
-
 pub(super) fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
@@ -201,13 +196,6 @@ mod tests {
     #[test]
     fn a_moment_is_told_to_the_second() {
         assert_eq!(describe_moment(Timestamp::from_micros(1_700_000_000_123_456)), "2023-11-14T22:13:20Z");
-    }
-
-    #[test]
-    fn a_command_can_be_pasted() {
-        for (name, want) in [("billing", "billing"), ("a b", "'a b'"), ("it's", "'it'\\''s'"), ("", "''")] {
-            assert_eq!(shell_word(name), want);
-        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use serde::Serialize;
 
+use crate::store::Actor;
+
 /// The rights of a caller; a later one includes the earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -54,5 +56,12 @@ impl Via {
             Self::Api => "api",
             Self::Console => "console",
         }
+    }
+}
+
+impl Caller {
+    /// As the audit records the caller.
+    pub fn actor(&self) -> Actor<'_> {
+        Actor { name: &self.name, via: self.via.name() }
     }
 }
