@@ -20,6 +20,7 @@ const PAGES: &[&str] = &[
     "CONTRIBUTING.md",
     "SECURITY.md",
     "docs/adoption.md",
+    "docs/api.md",
     "docs/alerts.md",
     "docs/compatibility.md",
     "docs/contracts.md",
