@@ -66,7 +66,7 @@ fn exit_code(failure: &ServeError) -> u8 {
     match failure {
         ServeError::Store(_) | ServeError::Relay(RelayError::Store(_)) => EXIT_DATABASE,
         ServeError::Relay(RelayError::NoHandlers | RelayError::Partitions { .. } | RelayError::OrderingKey { .. }) => EXIT_CONFIG,
-        ServeError::Relay(_) | ServeError::Bind(_) | ServeError::Feed(_) => EXIT_FAILED,
+        ServeError::Relay(_) | ServeError::Bind(_) | ServeError::Feed(_) | ServeError::Console(_) => EXIT_FAILED,
     }
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use uuid::Uuid;
 
 use super::super::filter::FilterArgs;
-use super::super::json::{parse_path, redact_json};
+use crate::domain::json::{parse_path, redact_json};
 use super::super::text::plural;
 use super::super::{CliError, EXIT_OK, Global, session};
 use crate::store::{self, ExportedLetter};

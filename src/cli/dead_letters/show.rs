@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::super::json::{parse_path, redact_json};
+use crate::domain::json::{parse_path, redact_json};
 use super::super::text::{
     SHOWN_BYTES, SHOWN_KEY_BYTES, as_json, bounded, describe_event, describe_moment, describe_reason, plain_table, printable,
     shell_word, shorten,

@@ -10,36 +10,41 @@ use serde_json::value::RawValue;
 const REDACTED: &str = "\"[redacted]\"";
 
 /// Hides what stands at one of the paths, each the names of members from the top, `*` for any; lists are looked through.
-pub(super) fn redact_json(json: &RawValue, paths: &[Vec<String>]) -> Box<RawValue> {
+pub fn redact_json(json: &RawValue, paths: &[Vec<String>]) -> Box<RawValue> {
     let paths: Vec<&[String]> = paths.iter().map(Vec::as_slice).collect();
-    RawValue::from_string(redact(json.get(), &paths)).expect("what was JSON is JSON with other values")
+    RawValue::from_string(redact(json.get(), &paths, DEEPEST)).expect("what was JSON is JSON with other values")
 }
 
+/// Levels that are looked through. What lies deeper is hidden as a whole: a document may be nested deeper than the stack is.
+const DEEPEST: usize = 128;
+
 /// A path as it is written, for example `customer.card`.
-pub(super) fn parse_path(text: &str) -> Result<Vec<String>, &'static str> {
+pub fn parse_path(text: &str) -> Result<Vec<String>, &'static str> {
     let names: Vec<String> = text.split('.').map(str::to_owned).collect();
     if names.iter().any(String::is_empty) { Err("expected names with dots between them, such as customer.card") } else { Ok(names) }
 }
 
-fn redact(text: &str, paths: &[&[String]]) -> String {
+fn redact(text: &str, paths: &[&[String]], levels: usize) -> String {
     if paths.is_empty() {
         return text.to_owned();
     }
-    if paths.iter().any(|path| path.is_empty()) {
+    let is_nested = text.starts_with(['{', '[']);
+    if paths.iter().any(|path| path.is_empty()) || (levels == 0 && is_nested) {
         return REDACTED.to_owned();
     }
     if let Ok(Members(members)) = serde_json::from_str(text) {
         let member = |(name, value): &(String, &RawValue)| {
             let below: Vec<&[String]> =
                 paths.iter().filter(|path| path[0] == *name || path[0] == "*").map(|path| &path[1..]).collect();
-            format!("{}:{}", serde_json::to_string(name).expect("a text has a JSON form"), redact(value.get(), &below))
+            format!("{}:{}", serde_json::to_string(name).expect("a text has a JSON form"), redact(value.get(), &below, levels - 1))
         };
         return format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(","));
     }
     if let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(text) {
-        return format!("[{}]", items.iter().map(|item| redact(item.get(), paths)).collect::<Vec<_>>().join(","));
+        return format!("[{}]", items.iter().map(|item| redact(item.get(), paths, levels - 1)).collect::<Vec<_>>().join(","));
     }
-    text.to_owned()
+    // Postgres takes names that are no text, such as "\ud800". What cannot be looked through is not shown.
+    if is_nested { REDACTED.to_owned() } else { text.to_owned() }
 }
 
 /// An object as it is written: in its order, with names that stand twice.
@@ -68,7 +73,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 }
 
 /// A JSON text with one member per line. Changes white space only; what is no JSON comes out unharmed, if not pretty.
-pub(super) fn indent_json(text: &str) -> String {
+pub fn indent_json(text: &str) -> String {
     let mut pretty = String::with_capacity(text.len() * 2);
     let mut depth = 0;
     let mut characters = text.chars().filter({
@@ -148,6 +153,22 @@ mod tests {
         assert!(redacted(&["*.card"]).contains("\"card\":null"));
         assert!(redacted(&["card"]).contains("\"card\":\"[redacted]\",\"b.c\""));
         assert!(parse_path("a..b").is_err() && parse_path("").is_err());
+    }
+
+    #[test]
+    fn what_is_nested_too_deeply_is_hidden_as_a_whole() {
+        let nested = |levels: usize| RawValue::from_string(format!("{}7{}", "[".repeat(levels), "]".repeat(levels))).expect("JSON");
+        let paths = [vec!["card".to_owned()]];
+        assert_eq!(redact_json(&nested(DEEPEST), &paths).get(), nested(DEEPEST).get());
+        let redacted = redact_json(&nested(100_000), &paths);
+        assert!(redacted.get().contains("[redacted]") && !redacted.get().contains('7'));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_through_is_hidden_as_a_whole() {
+        let json = RawValue::from_string(r#"{"a":{"\ud800":1,"card":"4111"},"b":{"card":"4222"},"c":1}"#.to_owned()).expect("JSON");
+        let redacted = redact_json(&json, &[vec!["*".to_owned(), "card".to_owned()]]);
+        assert_eq!(redacted.get(), r#"{"a":"[redacted]","b":{"card":"[redacted]"},"c":1}"#);
     }
 
     #[test]
