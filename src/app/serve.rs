@@ -20,12 +20,13 @@ use crate::config::{Config, HandlerConfig};
 use crate::console::ConsoleBindError;
 use crate::feed::FeedBindError;
 use crate::handlers::{self, Built};
+use crate::operations::ReadConfiguration;
 use crate::relay::{AlertSetup, AlertSignals, HandlerSetup, Relay, RelayError, RelayOptions};
 use crate::store::{self, Connections, ServerWatch, StoreError};
 use crate::telemetry::{ContractUse, DatabaseOperation, Health, RelayMetrics, Telemetry, chain};
 
 /// How `serve` begins.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct ServeOptions {
     /// Leave the schema as it is, whatever the configuration says.
     pub without_migrations: bool,
@@ -37,6 +38,8 @@ pub struct ServeOptions {
     pub health: Option<Arc<Health>>,
     /// How the relay is told of another configuration while it runs; `None`: never.
     pub reloads: Option<Reloads>,
+    /// Reads the configuration for what the console does with it, for example a test of a handler; `None`: there is no file.
+    pub configuration: Option<ReadConfiguration>,
 }
 
 /// Why the daemon could not run.
@@ -77,7 +80,7 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
     let (publishing, published) = tokio::sync::watch::channel(0);
     let feed = listener.map(|listener| listener.serve(config, (connections.feed.clone(), contract_use.clone()), published, &stop));
     let console = match console {
-        Some(listener) => Some(listener.serve(config, &stop).await?),
+        Some(listener) => Some(listener.serve(config, options.configuration.clone(), &stop)?),
         None => None,
     };
     let setup = |(config, built): &(HandlerConfig, Built)| HandlerSetup { config: config.clone(), built: built.clone() };

@@ -40,7 +40,7 @@ pub async fn show(ask: &Ask) -> Result<Answer, Trouble> {
                 td { a href=(ask.links.handler(&destination.handler)) { (foreign(&destination.handler)) } }
                 td { (foreign(&destination.reason)) }
                 td { (moment(destination.since, ask.now)) }
-                td { (moment_or_dash(destination.probe_at, ask.now)) }
+                td { (moment(destination.probe_at, ask.now)) }
             }
         }
     };
