@@ -61,6 +61,9 @@ pub mod hub;
 pub mod launcher;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
+pub mod management;
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod operations;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]

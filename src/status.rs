@@ -29,7 +29,7 @@ const WAITING_BOUND: Duration = Duration::from_secs(30);
 const LAG_BOUND: Duration = Duration::from_secs(300);
 
 /// The judgement and what it rests on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct StatusVerdict {
     pub level: Level,
     /// The worst first, then by handler.
@@ -37,7 +37,7 @@ pub struct StatusVerdict {
 }
 
 /// One thing that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Complaint {
     pub level: Level,
     /// `None`: it concerns all of them.
@@ -48,7 +48,7 @@ pub struct Complaint {
 }
 
 /// A handler's state in one word; the first that applies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HandlerState {
     Paused,

@@ -13,6 +13,7 @@ mod serve;
 mod use_writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::channels::channel_kind;
 use crate::config::{
@@ -20,8 +21,10 @@ use crate::config::{
     handler_path,
 };
 use crate::handlers::{self, Built, KINDS, OPTIONAL_KINDS};
+use crate::operations::{Configuration, ReadConfiguration};
 use crate::relay;
 use crate::settings::{Field, Mistake, Mistakes, Section, format_duration};
+use crate::telemetry::chain;
 
 pub use channels::BuiltChannel;
 pub use console::{ConsoleError, serve_console};
@@ -69,6 +72,17 @@ pub fn parse(text: &str, environment: &dyn Environment) -> Result<Loaded, Vec<Mi
     let draft = config::read(text, environment, KIND_FIELDS)
         .map_err(|error| vec![Mistake { path: String::new(), text: error.to_string() }])?;
     finish(draft)
+}
+
+/// The configuration as operations take it.
+pub fn configuration(loaded: Loaded) -> Configuration {
+    let Loaded { config, handlers, .. } = loaded;
+    Configuration { cautions: cautions(&config), config, handlers }
+}
+
+/// Reads the file anew each time, for operations that need more than the database.
+pub fn configuration_reader(path: PathBuf, overrides: Overrides) -> ReadConfiguration {
+    Arc::new(move || load_with(&path, &overrides).map(configuration).map_err(|error| chain(&error)))
 }
 
 /// What works in a configuration and should be known all the same: path of the setting, and words.

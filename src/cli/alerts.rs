@@ -4,17 +4,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
-use sqlx::PgPool;
+use serde_json::json;
 
 use super::print::print;
-use super::text::plain_table;
+use super::text::{as_json, plain_table};
 use super::{CliError, EXIT_CONFIG, EXIT_FAILED, EXIT_OK, Global, ask, session};
-use crate::channels::{self, SendFailure};
+use crate::channels::SendFailure;
 use crate::domain::Timestamp;
 use crate::domain::alerts::{Alert, AlertStatus, Change, Notice, Notices};
+use crate::operations::alerts::{self, AlertChange, AlertView};
 use crate::settings::{describe_duration, parse_duration};
-use crate::store::alerts::{self, ChannelRow};
+use crate::store::alerts::ChannelRow;
 use crate::telemetry::logging;
 
 /// List, acknowledge and snooze alerts, and try out a channel
@@ -87,8 +87,6 @@ struct TestArgs {
 
 #[derive(Debug, thiserror::Error)]
 enum AlertsError {
-    #[error("there is no alert \"{0}\"; `outboxd alerts list --all` shows all")]
-    Unknown(String),
     #[error("there is no channel \"{name}\" in the configuration{hint}")]
     UnknownChannel { name: String, hint: String },
     #[error("could not send through channel {name}")]
@@ -110,20 +108,15 @@ pub async fn run(args: AlertsArgs, global: &Global) -> Result<ExitCode, CliError
 
 async fn list(args: &ListArgs, global: &Global) -> Result<ExitCode, CliError> {
     let session = session::open(global).await?;
-    let (mut found, channels) = (alerts::read(&session.pool).await?, alerts::read_channels(&session.pool).await?);
-    found.retain(|alert| args.all || alert.status.is_active());
-    print(&match global.json {
-        true => format!("{:#}\n", json!({ "alerts": found.iter().map(as_json).collect::<Vec<_>>(), "channels": channels })),
-        false => describe(&found, &channels),
-    })?;
+    let list = alerts::list(&session.pool, args.all).await?;
+    print(&if global.json { as_json(&list) } else { describe(&list.alerts, &list.channels) })?;
     Ok(ExitCode::from(EXIT_OK))
 }
 
 async fn acknowledge(args: &AckArgs, global: &Global) -> Result<ExitCode, CliError> {
     let session = session::open(global).await?;
-    let changed = alerts::acknowledge(&session.pool, &args.alert, &ask::actor(), args.because.as_deref()).await?;
-    let alert = find(&session.pool, &args.alert).await?;
-    let text = match (&alert, changed) {
+    let change = alerts::acknowledge(&session.pool, &ask::caller(), &args.alert, args.because.as_deref()).await?;
+    let text = match (&change.alert.alert, change.changed) {
         (_, true) => format!("{} is acknowledged: nothing is repeated until it grows worse or is over", args.alert),
         (Alert { status: AlertStatus::Acknowledged, acknowledged_by, .. }, false) => {
             let by = acknowledged_by.as_deref().map(|by| format!(" by {by}")).unwrap_or_default();
@@ -131,32 +124,26 @@ async fn acknowledge(args: &AckArgs, global: &Global) -> Result<ExitCode, CliErr
         }
         (alert, false) => format!("{} does not fire, it is {}", args.alert, alert.status),
     };
-    tell(global, changed, &alert, &text)
+    tell(global, &change, &text)
 }
 
 async fn snooze(args: &SnoozeArgs, global: &Global) -> Result<ExitCode, CliError> {
     let session = session::open(global).await?;
-    let changed = alerts::snooze(&session.pool, &args.alert, args.time, &ask::actor(), args.because.as_deref()).await?;
-    let alert = find(&session.pool, &args.alert).await?;
-    let text = match (changed, alert.snoozed_until) {
+    let change = alerts::snooze(&session.pool, &ask::caller(), &args.alert, args.time, args.because.as_deref()).await?;
+    let text = match (change.changed, change.alert.alert.snoozed_until) {
         (true, Some(until)) => format!("{} is silent until {}", args.alert, describe_moment(until)),
         (true, None) => format!("{} is told again", args.alert),
         (false, _) => format!("{} is over, there is nothing to snooze", args.alert),
     };
-    tell(global, changed, &alert, &text)
+    tell(global, &change, &text)
 }
 
-async fn find(pool: &PgPool, key: &str) -> Result<Alert, CliError> {
-    let found = alerts::read(pool).await?.into_iter().find(|alert| alert.key() == key);
-    found.ok_or_else(|| CliError::new(EXIT_CONFIG, AlertsError::Unknown(key.to_owned())))
-}
-
-fn tell(global: &Global, changed: bool, alert: &Alert, text: &str) -> Result<ExitCode, CliError> {
+fn tell(global: &Global, change: &AlertChange, text: &str) -> Result<ExitCode, CliError> {
     eprintln!("{text}");
     if global.json {
-        print(&format!("{:#}\n", json!({ "changed": changed, "alert": as_json(alert) })))?;
+        print(&as_json(change))?;
     }
-    Ok(ExitCode::from(if changed || alert.status == AlertStatus::Acknowledged { EXIT_OK } else { EXIT_FAILED }))
+    Ok(ExitCode::from(if change.is_as_wanted() { EXIT_OK } else { EXIT_FAILED }))
 }
 
 /// Longer than Alertmanager's own default of `group_wait`, with the time that its next look takes.
@@ -221,15 +208,7 @@ fn example(config: &crate::config::Config, change: Change, thread: Option<String
     }
 }
 
-fn as_json(alert: &Alert) -> Value {
-    let mut value = serde_json::to_value(alert).expect("an alert has a JSON form");
-    value["key"] = json!(alert.key());
-    value["summary"] = json!(channels::summary(alert));
-    value["command"] = json!(alert.command());
-    value
-}
-
-fn describe(found: &[Alert], channels: &[ChannelRow]) -> String {
+fn describe(found: &[AlertView], channels: &[ChannelRow]) -> String {
     let mut text = match found {
         [] => "nothing fires\n".to_owned(),
         found => describe_alerts(found),
@@ -242,19 +221,19 @@ fn describe(found: &[Alert], channels: &[ChannelRow]) -> String {
 }
 
 /// One line each, and below it what to run.
-fn describe_alerts(found: &[Alert]) -> String {
+fn describe_alerts(found: &[AlertView]) -> String {
     let mut table = plain_table(&["ALERT", "SEVERITY", "STATE", "SINCE", "WHAT"]);
-    for alert in found {
+    for AlertView { alert, key, summary, .. } in found {
         table.add_row([
-            alert.key(),
+            key.clone(),
             alert.severity.to_string(),
             describe_status(alert),
             describe_moment(alert.started_at),
-            channels::summary(alert),
+            summary.clone(),
         ]);
     }
-    let mut commands: Vec<String> =
-        found.iter().filter(|a| a.status.is_active()).map(|alert| format!("  -> {}\n", alert.command())).collect();
+    let active = found.iter().filter(|view| view.alert.status.is_active());
+    let mut commands: Vec<String> = active.map(|view| format!("  -> {}\n", view.command)).collect();
     commands.dedup();
     format!("{}\n{}", table.trim_fmt(), commands.concat())
 }
@@ -312,7 +291,7 @@ mod tests {
             status: AlertStatus::Acknowledged,
             ..Alert::example(Timestamp::from_micros(1_700_000_000_000_000))
         };
-        let shown = describe(&[alert], &[]);
+        let shown = describe(&[AlertView::from(alert)], &[]);
         assert!(
             shown.contains("dead_letters/billing  critical  acknowledged by ann  2023-11-14T22:13:20Z  3 dead letters"),
             "{shown}"

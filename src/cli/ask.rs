@@ -1,11 +1,9 @@
-//! Before a person's command changes something: who it is, whether they mean it, and whether the handler they name exists.
+//! Before a person's command changes something: who it is, and whether they mean it.
 
 use std::io::{self, IsTerminal, Write};
 
-use sqlx::PgPool;
-
 use super::{CliError, EXIT_CONFIG};
-use crate::store;
+use crate::operations::{Caller, Role, Via};
 
 #[derive(Debug, thiserror::Error)]
 enum AskError {
@@ -15,8 +13,6 @@ enum AskError {
     Declined,
     #[error("could not ask")]
     Read(#[source] io::Error),
-    #[error("there is no handler \"{name}\"{hint}")]
-    UnknownHandler { name: String, hint: String },
 }
 
 /// Who acts, for the audit: `OUTBOXD_ACTOR`, otherwise user and host.
@@ -27,6 +23,11 @@ pub(super) fn actor() -> String {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| variable("HOSTNAME"));
         format!("{user}@{}", host.as_deref().map_or("unknown", str::trim))
     })
+}
+
+/// The same person as a caller of operations. Whoever has the address of the database may do everything.
+pub(super) fn caller() -> Caller {
+    Caller { name: actor(), role: Role::Admin, sees_payloads: true, via: Via::Cli }
 }
 
 /// Asks on standard error, unless the answer was given with `--yes`. Returns only if the answer is yes.
@@ -51,36 +52,4 @@ pub(super) fn confirm(question: &str, yes: bool) -> Result<(), CliError> {
 pub(super) fn parse_text(text: &str) -> Result<String, &'static str> {
     let text = text.trim();
     if text.is_empty() { Err("expected some words about why") } else { Ok(text.to_owned()) }
-}
-
-/// Refuses the name of a handler that the database does not know, with the nearest one that it does.
-pub(super) async fn check_handler(pool: &PgPool, name: &str) -> Result<(), CliError> {
-    let names = store::list_handler_names(pool).await?;
-    if names.iter().any(|known| known == name) {
-        return Ok(());
-    }
-    let hint = match nearest(name, &names) {
-        Some(near) => format!("; did you mean \"{near}\"?"),
-        None if names.is_empty() => "; no relay has run on this outbox yet".to_owned(),
-        None => "; `outboxd handlers list` shows all".to_owned(),
-    };
-    Err(CliError::new(EXIT_CONFIG, AskError::UnknownHandler { name: name.to_owned(), hint }))
-}
-
-fn nearest<'a>(name: &str, names: &'a [String]) -> Option<&'a str> {
-    let (likeness, near) = names.iter().map(|near| (strsim::jaro_winkler(name, near), near)).max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (likeness > 0.75).then_some(near)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_name_that_is_near_is_suggested() {
-        let names = ["billing".to_owned(), "mail".to_owned()];
-        assert_eq!(nearest("biling", &names), Some("billing"));
-        assert_eq!(nearest("warehouse", &names), None);
-        assert_eq!(nearest("mail", &[]), None);
-    }
 }

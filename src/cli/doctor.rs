@@ -8,12 +8,11 @@ use super::print::print;
 use super::session::{self, Session};
 use super::{CliError, EXIT_CONFIG, EXIT_CRITICAL, EXIT_OK, EXIT_WARNING, Global, chain};
 use crate::app;
-use crate::doctor::{Finding, Fix, Report, Standards, judge};
+use crate::doctor::{Finding, Fix, Report};
 use crate::domain::Level;
-use crate::handlers::Built;
+use crate::operations::doctor;
 use crate::settings::parse_duration;
 use crate::store::StoreError;
-use crate::store::facts::{read_adoptions, read_facts};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -81,26 +80,10 @@ async fn examine(args: &DoctorArgs, global: &Global) -> Result<Report, CliError>
             return Ok(if is_shared { Report::shared_sessions(why) } else { Report::unreachable(why) });
         }
     };
-    let functions: Vec<String> = loaded
-        .iter()
-        .flat_map(|loaded| &loaded.handlers)
-        .filter(|(_, built)| matches!(built, Built::Function(_)))
-        .map(|(config, _)| config.name.clone())
-        .collect();
-    let mut facts = read_facts(&pool, &schema).await;
-    let config = loaded.as_ref().map(|loaded| &loaded.config);
-    if let Some(config) = config {
-        read_adoptions(&mut facts, &pool, &config.adopt).await;
-    }
-    let (unencrypted, cautions) = (session::unencrypted(global).await, config.map(app::cautions).unwrap_or_default());
-    let standards = Standards {
-        config,
-        functions: &functions,
-        older_than: args.older_than,
-        unencrypted: unencrypted.as_deref(),
-        cautions: &cautions,
-    };
-    Ok(judge(&facts, &standards).and(broken.map(|error| Finding::broken_configuration(&chain(&error)))))
+    let configuration = loaded.map(app::configuration);
+    let unencrypted = session::unencrypted(global).await;
+    let report = doctor::examine(&pool, &schema, configuration.as_ref(), unencrypted.as_deref(), args.older_than).await;
+    Ok(report.and(broken.map(|error| Finding::broken_configuration(&chain(&error)))))
 }
 
 fn describe(report: &Report) -> String {

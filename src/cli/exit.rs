@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use crate::operations::{OperationError, RefusalKind};
 pub use crate::telemetry::chain;
 
 pub const EXIT_OK: u8 = 0;
@@ -37,6 +38,20 @@ impl CliError {
     pub fn report(self) -> ExitCode {
         eprintln!("outboxd: {}", chain(&*self.error));
         ExitCode::from(self.code)
+    }
+}
+
+impl From<OperationError> for CliError {
+    fn from(error: OperationError) -> Self {
+        match error {
+            OperationError::Store(error) => error.into(),
+            OperationError::Refused(ref refusal) => match refusal.kind {
+                RefusalKind::UnknownHandler | RefusalKind::UnknownAlert | RefusalKind::NeedsForce | RefusalKind::Invalid => {
+                    Self::new(EXIT_CONFIG, error)
+                }
+                RefusalKind::NotFound | RefusalKind::NotNow | RefusalKind::Taken => Self::failed(error),
+            },
+        }
     }
 }
 

@@ -1,18 +1,16 @@
 //! The options with which a person says which deliveries are meant: the same words for every command that takes a set of them.
 
-use std::time::Duration;
-
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use super::CliError;
 use super::text::{PlainTable, describe_moment, describe_reason, plain_table, plural, printable, shorten};
-use super::{CliError, ask};
-use crate::domain::{Reason, Timestamp};
-use crate::settings::parse_duration;
-use crate::store::{self, DeadLetter, DeliveryCount, DeliveryFilter, Fingerprint};
+use crate::domain::Reason;
+use crate::operations::{Moment, Preview, Which, parse_moment};
+use crate::store::{DeadLetter, DeliveryFilter, Fingerprint};
 
 /// Which deliveries; everything that is given must match.
 #[derive(Debug, Args)]
@@ -43,40 +41,16 @@ pub(super) struct FilterArgs {
     pub group: Option<Fingerprint>,
 }
 
-/// A moment as a person gives it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Moment {
-    At(Timestamp),
-    Ago(Duration),
-}
-
-pub(super) fn parse_moment(text: &str) -> Result<Moment, &'static str> {
-    let at = text.parse().ok().map(Moment::At);
-    at.or_else(|| parse_duration(text).map(Moment::Ago))
-        .ok_or("expected a moment such as 2026-01-31T08:00:00Z, or how long ago, such as 2h")
-}
-
-impl Moment {
-    /// By a clock that stands at `now`.
-    pub fn at(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::At(at) => at,
-            Self::Ago(span) => now.before(span),
-        }
-    }
-}
-
 impl FilterArgs {
+    /// The deliveries that are meant.
+    pub fn which(self, ids: Vec<Uuid>) -> Which {
+        let Self { handler, event_type, key, reason, since, until, text, group } = self;
+        Which { delivered: false, handler, event_type, key, reason, ids, since, until, text, group }
+    }
+
     /// The filter, by the clock of the database; a handler that it does not know is refused.
     pub async fn resolve(self, pool: &PgPool, ids: Vec<Uuid>) -> Result<DeliveryFilter, CliError> {
-        let Self { handler, event_type, key, reason, since, until, text, group } = self;
-        if let Some(handler) = &handler {
-            ask::check_handler(pool, handler).await?;
-        }
-        let now = if since.or(until).is_some() { store::read_now(pool).await? } else { Timestamp::from_micros(0) };
-        let moment = |moment: Moment| moment.at(now);
-        let (since, until) = (since.map(moment), until.map(moment));
-        Ok(DeliveryFilter { delivered: false, handler, event_type, key, reason, ids, since, until, text, group })
+        Ok(self.which(ids).resolve(pool).await?)
     }
 }
 
@@ -85,27 +59,18 @@ fn reasons() -> PossibleValuesParser {
     PossibleValuesParser::new(Reason::ALL.iter().map(|reason| reason.as_str()))
 }
 
-/// What a filter meets before anything is changed.
+/// What a filter meets before anything is changed, as a document.
 #[derive(Debug, Serialize)]
-pub(super) struct Preview {
+pub(super) struct Previewed {
     pub dry_run: bool,
-    pub matched: u64,
-    pub handlers: Vec<DeliveryCount>,
-    /// The newest.
-    pub sample: Vec<DeadLetter>,
+    #[serde(flatten)]
+    pub preview: Preview,
 }
 
-/// Deliveries shown before a person is asked.
-pub(super) const SAMPLE: u32 = 5;
-
-impl Preview {
-    pub fn new(dry_run: bool, handlers: Vec<DeliveryCount>, sample: Vec<DeadLetter>) -> Self {
-        Self { dry_run, matched: handlers.iter().map(|handler| handler.count).sum(), handlers, sample }
-    }
-
+impl Previewed {
     /// Tells what is about to change, on standard error; whether there is anything to change. `what` for example "dead letter".
     pub fn goes_on(&self, what: &str, verb: &str) -> bool {
-        if self.matched == 0 {
+        if self.preview.matched == 0 {
             eprintln!("no {what} matches; there is nothing to {verb}");
             return false;
         }
@@ -117,11 +82,12 @@ impl Preview {
     }
 
     fn describe(&self, what: &str) -> String {
-        let per_handler: Vec<String> = self.handlers.iter().map(|count| format!("{} of {}", count.count, count.handler)).collect();
-        let shown = self.sample.len() as u64;
-        let which = if shown < self.matched { format!("; the newest {shown}") } else { String::new() };
-        let letters = describe_letters(&self.sample).trim_fmt();
-        format!("{} {what}{} ({}){which}:\n\n{letters}\n\n", self.matched, plural(self.matched), per_handler.join(", "))
+        let Preview { matched, handlers, sample, .. } = &self.preview;
+        let per_handler: Vec<String> = handlers.iter().map(|count| format!("{} of {}", count.count, count.handler)).collect();
+        let shown = sample.len() as u64;
+        let which = if shown < *matched { format!("; the newest {shown}") } else { String::new() };
+        let letters = describe_letters(sample).trim_fmt();
+        format!("{matched} {what}{} ({}){which}:\n\n{letters}\n\n", plural(*matched), per_handler.join(", "))
     }
 }
 
@@ -141,19 +107,4 @@ pub(super) fn describe_letters(letters: &[DeadLetter]) -> PlainTable {
         ]);
     }
     table
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_moment_is_a_time_or_how_long_ago() {
-        let at = Timestamp::from_micros(1_700_000_000_000_000);
-        assert_eq!(parse_moment("2023-11-14T22:13:20Z"), Ok(Moment::At(at)));
-        assert_eq!(parse_moment("2h"), Ok(Moment::Ago(Duration::from_secs(7200))));
-        for text in ["", "2", "yesterday", "2023-11-14"] {
-            assert!(parse_moment(text).is_err(), "{text}");
-        }
-    }
 }

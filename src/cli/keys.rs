@@ -4,11 +4,11 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
 
 use super::text::{as_json, dash, describe_moment, describe_reason, plain_table, printable, shell_word, shorten};
 use super::{CliError, EXIT_OK, Global, ask, print::print, session};
-use crate::store::{self, BlockedKey, ListedDestination, OnlyWitness};
+use crate::operations::{check_handler, keys};
+use crate::store::{BlockedKey, ListedDestination, OnlyWitness};
 
 /// List the keys that wait behind a failed event, and let one go on
 #[derive(Debug, Args)]
@@ -71,16 +71,13 @@ pub async fn run(args: KeysArgs, global: &Global) -> Result<ExitCode, CliError> 
 
 async fn list(args: ListArgs, global: &Global) -> Result<ExitCode, CliError> {
     let session = session::open(global).await?;
-    if let Some(handler) = &args.handler {
-        ask::check_handler(&session.pool, handler).await?;
-    }
-    let handler = args.handler.as_deref();
-    let keys = store::list_blocked_keys(&session.pool, handler, args.limit).await?;
-    let destinations = store::list_destinations(&session.pool, handler, args.limit).await?;
-    let witnesses = store::list_only_witnesses(&session.pool, handler).await?;
+    let blocked = keys::list(&session.pool, args.handler.as_deref(), args.limit).await?;
     let text = match global.json {
-        true => as_json(&json!({ "keys": keys, "destinations": destinations, "only_witnesses": witnesses })),
-        false => [describe_witnesses(&witnesses), describe(&keys), describe_destinations(&destinations)].concat(),
+        true => as_json(&blocked),
+        false => {
+            [describe_witnesses(&blocked.only_witnesses), describe(&blocked.keys), describe_destinations(&blocked.destinations)]
+                .concat()
+        }
     };
     print(&text)?;
     Ok(ExitCode::from(EXIT_OK))
@@ -89,13 +86,10 @@ async fn list(args: ListArgs, global: &Global) -> Result<ExitCode, CliError> {
 async fn skip(args: SkipArgs, global: &Global) -> Result<ExitCode, CliError> {
     let SkipArgs { handler, key, because, yes } = args;
     let session = session::open(global).await?;
-    ask::check_handler(&session.pool, &handler).await?;
+    check_handler(&session.pool, &handler).await?;
     let question = format!("Make a dead letter of what {} waits for at {}?", printable(&key), printable(&handler));
     ask::confirm(&question, yes)?;
-    let Some(skipped) = store::skip_key(&session.pool, &handler, &key, &ask::actor(), &because).await? else {
-        let text = format!("key {} of {handler} waits for nothing; `outboxd keys list` shows those that do", printable(&key));
-        return Err(CliError::failed(text));
-    };
+    let skipped = keys::skip(&session.pool, &ask::caller(), (&handler, &key), None, &because).await?;
     let id = skipped.head;
     eprintln!("{} goes on without event {id}, which is a dead letter", printable(&key));
     eprintln!("  outboxd dead-letters show {id} --handler {}", shell_word(&handler));

@@ -8,11 +8,10 @@ use serde_json::json;
 use sqlx::PgPool;
 
 use super::{CliError, EXIT_FAILED, EXIT_OK, Global, ask, print::print, session};
+use crate::operations::reload;
 use crate::settings::parse_duration;
 use crate::store::{self, AskedRelay, ReloadAnswer, ReloadOutcome, ReloadReport};
 
-/// A relay that was silent for longer has died: it says that it lives several times within a lease.
-const SILENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Debug, clap::Args)]
@@ -46,13 +45,7 @@ pub async fn run(args: ReloadArgs, global: &Global) -> Result<ExitCode, CliError
         global.load()?;
     }
     let session = session::open(global).await?;
-    let asked = store::ask_reload(&session.pool, args.instance.as_deref(), SILENCE, &ask::actor()).await?;
-    if asked.is_empty() {
-        return Err(CliError::new(
-            super::EXIT_CONFIG,
-            "no relay runs that could reload; one that is started reads its configuration anyway",
-        ));
-    }
+    let asked = reload::ask(&session.pool, &ask::caller(), args.instance.as_deref()).await?;
     let answers = wait_for_answers(&session.pool, &asked, args.wait).await?;
     if global.json {
         print(&as_json(&asked, &answers))?;

@@ -5,19 +5,13 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use serde::Serialize;
-use sqlx::PgPool;
-
 use super::print::print;
 use super::session::{self, Session};
 use super::text::{as_json, describe_age, describe_moment, plain_table};
 use super::{CliError, EXIT_CONFIG, EXIT_CRITICAL, EXIT_OK, EXIT_WARNING, Global, chain};
-use crate::status::{
-    Complaint, HandlerState, Level, StatusVerdict, handler_state, is_alive, judge, judge_adoption, judge_blind_spot,
-};
-use crate::store::adoption::inspect_adoptions;
-use crate::store::blind_spots::find_blind_spots;
-use crate::store::status::{Counting, HandlerStats, LastFailure, RelayStats, Stats, read_stats};
+use crate::operations::status::{self, HandlerStatus, RelayStatus, Status};
+use crate::status::{Complaint, HandlerState, Level};
+use crate::store::status::{HandlerStats, LastFailure};
 
 /// Often enough to watch a backlog shrink, seldom enough not to be part of it.
 const REDRAW: Duration = Duration::from_secs(2);
@@ -41,29 +35,6 @@ pub struct StatusArgs {
     /// Look again every two seconds until Ctrl-C; with --json, one document per line
     #[arg(long, short)]
     pub watch: bool,
-}
-
-/// What one look found.
-#[derive(Debug, Serialize)]
-struct Status {
-    level: Level,
-    reasons: Vec<Complaint>,
-    handlers: Vec<HandlerStatus>,
-    relays: Vec<RelayStatus>,
-}
-
-#[derive(Debug, Serialize)]
-struct HandlerStatus {
-    state: HandlerState,
-    #[serde(flatten)]
-    stats: HandlerStats,
-}
-
-#[derive(Debug, Serialize)]
-struct RelayStatus {
-    is_alive: bool,
-    #[serde(flatten)]
-    stats: RelayStats,
 }
 
 pub async fn run(args: StatusArgs, global: &Global) -> Result<ExitCode, CliError> {
@@ -116,64 +87,15 @@ async fn look(session: &mut Option<Session>, global: &Global) -> Result<Status, 
             Err(error) => return Ok(Status::unreachable(chain(&*error.error))),
         }
     }
-    let pool: &PgPool = &session.as_ref().expect("a session was opened above").pool;
-    Ok(match read_stats(pool, Counting::All).await {
-        Ok(stats) => {
-            let session = session.as_ref().expect("it is there");
-            let mut more = adopted_tables(global, session).await;
-            more.extend(hidden_rows(session).await);
-            Status::of(stats, more)
-        }
-        Err(error) => {
-            *session = None;
-            Status::unreachable(chain(&error))
-        }
-    })
-}
-
-/// What is wrong with the adopted tables, if a configuration is at hand that names them: the database alone does not know which there should be.
-async fn adopted_tables(global: &Global, session: &Session) -> Vec<Complaint> {
-    let Ok(draft) = global.read() else { return Vec::new() };
-    if draft.adoptions().is_empty() {
-        return Vec::new();
+    let opened = session.as_ref().expect("a session was opened above");
+    // The database alone does not know which tables should be adopted.
+    let draft = global.read().ok();
+    let adoptions = draft.as_ref().map(|draft| draft.adoptions()).unwrap_or_default();
+    let status = status::look(&opened.pool, &opened.schema, adoptions).await;
+    if status.handlers.is_empty() && status.relays.is_empty() {
+        *session = None; // perhaps the database has gone; the next look finds out
     }
-    match inspect_adoptions(&session.pool, &session.schema, draft.adoptions()).await {
-        Ok(found) => found.iter().filter_map(judge_adoption).collect(),
-        Err(error) => vec![Complaint {
-            level: Level::Warning,
-            handler: None,
-            text: format!("the adopted tables could not be looked at: {}", chain(&error)),
-            command: "outboxd doctor".to_owned(),
-        }],
-    }
-}
-
-/// What hides rows from a session, or silences a trigger: a handler whose events are passed over has no failure that would tell.
-async fn hidden_rows(session: &Session) -> Vec<Complaint> {
-    match find_blind_spots(&session.pool, &session.schema).await {
-        Ok(found) => found.iter().map(judge_blind_spot).collect(),
-        Err(error) => vec![Complaint {
-            level: Level::Warning,
-            handler: None,
-            text: format!("whether something hides events could not be looked at: {}", chain(&error)),
-            command: "outboxd doctor".to_owned(),
-        }],
-    }
-}
-
-impl Status {
-    /// `more`: what the stats do not tell.
-    fn of(stats: Stats, more: Vec<Complaint>) -> Self {
-        let StatusVerdict { level, reasons } = judge(&stats).and(more);
-        let handlers = stats.handlers.into_iter().map(|stats| HandlerStatus { state: handler_state(&stats), stats });
-        let relays = stats.relays.into_iter().map(|stats| RelayStatus { is_alive: is_alive(stats.silent), stats });
-        Self { level, reasons, handlers: handlers.collect(), relays: relays.collect() }
-    }
-
-    fn unreachable(why: String) -> Self {
-        let StatusVerdict { level, reasons } = StatusVerdict::unreachable(why);
-        Self { level, reasons, handlers: Vec::new(), relays: Vec::new() }
-    }
+    Ok(status)
 }
 
 fn exit_code(level: Level) -> ExitCode {

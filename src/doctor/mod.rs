@@ -21,7 +21,7 @@ use crate::store::facts::{Facts, Unread};
 pub use catalogue::{Expected, expected};
 
 /// One thing that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Finding {
     /// What was looked at; from a closed set, for scripts.
     pub check: &'static str,
@@ -33,7 +33,7 @@ pub struct Finding {
 }
 
 /// What to paste, and where.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(tag = "where", content = "text", rename_all = "snake_case")]
 pub enum Fix {
     /// Into psql, as the owner of the schema or an administrator.
@@ -44,7 +44,7 @@ pub enum Fix {
 }
 
 /// Everything that was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Report {
     pub level: Level,
     /// The worst first.

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 pub use crate::domain::Role;
+use crate::store::Actor;
 
 /// The road on which an operation was asked for; the audit records it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -33,5 +34,12 @@ impl Via {
             Self::Api => "api",
             Self::Console => "console",
         }
+    }
+}
+
+impl Caller {
+    /// As the audit records the caller.
+    pub fn actor(&self) -> Actor<'_> {
+        Actor { name: &self.name, via: self.via.name() }
     }
 }

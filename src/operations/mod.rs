@@ -2,6 +2,36 @@
 //! Each act is a plan (what would change, how much, a sample, as of when) and a function that carries it out for a [`Caller`].
 //! Never prints, never parses arguments, never knows HTTP.
 
+pub mod alerts;
+pub mod audit;
 mod caller;
+mod commands;
+mod configuration;
+pub mod dead_letters;
+pub mod doctor;
+pub mod events;
+mod explain;
+pub mod forget;
+pub mod handlers;
+pub mod keys;
+mod known;
+pub mod moves;
+mod page;
+mod preview;
+mod refusal;
+pub mod reload;
+pub mod replays;
+pub mod status;
+pub mod trial;
+mod which;
 
+pub use crate::domain::json::{parse_path, redact_json};
 pub use caller::{Caller, Role, Via};
+pub use commands::{filter_options, shell_word};
+pub use configuration::{Configuration, ReadConfiguration};
+pub use explain::{Explanation, explain};
+pub use known::{check_handler, nearest};
+pub use page::Page;
+pub use preview::{Preview, Purpose, preview, seen};
+pub use refusal::{OperationError, Refusal, RefusalKind};
+pub use which::{Moment, Which, parse_moment};

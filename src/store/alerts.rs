@@ -8,12 +8,12 @@ use sqlx::{Connection, PgConnection, PgExecutor, PgPool, Postgres, Row, Transact
 use uuid::Uuid;
 
 use super::text::{storable, storable_json, storable_or_none};
-use super::{AuditEntry, StoreError, begin, commit, record_audit};
+use super::{Actor, AuditEntry, StoreError, begin, commit, record_audit};
 use crate::domain::Timestamp;
 use crate::domain::alerts::{Alert, Sample, Told};
 
 /// How a channel is doing.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct ChannelRow {
     pub name: String,
     pub kind: String,
@@ -291,11 +291,11 @@ pub async fn keep_channels(connection: &mut PgConnection, names: &[String]) -> R
 }
 
 /// A person knows. `false`: it is not firing; then nothing is written.
-pub async fn acknowledge(pool: &PgPool, key: &str, actor: &str, reason: Option<&str>) -> Result<bool, StoreError> {
+pub async fn acknowledge(pool: &PgPool, key: &str, actor: Actor<'_>, reason: Option<&str>) -> Result<bool, StoreError> {
     let mut transaction = begin(pool).await?;
     let changed = sqlx::query(include_str!("sql/acknowledge_alert.sql"))
         .bind(key)
-        .bind(storable(actor))
+        .bind(storable(actor.name))
         .execute(&mut *transaction)
         .await
         .map_err(StoreError::query("acknowledge the alert"))?
@@ -309,7 +309,7 @@ pub async fn acknowledge(pool: &PgPool, key: &str, actor: &str, reason: Option<&
 }
 
 /// Silence for so long; none: tell people again. `false`: there is no such alert, or it is over; then nothing is written.
-pub async fn snooze(pool: &PgPool, key: &str, time: Duration, actor: &str, reason: Option<&str>) -> Result<bool, StoreError> {
+pub async fn snooze(pool: &PgPool, key: &str, time: Duration, actor: Actor<'_>, reason: Option<&str>) -> Result<bool, StoreError> {
     let mut transaction = begin(pool).await?;
     let changed = sqlx::query(include_str!("sql/snooze_alert.sql"))
         .bind(key)
@@ -330,7 +330,7 @@ pub async fn snooze(pool: &PgPool, key: &str, time: Duration, actor: &str, reaso
 async fn note(
     connection: &mut PgConnection,
     action: &'static str,
-    actor: &str,
+    actor: Actor<'_>,
     filter: &serde_json::Value,
     reason: Option<&str>,
 ) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::replays::settle_replay_items;
-use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
+use super::{Actor, AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 use crate::domain::{ErrorGroup, Reason};
 
 /// What came of it.
@@ -19,7 +19,7 @@ pub enum Burial {
 }
 
 /// Makes a dead letter of an event that a handler still owes. An owner that runs begins anew with what is stored.
-pub async fn bury_event(pool: &PgPool, handler: &str, event: Uuid, actor: &str, reason: &str) -> Result<Burial, StoreError> {
+pub async fn bury_event(pool: &PgPool, handler: &str, event: Uuid, actor: Actor<'_>, reason: &str) -> Result<Burial, StoreError> {
     let group = ErrorGroup::of(Reason::Operator, None, reason);
     let mut transaction = begin(pool).await?;
     sqlx::query(include_str!("sql/lock_handler.sql"))

@@ -99,6 +99,19 @@ pub async fn connect(options: &Options<'_>) -> Result<PgPool, StoreError> {
     open(options, None, false).await
 }
 
+/// A pool that connects when it is first used: for what has to answer while the server is away. Poolers are not looked for.
+pub fn connect_lazily(options: &Options<'_>) -> Result<PgPool, StoreError> {
+    let prepared = Prepared {
+        server: String::new(),
+        options: options.to_connect_options()?,
+        settings: Arc::new(options.session()),
+        watch: None,
+        connect_timeout: options.connect_timeout,
+        patience: answer_timeout(options.statement_timeout),
+    };
+    Ok(prepared.pool(options.max_connections, &prepared.settings).connect_lazy_with(prepared.options.clone()))
+}
+
 /// [`connect`], which proves in addition that no pooler shares our sessions even where nothing looks like one.
 pub async fn connect_thoroughly(options: &Options<'_>) -> Result<PgPool, StoreError> {
     open(options, None, true).await

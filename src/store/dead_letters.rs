@@ -1,7 +1,5 @@
-//! Dead letters: listed, grouped by what failed, exported, discarded. What a person does is one transaction with its audit row,
+//! Dead letters: listed, exported, discarded. What a person does is one transaction with its audit row,
 //! and rings for the relay. They are never removed by age.
-
-use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
 use serde_json::value::RawValue;
@@ -14,11 +12,11 @@ use super::audit::lift_statement_timeout;
 use super::filter::{DeliveryFilter, Fingerprint, Scope};
 use super::remains::Remains;
 use super::text::storable;
-use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
+use super::{Actor, AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 use crate::domain::Timestamp;
 
 /// One delivery that policy gave up on; in the sample of a replay perhaps one that was made.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
 pub struct DeadLetter {
     /// Of the event.
     pub id: Uuid,
@@ -26,6 +24,9 @@ pub struct DeadLetter {
     pub event_type: String,
     pub handler: String,
     pub partition: i32,
+    #[serde(skip)]
+    pub subscription: i32,
+    #[schema(value_type = String)]
     pub seq: i64,
     pub key: Option<String>,
     pub reason: Option<String>,
@@ -59,55 +60,50 @@ pub struct ExportedLetter {
 }
 
 /// How many deliveries of one handler match.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct DeliveryCount {
     pub handler: String,
     pub count: u64,
 }
 
-/// Dead letters of one handler that failed alike.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct DeadLetterGroup {
-    pub handler: String,
-    /// `None`: recorded without one.
-    pub group: Option<Fingerprint>,
-    pub count: u64,
-    pub reason: Option<String>,
-    pub status: Option<i32>,
-    /// What failed, without what differs from event to event.
-    pub error: Option<String>,
-    pub first: Option<Timestamp>,
-    pub last: Option<Timestamp>,
-    /// The newest event of the group.
-    pub sample: Uuid,
-    pub sample_type: String,
-    pub sample_detail: Option<String>,
-    /// The oldest first.
-    pub notes: Vec<GroupNote>,
+/// The last dead letter of a page: the next page begins behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LetterPlace {
+    pub dead_since: Timestamp,
+    pub seq: i64,
+    pub subscription: i32,
 }
 
-/// What a person wrote about a group.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct GroupNote {
-    pub at: Timestamp,
-    pub actor: String,
-    pub text: String,
+impl DeadLetter {
+    /// Where a page that ends with this letter ends.
+    pub fn place(&self) -> Option<LetterPlace> {
+        self.dead_since.map(|dead_since| LetterPlace { dead_since, seq: self.seq, subscription: self.subscription })
+    }
 }
 
-/// The newest deliveries that match, at most `limit`.
-pub async fn list_dead_letters(pool: &PgPool, filter: &DeliveryFilter, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
-    list_deliveries(pool, filter, Scope::All, limit).await
+/// The newest dead letters that match, behind a place if one is given, at most `limit`.
+pub async fn list_dead_letters(
+    pool: &PgPool,
+    filter: &DeliveryFilter,
+    after: Option<LetterPlace>,
+    limit: u32,
+) -> Result<Vec<DeadLetter>, StoreError> {
+    list_deliveries(pool, filter, Scope::All, after, limit).await
 }
 
 pub(super) async fn list_deliveries(
     pool: &PgPool,
     filter: &DeliveryFilter,
     scope: Scope,
+    after: Option<LetterPlace>,
     limit: u32,
 ) -> Result<Vec<DeadLetter>, StoreError> {
     let rows = filter
         .query(include_str!("sql/list_dead_letters.sql"), scope)
         .bind(i64::from(limit))
+        .bind(after.map(|place| place.dead_since))
+        .bind(after.map(|place| place.seq))
+        .bind(after.map(|place| place.subscription))
         .fetch_all(pool)
         .await
         .map_err(StoreError::query("list the dead letters"))?;
@@ -120,6 +116,7 @@ fn dead_letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
         event_type: row.try_get("type")?,
         handler: row.try_get("handler")?,
         partition: row.try_get("partition")?,
+        subscription: row.try_get("subscription")?,
         seq: row.try_get("seq")?,
         key: row.try_get("key")?,
         reason: row.try_get("reason")?,
@@ -258,92 +255,23 @@ pub(super) async fn count_deliveries(
     rows.iter().map(count).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand the deliveries"))
 }
 
-/// The largest groups of dead letters that match, at most `limit`, with their notes.
-pub async fn group_dead_letters(pool: &PgPool, filter: &DeliveryFilter, limit: u32) -> Result<Vec<DeadLetterGroup>, StoreError> {
-    let rows = filter
-        .query(include_str!("sql/group_dead_letters.sql"), Scope::All)
-        .bind(i64::from(limit))
-        .fetch_all(pool)
-        .await
-        .map_err(StoreError::query("group the dead letters"))?;
-    let groups: Result<Vec<_>, _> = rows.iter().map(group).collect();
-    let mut groups = groups.map_err(StoreError::query("understand the groups"))?;
-    add_notes(pool, &mut groups).await?;
-    Ok(groups)
+/// What came of an act on the deliveries that a filter matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acted {
+    /// So many were changed.
+    Done(u64),
+    /// Another number matched than was expected; nothing was changed.
+    Drifted(u64),
 }
 
-fn group(row: &PgRow) -> Result<DeadLetterGroup, sqlx::Error> {
-    Ok(DeadLetterGroup {
-        handler: row.try_get("handler")?,
-        group: row.try_get::<Option<i64>, _>("fingerprint")?.map(Fingerprint),
-        count: row.try_get::<i64, _>("dead")?.unsigned_abs(),
-        reason: row.try_get("reason")?,
-        status: row.try_get("status")?,
-        error: row.try_get("error")?,
-        first: row.try_get("first_at")?,
-        last: row.try_get("last_at")?,
-        sample: row.try_get("id")?,
-        sample_type: row.try_get("type")?,
-        sample_detail: row.try_get("detail")?,
-        notes: Vec::new(),
-    })
-}
-
-async fn add_notes(pool: &PgPool, groups: &mut [DeadLetterGroup]) -> Result<(), StoreError> {
-    let handlers: Vec<&str> = groups.iter().map(|group| group.handler.as_str()).collect();
-    let fingerprints: Vec<Option<i64>> = groups.iter().map(|group| group.group.map(|group| group.0)).collect();
-    let rows = sqlx::query(include_str!("sql/list_group_notes.sql"))
-        .bind(handlers)
-        .bind(fingerprints)
-        .fetch_all(pool)
-        .await
-        .map_err(StoreError::query("read the notes"))?;
-    let note = |row: &PgRow| {
-        let key = (row.try_get::<String, _>(0)?, row.try_get::<i64, _>(1)?);
-        Ok((key, GroupNote { at: row.try_get(2)?, actor: row.try_get(3)?, text: row.try_get(4)? }))
-    };
-    let mut notes: HashMap<(String, i64), Vec<GroupNote>> = HashMap::new();
-    for row in &rows {
-        let (key, note) = note(row).map_err(StoreError::query("understand the notes"))?;
-        notes.entry(key).or_default().push(note);
-    }
-    for group in groups {
-        let key = group.group.map(|fingerprint| (group.handler.clone(), fingerprint.0));
-        group.notes = key.and_then(|key| notes.remove(&key)).unwrap_or_default();
-    }
-    Ok(())
-}
-
-/// Adds a note to a group, for one handler or for each that has dead letters of it; gives for how many. 0: there is no such group.
-pub async fn note_group(
+/// Gives up the dead letters that match for good, if they are as many as expected. `reason` is the person's.
+pub async fn discard_dead_letters(
     pool: &PgPool,
-    handler: Option<&str>,
-    group: Fingerprint,
-    actor: &str,
-    text: &str,
-) -> Result<u64, StoreError> {
-    let mut transaction = begin(pool).await?;
-    let noted = sqlx::query(include_str!("sql/insert_group_note.sql"))
-        .bind(handler)
-        .bind(group.0)
-        .bind(storable(actor))
-        .bind(storable(text))
-        .execute(&mut *transaction)
-        .await
-        .map_err(StoreError::query("note it"))?
-        .rows_affected();
-    if noted == 0 {
-        return Ok(0);
-    }
-    let filter = DeliveryFilter { handler: handler.map(str::to_owned), group: Some(group), ..DeliveryFilter::default() };
-    let entry = AuditEntry { actor, action: "note", handler, filter: &filter.to_json(), affected: noted, reason: Some(text) };
-    record_audit(&mut transaction, &entry).await?;
-    commit(transaction).await?;
-    Ok(noted)
-}
-
-/// Gives up the dead letters that match for good; gives how many. `reason` is the person's.
-pub async fn discard_dead_letters(pool: &PgPool, filter: &DeliveryFilter, actor: &str, reason: &str) -> Result<u64, StoreError> {
+    filter: &DeliveryFilter,
+    expected: Option<u64>,
+    actor: Actor<'_>,
+    reason: &str,
+) -> Result<Acted, StoreError> {
     let mut transaction = begin(pool).await?;
     lift_statement_timeout(&mut transaction).await?;
     let discarded = filter
@@ -353,8 +281,11 @@ pub async fn discard_dead_letters(pool: &PgPool, filter: &DeliveryFilter, actor:
         .await
         .map_err(StoreError::query("discard the dead letters"))?
         .rows_affected();
+    if expected.is_some_and(|expected| expected != discarded) {
+        return Ok(Acted::Drifted(discarded)); // the transaction rolls back as it is dropped
+    }
     if discarded == 0 {
-        return Ok(0);
+        return Ok(Acted::Done(0));
     }
     let (handler, asked) = (filter.handler.as_deref(), filter.to_json());
     let entry = AuditEntry { actor, action: "discard", handler, filter: &asked, affected: discarded, reason: Some(reason) };
@@ -362,5 +293,5 @@ pub async fn discard_dead_letters(pool: &PgPool, filter: &DeliveryFilter, actor:
     // A key that was held behind one of them goes on.
     ring_control(&mut *transaction).await?;
     commit(transaction).await?;
-    Ok(discarded)
+    Ok(Acted::Done(discarded))
 }

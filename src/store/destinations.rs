@@ -85,7 +85,7 @@ pub async fn read_destinations(pool: &PgPool, subscription: i32, now: Duration) 
 }
 
 /// A destination in trouble, for operators.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
 pub struct ListedDestination {
     pub handler: String,
     pub partition: i32,

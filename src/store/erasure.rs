@@ -6,7 +6,7 @@ use sqlx::{PgConnection, PgPool, Row};
 use uuid::Uuid;
 
 use super::audit::{allow_log_changes, lift_statement_timeout};
-use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
+use super::{Actor, AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 use crate::domain::{EventFilter, Timestamp};
 
 /// Which events; every part that is set must match.
@@ -130,7 +130,7 @@ pub async fn erase(pool: &PgPool, selection: &EventSelection, plan: &ErasurePlan
         let gone = erase_chunk(&mut transaction, chunk).await?;
         let filter = serde_json::to_string(selection).expect("texts have a JSON form");
         let entry = AuditEntry {
-            actor: erasing.actor,
+            actor: Actor::cli(erasing.actor),
             action: "erase",
             handler: None,
             filter: &filter,

@@ -19,7 +19,7 @@ pub const SEARCHED: i64 = 100_000;
 const MAX_ATTEMPTS: i64 = 1_000;
 
 /// One event, what became of it per handler, and every recorded try.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
 pub struct EventHistory {
     pub event: Event,
     /// By handler and partition. A handler that does not want the event is not in it.
@@ -29,18 +29,22 @@ pub struct EventHistory {
 }
 
 /// An event as it was recorded.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
 pub struct Event {
+    #[schema(value_type = String)]
     pub seq: i64,
     pub id: Uuid,
     #[serde(rename = "type")]
     pub event_type: String,
     pub aggregate_type: Option<String>,
     pub aggregate_id: Option<String>,
+    #[schema(value_type = Option<String>)]
     pub aggregate_version: Option<i64>,
     pub occurred_at: Timestamp,
+    #[schema(value_type = Object)]
     pub headers: Box<RawValue>,
     /// Byte for byte.
+    #[schema(value_type = Object)]
     pub payload: Box<RawValue>,
     /// Why headers, payload or aggregate cannot be read: what cannot is null here.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,7 +52,7 @@ pub struct Event {
 }
 
 /// What became of an event at one handler.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
 pub struct EventState {
     pub handler: String,
     pub partition: i32,
@@ -70,7 +74,7 @@ pub struct EventState {
 }
 
 /// One recorded try.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Attempt {
     pub at: Timestamp,
     pub handler: String,
@@ -87,14 +91,16 @@ pub struct Attempt {
 }
 
 /// An event in a list, without what may be large.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct EventSummary {
+    #[schema(value_type = String)]
     pub seq: i64,
     pub id: Uuid,
     #[serde(rename = "type")]
     pub event_type: String,
     pub aggregate_type: Option<String>,
     pub aggregate_id: Option<String>,
+    #[schema(value_type = Option<String>)]
     pub aggregate_version: Option<i64>,
     pub occurred_at: Timestamp,
     pub payload_bytes: i32,
@@ -108,16 +114,21 @@ pub struct EventQuery {
     pub aggregate_id: Option<String>,
     /// Type and id of an aggregate, as [`crate::domain::Ordering::Aggregate`] makes a key of them.
     pub key: Option<String>,
+    /// Only events below this number.
+    pub before: Option<i64>,
     pub limit: u32,
 }
 
 /// The newest events that were asked for.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct EventList {
     /// The newest first.
     pub events: Vec<EventSummary>,
     /// There are older events that were not looked at.
     pub is_cut_short: bool,
+    /// A list of what is older goes on below this number; `None`: nothing is older.
+    #[serde(skip)]
+    pub goes_on_below: Option<i64>,
 }
 
 /// Reads one event and all that is known of it, in every handler or in the one that is named. `None`: there is no such event
@@ -151,10 +162,11 @@ async fn try_event(pool: &PgPool, id: Uuid, remains: &Remains) -> Result<Option<
 
 /// Lists the newest events, as far back as [`SEARCHED`].
 pub async fn list_events(pool: &PgPool, query: &EventQuery) -> Result<EventList, StoreError> {
-    let newest: i64 = sqlx::query_scalar(include_str!("sql/read_last_seq.sql"))
-        .fetch_one(pool)
-        .await
-        .map_err(StoreError::query("read the sequence"))?;
+    let last = sqlx::query_scalar(include_str!("sql/read_last_seq.sql")).fetch_one(pool);
+    let newest: i64 = match query.before {
+        Some(before) => before.saturating_sub(1).max(0),
+        None => last.await.map_err(StoreError::query("read the sequence"))?,
+    };
     let rows = sqlx::query(include_str!("sql/list_events.sql"))
         .bind(&query.type_pattern)
         .bind(&query.aggregate_id)
@@ -166,8 +178,11 @@ pub async fn list_events(pool: &PgPool, query: &EventQuery) -> Result<EventList,
         .await
         .map_err(StoreError::query("list the events"))?;
     let events: Vec<_> = rows.iter().map(summary).collect::<Result<_, _>>().map_err(StoreError::query("understand the events"))?;
-    let is_cut_short = newest > SEARCHED && u32::try_from(events.len()).is_ok_and(|found| found < query.limit);
-    Ok(EventList { events, is_cut_short })
+    let is_full = u32::try_from(events.len()).is_ok_and(|found| found >= query.limit);
+    let is_cut_short = newest > SEARCHED && !is_full;
+    let last = events.last().map(|event: &EventSummary| event.seq);
+    let goes_on_below = if is_full { last.filter(|last| *last > 1) } else { is_cut_short.then_some(newest - SEARCHED + 1) };
+    Ok(EventList { events, is_cut_short, goes_on_below })
 }
 
 fn event(row: &PgRow) -> Result<Event, sqlx::Error> {

@@ -69,6 +69,15 @@ impl serde::Serialize for Fingerprint {
     }
 }
 
+impl utoipa::PartialSchema for Fingerprint {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let schema = utoipa::openapi::ObjectBuilder::new().schema_type(utoipa::openapi::Type::String);
+        schema.description(Some("Sixteen hexadecimal digits")).pattern(Some("^[0-9a-f]{16}$")).into()
+    }
+}
+
+impl utoipa::ToSchema for Fingerprint {}
+
 /// What else must be true of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {

@@ -1,67 +1,14 @@
-//! Handlers as people see them: every partition taken together; held, let go and forgotten.
+//! What people do with a handler, every partition taken together: it is held, let go and forgotten.
 //! A handler that a live relay serves is never forgotten.
 
-use std::time::Duration;
-
-use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row};
 
 use super::audit::lift_statement_timeout;
-use super::status::count_backlog;
 use super::text::storable;
-use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
-use crate::domain::Timestamp;
-use crate::telemetry::{chain, is_stuck};
+use super::{Actor, AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 
 /// More handlers than anybody has.
 const MOST_HANDLERS: i64 = 1000;
-
-/// Whether a handler gets its events, the worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HandlerState {
-    /// A person holds it.
-    Paused,
-    /// No live relay owns at least one of its partitions.
-    NoOwner,
-    /// At least one of its partitions cannot read or cannot record.
-    Stuck,
-    /// The circuit breaker holds at least one of its partitions.
-    CircuitOpen,
-    /// Its receiver asked for a pause.
-    Waiting,
-    Running,
-}
-
-/// A handler with all its partitions.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct HandlerRow {
-    pub name: String,
-    pub kind: String,
-    pub state: HandlerState,
-    pub partitions: u64,
-    /// Partitions with a live lease, and who has them.
-    pub owned: u64,
-    pub owners: Vec<String>,
-    pub paused_at: Option<Timestamp>,
-    pub paused_by: Option<String>,
-    pub pause_reason: Option<String>,
-    pub open_circuits: u64,
-    pub circuit_reason: Option<String>,
-    /// Since when a partition cannot read or cannot record, and why.
-    pub failing_since: Option<Timestamp>,
-    pub failing_error: Option<String>,
-    /// Until when its receiver asked it to wait.
-    pub waiting_until: Option<Timestamp>,
-    /// Events without any outcome, as in `status`; where it is not exact there are at least so many.
-    pub pending: u64,
-    pub pending_is_exact: bool,
-    /// Why nothing could be counted; `None`: it was.
-    pub uncounted: Option<String>,
-    pub retrying: u64,
-    pub waiting: u64,
-    pub dead: u64,
-}
 
 /// What came of the wish to forget a handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,79 +19,6 @@ pub enum Forgotten {
     Owned(Vec<String>),
     /// There is no such handler.
     Unknown,
-}
-
-/// Every handler, or the one that is named.
-pub async fn read_handlers(pool: &PgPool, name: Option<&str>) -> Result<Vec<HandlerRow>, StoreError> {
-    let rows = sqlx::query(include_str!("sql/read_handlers.sql"))
-        .bind(name)
-        .bind(MOST_HANDLERS)
-        .fetch_all(pool)
-        .await
-        .map_err(StoreError::query("read the handlers"))?;
-    let handlers = rows.iter().map(handler).collect::<Result<Vec<_>, _>>();
-    let mut handlers = handlers.map_err(StoreError::query("understand the handlers"))?;
-    let mut uncounted: Option<String> = None;
-    for handler in &mut handlers {
-        let counted = match &uncounted {
-            None => count_backlog(pool, &handler.name).await.map_err(|error| chain(&error)),
-            // Where one look ran into its time limit, the next would, too.
-            Some(why) => Err(why.clone()),
-        };
-        let backlog = match counted {
-            Ok(backlog) => backlog,
-            Err(why) => {
-                handler.uncounted = Some(why.clone());
-                uncounted = Some(why);
-                continue;
-            }
-        };
-        (handler.pending, handler.pending_is_exact) = (backlog.pending, backlog.pending_is_exact);
-        (handler.retrying, handler.waiting, handler.dead) = (backlog.retrying, backlog.waiting, backlog.dead);
-    }
-    Ok(handlers)
-}
-
-fn handler(row: &PgRow) -> Result<HandlerRow, sqlx::Error> {
-    let count = |column: &str| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
-    let mut handler = HandlerRow {
-        name: row.try_get("handler")?,
-        kind: row.try_get("kind")?,
-        state: HandlerState::Running,
-        partitions: count("partitions")?,
-        owned: count("owned")?,
-        owners: row.try_get::<Option<_>, _>("owners")?.unwrap_or_default(),
-        paused_at: row.try_get("paused_at")?,
-        paused_by: row.try_get("paused_by")?,
-        pause_reason: row.try_get("pause_reason")?,
-        open_circuits: count("open_circuits")?,
-        circuit_reason: row.try_get("circuit_reason")?,
-        failing_since: row.try_get("failing_since")?,
-        failing_error: row.try_get("failing_error")?,
-        waiting_until: row.try_get("waiting_until")?,
-        pending: 0,
-        pending_is_exact: true,
-        uncounted: None,
-        retrying: 0,
-        waiting: 0,
-        dead: 0,
-    };
-    let failures = row.try_get::<Option<i64>, _>("failures")?.unwrap_or_default().unsigned_abs();
-    let lasted = row.try_get::<Option<i64>, _>("failing_micros")?.map(|micros| Duration::from_micros(micros.max(0).unsigned_abs()));
-    let is_failing = lasted.is_some_and(|lasted| is_stuck(failures, lasted));
-    handler.state = state(&handler, is_failing);
-    Ok(handler)
-}
-
-fn state(handler: &HandlerRow, is_failing: bool) -> HandlerState {
-    match handler {
-        HandlerRow { paused_at: Some(_), .. } => HandlerState::Paused,
-        HandlerRow { owned, partitions, .. } if owned < partitions => HandlerState::NoOwner,
-        _ if is_failing => HandlerState::Stuck,
-        HandlerRow { open_circuits: 1.., .. } => HandlerState::CircuitOpen,
-        HandlerRow { waiting_until: Some(_), .. } => HandlerState::Waiting,
-        _ => HandlerState::Running,
-    }
 }
 
 /// What some handlers still have to do.
@@ -177,11 +51,11 @@ pub async fn list_handler_names(pool: &PgPool) -> Result<Vec<String>, StoreError
 }
 
 /// Holds a handler. `false`: it is held already, or there is none of that name; then nothing is written.
-pub async fn pause_handler(pool: &PgPool, name: &str, actor: &str, reason: &str) -> Result<bool, StoreError> {
+pub async fn pause_handler(pool: &PgPool, name: &str, actor: Actor<'_>, reason: &str) -> Result<bool, StoreError> {
     let mut transaction = begin(pool).await?;
     let paused = sqlx::query(include_str!("sql/pause_handler.sql"))
         .bind(name)
-        .bind(storable(actor))
+        .bind(storable(actor.name))
         .bind(storable(reason))
         .execute(&mut *transaction)
         .await
@@ -196,7 +70,7 @@ pub async fn pause_handler(pool: &PgPool, name: &str, actor: &str, reason: &str)
 }
 
 /// Lets a held handler go on. `false`: it was not held, or there is none of that name; then nothing is written.
-pub async fn resume_handler(pool: &PgPool, name: &str, actor: &str) -> Result<bool, StoreError> {
+pub async fn resume_handler(pool: &PgPool, name: &str, actor: Actor<'_>) -> Result<bool, StoreError> {
     let mut transaction = begin(pool).await?;
     let resumed = sqlx::query(include_str!("sql/resume_handler.sql"))
         .bind(name)
@@ -213,7 +87,7 @@ pub async fn resume_handler(pool: &PgPool, name: &str, actor: &str) -> Result<bo
 }
 
 /// Closes the open circuits of a handler. `false`: none is open, or there is no handler of that name; then nothing is written.
-pub async fn close_circuit(pool: &PgPool, name: &str, actor: &str, reason: Option<&str>) -> Result<bool, StoreError> {
+pub async fn close_circuit(pool: &PgPool, name: &str, actor: Actor<'_>, reason: Option<&str>) -> Result<bool, StoreError> {
     let mut transaction = begin(pool).await?;
     let closed = sqlx::query(include_str!("sql/close_circuit.sql"))
         .bind(name)
@@ -230,7 +104,7 @@ pub async fn close_circuit(pool: &PgPool, name: &str, actor: &str, reason: Optio
 }
 
 /// Removes a handler that no live relay owns, with its deliveries. Its events stay; retention no longer waits for it.
-pub async fn forget_handler(pool: &PgPool, name: &str, actor: &str, because: Option<&str>) -> Result<Forgotten, StoreError> {
+pub async fn forget_handler(pool: &PgPool, name: &str, actor: Actor<'_>, because: Option<&str>) -> Result<Forgotten, StoreError> {
     let mut transaction = begin(pool).await?;
     lift_statement_timeout(&mut transaction).await?;
     let rows: Vec<(i32, Option<String>)> = sqlx::query_as(include_str!("sql/lock_handler.sql"))
@@ -263,7 +137,7 @@ async fn note(
     connection: &mut PgConnection,
     action: &'static str,
     name: &str,
-    actor: &str,
+    actor: Actor<'_>,
     affected: u64,
     reason: Option<&str>,
 ) -> Result<(), StoreError> {

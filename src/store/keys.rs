@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use super::replays::settle_replay_items;
 use super::text::storable;
-use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
+use super::{Actor, AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 use crate::domain::{ErrorGroup, Reason, Timestamp};
 
 /// A key whose later events wait.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
 pub struct BlockedKey {
     pub handler: String,
     pub partition: i32,
@@ -33,7 +33,7 @@ pub struct BlockedKey {
 }
 
 /// An event by which alone an open circuit is judged.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
 pub struct OnlyWitness {
     pub handler: String,
     pub key: Option<String>,
@@ -52,7 +52,7 @@ pub async fn list_only_witnesses(pool: &PgPool, handler: Option<&str>) -> Result
 }
 
 /// What letting a key go did.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Skipped {
     /// The event that is a dead letter now.
     pub head: Uuid,
@@ -89,8 +89,57 @@ fn blocked_key(row: &PgRow) -> Result<BlockedKey, sqlx::Error> {
     })
 }
 
-/// Makes a dead letter of what a key waits for, and lets its followers go on. `None`: the key waits for nothing.
-pub async fn skip_key(pool: &PgPool, handler: &str, key: &str, actor: &str, reason: &str) -> Result<Option<Skipped>, StoreError> {
+/// The event that the later events of a key wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyHead {
+    pub event: Uuid,
+    /// `retrying`, or `dead` and holding its key.
+    pub state: String,
+    pub reason: Option<String>,
+    pub status: Option<i32>,
+    pub due_at: Option<Timestamp>,
+    pub handled_at: Option<Timestamp>,
+    /// Deliveries that wait behind it, counted up to [`MOST_FOLLOWERS`].
+    pub followers: u64,
+}
+
+/// Followers of a key that are counted, at most.
+pub const MOST_FOLLOWERS: i64 = 10_000;
+
+/// What a key of a handler waits for. `None`: for nothing.
+pub async fn find_key_head(pool: &PgPool, handler: &str, partition: i32, key: &str) -> Result<Option<KeyHead>, StoreError> {
+    let row = sqlx::query(include_str!("sql/find_key_head.sql"))
+        .bind(handler)
+        .bind(partition)
+        .bind(key)
+        .bind(MOST_FOLLOWERS)
+        .fetch_optional(pool)
+        .await
+        .map_err(StoreError::query("find what a key waits for"))?;
+    let head = |row: &PgRow| {
+        Ok(KeyHead {
+            event: row.try_get("id")?,
+            state: row.try_get("state")?,
+            reason: row.try_get("reason")?,
+            status: row.try_get("status")?,
+            due_at: row.try_get("due_at")?,
+            handled_at: row.try_get("handled_at")?,
+            followers: row.try_get::<i64, _>("followers")?.unsigned_abs(),
+        })
+    };
+    row.as_ref().map(head).transpose().map_err(|error: sqlx::Error| StoreError::query("understand what a key waits for")(error))
+}
+
+/// Makes a dead letter of what a key waits for, and lets its followers go on. `seen`: the event that it was seen to wait for.
+/// `None`: the key waits for nothing, or for another event.
+pub async fn skip_key(
+    pool: &PgPool,
+    handler: &str,
+    key: &str,
+    seen: Option<Uuid>,
+    actor: Actor<'_>,
+    reason: &str,
+) -> Result<Option<Skipped>, StoreError> {
     let group = ErrorGroup::of(Reason::Operator, None, reason);
     let mut transaction = begin(pool).await?;
     let row = sqlx::query(include_str!("sql/skip_key.sql"))
@@ -99,6 +148,7 @@ pub async fn skip_key(pool: &PgPool, handler: &str, key: &str, actor: &str, reas
         .bind(storable(reason))
         .bind(storable(&group.text))
         .bind(group.fingerprint)
+        .bind(seen)
         .fetch_optional(&mut *transaction)
         .await
         .map_err(StoreError::query("skip what the key waits for"))?;

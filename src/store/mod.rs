@@ -4,6 +4,7 @@
 pub mod adoption;
 pub mod alerts;
 mod audit;
+mod backlog;
 mod bell;
 pub mod blind_spots;
 mod burials;
@@ -19,6 +20,7 @@ pub mod facts;
 pub mod feed;
 mod filter;
 mod functions;
+mod groups;
 mod handlers;
 mod instances;
 mod keys;
@@ -49,14 +51,14 @@ mod types;
 mod unreadable;
 mod windows;
 
-pub use audit::{AuditEntry, record_audit};
+pub use audit::{Actor, AuditEntry, AuditQuery, AuditRow, list_audit, record_audit};
 pub use bell::{BellLock, BellSession, Ring, ring_control};
 pub use burials::{Burial, bury_event};
-pub use connect::{Connections, Options, ServerWatch, answer_timeout, connect, connect_relay, connect_thoroughly};
+pub use connect::{Connections, Options, ServerWatch, answer_timeout, connect, connect_lazily, connect_relay, connect_thoroughly};
 pub use contract_use::{CountedUse, ListedUse, read_contract_use, record_contract_use};
 pub use dead_letters::{
-    DeadLetter, DeadLetterGroup, DeliveryCount, ExportedLetter, GroupNote, count_dead_letters, discard_dead_letters,
-    export_dead_letters, group_dead_letters, list_dead_letters, note_group,
+    Acted, DeadLetter, DeliveryCount, ExportedLetter, LetterPlace, count_dead_letters, discard_dead_letters, export_dead_letters,
+    list_dead_letters,
 };
 pub use deliveries::{
     RecordedDelivery, RecordedLane, RecordedRead, UnreadableDelivery, count_unfinished, find_next_due, read_due, read_lanes,
@@ -68,12 +70,12 @@ pub use destinations::{
 pub use encryption::unencrypted;
 pub use filter::{DeliveryFilter, Fingerprint};
 pub use functions::{Argument, CallEnd, FunctionCall, PayloadType, Rendered, call, find_payload_type, try_function};
-pub use handlers::{
-    Forgotten, HandlerRow, HandlerState, Owed, close_circuit, count_owed, forget_handler, list_handler_names, pause_handler,
-    read_handlers, resume_handler,
-};
+pub use groups::{DeadLetterGroup, GroupNote, group_dead_letters, note_group};
+pub use handlers::{Forgotten, Owed, close_circuit, count_owed, forget_handler, list_handler_names, pause_handler, resume_handler};
 pub use instances::{Beat, Instance, beat, leave, read_identity, store_incarnation};
-pub use keys::{BlockedKey, OnlyWitness, Skipped, list_blocked_keys, list_only_witnesses, skip_key};
+pub use keys::{
+    BlockedKey, KeyHead, MOST_FOLLOWERS, OnlyWitness, Skipped, find_key_head, list_blocked_keys, list_only_witnesses, skip_key,
+};
 pub use ledger::{
     Done, Entries, Fence, Fenced, Flushed, Reached, RecordedAttempt, RecordedOutcome, begin, commit, count_attempt, record,
     record_within,
@@ -87,8 +89,8 @@ pub use refused::Unstorable;
 pub use reloads::{AskedRelay, ReloadAnswer, ReloadOutcome, ReloadReport, answer_reload, ask_reload, read_reload};
 pub use repartition::{Moved, Rebuilt, Repartition, rename_handler, repartition};
 pub use replays::{
-    Changed, NewReplay, Released, Replay, cancel_replay, count_open_handlers, count_replayable, finish_replays, list_replayable,
-    list_replays, read_replay, release_replays, resume_replay, start_replay,
+    Changed, NewReplay, Released, Replay, ReplayPlace, Started, cancel_replay, count_open_handlers, count_replayable,
+    find_oldest_replayable, finish_replays, list_replayable, list_replays, read_replay, release_replays, resume_replay, start_replay,
 };
 pub use retention::{
     Handled, Removed, Stretch, list_sourced_subscriptions, remove_finished, remove_handled, remove_inbox, remove_replay_items,

@@ -7,7 +7,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::audit::lift_statement_timeout;
-use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
+use super::{Actor, AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 use crate::domain::Timestamp;
 use crate::failpoints::failpoint;
 
@@ -48,14 +48,14 @@ pub struct Move<'a> {
     pub kind: MoveKind,
     /// The first number to deliver, from [`find_move_target`].
     pub first_seq: i64,
-    pub actor: &'a str,
+    pub actor: Actor<'a>,
     pub reason: Option<&'a str>,
     /// What was asked for, as a JSON object, for the audit.
     pub asked: &'a str,
 }
 
 /// What a move changes, over all partitions.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct MoveCounts {
     /// Events without an outcome below the target, which will never be delivered.
     pub skipped: u64,

@@ -10,7 +10,7 @@ use super::subscriptions::Wanted;
 use crate::domain::Timestamp;
 
 /// Pending events of one type.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct PendingType {
     #[serde(rename = "type")]
     pub event_type: String,
@@ -21,7 +21,7 @@ pub struct PendingType {
 }
 
 /// What a handler still owes, over all its partitions.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Unfinished {
     /// Events in the log without an outcome.
     pub pending: u64,

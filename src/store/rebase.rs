@@ -7,7 +7,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool, Postgres, Row, Transaction};
 
 use super::audit::{allow_log_changes, lift_statement_timeout};
 use super::feed::begin_epoch_of_rebase;
-use super::{AuditEntry, StoreError, begin, commit, read_identity, record_audit, store_incarnation};
+use super::{Actor, AuditEntry, StoreError, begin, commit, read_identity, record_audit, store_incarnation};
 use crate::domain::{Numbering, ServerIdentity, Standing};
 
 /// What a handler has not finished, by the snapshot of its position and by the highest number that this can have seen.
@@ -319,7 +319,7 @@ async fn confirm(connection: &mut PgConnection, actor: &str, rebased: &Rebased) 
         "renumbered": rebased.renumbered,
     });
     let entry = AuditEntry {
-        actor,
+        actor: Actor::cli(actor),
         action: "rebase",
         handler: None,
         filter: &filter.to_string(),

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
 use super::text::cleaned;
-use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control};
+use super::{Actor, AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 
 /// What came of reading a configuration again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReloadOutcome {
     /// What differed is in effect.
@@ -34,7 +34,7 @@ impl ReloadOutcome {
 }
 
 /// The answer of one relay. Names only: no value of a setting is in it, for it may be a secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReloadReport {
     pub outcome: ReloadOutcome,
     /// Handlers.
@@ -92,7 +92,7 @@ pub async fn ask_reload(
     pool: &PgPool,
     instance: Option<&str>,
     silence: Duration,
-    actor: &str,
+    actor: Actor<'_>,
 ) -> Result<Vec<AskedRelay>, StoreError> {
     let mut transaction = begin(pool).await?;
     let rows: Vec<(String, String, i32, i32)> = sqlx::query_as(include_str!("sql/ask_reload.sql"))

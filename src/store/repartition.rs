@@ -4,7 +4,7 @@
 use sqlx::{PgConnection, PgPool};
 
 use super::audit::lift_statement_timeout;
-use super::{AuditEntry, StoreError, begin, commit, record_audit, ring_control, subscriptions};
+use super::{Actor, AuditEntry, StoreError, begin, commit, record_audit, ring_control, subscriptions};
 
 /// Pieces that `done` may have. It is written with every flush until the position has passed it.
 const MOST_RANGES: u64 = 10_000;
@@ -71,7 +71,7 @@ pub async fn rename_handler(
         .map_err(StoreError::query("rename the handler"))?;
     let filter = serde_json::json!({ "from": old, "to": new }).to_string();
     let entry = AuditEntry {
-        actor,
+        actor: Actor::cli(actor),
         action: "rename",
         handler: Some(new),
         filter: &filter,
@@ -144,7 +144,14 @@ pub async fn repartition(pool: &PgPool, wish: &Repartition<'_>) -> Result<Rebuil
     }
     let filter = serde_json::json!({ "from": moved.from, "to": wish.partitions, "pending": moved.pending }).to_string();
     let (handler, affected) = (Some(wish.handler), moved.deliveries);
-    let entry = AuditEntry { actor: wish.actor, action: "repartition", handler, filter: &filter, affected, reason: wish.because };
+    let entry = AuditEntry {
+        actor: Actor::cli(wish.actor),
+        action: "repartition",
+        handler,
+        filter: &filter,
+        affected,
+        reason: wish.because,
+    };
     record_audit(&mut transaction, &entry).await?;
     ring_control(&mut *transaction).await?;
     commit(transaction).await?;

@@ -9,7 +9,9 @@ use super::audit::lift_statement_timeout;
 use super::dead_letters::{count_deliveries, list_deliveries};
 use super::filter::{DeliveryFilter, Scope};
 use super::text::{storable, storable_json, storable_or_none};
-use super::{AuditEntry, DeadLetter, DeliveryCount, Fence, Selection, StoreError, begin, commit, record_audit, ring_control};
+use super::{
+    Actor, AuditEntry, DeadLetter, DeliveryCount, Fence, Selection, StoreError, begin, commit, record_audit, ring_control,
+};
 use crate::domain::Timestamp;
 use crate::failpoints::failpoint;
 
@@ -22,15 +24,38 @@ pub struct NewReplay {
     pub rate: Option<f64>,
     /// Why; kept in the audit.
     pub note: Option<String>,
+    /// How many deliveries were seen to match; another number starts nothing.
+    pub expected: Option<u64>,
+}
+
+/// What came of the wish to start a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// So many deliveries are frozen. 0: nothing was written.
+    Frozen(u64),
+    /// A replay of this id asks for the same; nothing was changed.
+    Known,
+    /// A replay of this id asks for something else; nothing was changed.
+    Taken,
+    /// Another number matched than was expected; nothing was changed.
+    Drifted(u64),
+}
+
+/// The last replay of a page: the next page begins behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplayPlace {
+    pub at: Timestamp,
+    pub id: Uuid,
 }
 
 /// A replay and what has become of it. `asked` is the sum of the six counts that follow.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
 pub struct Replay {
     pub id: Uuid,
     pub at: Timestamp,
     pub actor: String,
     pub handler: Option<String>,
+    #[schema(value_type = Object)]
     pub filter: serde_json::Value,
     pub note: Option<String>,
     /// Deliveries a second; `None`: no limit.
@@ -89,7 +114,18 @@ pub async fn count_replayable(pool: &PgPool, filter: &DeliveryFilter) -> Result<
 
 /// The newest of them, at most `limit`.
 pub async fn list_replayable(pool: &PgPool, filter: &DeliveryFilter, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
-    list_deliveries(pool, filter, Scope::Replayable, limit).await
+    list_deliveries(pool, filter, Scope::Replayable, None, limit).await
+}
+
+/// The events whose deliveries were given up first among those, at most `limit`: with them a replay can begin.
+pub async fn find_oldest_replayable(pool: &PgPool, filter: &DeliveryFilter, limit: u32) -> Result<Vec<Uuid>, StoreError> {
+    let rows = filter
+        .query(include_str!("sql/find_oldest_replayable.sql"), Scope::Replayable)
+        .bind(i64::from(limit))
+        .fetch_all(pool)
+        .await
+        .map_err(StoreError::query("find the oldest dead letters"))?;
+    rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(StoreError::query("understand the dead letters"))
 }
 
 /// How many handlers a replay still waits for.
@@ -98,16 +134,27 @@ pub async fn count_open_handlers(pool: &PgPool, id: Uuid) -> Result<u64, StoreEr
     query.fetch_one(pool).await.map(i64::unsigned_abs).map_err(StoreError::query("count the handlers of the replay"))
 }
 
-/// Freezes the deliveries that match and are in no other replay; gives how many. 0: nothing was written.
-pub async fn start_replay(pool: &PgPool, replay: &NewReplay, actor: &str) -> Result<u64, StoreError> {
-    let NewReplay { id, filter, rate, note } = replay;
+/// Freezes the deliveries that match and are in no other replay. The same replay again changes nothing.
+pub async fn start_replay(pool: &PgPool, replay: &NewReplay, actor: Actor<'_>) -> Result<Started, StoreError> {
+    let NewReplay { id, filter, rate, note, expected } = replay;
     let (handler, asked) = (filter.handler.as_deref(), filter.to_json());
     let mut transaction = begin(pool).await?;
     lift_statement_timeout(&mut transaction).await?;
     lock_replays(&mut transaction).await?;
+    let known: Option<bool> = sqlx::query_scalar(include_str!("sql/compare_replay.sql"))
+        .bind(id)
+        .bind(storable_json(&asked))
+        .bind(storable_or_none(note.as_deref()))
+        .bind(rate)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(StoreError::query("look for the replay"))?;
+    if let Some(is_same) = known {
+        return Ok(if is_same { Started::Known } else { Started::Taken });
+    }
     sqlx::query(include_str!("sql/insert_replay.sql"))
         .bind(id)
-        .bind(storable(actor))
+        .bind(storable(actor.name))
         .bind(handler)
         .bind(storable_json(&asked))
         .bind(storable_or_none(note.as_deref()))
@@ -122,8 +169,11 @@ pub async fn start_replay(pool: &PgPool, replay: &NewReplay, actor: &str) -> Res
         .await
         .map_err(StoreError::query("freeze the set of the replay"))?
         .rows_affected();
+    if expected.is_some_and(|expected| expected != frozen) {
+        return Ok(Started::Drifted(frozen)); // the transaction rolls back as it is dropped
+    }
     if frozen == 0 {
-        return Ok(0); // the transaction rolls back as it is dropped
+        return Ok(Started::Frozen(0));
     }
     sqlx::query(include_str!("sql/count_asked.sql"))
         .bind(id)
@@ -136,23 +186,25 @@ pub async fn start_replay(pool: &PgPool, replay: &NewReplay, actor: &str) -> Res
     ring_control(&mut *transaction).await?;
     failpoint!("replay-frozen");
     commit(transaction).await?;
-    Ok(frozen)
+    Ok(Started::Frozen(frozen))
 }
 
-/// The newest replays, at most `limit`.
-pub async fn list_replays(pool: &PgPool, limit: u32) -> Result<Vec<Replay>, StoreError> {
-    read_replays(pool, None, limit).await
+/// The newest replays, behind a place if one is given, at most `limit`.
+pub async fn list_replays(pool: &PgPool, after: Option<ReplayPlace>, limit: u32) -> Result<Vec<Replay>, StoreError> {
+    read_replays(pool, None, after, limit).await
 }
 
 /// One replay; `None`: there is none of that id.
 pub async fn read_replay(pool: &PgPool, id: Uuid) -> Result<Option<Replay>, StoreError> {
-    Ok(read_replays(pool, Some(id), 1).await?.pop())
+    Ok(read_replays(pool, Some(id), None, 1).await?.pop())
 }
 
-async fn read_replays(pool: &PgPool, id: Option<Uuid>, limit: u32) -> Result<Vec<Replay>, StoreError> {
+async fn read_replays(pool: &PgPool, id: Option<Uuid>, after: Option<ReplayPlace>, limit: u32) -> Result<Vec<Replay>, StoreError> {
     let rows = sqlx::query(include_str!("sql/list_replays.sql"))
         .bind(id)
         .bind(i64::from(limit))
+        .bind(after.map(|place| place.at))
+        .bind(after.map(|place| place.id))
         .fetch_all(pool)
         .await
         .map_err(StoreError::query("read the replays"))?;
@@ -185,12 +237,12 @@ fn replay(row: &PgRow) -> Result<Replay, sqlx::Error> {
 }
 
 /// Ends a running replay: what has not left stays what it was.
-pub async fn cancel_replay(pool: &PgPool, id: Uuid, actor: &str, reason: Option<&str>) -> Result<Changed, StoreError> {
+pub async fn cancel_replay(pool: &PgPool, id: Uuid, actor: Actor<'_>, reason: Option<&str>) -> Result<Changed, StoreError> {
     let mut transaction = begin(pool).await?;
     lift_statement_timeout(&mut transaction).await?;
     let row = sqlx::query(include_str!("sql/cancel_replay.sql"))
         .bind(id)
-        .bind(storable(actor))
+        .bind(storable(actor.name))
         .fetch_optional(&mut *transaction)
         .await
         .map_err(StoreError::query("cancel the replay"))?;
@@ -207,7 +259,7 @@ pub async fn cancel_replay(pool: &PgPool, id: Uuid, actor: &str, reason: Option<
 }
 
 /// Lets a cancelled replay go on with what was taken back and is still as it was.
-pub async fn resume_replay(pool: &PgPool, id: Uuid, actor: &str) -> Result<Changed, StoreError> {
+pub async fn resume_replay(pool: &PgPool, id: Uuid, actor: Actor<'_>) -> Result<Changed, StoreError> {
     let mut transaction = begin(pool).await?;
     lift_statement_timeout(&mut transaction).await?;
     lock_replays(&mut transaction).await?;
@@ -237,7 +289,7 @@ async fn note(
     action: &'static str,
     row: &PgRow,
     id: Uuid,
-    actor: &str,
+    actor: Actor<'_>,
     affected: u64,
     reason: Option<&str>,
 ) -> Result<(), StoreError> {

@@ -7,13 +7,11 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-use super::subscriptions::COUNTED_DELIVERIES;
+pub use super::backlog::COUNTED;
+use super::backlog::read_backlog;
 use super::{ReloadReport, StoreError, progress, reloads};
 use crate::domain::Timestamp;
 use crate::telemetry::{chain, is_stuck};
-
-/// How many unread events are looked at per subscription; beyond that a count is a lower bound.
-pub const COUNTED: u64 = 10_000;
 
 /// A relay that has said nothing about a subscription for longer is not running, or cannot say it.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -30,7 +28,7 @@ pub struct Stats {
 }
 
 /// One handler, its partitions added up.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
 pub struct HandlerStats {
     pub handler: String,
     pub kind: String,
@@ -48,6 +46,7 @@ pub struct HandlerStats {
     pub uncounted: Option<String>,
     /// Since the oldest event that is pending, retrying or waiting was committed, as the relays saw it.
     #[serde(rename = "oldest_unfinished_seconds", serialize_with = "seconds")]
+    #[schema(value_type = Option<f64>)]
     pub oldest_unfinished: Option<Duration>,
     pub last_failure: Option<LastFailure>,
     pub paused: Option<Paused>,
@@ -60,6 +59,7 @@ pub struct HandlerStats {
     pub owners: Vec<String>,
     /// The longest that one of its partitions has been without a live lease; `None`: all have one.
     #[serde(rename = "unowned_seconds", serialize_with = "seconds")]
+    #[schema(value_type = Option<f64>)]
     pub unowned: Option<Duration>,
     /// The last read that succeeded; of several partitions the one longest ago.
     pub last_read_at: Option<Timestamp>,
@@ -67,11 +67,20 @@ pub struct HandlerStats {
     pub last_flush_at: Option<Timestamp>,
     /// The longest since one of its partitions that has an owner was recorded.
     #[serde(rename = "unrecorded_seconds", serialize_with = "seconds")]
+    #[schema(value_type = Option<f64>)]
     pub unrecorded: Option<Duration>,
     /// What keeps one of its partitions from going on; the one that has failed for longest.
     pub failing: Option<Failing>,
     /// Its receiver asked for a pause that is not over.
     pub waiting_until: Option<WaitingUntil>,
+    /// Partitions with a live lease, and the instances that hold them.
+    #[serde(skip)]
+    pub owned: usize,
+    #[serde(skip)]
+    pub live_owners: Vec<String>,
+    /// Partitions whose circuit is open.
+    #[serde(skip)]
+    pub open_circuits: usize,
     /// Its relays say that it has nothing to do, and so many dead letters.
     #[serde(skip)]
     pub dead_at_rest: Option<u64>,
@@ -87,10 +96,11 @@ pub enum Counting {
 }
 
 /// What keeps a handler from going on, as its owner told.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
 pub struct Failing {
     pub since: Timestamp,
     #[serde(rename = "seconds", serialize_with = "seconds_of")]
+    #[schema(value_type = f64)]
     pub lasted: Duration,
     pub last_at: Option<Timestamp>,
     /// How often its loop has failed; 0: it has fallen silent without an error.
@@ -103,16 +113,17 @@ pub struct Failing {
 }
 
 /// A pause that a receiver asked for, for example with `Retry-After`.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
 pub struct WaitingUntil {
     pub until: Timestamp,
     #[serde(rename = "seconds_left", serialize_with = "seconds_of")]
+    #[schema(value_type = f64)]
     pub left: Duration,
     /// What the receiver answered.
     pub reason: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct LastFailure {
     pub event: Uuid,
     pub at: Option<Timestamp>,
@@ -121,27 +132,28 @@ pub struct LastFailure {
     pub detail: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Paused {
     pub since: Timestamp,
     pub by: Option<String>,
     pub reason: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
 pub struct OpenCircuit {
     /// `open` or `half_open`.
     pub state: String,
     pub since: Option<Timestamp>,
     pub reason: Option<String>,
     #[serde(rename = "probe_in_seconds", serialize_with = "seconds")]
+    #[schema(value_type = Option<f64>)]
     pub probe_in: Option<Duration>,
     /// The only event that speaks against the handler: there is no other to judge by.
     pub only_witness: Option<Uuid>,
 }
 
 /// One relay process.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
 pub struct RelayStats {
     pub id: String,
     pub host: String,
@@ -150,6 +162,7 @@ pub struct RelayStats {
     pub started_at: Timestamp,
     pub seen_at: Timestamp,
     #[serde(rename = "silent_seconds", serialize_with = "seconds_of")]
+    #[schema(value_type = f64)]
     pub silent: Duration,
     /// When it last read its configuration again, and what came of it.
     pub reloaded_at: Option<Timestamp>,
@@ -177,24 +190,18 @@ pub async fn read_stats(pool: &PgPool, counting: Counting) -> Result<Stats, Stor
     Ok(Stats { handlers, relays, vanished })
 }
 
-/// What one handler has left to do.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct HandlerBacklog {
-    pub pending: u64,
-    pub pending_is_exact: bool,
-    pub retrying: u64,
-    pub waiting: u64,
-    pub dead: u64,
-    pub deliveries_are_exact: bool,
-    pub oldest: Option<Duration>,
+/// One handler. `None`: there is none of that name.
+pub async fn read_handler_stats(pool: &PgPool, name: &str) -> Result<Option<HandlerStats>, StoreError> {
+    let Some(mut handler) = read_handlers(pool).await?.into_iter().find(|handler| handler.handler == name) else {
+        return Ok(None);
+    };
+    handler.uncounted = count(pool, &mut handler).await.err().map(|error| chain(&error));
+    Ok(Some(handler))
 }
 
-/// Counts what a handler has left to do, within a bound on rows and on time.
-pub(super) async fn count_backlog(pool: &PgPool, handler: &str) -> Result<HandlerBacklog, StoreError> {
-    let mut transaction = progress::begin_look(pool).await?;
-    let backlog = read_backlog(&mut transaction, handler).await?;
-    super::commit(transaction).await?;
-    Ok(backlog)
+/// The relays that are known, the one heard of last first.
+pub async fn read_relays(pool: &PgPool) -> Result<Vec<RelayStats>, StoreError> {
+    list_instances(pool).await
 }
 
 async fn count(pool: &PgPool, handler: &mut HandlerStats) -> Result<(), StoreError> {
@@ -280,6 +287,7 @@ fn subscription(row: &PgRow) -> Result<HandlerStats, sqlx::Error> {
         }),
         None => None,
     };
+    let (owner, unowned) = (row.try_get::<Option<String>, _>(4)?, row.try_get::<Option<i64>, _>(12)?.map(micros));
     Ok(HandlerStats {
         handler: row.try_get(1)?,
         kind: row.try_get(3)?,
@@ -294,16 +302,19 @@ fn subscription(row: &PgRow) -> Result<HandlerStats, sqlx::Error> {
         oldest_unfinished: None,
         last_failure: None,
         paused,
-        circuit,
         destinations: row.try_get::<i64, _>(14)?.unsigned_abs(),
         oldest_destination: row.try_get(15)?,
-        owners: row.try_get::<Option<String>, _>(4)?.into_iter().collect(),
-        unowned: row.try_get::<Option<i64>, _>(12)?.map(micros),
+        owned: usize::from(unowned.is_none()),
+        live_owners: owner.iter().filter(|_| unowned.is_none()).cloned().collect(),
+        open_circuits: usize::from(circuit.is_some()),
+        owners: owner.into_iter().collect(),
+        unowned,
         last_read_at: row.try_get("read_at")?,
         last_flush_at: Some(row.try_get("flushed_at")?),
         unrecorded: row.try_get::<Option<i64>, _>("unrecorded_micros")?.map(micros),
         failing,
         waiting_until,
+        circuit,
         dead_at_rest: row.try_get::<Option<i64>, _>("dead_at_rest")?.map(i64::unsigned_abs),
     })
 }
@@ -317,6 +328,11 @@ impl HandlerStats {
     /// The worst of both: held since the earlier, unowned for the longer.
     fn add_partition(&mut self, other: Self) {
         self.partitions += 1;
+        self.owned += other.owned;
+        self.open_circuits += other.open_circuits;
+        self.live_owners.extend(other.live_owners);
+        self.live_owners.sort();
+        self.live_owners.dedup();
         self.paused = [self.paused.take(), other.paused].into_iter().flatten().min_by_key(|paused| paused.since);
         self.circuit = [self.circuit.take(), other.circuit].into_iter().flatten().min_by_key(|circuit| circuit.since);
         self.destinations += other.destinations;
@@ -333,32 +349,6 @@ impl HandlerStats {
         self.owners.sort();
         self.owners.dedup();
     }
-}
-
-async fn read_backlog(connection: &mut PgConnection, handler: &str) -> Result<HandlerBacklog, StoreError> {
-    let row = sqlx::query(include_str!("sql/read_handler_backlog.sql"))
-        .bind(handler)
-        .bind(COUNTED.cast_signed())
-        .bind(COUNTED_DELIVERIES.cast_signed())
-        .fetch_one(connection)
-        .await
-        .map_err(StoreError::query("count what a handler has not finished"))?;
-    backlog(&row).map_err(StoreError::query("understand what a handler has not finished"))
-}
-
-fn backlog(row: &PgRow) -> Result<HandlerBacklog, sqlx::Error> {
-    let count = |column: usize| Ok::<_, sqlx::Error>(row.try_get::<i64, _>(column)?.max(0).unsigned_abs());
-    let now: Timestamp = row.try_get(7)?;
-    let oldest = [row.try_get::<Option<Timestamp>, _>(1)?, row.try_get(6)?].into_iter().flatten().min();
-    Ok(HandlerBacklog {
-        pending: count(0)?.min(COUNTED),
-        pending_is_exact: count(2)? < COUNTED,
-        retrying: count(3)?,
-        waiting: count(4)?,
-        dead: count(5)?,
-        deliveries_are_exact: !row.try_get::<bool, _>(8)?,
-        oldest: oldest.map(|oldest| now.since(oldest)),
-    })
 }
 
 async fn read_last_failure(connection: &mut PgConnection, handler: &str) -> Result<Option<LastFailure>, StoreError> {

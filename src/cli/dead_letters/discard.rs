@@ -1,5 +1,5 @@
 //! `outboxd dead-letters discard`: what will not be delivered. Shows first what it is about to change and asks; the database changes
-//! only what is still dead by then, so what is reported is what was done, not what was shown.
+//! only what was shown and is still dead by then, so what is reported is what was done.
 
 use std::process::ExitCode;
 
@@ -7,10 +7,11 @@ use clap::{ArgGroup, Args};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::super::filter::{FilterArgs, Preview, SAMPLE};
+use super::super::filter::{FilterArgs, Previewed};
 use super::super::text::{as_json, plural};
 use super::super::{CliError, EXIT_OK, Global, ask, print::print, session};
-use crate::store;
+use crate::operations::{Purpose, dead_letters, preview};
+use crate::store::Acted;
 
 #[derive(Debug, Args)]
 #[command(
@@ -48,7 +49,7 @@ pub(super) struct DiscardArgs {
 #[derive(Debug, Serialize)]
 struct Changed {
     #[serde(flatten)]
-    preview: Preview,
+    previewed: Previewed,
     #[serde(skip_serializing_if = "Option::is_none")]
     discarded: Option<u64>,
 }
@@ -57,18 +58,19 @@ pub(super) async fn run(args: DiscardArgs, global: &Global) -> Result<ExitCode, 
     let DiscardArgs { filter, id, all: _, dry_run, yes, because } = args;
     let because = because.or_else(|| filter.reason.as_ref().map(|reason| format!("failed with {reason}"))).unwrap_or_default();
     let session = session::open(global).await?;
-    let filter = filter.resolve(&session.pool, id).await?;
-    let counts = store::count_dead_letters(&session.pool, &filter).await?;
-    let preview = Preview::new(dry_run, counts, store::list_dead_letters(&session.pool, &filter, SAMPLE).await?);
+    let preview = preview(&session.pool, &filter.which(id), Purpose::Discard, None).await?;
+    let previewed = Previewed { dry_run, preview };
     let mut discarded = (!dry_run).then_some(0);
-    if preview.goes_on("dead letter", "discard") {
-        ask::confirm(&format!("Discard {} dead letter{} for good?", preview.matched, plural(preview.matched)), yes)?;
-        let count = store::discard_dead_letters(&session.pool, &filter, &ask::actor(), &because).await?;
+    if previewed.goes_on("dead letter", "discard") {
+        let matched = previewed.preview.matched;
+        ask::confirm(&format!("Discard {matched} dead letter{} for good?", plural(matched)), yes)?;
+        let acted = dead_letters::discard(&session.pool, &ask::caller(), &previewed.preview.filter, None, &because).await?;
+        let (Acted::Done(count) | Acted::Drifted(count)) = acted;
         eprintln!("discarded {count} dead letter{}", plural(count));
         discarded = Some(count);
     }
     if global.json {
-        print(&as_json(&Changed { preview, discarded }))?;
+        print(&as_json(&Changed { previewed, discarded }))?;
     }
     Ok(ExitCode::from(EXIT_OK))
 }

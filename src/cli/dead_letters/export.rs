@@ -8,9 +8,9 @@ use clap::Args;
 use uuid::Uuid;
 
 use super::super::filter::FilterArgs;
-use crate::domain::json::{parse_path, redact_json};
 use super::super::text::plural;
 use super::super::{CliError, EXIT_OK, Global, session};
+use crate::operations::{parse_path, redact_json};
 use crate::store::{self, ExportedLetter};
 
 #[derive(Debug, Args)]

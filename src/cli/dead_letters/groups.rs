@@ -10,7 +10,8 @@ use serde_json::json;
 use super::super::filter::FilterArgs;
 use super::super::text::{as_json, dash, describe_moment, describe_reason, plain_table, plural, printable, shell_word, shorten};
 use super::super::{CliError, EXIT_OK, Global, ask, print::print, session};
-use crate::store::{self, DeadLetterGroup, Fingerprint};
+use crate::operations::{Page, dead_letters};
+use crate::store::{DeadLetterGroup, Fingerprint};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -47,10 +48,7 @@ pub(super) struct NoteArgs {
 pub(super) async fn run(args: GroupsArgs, global: &Global) -> Result<ExitCode, CliError> {
     let session = session::open(global).await?;
     let filter = args.filter.resolve(&session.pool, Vec::new()).await?;
-    // One more than asked for tells whether there are more.
-    let mut groups = store::group_dead_letters(&session.pool, &filter, args.limit + 1).await?;
-    let more = groups.len() > args.limit as usize;
-    groups.truncate(args.limit as usize);
+    let Page { items: groups, more } = dead_letters::groups(&session.pool, &filter, args.limit).await?;
     print(&if global.json { as_json(&json!({ "groups": groups, "more": more })) } else { describe(&groups, more) })?;
     Ok(ExitCode::from(EXIT_OK))
 }
@@ -58,15 +56,7 @@ pub(super) async fn run(args: GroupsArgs, global: &Global) -> Result<ExitCode, C
 pub(super) async fn note(args: NoteArgs, global: &Global) -> Result<ExitCode, CliError> {
     let NoteArgs { group, text, handler } = args;
     let session = session::open(global).await?;
-    if let Some(handler) = &handler {
-        ask::check_handler(&session.pool, handler).await?;
-    }
-    let noted = store::note_group(&session.pool, handler.as_deref(), group, &ask::actor(), &text).await?;
-    if noted == 0 {
-        return Err(CliError::failed(format!(
-            "there are no dead letters of group {group}; `outboxd dead-letters groups` shows all"
-        )));
-    }
+    let noted = dead_letters::note(&session.pool, &ask::caller(), handler.as_deref(), group, &text).await?;
     eprintln!("noted on group {group}");
     if global.json {
         print(&as_json(&json!({ "group": group, "handlers": noted })))?;

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::super::filter::{FilterArgs, describe_letters};
 use super::super::{CliError, EXIT_OK, Global, print::print, session, text::as_json};
-use crate::store::{self, DeadLetter};
+use crate::operations::dead_letters;
+use crate::store::DeadLetter;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -33,11 +34,8 @@ struct Listed {
 pub(super) async fn run(args: ListArgs, global: &Global) -> Result<ExitCode, CliError> {
     let session = session::open(global).await?;
     let filter = args.filter.resolve(&session.pool, Vec::new()).await?;
-    // One more than asked for tells whether there are more.
-    let mut dead_letters = store::list_dead_letters(&session.pool, &filter, args.limit + 1).await?;
-    let more = dead_letters.len() > args.limit as usize;
-    dead_letters.truncate(args.limit as usize);
-    let listed = Listed { dead_letters, more };
+    let page = dead_letters::list(&session.pool, &filter, None, args.limit).await?;
+    let listed = Listed { dead_letters: page.items, more: page.more };
     print(&if global.json { as_json(&listed) } else { describe(&listed) })?;
     Ok(ExitCode::from(EXIT_OK))
 }

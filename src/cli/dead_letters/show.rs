@@ -4,18 +4,18 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use clap::Args;
-use serde::Serialize;
 use uuid::Uuid;
 
-use crate::domain::json::{parse_path, redact_json};
 use super::super::text::{
     SHOWN_BYTES, SHOWN_KEY_BYTES, as_json, bounded, describe_event, describe_moment, describe_reason, plain_table, printable,
-    shell_word, shorten,
+    shorten,
 };
-use super::super::{CliError, EXIT_OK, Global, ask, print::print, session};
+use super::super::{CliError, EXIT_OK, Global, print::print, session};
 use super::export::RedactPath;
-use crate::domain::{DeliveryState, Reason};
-use crate::store::events::{Attempt, Event, EventHistory, EventState, read_history};
+use crate::domain::Reason;
+use crate::operations::dead_letters::{self, Letter, LetterCommands, LetterDelivery};
+use crate::operations::{parse_path, redact_json};
+use crate::store::events::{Attempt, EventState};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -39,85 +39,27 @@ pub(super) struct ShowArgs {
     redact: Vec<RedactPath>,
 }
 
-#[derive(Debug, thiserror::Error)]
-enum ShowError {
-    #[error("there is no event {0}; it never was, or retention has removed it")]
-    NoEvent(Uuid),
-    #[error("event {0} has no recorded delivery; it was not handled yet, or its success was not recorded")]
-    NoDelivery(Uuid),
-}
-
-#[derive(Debug, Serialize)]
-struct Shown {
-    event: Event,
-    deliveries: Vec<ShownDelivery>,
-}
-
-#[derive(Debug, Serialize)]
-struct ShownDelivery {
-    #[serde(flatten)]
-    delivery: EventState,
-    attempts_made: Vec<Attempt>,
-    /// What a person can do; only for a dead letter.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    commands: Option<Commands>,
-}
-
-#[derive(Debug, Serialize)]
-struct Commands {
-    replay: String,
-    discard: String,
-}
-
 pub(super) async fn run(args: ShowArgs, global: &Global) -> Result<ExitCode, CliError> {
     let session = session::open(global).await?;
-    if let Some(handler) = &args.handler {
-        ask::check_handler(&session.pool, handler).await?;
-    }
-    let history = read_history(&session.pool, args.id, args.handler.as_deref()).await?;
-    let EventHistory { mut event, handlers, attempts } = history.ok_or_else(|| CliError::failed(ShowError::NoEvent(args.id)))?;
-    event.payload = redact_json(&event.payload, &args.redact);
-    event.headers = redact_json(&event.headers, &args.redact);
-    let recorded = handlers.into_iter().filter(|delivery| delivery.attempts.is_some());
-    let deliveries: Vec<ShownDelivery> = recorded.map(|delivery| shown(args.id, delivery, &attempts, global)).collect();
-    if deliveries.is_empty() {
-        return Err(CliError::failed(ShowError::NoDelivery(args.id)));
-    }
-    let shown = Shown { event, deliveries };
+    let mut letter = dead_letters::show(&session.pool, args.id, args.handler.as_deref(), global.schema.as_deref()).await?;
+    letter.event.payload = redact_json(&letter.event.payload, &args.redact);
+    letter.event.headers = redact_json(&letter.event.headers, &args.redact);
     let room = if args.full { usize::MAX } else { SHOWN_BYTES };
-    print(&if global.json { as_json(&shown) } else { describe(&shown, room) })?;
+    print(&if global.json { as_json(&letter) } else { describe(&letter, room) })?;
     Ok(ExitCode::from(EXIT_OK))
 }
 
-fn shown(id: Uuid, delivery: EventState, attempts: &[Attempt], global: &Global) -> ShownDelivery {
-    let is_its = |attempt: &&Attempt| attempt.handler == delivery.handler && attempt.partition == delivery.partition;
-    let attempts_made = attempts.iter().filter(is_its).cloned().collect();
-    let is_dead = delivery.state == DeliveryState::Dead.as_str();
-    let commands = is_dead.then(|| commands(id, &delivery.handler, global));
-    ShownDelivery { delivery, attempts_made, commands }
-}
-
-/// Ready to be pasted. The address of the database is left out: it holds a password.
-fn commands(id: Uuid, handler: &str, global: &Global) -> Commands {
-    let schema = global.schema.as_deref().map(|schema| format!(" --schema {schema}")).unwrap_or_default();
-    let which = format!("--id {id} --handler {}{schema}", shell_word(handler));
-    Commands {
-        replay: format!("outboxd dead-letters replay {which}"),
-        discard: format!("outboxd dead-letters discard {which} --because 'why it need not be delivered'"),
-    }
-}
-
-fn describe(shown: &Shown, room: usize) -> String {
-    let mut text = describe_event(&shown.event, room);
-    for delivery in &shown.deliveries {
+fn describe(letter: &Letter, room: usize) -> String {
+    let mut text = describe_event(&letter.event, room);
+    for delivery in &letter.deliveries {
         text.push('\n');
         text.push_str(&describe_delivery(delivery));
     }
     text
 }
 
-fn describe_delivery(shown: &ShownDelivery) -> String {
-    let ShownDelivery { delivery, attempts_made, commands } = shown;
+fn describe_delivery(letter: &LetterDelivery) -> String {
+    let LetterDelivery { delivery, attempts_made, commands } = letter;
     let mut text = format!("handler    {}\n", printable(&delivery.handler));
     let since = delivery.handled_at.map(|at| format!(" since {}", describe_moment(at))).unwrap_or_default();
     let mut line = |name: &str, value: &str| writeln!(text, "{name:<10} {value}").expect("a text takes any text");
@@ -134,7 +76,7 @@ fn describe_delivery(shown: &ShownDelivery) -> String {
         line("replay", &replay.to_string());
     }
     text.push_str(&describe_attempts(attempts_made, delivery.attempts.unwrap_or_default()));
-    if let Some(Commands { replay, discard }) = commands {
+    if let Some(LetterCommands { replay, discard }) = commands {
         write!(text, "\n  {replay}\n  {discard}\n").expect("a text takes any text");
     }
     text

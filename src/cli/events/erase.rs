@@ -6,10 +6,10 @@ use clap::{ArgGroup, Args};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::super::filter::{Moment, parse_moment};
 use super::super::text::{as_json, plural};
 use super::super::{CliError, EXIT_FAILED, EXIT_OK, Global, ask, print::print, session};
 use crate::domain::Timestamp;
+use crate::operations::{Moment, parse_moment};
 use crate::store;
 use crate::store::erasure::{Erasing, ErasurePlan, EventSelection, PendingEvents, erase, plan_erasure};
 

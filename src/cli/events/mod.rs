@@ -18,9 +18,9 @@ use super::text::{
     shell_word,
 };
 use super::{CliError, Global, ask, session};
-use crate::domain::EventFilter;
-use crate::store::events::{Attempt, EventHistory, EventList, EventQuery, EventState, SEARCHED, list_events, read_history};
-use crate::store::{Burial, bury_event};
+use crate::operations::check_handler;
+use crate::operations::events::{self, Search};
+use crate::store::events::{Attempt, EventHistory, EventList, EventState, SEARCHED};
 
 #[derive(Debug, clap::Args)]
 pub struct EventsArgs {
@@ -135,22 +135,14 @@ fn parse_key(text: &str) -> Result<String, String> {
 
 async fn list(args: ListArgs, global: &Global) -> Result<String, CliError> {
     let session = session::open(global).await?;
-    let filter = EventFilter { types: args.event_type.into_iter().collect(), ..EventFilter::default() };
-    let type_pattern = filter.type_patterns().and_then(|mut patterns| patterns.pop());
-    let query = EventQuery { type_pattern, key: args.key, aggregate_id: args.aggregate_id, limit: args.limit };
-    let found = list_events(&session.pool, &query).await?;
+    let search = Search { event_type: args.event_type, key: args.key, aggregate_id: args.aggregate_id };
+    let found = events::list(&session.pool, &search, None, args.limit).await?;
     Ok(if global.json { as_json(&found) } else { describe_list(&found) })
 }
 
 async fn show(args: ShowArgs, global: &Global) -> Result<String, CliError> {
     let session = session::open(global).await?;
-    let Some(mut history) = read_history(&session.pool, args.id, None).await? else {
-        let id = args.id;
-        return Err(CliError::failed(format!(
-            "there is no event {id} in schema \"{}\"; it was never committed, or retention has removed it",
-            session.schema
-        )));
-    };
+    let mut history = events::show(&session.pool, &session.schema, args.id).await?;
     if let Some(version) = args.version {
         show_version(&mut history.event, version, global)?;
     }
@@ -161,28 +153,12 @@ async fn show(args: ShowArgs, global: &Global) -> Result<String, CliError> {
 async fn bury(args: BuryArgs, global: &Global) -> Result<String, CliError> {
     let BuryArgs { id, handler, because, yes } = args;
     let session = session::open(global).await?;
-    ask::check_handler(&session.pool, &handler).await?;
+    check_handler(&session.pool, &handler).await?;
     ask::confirm(&format!("Make a dead letter of event {id} at {}?", printable(&handler)), yes)?;
-    match bury_event(&session.pool, &handler, id, &ask::actor(), &because).await? {
-        Burial::Buried { was } => {
-            eprintln!("event {id} is a dead letter of {} now; it was {was}", printable(&handler));
-            eprintln!("  outboxd dead-letters show {id} --handler {}", shell_word(&handler));
-            Ok(if global.json {
-                as_json(&serde_json::json!({ "event": id, "handler": handler, "was": was }))
-            } else {
-                String::new()
-            })
-        }
-        Burial::NotOwed { state } => {
-            let hint = if state == "dead" { ": it is a dead letter already" } else { ", so there is nothing to give up" };
-            Err(CliError::failed(format!("event {id} is {state} at {}{hint}", printable(&handler))))
-        }
-        Burial::Unknown => Err(CliError::failed(format!(
-            "there is no event {id} in schema \"{}\" that {} wants; see `outboxd events show {id}`",
-            session.schema,
-            printable(&handler)
-        ))),
-    }
+    let buried = events::bury(&session.pool, &ask::caller(), &session.schema, id, &handler, &because).await?;
+    eprintln!("event {id} is a dead letter of {} now; it was {}", printable(&handler), buried.was);
+    eprintln!("  outboxd dead-letters show {id} --handler {}", shell_word(&handler));
+    Ok(if global.json { as_json(&buried) } else { String::new() })
 }
 
 fn describe_list(found: &EventList) -> String {

@@ -7,8 +7,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::super::text::{as_json, dash, plain_table, printable};
-use super::super::{CliError, EXIT_DATABASE, EXIT_FAILED, EXIT_OK, Global, ask, print::print, session};
+use super::super::{CliError, EXIT_DATABASE, EXIT_FAILED, EXIT_OK, Global, print::print, session};
 use crate::feed::{describe_progress, is_handled};
+use crate::operations::check_handler;
 use crate::settings::{describe_duration, parse_duration};
 use crate::store::feed::read_event_progress;
 use crate::store::list_handler_names;
@@ -34,7 +35,7 @@ pub async fn run(args: WaitArgs, global: &Global) -> Result<ExitCode, CliError> 
     let WaitArgs { id, mut handlers, timeout } = args;
     let session = session::open(global).await?;
     for handler in &handlers {
-        ask::check_handler(&session.pool, handler).await?;
+        check_handler(&session.pool, handler).await?;
     }
     if handlers.is_empty() {
         handlers = list_handler_names(&session.pool).await?;

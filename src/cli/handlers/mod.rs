@@ -15,9 +15,10 @@ use super::{
     CliError, EXIT_OK, Global, ask,
     print::print,
     session,
-    text::{describe_moment, plain_table, shorten},
+    text::{as_json, describe_moment, plain_table, shorten},
 };
-use crate::store::{self, HandlerRow, HandlerState};
+use crate::operations::handlers::{self, HandlerChange, HandlerView};
+use crate::status::HandlerState;
 
 /// List, pause, resume, move, test, rename and forget handlers
 #[derive(Debug, Args)]
@@ -87,13 +88,6 @@ struct PauseArgs {
     because: String,
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("handler \"{name}\" is served by {owners}; take it out of the configuration and run `outboxd reload` first")]
-struct StillOwned {
-    name: String,
-    owners: String,
-}
-
 pub async fn run(args: HandlersArgs, global: &Global) -> Result<ExitCode, CliError> {
     match args.command {
         HandlersCommand::List => list(global).await,
@@ -111,7 +105,7 @@ pub async fn run(args: HandlersArgs, global: &Global) -> Result<ExitCode, CliErr
 
 async fn list(global: &Global) -> Result<ExitCode, CliError> {
     let session = session::open(global).await?;
-    let handlers = store::read_handlers(&session.pool, None).await?;
+    let handlers = handlers::list(&session.pool).await?;
     print(&match global.json {
         true => format!("{:#}\n", json!({ "handlers": handlers })),
         false => describe(&handlers),
@@ -122,57 +116,43 @@ async fn list(global: &Global) -> Result<ExitCode, CliError> {
 async fn pause(args: PauseArgs, global: &Global) -> Result<ExitCode, CliError> {
     let PauseArgs { name, because } = args;
     let session = session::open(global).await?;
-    ask::check_handler(&session.pool, &name).await?;
-    let changed = store::pause_handler(&session.pool, &name, &ask::actor(), &because).await?;
-    let handler = store::read_handlers(&session.pool, Some(&name)).await?.pop();
-    let text = match &handler {
-        Some(handler) if !changed => format!("{name} was paused already{}", describe_pause(handler)),
+    let change = handlers::pause(&session.pool, &ask::caller(), &name, &because).await?;
+    let text = match &change.handler {
+        Some(handler) if !change.changed => format!("{name} was paused already{}", describe_pause(handler)),
         _ => format!("{name} is paused; `outboxd handlers resume {name}` lets it go on"),
     };
-    tell(global, changed, handler.as_ref(), &text)
+    tell(global, &change, &text)
 }
 
 async fn resume(args: NameArgs, global: &Global) -> Result<ExitCode, CliError> {
     let NameArgs { name } = args;
     let session = session::open(global).await?;
-    ask::check_handler(&session.pool, &name).await?;
-    let changed = store::resume_handler(&session.pool, &name, &ask::actor()).await?;
-    let handler = store::read_handlers(&session.pool, Some(&name)).await?.pop();
-    let text = if changed { format!("{name} goes on") } else { format!("{name} was not paused") };
-    tell(global, changed, handler.as_ref(), &text)
+    let change = handlers::resume(&session.pool, &ask::caller(), &name).await?;
+    let text = if change.changed { format!("{name} goes on") } else { format!("{name} was not paused") };
+    tell(global, &change, &text)
 }
 
 async fn close_circuit(args: CloseArgs, global: &Global) -> Result<ExitCode, CliError> {
     let CloseArgs { name, because } = args;
     let session = session::open(global).await?;
-    ask::check_handler(&session.pool, &name).await?;
-    let changed = store::close_circuit(&session.pool, &name, &ask::actor(), because.as_deref()).await?;
-    let handler = store::read_handlers(&session.pool, Some(&name)).await?.pop();
-    let text = if changed {
+    let change = handlers::close_circuit(&session.pool, &ask::caller(), &name, because.as_deref()).await?;
+    let text = if change.changed {
         format!("the circuit of {name} is closed; deliveries go on")
     } else {
         format!("no circuit of {name} is open")
     };
-    tell(global, changed, handler.as_ref(), &text)
+    tell(global, &change, &text)
 }
 
-fn still_owned(name: String, owners: &[String]) -> CliError {
-    CliError::failed(StillOwned { name, owners: owners.join(", ") })
-}
-
-fn gone(name: &str) -> CliError {
-    CliError::failed(format!("handler \"{name}\" is gone already; somebody else was faster"))
-}
-
-fn tell(global: &Global, changed: bool, handler: Option<&HandlerRow>, text: &str) -> Result<ExitCode, CliError> {
+fn tell(global: &Global, change: &HandlerChange, text: &str) -> Result<ExitCode, CliError> {
     eprintln!("{text}");
     if global.json {
-        print(&format!("{:#}\n", json!({ "changed": changed, "handler": handler })))?;
+        print(&as_json(change))?;
     }
     Ok(ExitCode::from(EXIT_OK))
 }
 
-fn describe(handlers: &[HandlerRow]) -> String {
+fn describe(handlers: &[HandlerView]) -> String {
     if handlers.is_empty() {
         return "no handlers: no relay has run on this outbox yet\n".to_owned();
     }
@@ -197,7 +177,7 @@ fn describe(handlers: &[HandlerRow]) -> String {
     format!("{}\n{uncounted}", table.trim_fmt())
 }
 
-fn describe_state(handler: &HandlerRow) -> String {
+fn describe_state(handler: &HandlerView) -> String {
     match handler.state {
         HandlerState::Paused => format!("paused{}", describe_pause(handler)),
         HandlerState::NoOwner if handler.owned == 0 => "no owner".to_owned(),
@@ -215,11 +195,11 @@ fn describe_state(handler: &HandlerRow) -> String {
             Some(until) => format!("waiting until {}", describe_moment(until)),
             None => "waiting".to_owned(),
         },
-        HandlerState::Running => "running".to_owned(),
+        HandlerState::Lagging | HandlerState::Ok => handler.state.to_string(),
     }
 }
 
-fn describe_pause(handler: &HandlerRow) -> String {
+fn describe_pause(handler: &HandlerView) -> String {
     let who = handler.paused_by.as_deref().map(|who| format!(" by {who}")).unwrap_or_default();
     let why = handler.pause_reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
     format!("{who}{why}")

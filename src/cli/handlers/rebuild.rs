@@ -7,15 +7,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::{CliError, EXIT_CONFIG, EXIT_OK, Global, ask, print::print, session};
-use super::{gone, still_owned};
 use crate::config::{check_handler_name, parse_ordering_key};
 use crate::domain::{EventFilter, Ordering};
+use crate::operations::check_handler;
+use crate::operations::forget::MOST_LOOKED_AT;
+use crate::operations::handlers::{self, gone, still_owned};
 use crate::registration::describe_unfinished;
 use crate::store::subscriptions::{Wanted, list};
 use crate::store::{self, Moved, Rebuilt, Repartition, Selection, Unfinished};
-
-/// Rows that are looked at per subscription; beyond that the count is a lower bound.
-const MOST_LOOKED_AT: i64 = 1_000_000;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -94,7 +93,7 @@ enum RebuildError {
 pub(super) async fn rename(args: RenameArgs, global: &Global) -> Result<ExitCode, CliError> {
     let RenameArgs { old, new, choice } = args;
     let session = session::open(global).await?;
-    ask::check_handler(&session.pool, &old).await?;
+    check_handler(&session.pool, &old).await?;
     let unfinished = store::read_unfinished(&session.pool, &old, None, MOST_LOOKED_AT).await?;
     refuse_owned(&session.pool, &old).await?;
     if list(&session.pool).await?.iter().any(|known| known.handler == new) {
@@ -113,16 +112,16 @@ pub(super) async fn rename(args: RenameArgs, global: &Global) -> Result<ExitCode
             eprintln!("{old} is {new} now; a relay whose configuration has {new} goes on with it");
             tell(global, &document(true))
         }
-        Rebuilt::Owned(owners) => Err(still_owned(old, &owners)),
+        Rebuilt::Owned(owners) => Err(still_owned(&old, &owners).into()),
         Rebuilt::Taken => Err(taken(&session.pool, new).await?),
-        Rebuilt::Unknown | Rebuilt::Apart(_) => Err(gone(&old)),
+        Rebuilt::Unknown | Rebuilt::Apart(_) => Err(gone(&old).into()),
     }
 }
 
 pub(super) async fn repartition(args: RepartitionArgs, global: &Global) -> Result<ExitCode, CliError> {
     let RepartitionArgs { name, partitions, ordering_key, choice } = args;
     let session = session::open(global).await?;
-    ask::check_handler(&session.pool, &name).await?;
+    check_handler(&session.pool, &name).await?;
     refuse_owned(&session.pool, &name).await?;
     let actor = ask::actor();
     let key = ordering_key.map(|ordering| Wanted::of(&Selection::new(&EventFilter::default(), &ordering, 1, 0)));
@@ -154,17 +153,17 @@ pub(super) async fn repartition(args: RepartitionArgs, global: &Global) -> Resul
 fn finish(name: &str, rebuilt: Rebuilt<Moved>) -> Result<Moved, CliError> {
     match rebuilt {
         Rebuilt::Done(moved) => Ok(moved),
-        Rebuilt::Owned(owners) => Err(still_owned(name.to_owned(), &owners)),
+        Rebuilt::Owned(owners) => Err(still_owned(name, &owners).into()),
         Rebuilt::Apart(pending) => Err(CliError::failed(RebuildError::Apart(name.to_owned(), pending))),
-        Rebuilt::Unknown | Rebuilt::Taken => Err(gone(name)),
+        Rebuilt::Unknown | Rebuilt::Taken => Err(gone(name).into()),
     }
 }
 
 async fn refuse_owned(pool: &sqlx::PgPool, name: &str) -> Result<(), CliError> {
-    match store::read_handlers(pool, Some(name)).await?.pop() {
-        Some(handler) if !handler.owners.is_empty() => Err(still_owned(name.to_owned(), &handler.owners)),
+    match handlers::find(pool, name).await? {
+        Some(handler) if !handler.owners.is_empty() => Err(still_owned(name, &handler.owners).into()),
         Some(_) => Ok(()),
-        None => Err(gone(name)),
+        None => Err(gone(name).into()),
     }
 }
 

@@ -10,8 +10,9 @@ use uuid::Uuid;
 use super::super::session::{self, Session};
 use super::super::text::{as_json, dash, describe_moment, plain_table, printable};
 use super::super::{CliError, EXIT_OK, Global, ask, print::print};
-use super::progress::{self, describe};
-use crate::store::{self, Changed, Replay};
+use super::progress;
+use crate::operations::replays::{self, describe_outcome};
+use crate::store::Replay;
 
 /// List, show, cancel and resume replays
 #[derive(Debug, Args)]
@@ -88,45 +89,39 @@ pub(super) async fn run(args: ReplaysArgs, global: &Global) -> Result<ExitCode, 
 }
 
 async fn list(session: &Session, args: &ListArgs, global: &Global) -> Result<ExitCode, CliError> {
-    let replays = store::list_replays(&session.pool, args.limit).await?;
+    let replays = replays::list(&session.pool, None, args.limit).await?.items;
     print(&if global.json { as_json(&json!({ "replays": replays })) } else { describe_list(&replays) })?;
     Ok(ExitCode::from(EXIT_OK))
 }
 
 async fn show(session: &Session, args: &ShowArgs, global: &Global) -> Result<ExitCode, CliError> {
     let id = args.replay.id;
-    let replay = if args.follow { progress::follow(session, id).await? } else { progress::read(session, id).await? };
+    let replay = if args.follow { progress::follow(session, id).await? } else { replays::show(&session.pool, id).await? };
     print(&if global.json { as_json(&replay) } else { describe_one(&replay) })?;
     Ok(progress::exit_code(&replay))
 }
 
 async fn cancel(session: &Session, args: &CancelArgs, global: &Global) -> Result<ExitCode, CliError> {
     let id = args.replay.id;
-    let before = progress::read(session, id).await?;
-    let changed = store::cancel_replay(&session.pool, id, &ask::actor(), args.because.as_deref()).await?;
-    let Changed::Done(cancelled) = changed else {
-        return Err(CliError::failed(format!("nothing of replay {id} is left to cancel: {}, {}", before.state, describe(&before))));
-    };
+    let cancelled = replays::cancel(&session.pool, &ask::caller(), id, args.because.as_deref()).await?;
     eprintln!("cancelled: {cancelled} had not left and stay what they were; `outboxd replays resume {id}` takes them up again");
     tell(session, id, global).await
 }
 
 async fn resume(session: &Session, id: Uuid, global: &Global) -> Result<ExitCode, CliError> {
-    let before = progress::read(session, id).await?;
-    match store::resume_replay(&session.pool, id, &ask::actor()).await? {
-        Changed::NotNow => return Err(CliError::failed(format!("replay {id} is not cancelled but {}", before.state))),
-        Changed::Done(0) => eprintln!("nothing is left to resume: all of it was decided or replayed otherwise meanwhile"),
-        Changed::Done(held) => eprintln!("resumed: {held} deliver{} to leave", if held == 1 { "y" } else { "ies" }),
+    match replays::resume(&session.pool, &ask::caller(), id).await? {
+        0 => eprintln!("nothing is left to resume: all of it was decided or replayed otherwise meanwhile"),
+        held => eprintln!("resumed: {held} deliver{} to leave", if held == 1 { "y" } else { "ies" }),
     }
     tell(session, id, global).await
 }
 
 async fn tell(session: &Session, id: Uuid, global: &Global) -> Result<ExitCode, CliError> {
-    let replay = progress::read(session, id).await?;
+    let replay = replays::show(&session.pool, id).await?;
     if global.json {
         print(&as_json(&replay))?;
     } else {
-        eprintln!("{}", describe(&replay));
+        eprintln!("{}", describe_outcome(&replay));
     }
     Ok(ExitCode::from(EXIT_OK))
 }
@@ -144,7 +139,7 @@ fn describe_list(replays: &[Replay]) -> String {
             replay.handler.as_deref().map_or_else(dash, printable),
             replay.state.clone(),
             replay.rate.map_or_else(dash, describe_rate),
-            describe(replay),
+            describe_outcome(replay),
         ]);
     }
     format!("{}\n", table.trim_fmt())
@@ -165,7 +160,7 @@ fn describe_one(replay: &Replay) -> String {
         replay.note.as_deref().map_or_else(dash, printable),
         replay.rate.map_or_else(dash, describe_rate),
         replay.state,
-        describe(replay),
+        describe_outcome(replay),
     )
 }
 

@@ -9,26 +9,16 @@ use uuid::Uuid;
 
 use super::super::session::Session;
 use super::super::{CliError, EXIT_FAILED, EXIT_OK};
-use crate::store::{self, Replay};
+use crate::operations::replays::{self, describe_outcome};
+use crate::store::Replay;
 
 /// Often enough for a bar, seldom enough to cost nothing.
 const LOOK: Duration = Duration::from_millis(500);
 
-pub(super) async fn read(session: &Session, id: Uuid) -> Result<Replay, CliError> {
-    let replay = store::read_replay(&session.pool, id).await?;
-    replay.ok_or_else(|| CliError::failed(format!("there is no replay {id}; `outboxd replays list` shows the newest")))
-}
-
-/// Whether all the handlers that a replay waits for are stopped: paused, circuit open, or served by no relay.
-pub(super) async fn is_stopped(session: &Session, replay: &Replay) -> Result<bool, CliError> {
-    let waiting = store::count_open_handlers(&session.pool, replay.id).await?;
-    Ok(!replay.is_over() && waiting == replay.stopped.len() as u64)
-}
-
 /// Shows how far it is until it has its outcome or Ctrl-C is pressed, and tells either.
 pub(super) async fn follow(session: &Session, id: Uuid) -> Result<Replay, CliError> {
     let mut interrupts = signal(SignalKind::interrupt()).map_err(CliError::failed)?;
-    let mut replay = read(session, id).await?;
+    let mut replay = replays::show(&session.pool, id).await?;
     if !replay.is_over() {
         eprintln!("waiting for its outcome; Ctrl-C leaves it running");
     }
@@ -43,16 +33,16 @@ pub(super) async fn follow(session: &Session, id: Uuid) -> Result<Replay, CliErr
         tokio::select! {
             _ = interrupts.recv() => {
                 bar.finish_and_clear();
-                eprintln!("{}", describe(&replay));
+                eprintln!("{}", describe_outcome(&replay));
                 eprintln!("it goes on without this command:\n  outboxd replays show {id} --follow\n  outboxd replays cancel {id}");
                 return Ok(replay);
             }
             () = tokio::time::sleep(LOOK) => {}
         }
-        replay = read(session, id).await?;
+        replay = replays::show(&session.pool, id).await?;
     }
     bar.finish_and_clear();
-    eprintln!("{}", describe(&replay));
+    eprintln!("{}", describe_outcome(&replay));
     Ok(replay)
 }
 
@@ -60,21 +50,6 @@ fn describe_bar(replay: &Replay) -> String {
     let failed = if replay.failed > 0 { format!("{} failed again ", replay.failed) } else { String::new() };
     let stopped = if replay.stopped.is_empty() { String::new() } else { format!("({} stopped)", replay.stopped.join(", ")) };
     format!("{failed}{stopped}")
-}
-
-/// The outcome, which adds up.
-pub(super) fn describe(replay: &Replay) -> String {
-    let parts = [
-        (replay.delivered, "delivered"),
-        (replay.failed, "failed again"),
-        (replay.cancelled, "cancelled"),
-        (replay.dropped, "dropped"),
-        (replay.released, "under way"),
-        (replay.held, "to leave"),
-    ];
-    let told = parts.iter().enumerate().filter(|(place, (count, _))| *count > 0 || *place < 2);
-    let told: Vec<String> = told.map(|(_, (count, what))| format!("{count} {what}")).collect();
-    format!("{} asked: {}", replay.asked, told.join(", "))
 }
 
 pub(super) fn exit_code(replay: &Replay) -> ExitCode {

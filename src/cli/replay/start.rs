@@ -7,12 +7,14 @@ use clap::{ArgGroup, Args};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::super::filter::{FilterArgs, Preview, SAMPLE};
+use super::super::filter::{FilterArgs, Previewed};
 use super::super::session::{self, Session};
 use super::super::text::{as_json, plural};
-use super::super::{CliError, EXIT_CONFIG, EXIT_OK, Global, ask, print::print};
+use super::super::{CliError, EXIT_OK, Global, ask, print::print};
 use super::progress;
-use crate::store::{self, DeliveryFilter, NewReplay, Replay};
+use crate::operations::replays::{self, ReplayOrder, parse_rate};
+use crate::operations::{Purpose, Which, preview};
+use crate::store::{Replay, Started};
 
 #[derive(Debug, Args)]
 #[command(
@@ -68,59 +70,54 @@ pub struct ReplayArgs {
 }
 
 #[derive(Debug, Serialize)]
-struct Started {
+struct Replayed {
     #[serde(flatten)]
-    preview: Preview,
+    previewed: Previewed,
     /// As it stood when the command ended; `None`: nothing was started.
     replay: Option<Replay>,
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("receivers have had these events; add --force to send them again")]
-struct NeedsForce;
-
 pub(super) async fn run(args: ReplayArgs, global: &Global) -> Result<ExitCode, CliError> {
     let ReplayArgs { filter, id, all: _, dead: _, delivered, force, rate, because, dry_run, yes, detach } = args;
     let session = session::open(global).await?;
-    let filter = DeliveryFilter { delivered, ..filter.resolve(&session.pool, id).await? };
+    let which = Which { delivered, ..filter.which(id) };
     let what = if delivered { "delivery" } else { "dead letter" };
-    let counts = store::count_replayable(&session.pool, &filter).await?;
-    let preview = Preview::new(dry_run, counts, store::list_replayable(&session.pool, &filter, SAMPLE).await?);
-    if !preview.goes_on(what, "replay") {
-        return finish(Started { preview, replay: None }, global);
+    let preview = preview(&session.pool, &which, Purpose::Replay, None).await?;
+    let previewed = Previewed { dry_run, preview };
+    if !previewed.goes_on(what, "replay") {
+        return finish(Replayed { previewed, replay: None }, global);
     }
-    if delivered && !force {
-        return Err(CliError::new(EXIT_CONFIG, NeedsForce));
-    }
+    replays::check_force(&previewed.preview.filter, force)?;
+    let matched = previewed.preview.matched;
     let many = if delivered { " that receivers have had".to_owned() } else { String::new() };
-    ask::confirm(&format!("Replay {} {}{many}?", preview.matched, plural_of(what, preview.matched)), yes)?;
-    let new = NewReplay { id: Uuid::new_v4(), filter, rate, note: because };
-    let frozen = store::start_replay(&session.pool, &new, &ask::actor()).await?;
-    if frozen == 0 {
+    ask::confirm(&format!("Replay {matched} {}{many}?", plural_of(what, matched)), yes)?;
+    let order = ReplayOrder { id: Uuid::new_v4(), rate, note: because, force, expected: None };
+    let started = replays::start(&session.pool, &ask::caller(), &previewed.preview.filter, &order).await?;
+    let Started::Frozen(frozen @ 1..) = started else {
         eprintln!("nothing was left to replay; somebody else was faster");
-        return finish(Started { preview, replay: None }, global);
-    }
-    eprintln!("replaying {frozen} {}; replay {}", plural_of(what, frozen), new.id);
-    let replay = follow(&session, &new, detach).await?;
-    let code = finish(Started { preview, replay: Some(replay) }, global)?;
+        return finish(Replayed { previewed, replay: None }, global);
+    };
+    eprintln!("replaying {frozen} {}; replay {}", plural_of(what, frozen), order.id);
+    let replay = follow(&session, order.id, detach).await?;
+    let code = finish(Replayed { previewed, replay: Some(replay) }, global)?;
     Ok(if detach { ExitCode::from(EXIT_OK) } else { code })
 }
 
 /// Waits for the outcome, unless that is not wanted or nobody is there to bring it about.
-async fn follow(session: &Session, new: &NewReplay, detach: bool) -> Result<Replay, CliError> {
-    let replay = progress::read(session, new.id).await?;
+async fn follow(session: &Session, id: Uuid, detach: bool) -> Result<Replay, CliError> {
+    let replay = replays::show(&session.pool, id).await?;
     if detach {
         return Ok(replay);
     }
-    if progress::is_stopped(session, &replay).await? {
+    if replays::is_stopped(&session.pool, &replay).await? {
         eprintln!("{} does not deliver now; the replay begins when it does", replay.stopped.join(", "));
         return Ok(replay);
     }
-    progress::follow(session, new.id).await
+    progress::follow(session, id).await
 }
 
 /// Words have gone to standard error; the document is for scripts.
-fn finish(started: Started, global: &Global) -> Result<ExitCode, CliError> {
+fn finish(started: Replayed, global: &Global) -> Result<ExitCode, CliError> {
     if global.json {
         print(&as_json(&started))?;
     }
@@ -131,38 +128,5 @@ fn plural_of(what: &str, count: u64) -> String {
     match what {
         "delivery" if count != 1 => "deliveries".to_owned(),
         what => format!("{what}{}", plural(count)),
-    }
-}
-
-/// Deliveries a second.
-fn parse_rate(text: &str) -> Result<f64, &'static str> {
-    const EXPECTED: &str = "expected a rate such as 50/s, 10/m or 1000/h";
-    let (count, unit) = text.split_once('/').ok_or(EXPECTED)?;
-    let seconds = match unit.trim() {
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3_600.0,
-        _ => return Err(EXPECTED),
-    };
-    let count: u32 = count.trim().parse().map_err(|_| EXPECTED)?;
-    if count == 0 {
-        Err("a rate of nothing never ends; `outboxd handlers pause` holds a handler")
-    } else {
-        Ok(f64::from(count) / seconds)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_has_a_unit_of_time() {
-        for (text, want) in [("50/s", 50.0), ("30/m", 0.5), ("3600 / h", 1.0)] {
-            assert_eq!(parse_rate(text), Ok(want));
-        }
-        for text in ["", "50", "0/s", "-1/s", "50/d", "x/s", "1.5/s"] {
-            assert!(parse_rate(text).is_err(), "{text}");
-        }
     }
 }

@@ -109,12 +109,15 @@ impl AlertStatus {
 }
 
 /// One condition, as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Alert {
+    #[schema(value_type = String)]
     pub kind: AlertKind,
     /// The handler or channel it is about; empty: the relay as a whole.
     pub subject: String,
+    #[schema(value_type = String)]
     pub severity: Severity,
+    #[schema(value_type = String)]
     pub status: AlertStatus,
     /// Since when the condition holds, as far as that is known.
     pub started_at: Timestamp,
@@ -141,7 +144,7 @@ pub struct Alert {
 }
 
 /// One event as an example of what is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct Sample {
     pub event: Uuid,
     pub event_type: String,

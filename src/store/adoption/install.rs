@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
 
 use super::super::audit::lift_statement_timeout;
-use super::super::{AuditEntry, StoreError, begin, commit, record_audit};
+use super::super::{Actor, AuditEntry, StoreError, begin, commit, record_audit};
 use super::table::find_table;
 use super::{AdoptionError, AdoptionPlan, AdoptionState, drop_function};
 use crate::domain::TableName;
@@ -127,7 +127,8 @@ fn copy_failed(cause: sqlx::Error) -> AdoptionError {
 
 async fn note(connection: &mut PgConnection, table: &TableName, count: u64, actor: &str) -> Result<(), StoreError> {
     let filter = serde_json::json!({ "table": table.to_string() }).to_string();
-    let entry = AuditEntry { actor, action: "adopt", handler: None, filter: &filter, affected: count, reason: None };
+    let entry =
+        AuditEntry { actor: Actor::cli(actor), action: "adopt", handler: None, filter: &filter, affected: count, reason: None };
     record_audit(connection, &entry).await
 }
 

@@ -47,7 +47,7 @@ pub struct Facts {
 }
 
 /// Something that could not be read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Unread {
     pub check: &'static str,
     pub reason: String,

@@ -1,5 +1,6 @@
 -- skip_key: what a key waits for becomes a dead letter that does not hold it; one that is dead already only lets go. Locks one row.
--- No row: the key waits for nothing. Relies on deliveries_by_key. $1 handler, $2 key, $3 why, $4 error, $5 fingerprint.
+-- No row: the key waits for nothing, or for another event than was seen. Relies on deliveries_by_key. $1 handler, $2 key, $3 why, $4 error,
+-- $5 fingerprint, $6 the event that it was seen to wait for (null: any).
 with head as (
     select d.subscription, d.seq, d.state
       from subscriptions s
@@ -20,5 +21,5 @@ update deliveries d
        error = case h.state when 'dead' then d.error else $4::text end,
        fingerprint = case h.state when 'dead' then d.fingerprint else $5::bigint end
   from head h, events e
- where d.subscription = h.subscription and d.seq = h.seq and e.seq = h.seq
+ where d.subscription = h.subscription and d.seq = h.seq and e.seq = h.seq and ($6::uuid is null or e.id = $6)
 returning e.id, h.state::text as was, d.subscription, d.seq

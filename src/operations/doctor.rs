@@ -1,0 +1,34 @@
+//! What is wrong with the server, the outbox and the configuration, and what to paste. Reads only.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+use super::Configuration;
+use crate::doctor::{Report, Standards, judge};
+use crate::handlers::Built;
+use crate::store::facts::{read_adoptions, read_facts};
+
+/// Transactions that have been open for longer are told of by default.
+pub const OLD_TRANSACTION: Duration = Duration::from_secs(300);
+
+/// Examines everything. Without a configuration the report says what was left out. `unencrypted`: what a person should know of the way to the
+/// server.
+pub async fn examine(
+    pool: &PgPool,
+    schema: &str,
+    configuration: Option<&Configuration>,
+    unencrypted: Option<&str>,
+    older_than: Duration,
+) -> Report {
+    let is_function = |built: &Built| matches!(built, Built::Function(_));
+    let handlers = configuration.iter().flat_map(|configuration| &configuration.handlers);
+    let functions: Vec<String> = handlers.filter(|(_, built)| is_function(built)).map(|(config, _)| config.name.clone()).collect();
+    let mut facts = read_facts(pool, schema).await;
+    let config = configuration.map(|configuration| &configuration.config);
+    if let Some(config) = config {
+        read_adoptions(&mut facts, pool, &config.adopt).await;
+    }
+    let cautions = configuration.map(|configuration| configuration.cautions.as_slice()).unwrap_or_default();
+    judge(&facts, &Standards { config, functions: &functions, older_than, unencrypted, cautions })
+}
