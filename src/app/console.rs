@@ -8,11 +8,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::connect_options;
 use crate::config::{Config, ConsoleAddress};
 use crate::console::{self, Console, ConsoleBindError, Listener, Setup};
+use crate::management;
 use crate::operations::ReadConfiguration;
-use crate::store::{self, StoreError};
+use crate::store::StoreError;
 
 /// The address of the console, taken.
 pub(super) struct ConsoleListener(Listener);
@@ -33,10 +33,6 @@ pub enum ConsoleError {
     Store(#[from] StoreError),
 }
 
-/// Connections for all who look at the same time.
-const MOST_CONNECTIONS: u32 = 4;
-/// Nobody waits longer for a page. What a person has confirmed is not cut off: acts lift it.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The name of its sessions.
 const APPLICATION: &str = "outboxd console";
 
@@ -48,7 +44,12 @@ impl ConsoleListener {
     }
 
     /// Answers until `stop`, or until it is told to end.
-    pub(super) fn serve(self, config: &Config, configuration: Option<ReadConfiguration>, stop: &CancellationToken) -> Result<ServedConsole, StoreError> {
+    pub(super) fn serve(
+        self,
+        config: &Config,
+        configuration: Option<ReadConfiguration>,
+        stop: &CancellationToken,
+    ) -> Result<ServedConsole, StoreError> {
         let (console, stop) = (open(config, configuration)?, stop.child_token());
         info!(address = %self.0.address(), "serving the console");
         let task = tokio::spawn(console::serve(self.0, Arc::clone(&console), stop.clone()));
@@ -74,13 +75,8 @@ impl ServedConsole {
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
 fn open(config: &Config, configuration: Option<ReadConfiguration>) -> Result<Arc<Console>, StoreError> {
-    let options = store::Options {
-        max_connections: MOST_CONNECTIONS,
-        statement_timeout: STATEMENT_TIMEOUT,
-        ..connect_options(config, APPLICATION)
-    };
-    let pool = store::connect_lazily(&options)?;
-    Ok(Console::new(config, Setup { pool, configuration, api: None }))
+    let pool = management::connect_lazily(&config.database, &config.outbox.schema, APPLICATION)?;
+    Ok(Console::new(config, Setup { pool, configuration }))
 }
 
 /// Serves the console without a relay, at this address, until `stop`. `reloaded`: what is in effect from then on.

@@ -340,7 +340,10 @@ mod tests {
         let local = console("[console]\nlisten = \"127.0.0.1:0\"").expect("loopback needs no token");
         assert!(local.listen.is_some() && !local.knows_callers());
         let socket = console("[console]\nlisten = \"unix:/run/outboxd/c.sock\"\npath = \"/outboxd\"").expect("a socket has rights");
-        assert_eq!((socket.listen.map(|at| at.to_string()).as_deref(), socket.path.as_str()), (Some("unix:/run/outboxd/c.sock"), "/outboxd"));
+        assert_eq!(
+            (socket.listen.map(|at| at.to_string()).as_deref(), socket.path.as_str()),
+            (Some("unix:/run/outboxd/c.sock"), "/outboxd")
+        );
     }
 
     #[test]
@@ -348,13 +351,18 @@ mod tests {
         for address in ["0.0.0.0:9189", "[::]:9189", "10.0.0.1:9189", "[::ffff:10.0.0.1]:9189"] {
             let open = format!("[console]\nlisten = \"{address}\"\n");
             let mistakes = console(&open).expect_err(address);
-            assert!(mistakes.len() == 1 && mistakes[0].starts_with("console.listen: can be reached from other machines"), "{mistakes:?}");
+            assert!(
+                mistakes.len() == 1 && mistakes[0].starts_with("console.listen: can be reached from other machines"),
+                "{mistakes:?}"
+            );
             assert!(console(&format!("{open}{}", token("alice", "a"))).is_ok(), "{address}");
             let proxy = "[console.proxy]\ntrusted = [\"10.0.0.7\"]\nuser_header = \"X-User\"\ngroups = { oncall = \"operate\" }\n";
             assert!(console(&format!("{open}{proxy}")).is_ok(), "{address}");
             assert!(console(&format!("{open}[console.proxy]\ntrusted = [\"10.0.0.7\"]\n")).is_err(), "such a proxy tells nobody");
         }
-        assert!(console("[console]\nlisten = \"[::ffff:127.0.0.1]:0\"").is_ok() && console("[console]\nlisten = \"[::1]:0\"").is_ok());
+        assert!(
+            console("[console]\nlisten = \"[::ffff:127.0.0.1]:0\"").is_ok() && console("[console]\nlisten = \"[::1]:0\"").is_ok()
+        );
     }
 
     #[test]
@@ -395,9 +403,8 @@ mod tests {
 
     #[test]
     fn a_network_includes_its_addresses_and_no_others() {
-        let includes = |network: &str, peer: &str| {
-            TrustedPeer::parse(network).expect("a network").includes(peer.parse().expect("an address"))
-        };
+        let includes =
+            |network: &str, peer: &str| TrustedPeer::parse(network).expect("a network").includes(peer.parse().expect("an address"));
         for (network, peer, want) in [
             ("10.0.0.7", "10.0.0.7", true),
             ("10.0.0.7", "10.0.0.8", false),

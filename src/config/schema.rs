@@ -4,8 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use super::fields::{
-    ADOPT, ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, CLIENT, CLIENTS, COMMON, CONSOLE_TOKEN, HANDLERS, IDENTITY, SECTIONS, TOKENS,
-    default_value,
+    ADOPT, ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, CLIENT, CLIENTS, COMMON, CONSOLE_TOKEN, HANDLERS, IDENTITY,
+    SECTIONS, TOKENS, default_value,
 };
 use super::resolve::may_be_file;
 use crate::settings::{Field, FieldType};

@@ -7,8 +7,8 @@ use toml::{Table, Value};
 use url::Url;
 
 use super::fields::{
-    ADOPT, ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, CLIENT, CLIENTS, COMMON, CONSOLE_TOKEN, HANDLERS, IDENTITY, Kinds, SECTIONS, TOKENS,
-    default_value,
+    ADOPT, ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, CLIENT, CLIENTS, COMMON, CONSOLE_TOKEN, HANDLERS, IDENTITY, Kinds,
+    SECTIONS, TOKENS, default_value,
 };
 use crate::settings::{Field, FieldType};
 

@@ -84,7 +84,11 @@ impl Ask {
     /// The same, as the id of an event or a replay.
     pub fn id(&self, place: usize) -> Result<Uuid, Trouble> {
         let text = self.parameter(place);
-        text.parse().map_err(|_| Trouble::NotFound("there is no such id: an id has 32 hexadecimal digits, such as 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d".to_owned()))
+        text.parse().map_err(|_| {
+            Trouble::NotFound(
+                "there is no such id: an id has 32 hexadecimal digits, such as 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d".to_owned(),
+            )
+        })
     }
 
     /// A page in its frame. `live`: looked at again after so many seconds.

@@ -60,7 +60,9 @@ mod tests {
     #[test]
     fn nothing_in_the_files_needs_what_the_policy_forbids() {
         let script = std::str::from_utf8(SCRIPT.content).expect("a text");
-        for mark in ["eval(", "new Function", "innerHTML", "outerHTML =", "insertAdjacentHTML", "document.write", "http://", "https://"] {
+        for mark in
+            ["eval(", "new Function", "innerHTML", "outerHTML =", "insertAdjacentHTML", "document.write", "http://", "https://"]
+        {
             assert!(!script.contains(mark), "{mark}");
         }
         let styles = std::str::from_utf8(STYLES.content).expect("a text");

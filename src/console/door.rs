@@ -125,7 +125,10 @@ impl Console {
             Ok(Ok(Answer::Page(markup))) => page(StatusCode::OK, markup),
             Ok(Ok(Answer::SeeOther(to))) => see_other(&to),
             Ok(Err(trouble)) => visit.failed(&trouble),
-            Err(_) => visit.refused(StatusCode::SERVICE_UNAVAILABLE, "the answer of the database took too long; try again, or narrow the filter"),
+            Err(_) => visit.refused(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the answer of the database took too long; try again, or narrow the filter",
+            ),
         }
     }
 
@@ -160,13 +163,14 @@ impl Console {
     /// The API decides by its own table what this caller may; it is told who asks.
     async fn pass_to_api(self: Arc<Self>, visit: &Visit<'_>, mut parts: Parts, body: Incoming) -> Response<Body> {
         let Identity::Known(caller, _) = &visit.identity else { return visit.unknown(&parts) };
-        let Some(api) = self.api.clone() else { return problem(StatusCode::NOT_FOUND, "there is no API here") };
         // As if nothing stood before it.
         let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let Ok(uri) = format!("/{}{query}", visit.path).parse() else { return problem(StatusCode::BAD_REQUEST, "the path is not one") };
+        let Ok(uri) = format!("{}{query}", visit.path.strip_prefix(API).unwrap_or_default()).parse() else {
+            return problem(StatusCode::BAD_REQUEST, "the path is not one");
+        };
         parts.uri = uri;
         parts.extensions.insert(caller.clone());
-        let answered = TowerToHyperService::new(api).call(Request::from_parts(parts, body));
+        let answered = TowerToHyperService::new(self.api()).call(Request::from_parts(parts, body));
         match tokio::time::timeout(ACTING, answered).await {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
@@ -213,7 +217,8 @@ impl Visit<'_> {
     fn unknown(&self, parts: &Parts) -> Response<Body> {
         let (status, why) = match &self.identity {
             Identity::Limited(wait) => {
-                let refused = self.refused(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens came from your address; try again in a minute");
+                let refused = self
+                    .refused(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens came from your address; try again in a minute");
                 return retry_after(refused, *wait);
             }
             Identity::Refused(why) => (StatusCode::UNAUTHORIZED, *why),

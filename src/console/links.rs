@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn whatever_a_name_is_made_of_it_is_one_part_of_the_path() {
-        for (name, want) in [("billing", "billing"), ("a/b c", "a%2Fb%20c"), ("..", "%2E%2E"), ("a.b", "a.b"), ("?#&\"<", "%3F%23%26%22%3C")]
+        for (name, want) in
+            [("billing", "billing"), ("a/b c", "a%2Fb%20c"), ("..", "%2E%2E"), ("a.b", "a.b"), ("?#&\"<", "%3F%23%26%22%3C")]
         {
             assert_eq!(part(name), want);
         }

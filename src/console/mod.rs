@@ -23,10 +23,12 @@ use sqlx::PgPool;
 
 use crate::config::Config;
 use crate::domain::{Adoption, Timestamp};
+use crate::management::{ApiState, router};
 use crate::operations::{Configuration, ReadConfiguration};
 use crate::store::StoreError;
 use crate::telemetry::ConsoleMetrics;
 
+pub use routes::{RouteRule, route_rules};
 pub use server::{ConsoleBindError, Listener, bind, serve};
 
 use access::Access;
@@ -38,7 +40,8 @@ pub struct Console {
     metrics: ConsoleMetrics,
     /// `console.path`, without a slash at its end.
     path: String,
-    api: Option<Router>,
+    /// What answers below `/api/v1`.
+    api: RwLock<Router>,
     pool: PgPool,
     /// Of the outbox.
     schema: String,
@@ -54,20 +57,18 @@ pub struct Setup {
     /// Connections of its own, with short timeouts.
     pub pool: PgPool,
     pub configuration: Option<ReadConfiguration>,
-    /// What answers below `/api/v1`.
-    pub api: Option<Router>,
 }
 
 impl Console {
     pub fn new(config: &Config, setup: Setup) -> Arc<Self> {
-        let Setup { pool, configuration, api } = setup;
+        let Setup { pool, configuration } = setup;
         let settings = &config.console;
         let metrics = ConsoleMetrics::new();
         Arc::new(Self {
             access: Access::new(settings, metrics.clone()),
             metrics,
             path: settings.path.clone(),
-            api,
+            api: RwLock::new(api(config, &pool, configuration.as_ref())),
             pool,
             schema: config.outbox.schema.clone(),
             configuration,
@@ -79,6 +80,7 @@ impl Console {
     /// Takes another configuration of who may do what. Address and path stay.
     pub fn replace(&self, config: &Config) {
         self.access.replace(&config.console);
+        *self.api.write().unwrap_or_else(PoisonError::into_inner) = api(config, &self.pool, self.configuration.as_ref());
         *self.adoptions.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config.adopt.clone());
     }
 
@@ -90,6 +92,10 @@ impl Console {
         }
     }
 
+    fn api(&self) -> Router {
+        self.api.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn adoptions(&self) -> Arc<Vec<Adoption>> {
         Arc::clone(&self.adoptions.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -98,6 +104,17 @@ impl Console {
     pub async fn check_schema(&self) -> Result<(), StoreError> {
         crate::store::check_schema(&self.pool, &self.schema).await
     }
+}
+
+/// The API as this configuration has it.
+fn api(config: &Config, pool: &PgPool, configuration: Option<&ReadConfiguration>) -> Router {
+    let state = ApiState::new(pool.clone(), &config.outbox.schema)
+        .with_adoptions(config.adopt.clone())
+        .with_redaction(config.console.redact.clone());
+    router(match configuration {
+        Some(read) => state.with_configuration(Arc::clone(read)),
+        None => state,
+    })
 }
 
 /// The clock of this process: for how long ago something was, never for what is stored.

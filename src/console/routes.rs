@@ -78,6 +78,25 @@ pub const ROUTES: &[Route] = routes! {
     GET "doctor" Read => doctor::show;
 };
 
+/// What a route takes, for whoever wants to check it from outside.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteRule {
+    pub method: &'static str,
+    pub path: &'static str,
+    pub role: Role,
+    pub needs_payload: bool,
+}
+
+/// The rules of all routes.
+pub fn route_rules() -> impl Iterator<Item = RouteRule> {
+    ROUTES.iter().map(|route| RouteRule {
+        method: route.method.as_str(),
+        path: route.path,
+        role: route.role,
+        needs_payload: route.needs_payload,
+    })
+}
+
 /// What was found for a path.
 pub enum Found {
     Route(&'static Route, Vec<String>),
@@ -126,7 +145,9 @@ mod tests {
         assert_eq!(matches("", ""), Some(vec![]));
         assert_eq!(matches("handlers/{}", "handlers/a%2Fb"), Some(vec!["a/b".to_owned()]));
         assert_eq!(matches("e/{}/{}", "e/1/%2e%2e"), Some(vec!["1".to_owned(), "..".to_owned()]));
-        for path in ["handlers", "handlers/", "handlers//", "handlers/a/b", "/handlers/a", "HANDLERS/a", "handlers/%ff", "%68andlers/a"] {
+        for path in
+            ["handlers", "handlers/", "handlers//", "handlers/a/b", "/handlers/a", "HANDLERS/a", "handlers/%ff", "%68andlers/a"]
+        {
             assert_eq!(matches("handlers/{}", path), None, "{path}");
         }
     }

@@ -58,7 +58,8 @@ pub async fn bind(address: &ConsoleAddress) -> Result<Listener, ConsoleBindError
 /// A socket that a process has left behind when it was killed is replaced; one that somebody listens on is not.
 async fn bind_socket(path: &Path) -> io::Result<UnixListener> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    if is_socket && tokio::net::UnixStream::connect(path).await.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+    if is_socket && tokio::net::UnixStream::connect(path).await.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
@@ -73,7 +74,8 @@ impl Listener {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(|address| address.to_string()).unwrap_or_default(),
             Self::Unix(listener) => {
-                let path = listener.local_addr().ok().and_then(|address| address.as_pathname().map(|path| path.display().to_string()));
+                let path =
+                    listener.local_addr().ok().and_then(|address| address.as_pathname().map(|path| path.display().to_string()));
                 format!("unix:{}", path.unwrap_or_default())
             }
         }

@@ -20,6 +20,7 @@ const PAGES: &[&str] = &[
     "CONTRIBUTING.md",
     "docs/adoption.md",
     "docs/alerts.md",
+    "docs/console.md",
     "docs/contracts.md",
     "docs/clients.md",
     "docs/event-sourcing.md",

@@ -13,11 +13,9 @@ pub fn is_same(headers: &HeaderMap, authority: &str) -> bool {
         Said::Once(site) => site == "same-origin",
         Said::Unclear => false,
         Said::Nothing => match one(headers, &ORIGIN) {
-            Said::Once(origin) => {
-                origin.split_once("://").is_some_and(|(scheme, host)| {
-                    matches!(scheme, "http" | "https") && host.eq_ignore_ascii_case(authority)
-                })
-            }
+            Said::Once(origin) => origin
+                .split_once("://")
+                .is_some_and(|(scheme, host)| matches!(scheme, "http" | "https") && host.eq_ignore_ascii_case(authority)),
             Said::Unclear | Said::Nothing => false,
         },
     }

@@ -110,7 +110,9 @@ mod tests {
     #[test]
     fn nobody_else_is_believed_and_nothing_that_is_said_twice() {
         let said = headers(&[("x-user", "ann"), ("x-groups", "oncall"), ("x-forwarded-proto", "https")]);
-        for peer in [Peer::Socket, Peer::Address("10.0.0.8".parse().expect("an address")), Peer::Address("::1".parse().expect("one"))] {
+        for peer in
+            [Peer::Socket, Peer::Address("10.0.0.8".parse().expect("an address")), Peer::Address("::1".parse().expect("one"))]
+        {
             assert_eq!(user(&proxy(), peer, &said), Told::Nothing);
             assert!(!is_encrypted(&proxy(), peer, &said));
         }

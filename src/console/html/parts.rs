@@ -31,7 +31,7 @@ pub fn foreign_or_dash(text: Option<&str>) -> Markup {
 
 /// What a stranger wrote, as long as it is, with its lines.
 pub fn foreign_block(text: &str, label: &str) -> Markup {
-    html! { pre tabindex="0" role="region" aria-label=(label) { (cut(&printable(text), IN_FULL)) } }
+    html! { pre tabindex="0" role="group" aria-label=(label) { (cut(&printable(text), IN_FULL)) } }
 }
 
 fn cut(text: &str, room: usize) -> String {
@@ -83,7 +83,7 @@ pub fn command(line: &str) -> Markup {
 /// A table that scrolls by itself where the page is narrow.
 pub fn table(label: &str, head: &[&str], rows: &Markup) -> Markup {
     html! {
-        div.scroll role="region" aria-label=(label) tabindex="0" {
+        div.scroll role="group" aria-label=(label) tabindex="0" {
             table {
                 thead { tr { @for title in head { th scope="col" { (title) } } } }
                 tbody { (rows) }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use crate::domain::Timestamp;
-use crate::settings::describe_duration;
 
 /// For example "2026-01-31 08:00:00 UTC", with "2 minutes ago" beside it.
 pub fn moment(at: Timestamp, now: Timestamp) -> Markup {
@@ -48,11 +47,6 @@ pub fn span(duration: Duration) -> String {
     }
 }
 
-/// As the command line takes it.
-pub fn option(duration: Duration) -> String {
-    describe_duration(duration)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,7 +55,8 @@ mod tests {
     fn a_moment_has_its_zone_and_a_span_its_largest_units() {
         let at = Timestamp::from_micros(1_700_000_000_123_456);
         assert_eq!(clock(at), "2023-11-14 22:13:20 UTC");
-        for (seconds, want) in [(0, "0 s"), (59, "59 s"), (61, "1 min"), (3_600, "1 h"), (7_500, "2 h 5 min"), (90_000, "1 d 1 h")] {
+        for (seconds, want) in [(0, "0 s"), (59, "59 s"), (61, "1 min"), (3_600, "1 h"), (7_500, "2 h 5 min"), (90_000, "1 d 1 h")]
+        {
             assert_eq!(span(Duration::from_secs(seconds)), want);
         }
         assert_eq!(relative(at, at.after(Duration::from_secs(120))), "2 min ago");

@@ -70,10 +70,12 @@ pub async fn form(ask: &Ask) -> Result<Answer, Trouble> {
     let found = alerts::list(ask.pool(), false).await?.alerts.into_iter().find(|view| view.key == key);
     let view = found.ok_or_else(|| Trouble::NotFound("this alert does not fire (any more)".to_owned()))?;
     let word = shell_word(&view.key);
-    let field = |id: &str| html! {
-        p.field {
-            label for=(id) { "Why" span.hint { " (optional)" } }
-            input id=(id) name="reason" type="text" maxlength="500" autocomplete="off";
+    let field = |id: &str| {
+        html! {
+            p.field {
+                label for=(id) { "Why" span.hint { " (optional)" } }
+                input id=(id) name="reason" type="text" maxlength="500" autocomplete="off";
+            }
         }
     };
     let body = html! {

@@ -15,7 +15,11 @@ const FIELDS: &[(&str, &str)] = &[("actor", "Who"), ("action", "What"), ("handle
 
 pub async fn list(ask: &Ask) -> Result<Answer, Trouble> {
     let text = |name: &str| ask.query.get(name).map(str::to_owned);
-    let before = ask.query.get("before").map(|text| text.parse().map_err(|_| Trouble::invalid("before: is no place in the list; go back to its first page"))).transpose()?;
+    let before = ask
+        .query
+        .get("before")
+        .map(|text| text.parse().map_err(|_| Trouble::invalid("before: is no place in the list; go back to its first page")))
+        .transpose()?;
     let query = AuditQuery { actor: text("actor"), action: text("action"), handler: text("handler"), via: text("via"), before };
     let page = audit::list(ask.pool(), &query, ACTS).await?;
     let next = page.last().map(|row| row.id.to_string());

@@ -14,16 +14,23 @@ use crate::store::events::SEARCHED;
 const EVENTS: u32 = 50;
 
 /// Names in the query, each with its label and what can be written.
-const FIELDS: &[(&str, &str, &str)] = &[("type", "Type", "order.*"), ("key", "Key", "order/42"), ("aggregate", "Aggregate id", "42"), ("id", "Event id", "")];
+const FIELDS: &[(&str, &str, &str)] =
+    &[("type", "Type", "order.*"), ("key", "Key", "order/42"), ("aggregate", "Aggregate id", "42"), ("id", "Event id", "")];
 
 pub async fn list(ask: &Ask) -> Result<Answer, Trouble> {
     if let Some(id) = ask.query.get("id") {
-        let id: Uuid = id.parse().map_err(|_| Trouble::invalid("id: expected the id of an event, such as 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d"))?;
+        let id: Uuid = id
+            .parse()
+            .map_err(|_| Trouble::invalid("id: expected the id of an event, such as 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d"))?;
         return Ok(Answer::SeeOther(ask.links.event(id)));
     }
     let text = |name: &str| ask.query.get(name).map(str::to_owned);
     let search = Search { event_type: text("type"), key: text("key"), aggregate_id: text("aggregate") };
-    let before = ask.query.get("before").map(|text| text.parse().map_err(|_| Trouble::invalid("before: is no place in the list; go back to its first page"))).transpose()?;
+    let before = ask
+        .query
+        .get("before")
+        .map(|text| text.parse().map_err(|_| Trouble::invalid("before: is no place in the list; go back to its first page")))
+        .transpose()?;
     let found = events::list(ask.pool(), &search, before, EVENTS).await?;
     let pairs: Vec<(&str, &str)> = FIELDS.iter().filter_map(|(name, ..)| Some((*name, ask.query.get(name)?))).collect();
     let next = found.goes_on_below.map(|below| below.to_string());

@@ -9,9 +9,9 @@ use super::super::links::Links;
 use super::super::seen::Sight;
 use crate::domain::alerts::Severity;
 use crate::domain::{Level, Timestamp};
+use crate::operations::status::{HandlerStatus, RelayStatus};
 use crate::status::{Complaint, HandlerState};
 use crate::store::Replay;
-use crate::operations::status::{HandlerStatus, RelayStatus};
 
 pub async fn show(ask: &Ask) -> Result<Answer, Trouble> {
     let sight = ask.console.seen.look(ask.pool(), ask.schema(), &ask.console.adoptions()).await?;
@@ -201,7 +201,10 @@ mod tests {
             way_out(&complaint).map(|(path, _)| path)
         };
         let billing = Some("bill/ing");
-        assert_eq!(way(billing, "outboxd dead-letters list --handler bill/ing").as_deref(), Some("dead-letters?handler=bill%2Fing"));
+        assert_eq!(
+            way(billing, "outboxd dead-letters list --handler bill/ing").as_deref(),
+            Some("dead-letters?handler=bill%2Fing")
+        );
         assert_eq!(way(billing, "outboxd handlers resume bill/ing").as_deref(), Some("handlers/bill%2Fing/resume"));
         assert_eq!(way(billing, "outboxd status --watch").as_deref(), Some("handlers/bill%2Fing"));
         assert_eq!(way(None, "outboxd doctor").as_deref(), Some("doctor"));

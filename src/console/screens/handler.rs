@@ -95,9 +95,20 @@ fn path(name: &str) -> String {
 async fn confirm(ask: &Ask, act: &str, title: &str, what: Markup, fields: Markup, line: &str) -> Result<Answer, Trouble> {
     let handler = handlers::show(ask.pool(), ask.parameter(0)).await?;
     let (back, action) = (path(&handler.name), format!("{}/{act}", path(&handler.name)));
-    let what = html! { p { strong { (foreign(&handler.name)) } " is " (front::state(handler.state)) ". " (what) } (numbers(&handler)) };
+    let what =
+        html! { p { strong { (foreign(&handler.name)) } " is " (front::state(handler.state)) ". " (what) } (numbers(&handler)) };
     let command = line.replace("{}", &shell_word(&handler.name));
-    let confirm = Confirm { title, section: "", back: (&back, "The handler"), what, action: &action, fields, button: title, is_final: false, command };
+    let confirm = Confirm {
+        title,
+        section: "",
+        back: (&back, "The handler"),
+        what,
+        action: &action,
+        fields,
+        button: title,
+        is_final: false,
+        command,
+    };
     Ok(confirm.page(ask))
 }
 
@@ -130,7 +141,8 @@ pub async fn resume(ask: &Ask) -> Result<Answer, Trouble> {
 }
 
 pub async fn close_form(ask: &Ask) -> Result<Answer, Trouble> {
-    let what = html! { "Deliveries go on at once instead of one probe at a time. If the receiver still fails, the circuit opens again." };
+    let what =
+        html! { "Deliveries go on at once instead of one probe at a time. If the receiver still fails, the circuit opens again." };
     let fields = reason_field(false, "It is kept in the audit.");
     confirm(ask, "close-circuit", "Close the circuit", what, fields, "outboxd handlers circuit close {} --because '...'").await
 }
@@ -141,7 +153,8 @@ pub async fn close(ask: &Ask) -> Result<Answer, Trouble> {
 }
 
 pub async fn test_form(ask: &Ask) -> Result<Answer, Trouble> {
-    let what = html! { "One made-up event is sent to its receiver, outside the log. It says that it is a test, but it does go out." };
+    let what =
+        html! { "One made-up event is sent to its receiver, outside the log. It says that it is a test, but it does go out." };
     let fields = html! {
         p.field {
             label for="type" { "Type" span.hint { " (optional)" } }
@@ -163,12 +176,18 @@ pub async fn test(ask: &Ask) -> Result<Answer, Trouble> {
     let payload = ask.form.get("payload").unwrap_or("{}");
     let payload = trial::parse_payload(payload).map_err(|problem| Trouble::invalid(format!("payload: {problem}")))?;
     let found = configuration.handlers.into_iter().find(|(config, _)| config.name == name);
-    let (config, built) = found.ok_or_else(|| Trouble::NotFound("the configuration has no handler of this name any more".to_owned()))?;
+    let (config, built) =
+        found.ok_or_else(|| Trouble::NotFound("the configuration has no handler of this name any more".to_owned()))?;
     let made_up = MadeUp { event_type: ask.form.get("type").map(str::to_owned), payload: Some(payload), aggregate: None };
     let notification = trial::made_up(&made_up, &config, ask.now);
     let trial = trial::try_once(&config, built, &notification, Some((ask.pool(), ask.schema()))).await;
     let trial = trial.map_err(|error| Trouble::invalid(crate::telemetry::chain(&error)))?;
-    tracing::info!(actor = ask.caller.name, handler = name, delivered = trial.verdict.is_delivered(), "a handler was tried from the console");
+    tracing::info!(
+        actor = ask.caller.name,
+        handler = name,
+        delivered = trial.verdict.is_delivered(),
+        "a handler was tried from the console"
+    );
     Ok(ask.page("Test", "", None, tried(ask, &trial::view(&config, &notification, &trial))))
 }
 

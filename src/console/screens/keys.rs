@@ -105,7 +105,11 @@ pub async fn skip_form(ask: &Ask) -> Result<Answer, Trouble> {
 
 pub async fn skip(ask: &Ask) -> Result<Answer, Trouble> {
     let (handler, key) = (ask.form.need("handler", "the handler")?, ask.form.need("key", "the key")?);
-    let seen = ask.form.need("seen", "the event that the page had shown")?.parse().map_err(|_| Trouble::invalid("seen: is no id of an event"))?;
+    let seen = ask
+        .form
+        .need("seen", "the event that the page had shown")?
+        .parse()
+        .map_err(|_| Trouble::invalid("seen: is no id of an event"))?;
     let reason = reason(ask).ok_or_else(|| Trouble::invalid("reason: say why the event need not be delivered first"))?;
     keys::skip(ask.pool(), &ask.caller, (handler, key), Some(seen), reason).await?;
     ask.console.seen.forget().await;

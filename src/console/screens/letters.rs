@@ -100,7 +100,11 @@ pub fn reason(reason: Option<&str>, status: Option<i32>) -> Markup {
 
 pub async fn list(ask: &Ask) -> Result<Answer, Trouble> {
     let filter = which::read(&ask.query)?.resolve(ask.pool()).await?;
-    let after = ask.query.get("after").map(|text| place(text).ok_or_else(|| Trouble::invalid("after: is no place in a list; go back to its first page"))).transpose()?;
+    let after = ask
+        .query
+        .get("after")
+        .map(|text| place(text).ok_or_else(|| Trouble::invalid("after: is no place in a list; go back to its first page")))
+        .transpose()?;
     let letters = dead_letters::list(ask.pool(), &filter, after, LETTERS).await?;
     let next = letters.last().and_then(DeadLetter::place).map(|place| cursor(&place));
     let body = html! {

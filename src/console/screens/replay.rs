@@ -16,7 +16,11 @@ use crate::store::{Replay, ReplayPlace};
 const REPLAYS: u32 = 30;
 
 pub async fn list(ask: &Ask) -> Result<Answer, Trouble> {
-    let after = ask.query.get("after").map(|text| place(text).ok_or_else(|| Trouble::invalid("after: is no place in a list; go back to its first page"))).transpose()?;
+    let after = ask
+        .query
+        .get("after")
+        .map(|text| place(text).ok_or_else(|| Trouble::invalid("after: is no place in a list; go back to its first page")))
+        .transpose()?;
     let page = replays::list(ask.pool(), after, REPLAYS).await?;
     let next = page.last().map(|replay| format!("{}.{}", replay.at.as_micros(), replay.id));
     let rows = html! {
@@ -133,7 +137,7 @@ pub async fn cancel_form(ask: &Ask) -> Result<Answer, Trouble> {
         section: "replays",
         back: (&path, "The replay"),
         what: html! { p { span.number { (counted(replay.held, "delivery", "deliveries")) } " have not left yet and stay dead letters. "
-            (count(replay.released, true)) " are under way and go on." } },
+        (count(replay.released, true)) " are under way and go on." } },
         action: &action,
         fields: reason_field(false, "It is kept in the audit."),
         button: "Cancel the replay",

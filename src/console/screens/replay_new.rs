@@ -94,8 +94,16 @@ async fn first(ask: &Ask, plan: &Preview, which: &Which) -> Result<Vec<Uuid>, Tr
 
 pub async fn act(ask: &Ask) -> Result<Answer, Trouble> {
     let (as_of, expected) = seen(ask)?;
-    let id: Uuid = ask.form.get("replay").and_then(|id| id.parse().ok()).ok_or_else(|| Trouble::invalid("replay: is no id; go back and look again"))?;
-    let rate = ask.form.get("rate").map(|rate| parse_rate(rate).map_err(|expected| Trouble::invalid(format!("rate: {expected}")))).transpose()?;
+    let id: Uuid = ask
+        .form
+        .get("replay")
+        .and_then(|id| id.parse().ok())
+        .ok_or_else(|| Trouble::invalid("replay: is no id; go back and look again"))?;
+    let rate = ask
+        .form
+        .get("rate")
+        .map(|rate| parse_rate(rate).map_err(|expected| Trouble::invalid(format!("rate: {expected}"))))
+        .transpose()?;
     let first: Vec<Uuid> = ask.form.all("first").filter_map(|id| id.parse().ok()).take(MOST_FIRST as usize).collect();
     let is_first = ask.form.get("how") == Some("first") && !first.is_empty();
     let mut which = which::read(&ask.form)?;
@@ -110,7 +118,9 @@ pub async fn act(ask: &Ask) -> Result<Answer, Trouble> {
     let rest = rest.strip_prefix('?').unwrap_or_default();
     let to = |done: &str| Ok(Answer::SeeOther(ask.links.query(&format!("replays/{id}"), &[("done", done), ("rest", rest)])));
     match replays::start(ask.pool(), &ask.caller, &plan.filter, &order).await? {
-        Started::Frozen(0) => self::plan(ask, &ask.form, Some("Nothing was left to replay. This is how it is now.".to_owned())).await,
+        Started::Frozen(0) => {
+            self::plan(ask, &ask.form, Some("Nothing was left to replay. This is how it is now.".to_owned())).await
+        }
         Started::Frozen(_) => {
             ask.console.seen.forget().await;
             to("started")

@@ -32,7 +32,8 @@ pub fn read(fields: &Fields) -> Result<Which, Trouble> {
         parse_moment(fields.get(name)?).map_err(|expected| mistakes.push(format!("{name}: {expected}"))).ok()
     };
     let (since, until) = (moment("since"), moment("until"));
-    let group = fields.get("group").and_then(|text| text.parse().map_err(|expected| mistakes.push(format!("group: {expected}"))).ok());
+    let group =
+        fields.get("group").and_then(|text| text.parse().map_err(|expected| mistakes.push(format!("group: {expected}"))).ok());
     let reason = text("reason");
     if let Some(reason) = reason.as_ref().filter(|reason| !Reason::ALL.iter().any(|known| known.as_str() == reason.as_str())) {
         mistakes.push(format!("reason: got {reason:?}, expected a word such as timeout or server_error; docs/metrics.md has all"));
@@ -50,7 +51,18 @@ pub fn read(fields: &Fields) -> Result<Which, Trouble> {
     if !mistakes.is_empty() {
         return Err(Trouble::Invalid(mistakes));
     }
-    Ok(Which { delivered: false, handler: text("handler"), event_type: text("type"), key: text("key"), reason, ids, since, until, text: text("text"), group })
+    Ok(Which {
+        delivered: false,
+        handler: text("handler"),
+        event_type: text("type"),
+        key: text("key"),
+        reason,
+        ids,
+        since,
+        until,
+        text: text("text"),
+        group,
+    })
 }
 
 /// What a query or a form says of it, for the next page.
