@@ -232,7 +232,7 @@ async fn two_relays_add_up_and_a_handler_that_is_renamed_or_forgotten_takes_its_
     assert_eq!(database.count("contract_use where receiver = 'handler:a'").await, 0);
     assert_eq!(database.count("contract_use where receiver = 'handler:b'").await, 50);
     assert_eq!(database.count("contract_use where receiver = 'handler:b' and type = 't1' and events = 121").await, 1);
-    outboxd::store::forget_handler(pool, "b", "ada", None).await.expect("it is forgotten");
+    outboxd::store::forget_handler(pool, "b", outboxd::store::Actor::cli("ada"), None).await.expect("it is forgotten");
     assert_eq!(used(&database).await, ["1 client:a 1"]);
 }
 

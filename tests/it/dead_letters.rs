@@ -79,7 +79,7 @@ impl Outbox {
 
     async fn replay(&self, replay: NewReplay) -> Replay {
         let replay = NewReplay { id: Uuid::new_v4(), ..replay };
-        store::start_replay(self.database.pool(), &replay, "ada").await.expect("the replay is frozen");
+        store::start_replay(self.database.pool(), &replay, store::Actor::cli("ada")).await.expect("the replay is frozen");
         self.read_replay(replay.id).await
     }
 

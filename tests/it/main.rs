@@ -4,6 +4,7 @@
 
 mod adoption;
 mod alerts;
+mod api_v1;
 mod bad_days;
 mod bad_input;
 mod batches;

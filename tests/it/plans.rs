@@ -322,20 +322,30 @@ async fn what_people_ask_about_100_000_dead_letters_reads_an_index() {
     assert_plan("count_deliveries", &of_one, &["deliveries_by_group"]);
 
     let list = with_filter(include_str!("../../src/store/sql/list_dead_letters.sql"));
-    let listed = plan(&mut connection, &format!("{filter}, bigint"), &list, &format!("{nothing}, null, 50")).await;
-    assert_plan("list_dead_letters", &listed, &["deliveries_dead", "events_pkey"]);
+    let types = format!("{filter}, bigint, timestamptz, bigint, integer");
+    // The first page, and one in the middle.
+    for after in ["null, null, null", "now() - interval '50 s', 950000, 3"] {
+        let listed = plan(&mut connection, &types, &list, &format!("{nothing}, null, 50, {after}")).await;
+        assert_plan("list_dead_letters", &listed, &["deliveries_dead", "events_pkey"]);
+        let is_bounded = listed.contains("ROW(") || after.starts_with("null");
+        assert!(is_bounded, "the page does not begin where the last one ended: {listed}");
+    }
 
     let discard = with_filter(include_str!("../../src/store/sql/discard_dead_letters.sql"));
     let one = format!("null, null, 'order/7', {}, 'why'", "null, null, null, null, null, null");
     let discarded = plan(&mut connection, &format!("{filter}, text"), &discard, &one).await;
     assert_plan("discard_dead_letters", &discarded, &["deliveries_by_key", "replay_items_open"]);
 
+    let head = include_str!("../../src/store/sql/find_key_head.sql");
+    let head = plan(&mut connection, "text, integer, text, bigint", head, "'h', 0, 'order/7', 10000").await;
+    assert_plan("find_key_head", &head, &["deliveries_by_key", "events_pkey"]);
+
     let keys = include_str!("../../src/store/sql/list_blocked_keys.sql");
     let keys = plan(&mut connection, "text, bigint", keys, "null, 50").await;
     assert_plan("list_blocked_keys", &keys, &["deliveries_by_key", "events_pkey"]);
 
     let replay = include_str!("../../src/store/sql/list_replays.sql");
-    let replay = plan(&mut connection, "uuid, bigint", replay, &format!("'{REPLAY}', 1")).await;
+    let replay = plan(&mut connection, "uuid, bigint, timestamptz, uuid", replay, &format!("'{REPLAY}', 1, null, null")).await;
     assert_plan("list_replays", &replay, &[]);
     connection.close().await.ok();
     drop(database);

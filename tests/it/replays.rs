@@ -31,7 +31,7 @@ async fn wait_for_dead(database: &TestDatabase, count: i64) {
 
 async fn start(database: &TestDatabase, replay: NewReplay) -> Uuid {
     let replay = NewReplay { id: Uuid::new_v4(), ..replay };
-    store::start_replay(database.pool(), &replay, "ada").await.expect("the replay is frozen");
+    store::start_replay(database.pool(), &replay, store::Actor::cli("ada")).await.expect("the replay is frozen");
     replay.id
 }
 
@@ -130,7 +130,7 @@ async fn a_throttled_replay_is_cancelled_halfway_and_resumed() {
     let id = start(&database, NewReplay { rate: Some(200.0), ..NewReplay::default() }).await;
     recorder.wait_for(200).await;
 
-    let cancelled = store::cancel_replay(database.pool(), id, "ada", None).await.expect("it can be cancelled");
+    let cancelled = store::cancel_replay(database.pool(), id, store::Actor::cli("ada"), None).await.expect("it can be cancelled");
 
     let over = wait_until_over(&database, id).await;
     let Changed::Done(given_back) = cancelled else { panic!("it ran: {over:?}") };
@@ -141,7 +141,7 @@ async fn a_throttled_replay_is_cancelled_halfway_and_resumed() {
         "deliveries where state = 'dead' and reason = 'client_error' and status = 422 and attempts = 1 and replay is null";
     assert_eq!(database.count(as_before).await.cast_unsigned(), given_back);
 
-    let resumed = store::resume_replay(database.pool(), id, "ada").await.expect("it can be resumed");
+    let resumed = store::resume_replay(database.pool(), id, store::Actor::cli("ada")).await.expect("it can be resumed");
     assert_eq!(resumed, Changed::Done(given_back));
     let over = wait_until_over(&database, id).await;
     assert_eq!((over.asked, over.delivered, over.state.as_str()), (600, 600, "done"));

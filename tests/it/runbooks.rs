@@ -57,9 +57,9 @@ impl Scene {
         match command[1].as_str() {
             "replays" => {
                 let replay = NewReplay { id: Uuid::new_v4(), rate: Some(0.01), ..NewReplay::default() };
-                store::start_replay(self.database.pool(), &replay, "ada").await.expect("the replay is frozen");
+                store::start_replay(self.database.pool(), &replay, store::Actor::cli("ada")).await.expect("the replay is frozen");
                 if command[2] == "resume" {
-                    store::cancel_replay(self.database.pool(), replay.id, "ada", None).await.expect("it runs");
+                    store::cancel_replay(self.database.pool(), replay.id, store::Actor::cli("ada"), None).await.expect("it runs");
                 }
                 replay.id.to_string()
             }

@@ -181,7 +181,7 @@ async fn a_replayed_dead_letter_that_is_still_not_found_becomes_one_again_beside
     wait_for_rows(&database, DEAD, 1).await;
     let calls = recorder.calls().len();
     let replay = outboxd::store::NewReplay { id: uuid::Uuid::new_v4(), ..outboxd::store::NewReplay::default() };
-    outboxd::store::start_replay(database.pool(), &replay, "ada").await.expect("the replay is frozen");
+    outboxd::store::start_replay(database.pool(), &replay, outboxd::store::Actor::cli("ada")).await.expect("the replay is frozen");
     recorder.wait_for_calls(calls + 1).await;
     database.insert_events((21..=40).map(|n| numbered(n, n))).await;
     wait_for_rows(&database, DEAD, 1).await;

@@ -1,6 +1,6 @@
 //! What a person does about whole handlers: looking, pausing, resuming, forgetting.
 
-use outboxd::store::{self, Forgotten};
+use outboxd::store::{self, Actor, Forgotten};
 use serde_json::Value;
 
 use super::Outbox;
@@ -13,7 +13,7 @@ async fn a_handler_is_paused_and_resumed() {
         .execute("update outbox.subscriptions set owner = 'r1', lease_until = clock_timestamp() + interval '1 hour'")
         .await;
     let state = async || outbox.run_json(&["handlers", "list"]).await["handlers"][0]["state"].clone();
-    assert_eq!(state().await, "running");
+    assert_eq!(state().await, "ok");
 
     let paused = outbox.run_json(&["handlers", "pause", "billing", "--because", "receiver moves"]).await;
     assert_eq!((&paused["changed"], &paused["handler"]["paused_by"]), (&Value::Bool(true), &Value::from("ada")));
@@ -23,7 +23,7 @@ async fn a_handler_is_paused_and_resumed() {
 
     let resumed = outbox.run_json(&["handlers", "resume", "billing"]).await;
     assert_eq!((&resumed["changed"], &resumed["handler"]["paused_at"]), (&Value::Bool(true), &Value::Null));
-    assert_eq!(state().await, "running");
+    assert_eq!(state().await, "ok");
     let actions: Vec<(String, Option<String>)> = sqlx::query_as("select action, reason from outbox.audit order by id")
         .fetch_all(outbox.database.pool())
         .await
@@ -69,7 +69,7 @@ async fn a_handler_with_a_live_owner_is_not_forgotten() {
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("served by r1"), "{}", refused.stderr);
     // The same without the look that the command takes first: a relay may have come in between.
-    let outcome = store::forget_handler(outbox.database.pool(), "billing", "ada", None).await.expect("it is looked at");
+    let outcome = store::forget_handler(outbox.database.pool(), "billing", Actor::cli("ada"), None).await.expect("it is looked at");
     assert_eq!(outcome, Forgotten::Owned(vec!["r1".to_owned()]));
     assert_eq!(outbox.database.count("deliveries").await, 1);
 }

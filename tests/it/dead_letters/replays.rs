@@ -30,13 +30,13 @@ impl Outbox {
     }
 
     async fn cancel(&self, id: Uuid) -> Changed {
-        store::cancel_replay(self.database.pool(), id, "ada", Some("they are down again"))
+        store::cancel_replay(self.database.pool(), id, store::Actor::cli("ada"), Some("they are down again"))
             .await
             .expect("the replay can be cancelled")
     }
 
     async fn resume(&self, id: Uuid) -> Changed {
-        store::resume_replay(self.database.pool(), id, "ada").await.expect("the replay can be resumed")
+        store::resume_replay(self.database.pool(), id, store::Actor::cli("ada")).await.expect("the replay can be resumed")
     }
 }
 
@@ -99,9 +99,14 @@ async fn two_replays_of_the_same_set_take_each_row_once() {
     let (pool, new) = (outbox.database.pool(), || NewReplay { id: Uuid::new_v4(), ..NewReplay::default() });
     let (one, other) = (new(), new());
 
-    let (one, other) = tokio::join!(store::start_replay(pool, &one, "ada"), store::start_replay(pool, &other, "bob"));
+    let (one, other) = tokio::join!(
+        store::start_replay(pool, &one, store::Actor::cli("ada")),
+        store::start_replay(pool, &other, store::Actor::cli("bob"))
+    );
 
-    assert_eq!(one.expect("it works") + other.expect("it works"), 200);
+    let mut started = [one.expect("it works"), other.expect("it works")];
+    started.sort_by_key(|started| *started != store::Started::Frozen(200));
+    assert_eq!(started, [store::Started::Frozen(200), store::Started::Frozen(0)]);
     assert_eq!(outbox.database.count("replays").await, 1, "the second found nothing and wrote nothing");
     assert_eq!(outbox.database.count("audit").await, 1);
     let again = outbox.run_json(&["replay", "--all", "--yes"]).await;

@@ -141,7 +141,7 @@ impl World {
             .await
             .expect("they are read");
         let planned = store::plan_move(pool, "billing", first_seq).await.expect("it is counted").expect("it is registered");
-        let request = Move { handler: "billing", kind, first_seq, actor: "ada", reason: None, asked: "{}" };
+        let request = Move { handler: "billing", kind, first_seq, actor: store::Actor::cli("ada"), reason: None, asked: "{}" };
         let done = store::move_handler(pool, &request).await.expect("it moves").expect("it is registered");
 
         let (mut skipped, mut again) = (0, 0);
