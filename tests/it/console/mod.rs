@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::support::{Answer, Binary, NewRow, Receiver, Running, TestDatabase, eventually};
 
-pub use visitor::{Visit, Visitor};
+pub use visitor::Visitor;
 
 /// Tokens of the configuration that [`tokens`] makes.
 pub const READER: &str = "token-of-the-reader-012345";
