@@ -125,9 +125,12 @@ pub fn see_other(to: &str) -> Response<Body> {
     response
 }
 
-/// For the metrics.
-pub fn count(status: StatusCode) -> ConsoleAnswer {
-    match status {
+/// For the metrics. Which of the refusals with one status it is, the door has noted.
+pub fn count(response: &Response<Body>) -> ConsoleAnswer {
+    if let Some(answer) = response.extensions().get::<ConsoleAnswer>() {
+        return *answer;
+    }
+    match response.status() {
         StatusCode::UNAUTHORIZED => ConsoleAnswer::Unauthorized,
         StatusCode::FORBIDDEN => ConsoleAnswer::Forbidden,
         StatusCode::MISDIRECTED_REQUEST => ConsoleAnswer::Misdirected,

@@ -21,6 +21,7 @@ use super::links::{Links, with_query};
 use super::routes::{Found, Route, find};
 use super::{Console, assets};
 use crate::operations::{Caller, Via};
+use crate::telemetry::ConsoleAnswer;
 
 /// Far more than a form has.
 const MOST_FORM_BYTES: usize = 64 * 1024;
@@ -48,7 +49,7 @@ impl Console {
     pub(super) async fn answer(self: Arc<Self>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
         let metrics = self.metrics.clone();
         let response = guarded(self.pass(peer, request).await);
-        metrics.answered(count(response.status()));
+        metrics.answered(count(&response));
         response
     }
 
@@ -73,7 +74,9 @@ impl Console {
         let has_bearer = matches!(identity, Identity::Known(_, Proof::Bearer));
         let visit = Visit { rules: &rules, peer, path, links: Links::new(path.split('/').count()), identity };
         if !is_safe && !has_bearer && !origin::is_same(&parts.headers, authority) {
-            return visit.refused(StatusCode::FORBIDDEN, CROSS_SITE);
+            let mut response = visit.refused(StatusCode::FORBIDDEN, CROSS_SITE);
+            response.extensions_mut().insert(ConsoleAnswer::CrossSite);
+            return response;
         }
         if is_api {
             return Arc::clone(&self).pass_to_api(&visit, parts, body).await;

@@ -44,6 +44,7 @@ pub fn document() -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+            "responses": problems(),
             "schemas": schemas,
         },
     })
@@ -106,18 +107,24 @@ fn responses(route: &Route) -> Value {
         responses.insert("200".to_owned(), json!({ "description": "It is there already, as wished", "content": content }));
     }
     responses.insert(route.status.to_string(), usual);
-    let mut statuses: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
-    for (kind, status, _) in KINDS.iter().filter(|(kind, ..)| *kind != "wrong-method") {
-        statuses.entry(*status).or_default().push(kind);
-    }
-    for (status, kinds) in statuses {
-        let problem = json!({ "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } });
-        responses.insert(
-            status.to_string(),
-            json!({ "description": format!("urn:outboxd:{}", kinds.join(", urn:outboxd:")), "content": problem }),
-        );
+    for (_, status, _) in KINDS.iter().filter(|(kind, ..)| *kind != "wrong-method") {
+        responses.insert(status.to_string(), json!({ "$ref": format!("#/components/responses/Problem{status}") }));
     }
     Value::Object(responses)
+}
+
+/// The responses that every route may give, by their status.
+fn problems() -> Value {
+    let mut kinds: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
+    for (kind, status, _) in KINDS {
+        kinds.entry(*status).or_default().push(kind);
+    }
+    let response = |(status, kinds): (u16, Vec<&str>)| {
+        let content = json!({ "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } });
+        let description = format!("urn:outboxd:{}", kinds.join(", urn:outboxd:"));
+        (format!("Problem{status}"), json!({ "description": description, "content": content }))
+    };
+    Value::Object(kinds.into_iter().map(response).collect())
 }
 
 fn problem_schema() -> Value {

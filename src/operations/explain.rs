@@ -1,5 +1,7 @@
 //! Why an event waits: for each handler one sentence from the facts, and the command that changes it where one does.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -120,8 +122,11 @@ fn describe_pending(stats: Option<&HandlerStats>, obstacle: Option<Sentence>) ->
     }
     let Some(stats) = stats else { return ("not read yet".to_owned(), None) };
     let more = if stats.pending_is_exact { "" } else { "at least " };
-    let age = stats.oldest_unfinished.map(|age| format!(", the oldest for {}", describe_duration(age))).unwrap_or_default();
-    (format!("not read yet: {more}{} events of the handler are pending{age}", stats.pending), Some("outboxd status".to_owned()))
+    let (events, are) = if stats.pending == 1 { ("event", "is") } else { ("events", "are") };
+    let age = stats.oldest_unfinished.map(|age| Duration::from_secs(age.as_secs())).filter(|age| !age.is_zero());
+    let age = age.map(|age| format!("; the oldest unfinished one is {} old", describe_duration(age))).unwrap_or_default();
+    let text = format!("not read yet: {more}{} {events} of the handler {are} pending{age}", stats.pending);
+    (text, Some("outboxd status".to_owned()))
 }
 
 /// What keeps the whole handler from delivering.

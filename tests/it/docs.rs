@@ -19,6 +19,7 @@ const PAGES: &[&str] = &[
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/adoption.md",
+    "docs/api.md",
     "docs/alerts.md",
     "docs/console.md",
     "docs/contracts.md",

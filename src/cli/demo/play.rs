@@ -20,7 +20,7 @@ use super::tally::{self, Tally};
 use super::{relay_config, relay_log};
 use crate::app::{self, ServeError, ServeOptions};
 use crate::cli::{CliError, EXIT_CONFIG, chain, console};
-use crate::config::masked_url;
+use crate::config::{Overrides, masked_url};
 use crate::store::StoreError;
 use crate::telemetry::Telemetry;
 
@@ -95,8 +95,11 @@ async fn start(stage: &Stage, args: &DemoArgs, story: &Story, manner: Manner, le
     }
 
     let loaded = app::load(&path).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
-    let options =
-        ServeOptions { telemetry: Some(Telemetry::install("demo").map_err(CliError::failed)?), ..ServeOptions::default() };
+    let options = ServeOptions {
+        telemetry: Some(Telemetry::install("demo").map_err(CliError::failed)?),
+        configuration: Some(app::configuration_reader(path, Overrides::default())),
+        ..ServeOptions::default()
+    };
     let relay_stop = CancellationToken::new();
     let relay = tokio::spawn(app::serve(loaded, options, relay_stop.clone()));
     let application =

@@ -85,10 +85,18 @@ pub fn table(label: &str, head: &[&str], rows: &Markup) -> Markup {
     html! {
         div.scroll role="group" aria-label=(label) tabindex="0" {
             table {
-                thead { tr { @for title in head { th scope="col" { (title) } } } }
+                thead { tr { @for title in head { (column(title)) } } }
                 tbody { (rows) }
             }
         }
+    }
+}
+
+/// The head of a column; one of numbers, which begins with "#", stands above their ends.
+fn column(title: &str) -> Markup {
+    match title.strip_prefix('#') {
+        Some(title) => html! { th.number scope="col" { (title) } },
+        None => html! { th scope="col" { (title) } },
     }
 }
 

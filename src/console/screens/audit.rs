@@ -49,7 +49,7 @@ pub async fn list(ask: &Ask) -> Result<Answer, Trouble> {
             p { button.quiet type="submit" { "Search" } }
         }
         @if page.items.is_empty() { (nothing("Nobody has done anything that matches.")) }
-        @else { (table("Acts of people", &["At", "Who", "What", "Handler", "Changed", "Why", "Asked for"], &rows)) }
+        @else { (table("Acts of people", &["At", "Who", "What", "Handler", "#Changed", "Why", "Asked for"], &rows)) }
         p.pages {
             @if before.is_some() { a href=(ask.links.query("audit", &pairs)) { "The newest" } }
             @if let Some(next) = &next { a href=(ask.links.query("audit", &[pairs.as_slice(), &[("before", next)]].concat())) { "Older ones" } }

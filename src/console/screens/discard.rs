@@ -31,7 +31,7 @@ async fn plan(ask: &Ask, which: &Which, note: Option<String>) -> Result<Answer, 
             @if plan.handlers.len() > 1 { p { @for one in &plan.handlers { (foreign(&one.handler)) ": " (count(one.count, true)) " " } } }
             (which::describe(fields))
             @if !plan.sample.is_empty() {
-                h3 { "The newest" }
+                h2 { "The newest" }
                 (table("The newest of them", &LETTER_HEAD, &html! { @for letter in &plan.sample { (letter_row(ask, letter, ask.now)) } }))
             }
         },

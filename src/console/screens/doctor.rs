@@ -39,7 +39,7 @@ fn shown(finding: &Finding) -> Markup {
                     Fix::Shell(lines) => ("In a shell", lines),
                     Fix::Config(lines) => ("In the configuration", lines),
                 };
-                h3 { (into) }
+                h2 { (into) }
                 (foreign_block(lines, into))
             }
             p.hint { "Check: " (foreign(&finding.check.to_string())) }

@@ -126,7 +126,7 @@ fn attempt_table(ask: &Ask, attempts: &[&Attempt]) -> Markup {
             }
         }
     };
-    table("Attempts", &["At", "Handler", "Attempt", "Outcome", "Reason", "Took", "Answer"], &rows)
+    table("Attempts", &["At", "Handler", "#Attempt", "Outcome", "Reason", "#Took", "Answer"], &rows)
 }
 
 /// Payload and headers, as they were recorded but for what is redacted. Who looked is in the log.

@@ -108,7 +108,7 @@ fn handlers(handlers: &[HandlerStatus], links: &Links) -> Markup {
             }
         }
     };
-    table("Handlers", &["Handler", "State", "Oldest", "Ready", "Retrying", "Waiting", "Dead"], &rows)
+    table("Handlers", &["Handler", "State", "#Oldest", "#Ready", "#Retrying", "#Waiting", "#Dead"], &rows)
 }
 
 pub fn state(state: HandlerState) -> Markup {

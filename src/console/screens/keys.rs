@@ -50,7 +50,7 @@ pub async fn show(ask: &Ask) -> Result<Answer, Trouble> {
         (done(ask))
         div data-part="keys" {
             @if keys.is_empty() { (nothing("No key is blocked.")) }
-            @else { (table("Blocked keys", &["Key", "Handler", "Waiting", "Behind", "Reason", "Next attempt", "Acts"], &rows)) }
+            @else { (table("Blocked keys", &["Key", "Handler", "#Waiting", "Behind", "Reason", "Next attempt", "Acts"], &rows)) }
             @if keys.len() == KEYS as usize { p.hint { "Only the " (KEYS) " keys with the most waiting events are shown." } }
             @if !destinations.is_empty() {
                 h2 { "Destinations in trouble" }

@@ -83,7 +83,7 @@ fn group_table(ask: &Ask, groups: &Page<DeadLetterGroup>) -> Markup {
             }
         }
     };
-    table("Groups of dead letters", &["Letters", "What failed", "Handler", "Reason", "First", "Last", "Example", "Acts"], &rows)
+    table("Groups of dead letters", &["#Letters", "What failed", "Handler", "Reason", "First", "Last", "Example", "Acts"], &rows)
 }
 
 fn error(group: &DeadLetterGroup) -> Markup {
@@ -127,7 +127,7 @@ fn letter_table(ask: &Ask, letters: &Page<DeadLetter>) -> Markup {
     table("Dead letters", &LETTER_HEAD, &rows)
 }
 
-pub const LETTER_HEAD: [&str; 7] = ["Since", "Type", "Handler", "Key", "Reason", "Attempts", "Answer"];
+pub const LETTER_HEAD: [&str; 7] = ["Since", "Type", "Handler", "Key", "Reason", "#Attempts", "Answer"];
 
 /// A dead letter in a list.
 pub fn letter_row(ask: &Ask, letter: &DeadLetter, now: Timestamp) -> Markup {

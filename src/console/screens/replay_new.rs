@@ -44,7 +44,7 @@ async fn plan(ask: &Ask, fields: &Fields, note: Option<String>) -> Result<Answer
             p.hint { "Each keeps its id. Per handler and key they leave in order, behind older events of the key that are not finished. "
                 "Letters that another replay holds are not among them." }
             @if !plan.sample.is_empty() {
-                h3 { "The newest" }
+                h2 { "The newest" }
                 (table("The newest of them", &LETTER_HEAD, &html! { @for letter in &plan.sample { (letter_row(ask, letter, ask.now)) } }))
             }
         },

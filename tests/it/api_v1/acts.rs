@@ -67,7 +67,8 @@ async fn why_an_event_waits_is_one_sentence_from_the_facts() {
     assert!(explain(dead).await.0.starts_with("a dead letter at "), "{:?}", explain(dead).await);
     assert!(explain(retrying).await.0.starts_with("attempt 12 failed with server_error (500); the next attempt is due at "));
     assert!(explain(done).await.0.starts_with("delivered at "));
-    assert_eq!(explain(pending).await.0, "not read yet: 1 events of the handler are pending, the oldest for 0s");
+    let text = explain(pending).await.0;
+    assert!(text.starts_with("not read yet: 1 event of the handler is pending"), "{text}");
     api.post("/handlers/billing/pause", &json!({ "because": "they move" })).await;
     let (text, command) = explain(pending).await;
     assert!(text.starts_with("not read yet: the handler is paused by ann since ") && text.ends_with(": they move"), "{text}");
@@ -172,7 +173,6 @@ async fn the_pool_is_small_says_what_it_is_and_gives_up_early() {
     assert!(pool.options().get_max_connections() <= 4);
 
     // A statement that takes too long is told as that, with the command that waits longer.
-    api.database.execute("alter table outbox.audit add column slow text generated always as (null) stored").await;
     let mut lock = api.database.pool().begin().await.expect("a transaction");
     sqlx::raw_sql("lock table outbox.audit in access exclusive mode").execute(&mut *lock).await.expect("it is locked");
     let mut hurried = api.database.url().parse::<sqlx::postgres::PgConnectOptions>().expect("an address");

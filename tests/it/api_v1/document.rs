@@ -132,9 +132,7 @@ fn examples(page: &str) -> Vec<(String, String, Option<Value>)> {
 async fn the_examples_of_the_page_work_as_they_stand() {
     let api = Api::create().await;
     api.add_dead(3).await;
-    api.database
-        .execute("update outbox.events set id = '018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f' where false; update outbox.deliveries set handled_at = '2026-03-01T05:00:00Z'")
-        .await;
+    api.database.execute("update outbox.deliveries set handled_at = '2026-03-01T05:00:00Z'").await;
     let page = std::fs::read_to_string(path("docs/api.md")).expect("the page is there");
     let examples = examples(&page);
     assert!(examples.len() >= 5, "{examples:?}");

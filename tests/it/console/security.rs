@@ -198,6 +198,7 @@ async fn after_five_wrong_tokens_a_peer_waits_and_metrics_tell() {
     );
     assert_eq!(console.bearer(ADMIN).get("/").await.status, 429, "nor is a token in a header looked at");
     assert_eq!(session.get("/").await.status, 200, "whoever is in stays in");
+    assert_eq!(session.post("/handlers/billing/pause", &[("reason", "x")]).await.status, 403);
     let line = console.running.wait_for_output("serving /metrics").await;
     let address = line.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
     let metrics = get(address, "/metrics").await.expect("it serves").1;
@@ -206,6 +207,7 @@ async fn after_five_wrong_tokens_a_peer_waits_and_metrics_tell() {
         "outboxd_console_logins_total{outcome=\"refused\"} 5",
         "outboxd_console_logins_total{outcome=\"limited\"} 2",
         "outboxd_console_requests_total{answer=\"limited\"} 2",
+        "outboxd_console_requests_total{answer=\"cross_site\"} 1",
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
