@@ -31,6 +31,7 @@ const SPAWNERS: &[&str] = &[
     "src/handlers/exec/",
     "src/handlers/mqtt/connection.rs",
     "src/handlers/redis/connection.rs",
+    "src/cli/console.rs",
     "src/cli/run.rs",
     "src/cli/demo",
     "src/cli/bench",

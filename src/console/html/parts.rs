@@ -124,9 +124,9 @@ pub fn hidden(name: &str, value: &str) -> Markup {
 pub fn reason_field(is_required: bool, hint: &str) -> Markup {
     html! {
         p.field {
-            label for="reason" { "Why" @if !is_required { span.hint { " (optional)" } } }
-            input id="reason" name="reason" type="text" maxlength="500" autocomplete="off" required[is_required] aria-describedby="reason-hint";
-            span.hint id="reason-hint" { (hint) }
+            label for="because" { "Why" @if !is_required { span.hint { " (optional)" } } }
+            input id="because" name="because" type="text" maxlength="500" autocomplete="off" required[is_required] aria-describedby="because-hint";
+            span.hint id="because-hint" { (hint) }
         }
     }
 }

@@ -74,7 +74,7 @@ pub async fn form(ask: &Ask) -> Result<Answer, Trouble> {
         html! {
             p.field {
                 label for=(id) { "Why" span.hint { " (optional)" } }
-                input id=(id) name="reason" type="text" maxlength="500" autocomplete="off";
+                input id=(id) name="because" type="text" maxlength="500" autocomplete="off";
             }
         }
     };

@@ -66,5 +66,5 @@ pub fn done(ask: &Ask) -> Markup {
 
 /// The words of the person, if there are any.
 pub fn reason(ask: &Ask) -> Option<&str> {
-    ask.form.get("reason")
+    ask.form.get("because")
 }

@@ -52,7 +52,7 @@ async fn plan(ask: &Ask, which: &Which, note: Option<String>) -> Result<Answer, 
 pub async fn act(ask: &Ask) -> Result<Answer, Trouble> {
     let which = which::read(&ask.form)?;
     let (as_of, expected) = seen(ask)?;
-    let reason = reason(ask).ok_or_else(|| Trouble::invalid("reason: say why these need not be delivered"))?;
+    let reason = reason(ask).ok_or_else(|| Trouble::invalid("because: say why these need not be delivered"))?;
     let plan = preview(ask.pool(), &which, Purpose::Discard, Some(as_of)).await?;
     match dead_letters::discard(ask.pool(), &ask.caller, &plan.filter, Some(expected), reason).await? {
         Acted::Done(_) => {
@@ -105,7 +105,7 @@ pub async fn note_form(ask: &Ask) -> Result<Answer, Trouble> {
 pub async fn note(ask: &Ask) -> Result<Answer, Trouble> {
     let which = which::read(&ask.form)?;
     let group = which.group.ok_or_else(|| Trouble::invalid("group: expected the group that the note is about"))?;
-    let text = reason(ask).ok_or_else(|| Trouble::invalid("reason: write the note"))?;
+    let text = reason(ask).ok_or_else(|| Trouble::invalid("because: write the note"))?;
     dead_letters::note(ask.pool(), &ask.caller, which.handler.as_deref(), group, text).await?;
     Ok(Answer::SeeOther(ask.links.to(&which::address("dead-letters", &ask.form, &[("group", ""), ("done", "noted")]))))
 }

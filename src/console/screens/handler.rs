@@ -125,7 +125,7 @@ pub async fn pause_form(ask: &Ask) -> Result<Answer, Trouble> {
 }
 
 pub async fn pause(ask: &Ask) -> Result<Answer, Trouble> {
-    let reason = reason(ask).ok_or_else(|| Trouble::invalid("reason: say why it is paused"))?;
+    let reason = reason(ask).ok_or_else(|| Trouble::invalid("because: say why it is paused"))?;
     let change = handlers::pause(ask.pool(), &ask.caller, ask.parameter(0), reason).await?;
     finish(ask, change.changed, "paused").await
 }

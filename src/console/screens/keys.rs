@@ -110,7 +110,7 @@ pub async fn skip(ask: &Ask) -> Result<Answer, Trouble> {
         .need("seen", "the event that the page had shown")?
         .parse()
         .map_err(|_| Trouble::invalid("seen: is no id of an event"))?;
-    let reason = reason(ask).ok_or_else(|| Trouble::invalid("reason: say why the event need not be delivered first"))?;
+    let reason = reason(ask).ok_or_else(|| Trouble::invalid("because: say why the event need not be delivered first"))?;
     keys::skip(ask.pool(), &ask.caller, (handler, key), Some(seen), reason).await?;
     ask.console.seen.forget().await;
     Ok(Answer::SeeOther(ask.links.query("keys", &[("done", "skipped")])))

@@ -22,9 +22,9 @@ async fn nothing_that_a_stranger_wrote_is_more_than_text_on_any_page() {
         .await;
     let operator = console.bearer(OPERATOR);
     let acts = [
-        operator.post("/handlers/billing/pause", &[("reason", HOSTILE)]).await,
+        operator.post("/handlers/billing/pause", &[("because", HOSTILE)]).await,
         operator.post("/handlers/billing/resume", &[]).await,
-        operator.post("/handlers/billing/pause", &[("reason", HOSTILE)]).await,
+        operator.post("/handlers/billing/pause", &[("because", HOSTILE)]).await,
     ];
     assert!(acts.iter().all(|visit| visit.status == 303), "{acts:?}");
     let preview = operator.get("/replays/new?handler=billing").await;
@@ -35,7 +35,7 @@ async fn nothing_that_a_stranger_wrote_is_more_than_text_on_any_page() {
         ("expected", &expected),
         ("replay", &replay),
         ("how", "all"),
-        ("reason", HOSTILE),
+        ("because", HOSTILE),
     ];
     assert_eq!(operator.post("/replays/new", &form).await.status, 303);
     let group: String =
@@ -43,7 +43,7 @@ async fn nothing_that_a_stranger_wrote_is_more_than_text_on_any_page() {
             .fetch_one(database.pool())
             .await
             .expect("a group");
-    assert_eq!(operator.post("/dead-letters/note", &[("group", &group), ("reason", HOSTILE)]).await.status, 303);
+    assert_eq!(operator.post("/dead-letters/note", &[("group", &group), ("because", HOSTILE)]).await.status, 303);
 
     // Every page that a link leads to, and some that nobody links.
     let admin = console.bearer(ADMIN);
@@ -115,7 +115,7 @@ async fn a_discard_is_of_what_was_seen_and_of_nothing_if_that_has_changed() {
     assert_eq!(expected, "3");
     // Two more come: they are not part of what was seen.
     dead_letters(&database, 2).await;
-    let mut form = vec![("handler", "billing"), ("as_of", as_of.as_str()), ("expected", "4"), ("reason", "a test")];
+    let mut form = vec![("handler", "billing"), ("as_of", as_of.as_str()), ("expected", "4"), ("because", "a test")];
     let drifted = operator.post(path, &form).await;
     assert!(
         drifted.status == 200 && drifted.body.contains("Nothing was changed: 4 matched when you looked, and 3 by now"),
@@ -150,8 +150,17 @@ async fn a_form_that_is_sent_twice_starts_one_replay() {
     let preview = operator.get("/replays/new?handler=billing").await;
     let (as_of, replay) = (preview.hidden("as_of"), preview.hidden("replay"));
     let first: Vec<String> = preview.body.split("name=\"first\" value=\"").skip(1).map(|rest| rest[..36].to_owned()).collect();
-    let oldest: Vec<String> = ids.iter().take(10).map(Uuid::to_string).collect();
-    assert_eq!(first.iter().collect::<BTreeSet<_>>(), oldest.iter().collect(), "the oldest ten go first");
+    let chosen: Vec<Uuid> = first.iter().map(|id| id.parse().expect("an id")).collect();
+    assert!(chosen.len() == 10 && chosen.iter().all(|id| ids.contains(id)), "{chosen:?}");
+    let are_oldest: bool = sqlx::query_scalar(
+        "select max(handled_at) filter (where id = any ($1)) <= min(handled_at) filter (where id <> all ($1))
+           from deliveries join events using (seq)",
+    )
+    .bind(&chosen)
+    .fetch_one(database.pool())
+    .await
+    .expect("the dead letters");
+    assert!(are_oldest, "those that were given up first go first");
     let mut form =
         vec![("handler", "billing"), ("as_of", as_of.as_str()), ("expected", "12"), ("replay", replay.as_str()), ("how", "first")];
     form.extend(first.iter().map(|id| ("first", id.as_str())));

@@ -30,7 +30,9 @@ impl Served {
     /// A relay with a console; `settings` are what follows in `[console]`, and the rest of the file.
     pub async fn relay(database: &TestDatabase, settings: &str) -> Self {
         let binary = Binary::relay(database.url(), &format!("[console]\nlisten = \"127.0.0.1:0\"\n{settings}"));
-        Self::of(binary, &["run"]).await
+        let served = Self::of(binary, &["run"]).await;
+        eventually("the handlers are registered", || async { (database.count("subscriptions").await > 0).then_some(()) }).await;
+        served
     }
 
     /// A console without a relay.

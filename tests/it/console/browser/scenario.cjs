@@ -30,7 +30,7 @@ const replayAll = async (page) => {
   await page.goto(address);
   await click(page.getByRole("link", { name: "Show the dead letters" }).first());
   await click(page.getByRole("row", { name: /the receiver is on fire/ }).getByRole("link", { name: "Replay…" }));
-  const shown = await page.locator(".chosen .number").innerText();
+  const shown = await page.locator(".chosen span.number").innerText();
   await click(page.getByRole("button", { name: "Replay", exact: true }));
   await page.getByRole("link", { name: "Replay the rest…" }).waitFor();
   const first = await page.locator(".facts").innerText();
