@@ -5,7 +5,7 @@
 # Ruby, PHP, Perl and Node, for the tests in which programs that know nothing of outboxd insert the events; prometheus with promtool, and pgbouncer, for the tests of what is
 # shipped for the one and of connections through the other; Alertmanager and a mail server, which get its alerts; the brokers that
 # events are published to, and clients of others that read them back: RabbitMQ, NATS, Redis and mosquitto of the distribution, the
-# Kafka broker tansu from crates.io, Python libraries in target/clients, and libraries of Node beside them.
+# Kafka broker tansu from crates.io, Python libraries in target/clients, and libraries of Node beside them; a browser for the pages of the console.
 set -eu
 
 say() { printf '%s\n' "install-tools: $*" >&2; }
@@ -65,6 +65,9 @@ has_clients() { target/clients/bin/python3 -c 'import confluent_kafka, eventsour
 
 # Clients of the hub, beside those of Python: 20 MB.
 has_node_clients() { [ -d target/clients/node_modules/@microsoft/signalr ]; }
+
+# A browser, and what drives it through the console: 18 MB beside the browser of the distribution.
+has_browser() { have chromium && [ -d target/clients/browser/node_modules/playwright-core ]; }
 
 # Some minutes of compiling, so it is kept where the next clone finds it.
 tansu_version=0.6.0
@@ -192,6 +195,13 @@ install_parcel() {
 
 install_shellcheck() { have apt-get && apt_install shellcheck; }
 
+install_browser() {
+    have npm || { have apt-get && apt_install nodejs npm; } || return 1
+    have chromium || { have apt-get && apt_install chromium fonts-dejavu-core; } || return 1
+    mkdir -p target/clients/browser && cp tests/it/console/browser/package.json tests/it/console/browser/package-lock.json target/clients/browser &&
+        npm ci --prefix target/clients/browser --no-audit --no-fund --silent
+}
+
 install_tansu() {
     say "building the Kafka broker of the tests, once (some minutes)"
     # Its storage engine is built with them.
@@ -273,6 +283,11 @@ tried=target/.node-clients
 if ! has_node_clients && [ ! -e "$tried" ]; then
     mkdir -p target && : >"$tried"
     install_node_clients || say "going on without the clients of SignalR: the tests that need them say so"
+fi
+tried=target/.browser
+if ! has_browser && [ ! -e "$tried" ]; then
+    mkdir -p target && : >"$tried"
+    install_browser || say "going on without chromium and playwright-core: the test that needs them says so"
 fi
 tried=target/.tansu
 if ! has_tansu && [ ! -e "$tried" ]; then

@@ -40,6 +40,9 @@ pub mod channels;
 pub mod cli;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
+pub mod console;
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod contracts;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]

@@ -2,6 +2,7 @@
 
 mod adopted;
 mod channels;
+mod console;
 mod embed;
 mod feed;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -17,7 +18,8 @@ use std::sync::Arc;
 
 use crate::channels::channel_kind;
 use crate::config::{
-    self, COMMON, Config, ConfigError, Database, Draft, Environment, HandlerConfig, Kinds, Outbox, Overrides, handler_path,
+    self, COMMON, Config, ConfigError, Database, Draft, Environment, HandlerConfig, Kinds, Outbox, Overrides, ProcessEnvironment,
+    handler_path,
 };
 use crate::handlers::{self, Built, KINDS, OPTIONAL_KINDS};
 use crate::operations::{Configuration, ReadConfiguration};
@@ -26,6 +28,7 @@ use crate::settings::{Field, Mistake, Mistakes, Section, format_duration};
 use crate::telemetry::chain;
 
 pub use channels::BuiltChannel;
+pub use console::{ConsoleError, serve_console};
 pub use embed::{EmbeddedRelay, IdleError, RelayBuilder};
 pub use reload::{Load, Reloads, Wish};
 pub use serve::{ServeError, ServeOptions, connect_options, serve};
@@ -47,6 +50,13 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
 pub fn load_with(path: &Path, overrides: &Overrides) -> Result<Loaded, ConfigError> {
     let draft = read(path, overrides)?;
     finish(draft).map_err(|mistakes| ConfigError::Mistakes { path: path.to_owned(), mistakes })
+}
+
+/// The configuration where there is no file: every setting at its default, beside what the caller gives.
+pub fn without_file(overrides: &Overrides) -> Result<Config, ConfigError> {
+    let draft = config::read_with("", overrides, &ProcessEnvironment::of_file(Path::new("")), KIND_FIELDS);
+    let draft = draft.map_err(|error| ConfigError::Syntax { path: PathBuf::new(), error })?;
+    draft.finish(Vec::new()).map_err(|mistakes| ConfigError::Mistakes { path: PathBuf::new(), mistakes })
 }
 
 /// Reads a file as far as it goes.
@@ -205,8 +215,6 @@ fn nearest_of(name: &str, names: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
     use crate::config::FakeEnvironment;
 

@@ -18,7 +18,8 @@ use tracing::{error, info, warn};
 use super::Loaded;
 use super::adopted::AdoptedTables;
 use super::service_manager::ServiceManager;
-use crate::config::{Config, ConfigError, HandlerConfig, compare};
+use crate::config::{Config, ConfigError, Console as ConsoleConfig, HandlerConfig, compare};
+use crate::console::Console;
 use crate::feed::Doors;
 use crate::handlers::Built;
 use crate::registration;
@@ -73,8 +74,16 @@ pub(super) struct Reloader {
     signals: AlertSignals,
     manager: ServiceManager,
     tables: AdoptedTables,
-    /// The clients of the feed, where it is served.
-    doors: Option<Arc<Doors>>,
+    listeners: Listeners,
+}
+
+/// What others reach beside the relay, and what of it follows another configuration.
+#[derive(Default)]
+pub(super) struct Listeners {
+    /// Who may read the feed, where it is served.
+    pub doors: Option<Arc<Doors>>,
+    /// Who may use the console, where it is served.
+    pub console: Option<Arc<Console>>,
 }
 
 impl Reloader {
@@ -84,9 +93,9 @@ impl Reloader {
         handle: RelayHandle,
         pool: PgPool,
         (signals, manager): (AlertSignals, ServiceManager),
-        doors: Option<Arc<Doors>>,
+        listeners: Listeners,
     ) -> Self {
-        Self { current, reloads, handle, pool, signals, manager, tables: AdoptedTables::default(), doors }
+        Self { current, reloads, handle, pool, signals, manager, tables: AdoptedTables::default(), listeners }
     }
 
     /// Until the relay ends.
@@ -172,8 +181,11 @@ impl Reloader {
             return ReloadReport { notes, ..ReloadReport::refused(vec![chain(&failure)]) };
         }
         self.current = plan.becomes;
-        if let Some(doors) = &self.doors {
+        if let Some(doors) = &self.listeners.doors {
             doors.replace(&self.current.config.feed.events, &self.current.config.clients);
+        }
+        if let Some(console) = &self.listeners.console {
+            console.replace(&self.current.config);
         }
         ReloadReport { notes, ..plan.report }
     }
@@ -266,6 +278,7 @@ fn in_effect(old: &Config, new: &Config) -> Config {
     config.outbox.inbox_retention = new.outbox.inbox_retention;
     config.contracts = new.contracts.clone();
     (config.feed.events, config.feed.start) = (new.feed.events.clone(), new.feed.start);
+    config.console = ConsoleConfig { listen: old.console.listen.clone(), path: old.console.path.clone(), ..new.console.clone() };
     config
 }
 

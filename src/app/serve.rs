@@ -11,21 +11,24 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Loaded;
+use super::console::{ConsoleListener, ServedConsole};
 use super::feed::{FeedListener, ServedFeed};
-use super::reload::{Reloader, Reloads};
+use super::reload::{Listeners, Reloader, Reloads};
 use super::service_manager::ServiceManager;
 use super::use_writer::UseWriter;
 use crate::api::{self, ApiState, BindError};
 use crate::channels::Heartbeat;
 use crate::config::{Config, HandlerConfig};
+use crate::console::ConsoleBindError;
 use crate::feed::FeedBindError;
 use crate::handlers::{self, Built};
+use crate::operations::ReadConfiguration;
 use crate::relay::{AlertSetup, AlertSignals, HandlerSetup, Relay, RelayError, RelayOptions};
 use crate::store::{self, Connections, ServerWatch, StoreError};
 use crate::telemetry::{ContractUse, DatabaseOperation, Health, RelayMetrics, Telemetry, chain};
 
 /// How `serve` begins.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct ServeOptions {
     /// Leave the schema as it is, whatever the configuration says.
     pub without_migrations: bool,
@@ -39,6 +42,8 @@ pub struct ServeOptions {
     pub reloads: Option<Reloads>,
     /// Learns that the daemon has started, reloads and stops.
     pub service_manager: ServiceManager,
+    /// Reads the configuration for what the console does with it, for example a test of a handler; `None`: there is no file.
+    pub configuration: Option<ReadConfiguration>,
 }
 
 /// Why the daemon could not run.
@@ -52,6 +57,8 @@ pub enum ServeError {
     Bind(#[from] BindError),
     #[error(transparent)]
     Feed(#[from] FeedBindError),
+    #[error(transparent)]
+    Console(#[from] ConsoleBindError),
 }
 
 /// Runs the daemon until `stop`.
@@ -73,10 +80,15 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
         warn!(setting, caution, "a setting works, but should be known");
     }
     let listener = FeedListener::bind(config).await?;
+    let console = ConsoleListener::bind(config).await?;
     let Some(connections) = wait_for_database(config, &options, &server, &health, &stop).await? else { return Ok(()) };
     let contract_use = ContractUse::default();
     let (publishing, published) = tokio::sync::watch::channel(0);
     let feed = listener.map(|listener| listener.serve(config, (connections.feed.clone(), contract_use.clone()), published, &stop));
+    let console = match console {
+        Some(listener) => Some(listener.serve(config, options.configuration.clone(), &stop)?),
+        None => None,
+    };
     let setup = |(config, built): &(HandlerConfig, Built)| HandlerSetup { config: config.clone(), built: built.clone() };
     let (signals, started) = (AlertSignals::default(), CancellationToken::new());
     let (relay, handle) = Relay::new(
@@ -104,8 +116,9 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
     let patience = store::answer_timeout(config.database.statement_timeout);
     let use_writer = UseWriter::start(contract_use, connections.aside.clone(), patience);
     let doors = feed.as_ref().map(ServedFeed::doors);
+    let listeners = Listeners { doors, console: console.as_ref().map(ServedConsole::console) };
     let announcements = announce(manager.clone(), loaded.handlers.len(), started, stop.clone());
-    let reloader = Reloader::new(loaded, options.reloads.take(), handle, connections.keeper.clone(), (signals, manager), doors);
+    let reloader = Reloader::new(loaded, options.reloads.take(), handle, connections.keeper.clone(), (signals, manager), listeners);
     let ended = tokio::select! {
         ended = relay.run(stop) => ended,
         never = reloader.serve() => match never {},
@@ -113,6 +126,9 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
     };
     if let Some(feed) = feed {
         feed.stop().await;
+    }
+    if let Some(console) = console {
+        console.stop().await;
     }
     use_writer.stop().await;
     ended?;

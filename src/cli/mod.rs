@@ -9,6 +9,7 @@ mod check;
 mod clients;
 mod completions;
 mod config;
+mod console;
 mod contracts;
 mod dead_letters;
 mod demo;
@@ -19,7 +20,6 @@ mod feed;
 mod filter;
 mod handlers;
 mod health;
-mod json;
 mod keys;
 mod migrate;
 mod print;
@@ -112,6 +112,8 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
     /// Print the configuration, its reference or its schema
     Config(config::ConfigArgs),
+    /// Serve the pages for operators without a relay, and make tokens for them
+    Console(console::ConsoleArgs),
     /// Show, check, compare and export the versions of public events
     Contracts(contracts::ContractsArgs),
     /// List, group, show, export, replay and discard dead letters
@@ -163,6 +165,7 @@ pub async fn execute(cli: Cli) -> ExitCode {
         Command::Clients(args) => clients::run(&args, &global),
         Command::Completions(args) => completions::run(args, &global).await,
         Command::Config(args) => config::run(args, &global).await,
+        Command::Console(args) => console::run(args, &global).await,
         Command::Contracts(args) => contracts::run(args, &global).await,
         Command::DeadLetters(args) => dead_letters::run(args, &global).await,
         Command::Demo(args) => demo::run(args, &global).await,

@@ -36,7 +36,9 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, CliError> {
     let (path, overrides) = (global.config.clone(), global.overrides());
     let (wishes, reloads) = Reloads::new(Some(Arc::new(move || app::load_with(&path, &overrides))));
     let telemetry = Telemetry::install(&loaded.config.relay.name).map_err(CliError::failed)?;
+    let configuration = app::configuration_reader(global.config.clone(), global.overrides());
     let options = ServeOptions {
+        configuration: Some(configuration),
         without_migrations: args.no_migrate,
         follow_new_timeline: args.follow_new_timeline,
         telemetry: Some(telemetry),
@@ -69,7 +71,7 @@ fn exit_code(failure: &ServeError) -> u8 {
     match failure {
         ServeError::Store(_) | ServeError::Relay(RelayError::Store(_)) => EXIT_DATABASE,
         ServeError::Relay(RelayError::NoHandlers | RelayError::Partitions { .. } | RelayError::OrderingKey { .. }) => EXIT_CONFIG,
-        ServeError::Relay(_) | ServeError::Bind(_) | ServeError::Feed(_) => EXIT_FAILED,
+        ServeError::Relay(_) | ServeError::Bind(_) | ServeError::Feed(_) | ServeError::Console(_) => EXIT_FAILED,
     }
 }
 

@@ -7,9 +7,9 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::json::indent_json;
 use crate::domain::Timestamp;
-pub(super) use crate::operations::shell_word;
+use crate::domain::json::indent_json;
+pub(super) use crate::domain::text::{printable, shell_word};
 use crate::settings::describe_duration;
 use crate::store::events::Event;
 
@@ -130,17 +130,6 @@ pub(super) fn shorten(text: &str) -> String {
     cut(&printable(text.trim().lines().next().unwrap_or_default()), ROOM)
 }
 
-/// What a producer, a receiver or another operator wrote, without what a terminal would obey: control characters, and those that
-/// turn the direction of the text or cannot be seen, with which one text passes for another.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if steers(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
-fn steers(c: char) -> bool {
-    let is_format = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}');
-    (c.is_control() && c != '\n') || is_format
-}
-
 pub(super) fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
@@ -196,12 +185,5 @@ mod tests {
     #[test]
     fn a_moment_is_told_to_the_second() {
         assert_eq!(describe_moment(Timestamp::from_micros(1_700_000_000_123_456)), "2023-11-14T22:13:20Z");
-    }
-
-    #[test]
-    fn what_others_wrote_steers_no_terminal() {
-        assert_eq!(printable("a\x1b[2Jb\nc\r"), "a\u{fffd}[2Jb\nc\u{fffd}");
-        assert_eq!(printable("\u{202e}drow\u{200b}"), "\u{fffd}drow\u{fffd}");
-        assert_eq!(printable("geändert 注文 🦀"), "geändert 注文 🦀");
     }
 }

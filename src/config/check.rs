@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::adopt::read_adoptions;
 use super::alerts::read_alerts;
+use super::console::read_console;
 use super::contracts::read_contracts;
 use super::feed::{check_feed, read_clients, read_feed};
 use super::handler::read_handlers;
@@ -36,6 +37,7 @@ pub(super) fn read_config(document: &Table, mistakes: &Mistakes) -> Config {
     let adopted = sections.remove(fields::ADOPT);
     let clients = sections.remove(fields::CLIENTS);
     let channels = sections.get_mut("alerts").and_then(Value::as_table_mut).and_then(|alerts| alerts.remove(fields::CHANNELS));
+    let tokens = sections.get_mut("console").and_then(Value::as_table_mut).and_then(|console| console.remove(fields::TOKENS));
     let root = Section::open("", &sections, fields::SECTIONS, ROOT_ONLY, mistakes);
     let config = Config {
         database: read_database(&root.table("database"), is_text(&sections, "database", "url")),
@@ -47,6 +49,7 @@ pub(super) fn read_config(document: &Table, mistakes: &Mistakes) -> Config {
         contracts: read_contracts(&root.table("contracts")),
         feed: read_feed(&root.table("feed")),
         hub: read_hub(&root.table("hub")),
+        console: read_console(&root.table("console"), tokens.as_ref(), mistakes),
         clients: clients.map(|list| read_clients(&list, mistakes)).unwrap_or_default(),
         handlers: read_handlers(&handlers, mistakes),
         adopt: adopted.map(|list| read_adoptions(&list, mistakes)).unwrap_or_default(),

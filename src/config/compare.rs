@@ -94,6 +94,12 @@ const SETTINGS: &[Setting] = settings! {
     "hub.keep_alive", false, hub.keep_alive;
     "hub.client_timeout", false, hub.client_timeout;
     "hub.reconnect_buffer", false, hub.reconnect_buffer;
+    "console.listen", false, console.listen;
+    "console.path", false, console.path;
+    "console.hosts", true, console.hosts;
+    "console.redact", true, console.redact;
+    "console.proxy", true, console.proxy;
+    "console.tokens", true, console.tokens;
 };
 
 #[cfg(test)]
@@ -114,6 +120,7 @@ mod tests {
             let FieldType::Table(inner) = section.field_type else { panic!("{} is a table", section.name) };
             declared.extend(inner.iter().map(|field| format!("{}.{}", section.name, field.name)));
             declared.extend((section.name == "alerts").then(|| format!("alerts.{}", fields::CHANNELS)));
+            declared.extend((section.name == "console").then(|| format!("console.{}", fields::TOKENS)));
         }
         assert_eq!(SETTINGS.iter().map(|setting| setting.path.to_owned()).collect::<Vec<_>>(), declared);
     }

@@ -3,8 +3,8 @@
 
 use toml::Value;
 
-pub use super::public_fields::{CLIENT, CONTRACT, CONTRACT_VERSION};
-use super::public_fields::{CONTRACTS, FEED, HUB};
+pub use super::public_fields::{CLIENT, CONSOLE_TOKEN, CONTRACT, CONTRACT_VERSION};
+use super::public_fields::{CONSOLE, CONTRACTS, FEED, HUB};
 use crate::settings::FieldType as T;
 use crate::settings::{Field, FieldType};
 
@@ -32,7 +32,10 @@ pub const ADOPT: &str = "adopt";
 /// The key of the list of clients.
 pub const CLIENTS: &str = "clients";
 
-/// The tables of the file, `[[handlers]]`, `[[adopt]]`, `[[clients]]` and `[[alerts.channels]]` aside.
+/// The key of the list of tokens, within `[console]`.
+pub const TOKENS: &str = "tokens";
+
+/// The tables of the file, `[[handlers]]`, `[[adopt]]`, `[[clients]]`, `[[alerts.channels]]` and `[[console.tokens]]` aside.
 pub const SECTIONS: &[Field] = &[
     Field::table("database", DATABASE, "Postgres, which holds the outbox and everything the relay knows."),
     Field::table("outbox", OUTBOX, "The outbox itself: where it lives and how long handled events stay."),
@@ -43,6 +46,7 @@ pub const SECTIONS: &[Field] = &[
     Field::table("contracts", CONTRACTS, "Public events in versions; without a folder every event goes out as it was recorded."),
     Field::table("feed", FEED, "The feed: events that clients read by themselves, in one order that never changes."),
     Field::table("hub", HUB, "The same feed for clients of SignalR."),
+    Field::table("console", CONSOLE, "Pages and an API for operators, at an address of their own."),
 ];
 
 const DATABASE: &[Field] = &[

@@ -8,6 +8,7 @@ mod adopt;
 mod alerts;
 mod check;
 mod compare;
+mod console;
 mod contracts;
 mod environment;
 mod feed;
@@ -38,6 +39,7 @@ use crate::domain::{
 use crate::settings::Secret;
 
 pub use compare::{Difference, compare};
+pub use console::{Console, ConsoleAddress, ConsoleProxy, ConsoleToken, TrustedPeer};
 pub use contracts::Contracts;
 #[cfg(test)]
 pub(crate) use environment::FakeEnvironment;
@@ -46,7 +48,7 @@ pub use feed::FEED;
 pub use fields::{CHANNEL_COMMON, COMMON, KindFields, Kinds};
 pub use handler::parse_ordering_key;
 pub use hub::Hub;
-pub use load::{ConfigError, Draft, load, load_database, parse, read};
+pub use load::{ConfigError, Draft, load, load_database, parse, read, read_with};
 pub use overrides::Overrides;
 pub use reference::{REFERENCE, describe_fields};
 pub use rules::check_name as check_handler_name;
@@ -65,6 +67,7 @@ pub struct Config {
     pub contracts: Contracts,
     pub feed: Feed,
     pub hub: Hub,
+    pub console: Console,
     /// `[[clients]]`
     pub clients: Vec<ClientConfig>,
     pub handlers: Vec<HandlerConfig>,

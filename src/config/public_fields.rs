@@ -119,6 +119,61 @@ pub const HUB: &[Field] = &[
     ),
 ];
 
+pub const CONSOLE: &[Field] = &[
+    Field::new(
+        "listen",
+        T::Text,
+        "",
+        "Address of the console and of /api/v1, for example \"127.0.0.1:9189\" or \"unix:/run/outboxd/console.sock\"; \"\": not served. An \
+         address that other machines can reach needs tokens or a proxy; without them a local one shows everything but payloads, and changes nothing.",
+    ),
+    Field::new("path", T::Text, "/", "What the path of every page begins with behind a proxy, for example \"/outboxd\"."),
+    Field::new(
+        "hosts",
+        T::TextList,
+        "",
+        "Names under which it is reached, for example \"outboxd.internal\", beside localhost and IP addresses; requests for other names are \
+         refused.",
+    ),
+    Field::new(
+        "redact",
+        T::TextList,
+        "",
+        "Paths in payloads and headers that are shown to nobody, for example \"customer.email\"; \"*\" stands for any name.",
+    ),
+    Field::table("proxy", CONSOLE_PROXY, "A proxy in front of the console that has signed its users in."),
+];
+
+const CONSOLE_PROXY: &[Field] = &[
+    Field::new(
+        "trusted",
+        T::TextList,
+        "",
+        "Addresses or networks of the proxy, or \"unix\" for whoever can open the socket; headers of others are ignored.",
+    ),
+    Field::new(
+        "user_header",
+        T::Text,
+        "",
+        "Header in which the proxy tells the user, for example \"X-Forwarded-User\"; the proxy must remove it from what clients send.",
+    ),
+    Field::new("groups_header", T::Text, "X-Forwarded-Groups", "Header with the groups of the user, with commas between them."),
+    Field::new("groups", T::TextMap, "", "The role of each group: read, operate or admin. A user in none of them has no access."),
+    Field::new("payload_groups", T::TextList, "", "Groups whose users may see payloads and headers."),
+];
+
+/// What a `[[console.tokens]]` entry may say.
+pub const CONSOLE_TOKEN: &[Field] = &[
+    Field::required("name", T::Text, "Names the person or the program in the audit: letters, digits, \"-\", \"_\" and \".\"."),
+    Field::required(
+        "role",
+        T::Choice(&["read", "operate", "admin"]),
+        "read sees everything but payloads; operate also replays, discards, pauses and acknowledges; admin also moves positions and reloads.",
+    ),
+    Field::new("payload", T::Boolean, "false", "Whether payloads and headers of events may be seen; no role includes it."),
+    Field::required("sha256", T::Secret, "SHA-256 of the token, 64 hexadecimal digits; `outboxd console token` makes both."),
+];
+
 /// What a `[[clients]]` entry may say.
 pub const CLIENT: &[Field] = &[
     Field::required("name", T::Text, "Names the client in metrics and logs: letters, digits, \"-\", \"_\" and \".\"."),

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 use super::adopt::entry_path;
+use super::console::token_path;
 use super::environment::{Environment, expand};
 use super::feed::client_path;
 use super::fields::{self, Kinds};
@@ -31,6 +32,8 @@ pub(super) fn resolve(document: Table, environment: &dyn Environment, kinds: Kin
     let clients = document.remove(fields::CLIENTS);
     let alerts = document.get_mut("alerts").and_then(Value::as_table_mut);
     let channels = alerts.and_then(|alerts| alerts.remove(fields::CHANNELS));
+    let console = document.get_mut("console").and_then(Value::as_table_mut);
+    let tokens = console.and_then(|console| console.remove(fields::TOKENS));
     let mut table = resolver.table("", document, &|name| find(fields::SECTIONS, name));
     resolver.take_database_url(&mut table);
     if let Some(handlers) = handlers {
@@ -46,6 +49,10 @@ pub(super) fn resolve(document: Table, environment: &dyn Environment, kinds: Kin
     if let (Some(channels), Some(Value::Table(alerts))) = (channels, table.get_mut("alerts")) {
         let channels = resolver.entries(channels, &|index, entry| resolver.channel(index, entry, kinds));
         alerts.insert(fields::CHANNELS.to_owned(), channels);
+    }
+    if let (Some(tokens), Some(Value::Table(console))) = (tokens, table.get_mut("console")) {
+        let tokens = resolver.entries(tokens, &|index, entry| resolver.token(index, entry));
+        console.insert(fields::TOKENS.to_owned(), tokens);
     }
     Resolved { table, failed: resolver.failed.into_inner() }
 }
@@ -97,6 +104,12 @@ impl Resolver<'_> {
         let Value::Table(entry) = entry else { return entry };
         let path = client_path(index, &self.said(&entry, "name").unwrap_or_default());
         Value::Table(self.table(&path, entry, &|name| find(fields::CLIENT, name)))
+    }
+
+    fn token(&self, index: usize, entry: Value) -> Value {
+        let Value::Table(entry) = entry else { return entry };
+        let path = token_path(index, &self.said(&entry, "name").unwrap_or_default());
+        Value::Table(self.table(&path, entry, &|name| find(fields::CONSOLE_TOKEN, name)))
     }
 
     fn adoption(&self, index: usize, entry: Value) -> Value {

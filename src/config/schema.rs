@@ -4,8 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use super::fields::{
-    ADOPT, ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, CLIENT, CLIENTS, COMMON, HANDLERS, IDENTITY, SECTIONS,
-    default_value,
+    ADOPT, ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, CLIENT, CLIENTS, COMMON, CONSOLE_TOKEN, HANDLERS, IDENTITY,
+    SECTIONS, TOKENS, default_value,
 };
 use super::resolve::may_be_file;
 use crate::settings::{Field, FieldType};
@@ -40,6 +40,11 @@ pub fn schema(kinds: &[Kind<'_>], channels: &[Kind<'_>]) -> Value {
         "type": "array",
         "description": "Channels: each is told of every alert that is bad enough for it.",
         "items": entry(&[CHANNEL_IDENTITY, CHANNEL_COMMON], channels),
+    });
+    root["properties"]["console"]["properties"][TOKENS] = json!({
+        "type": "array",
+        "description": "Tokens: each is a person or a program that may use the console and the API.",
+        "items": object(CONSOLE_TOKEN),
     });
     root
 }
@@ -155,6 +160,7 @@ mod tests {
         assert_described(handler, COMMON);
         assert_eq!(handler["properties"]["kind"]["enum"], json!(["k"]));
         assert_described(&schema["properties"]["adopt"]["items"], ADOPTION);
+        assert_described(&schema["properties"]["console"]["properties"]["tokens"]["items"], CONSOLE_TOKEN);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use toml::{Table, Value};
 use url::Url;
 
 use super::fields::{
-    ADOPT, ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, CLIENT, CLIENTS, COMMON, HANDLERS, IDENTITY, Kinds, SECTIONS,
-    default_value,
+    ADOPT, ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, CLIENT, CLIENTS, COMMON, CONSOLE_TOKEN, HANDLERS, IDENTITY, Kinds,
+    SECTIONS, TOKENS, default_value,
 };
 use crate::settings::{Field, FieldType};
 
@@ -28,6 +28,10 @@ pub fn show(document: &Table, kinds: Kinds) -> String {
         let kind = channel.get("kind").and_then(Value::as_str).and_then(kinds.channels).unwrap_or_default();
         let fields: Vec<&Field> = CHANNEL_IDENTITY.iter().chain(kind).chain(CHANNEL_COMMON).collect();
         show_table(&mut text, "[[alerts.channels]]", "alerts.channels", channel, &fields);
+    }
+    let tokens = document.get("console").and_then(|console| console.get(TOKENS)).and_then(Value::as_array);
+    for token in tokens.into_iter().flatten().filter_map(Value::as_table) {
+        show_table(&mut text, "[[console.tokens]]", "console.tokens", token, &CONSOLE_TOKEN.iter().collect::<Vec<_>>());
     }
     for handler in document.get(HANDLERS).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table) {
         let kind = handler.get("kind").and_then(Value::as_str).and_then(kinds.handlers).unwrap_or_default();

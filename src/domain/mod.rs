@@ -24,6 +24,8 @@ mod handled;
 #[cfg(feature = "daemon")]
 mod incarnation;
 #[cfg(feature = "daemon")]
+pub mod json;
+#[cfg(feature = "daemon")]
 mod lanes;
 #[cfg(feature = "daemon")]
 mod level;
@@ -42,6 +44,8 @@ mod progress;
 #[cfg(feature = "daemon")]
 mod rate;
 #[cfg(feature = "daemon")]
+mod role;
+#[cfg(feature = "daemon")]
 mod routing;
 #[cfg(feature = "daemon")]
 mod share;
@@ -49,6 +53,8 @@ mod share;
 mod suspects;
 #[cfg(feature = "daemon")]
 mod tail;
+#[cfg(feature = "daemon")]
+pub mod text;
 #[cfg(feature = "daemon")]
 mod timestamp;
 
@@ -76,6 +82,7 @@ pub use {
     position::{OpenWindow, Position, Snapshot},
     progress::{Progress, SegmentId},
     rate::{Allowance, RateLimit},
+    role::Role,
     routing::{is_routable, matches_glob, plain_headers},
     share::{Hashes, Share, hash_text},
     suspects::{Judgement, Span, Suspects, Tick},

@@ -3,19 +3,8 @@
 
 use serde::Serialize;
 
+pub use crate::domain::Role;
 use crate::store::Actor;
-
-/// The rights of a caller; a later one includes the earlier ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Sees everything but payloads and headers; changes nothing.
-    Read,
-    /// Replays, discards, skips keys, pauses and resumes handlers, acknowledges alerts.
-    Operate,
-    /// Also moves positions, forgets handlers, reloads the configuration.
-    Admin,
-}
 
 /// The road on which an operation was asked for; the audit records it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -35,17 +24,6 @@ pub struct Caller {
     /// Whether payloads and headers may be shown. A right of its own: no role includes it.
     pub sees_payloads: bool,
     pub via: Via,
-}
-
-impl Role {
-    /// The role's name in configuration and documents.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Operate => "operate",
-            Self::Admin => "admin",
-        }
-    }
 }
 
 impl Via {

@@ -2,13 +2,8 @@
 
 use std::fmt::Write;
 
+pub use crate::domain::text::shell_word;
 use crate::store::DeliveryFilter;
-
-/// Ready to be pasted into a shell.
-pub fn shell_word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
-}
 
 /// The options that name the same deliveries; `--all` where the filter names none.
 pub fn filter_options(filter: &DeliveryFilter) -> String {
@@ -43,14 +38,6 @@ pub fn filter_options(filter: &DeliveryFilter) -> String {
 mod tests {
     use super::*;
     use crate::store::Fingerprint;
-
-    #[test]
-    fn a_command_can_be_pasted() {
-        for (name, want) in [("billing", "billing"), ("a b", "'a b'"), ("it's", "'it'\\''s'"), ("", "''"), ("order.*", "'order.*'")]
-        {
-            assert_eq!(shell_word(name), want);
-        }
-    }
 
     #[test]
     fn the_options_name_what_the_filter_names() {

@@ -93,7 +93,8 @@ pub use reloads::{AskedRelay, ReloadAnswer, ReloadOutcome, ReloadReport, answer_
 pub use repartition::{Moved, Rebuilt, Repartition, rename_handler, repartition};
 pub use replays::{
     Changed, NewReplay, Released, Replay, ReplayPlace, Started, cancel_replay, count_open_handlers, count_replayable,
-    finish_replays, list_replayable, list_replays, read_replay, release_replays, resume_replay, start_replay,
+    find_oldest_replayable, finish_replays, list_replayable, list_replays, read_replay, release_replays, resume_replay,
+    start_replay,
 };
 pub use retention::{
     Handled, Removed, Stretch, list_sourced_subscriptions, remove_finished, remove_handled, remove_inbox, remove_replay_items,

@@ -130,6 +130,17 @@ pub async fn list_replayable(pool: &PgPool, filter: &DeliveryFilter, limit: u32)
     list_deliveries(pool, filter, Scope::Replayable, None, limit).await
 }
 
+/// The events whose deliveries were given up first among those, at most `limit`: with them a replay can begin.
+pub async fn find_oldest_replayable(pool: &PgPool, filter: &DeliveryFilter, limit: u32) -> Result<Vec<Uuid>, StoreError> {
+    let rows = filter
+        .query(include_str!("sql/find_oldest_replayable.sql"), Scope::Replayable)
+        .bind(i64::from(limit))
+        .fetch_all(pool)
+        .await
+        .map_err(StoreError::query("find the oldest dead letters"))?;
+    rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(StoreError::query("understand the dead letters"))
+}
+
 /// How many handlers a replay still waits for.
 pub async fn count_open_handlers(pool: &PgPool, id: Uuid) -> Result<u64, StoreError> {
     let query = sqlx::query_scalar::<_, i64>(include_str!("sql/count_open_handlers.sql")).bind(id);

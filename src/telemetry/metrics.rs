@@ -121,6 +121,11 @@ metrics! {
     HUB_CLOSED = "outboxd_hub_closed_total", C, Count, ["client", "reason"],
         "Connections of the hub that ended, by reason: left, stopped (the relay stops), changed (the client is configured otherwise), slow (it took nothing of what waited for it), silent, invalid (it sent what the protocol does not have), diverged (it cannot go on from its cursor), brownout (a version that it reads is not sent for a while).";
     FEED_TAIL_BYTES = "outboxd_feed_tail_bytes", G, Bytes, [], "Bytes of events that are kept in memory for clients at the end of the feed.";
+    CONSOLE_REQUESTS = "outboxd_console_requests_total", C, Count, ["answer"],
+        "Requests to the console and to /api/v1, by what they were answered: served, invalid, unauthorized, forbidden (the role or the right is missing), misdirected (a host that is not configured), cross_site (a change that another site asked a browser for), limited (too many failed logins), unavailable (no database).";
+    CONSOLE_LOGINS = "outboxd_console_logins_total", C, Count, ["outcome"],
+        "Tokens shown to the console: accepted at the login page, refused, or limited (not looked at, because the peer failed too often).";
+    CONSOLE_PAYLOADS = "outboxd_console_payloads_shown_total", C, Count, [], "Payloads that the console showed; the log names who looked.";
     FEED_READ_DURATION = "outboxd_feed_read_duration_seconds", H(FLUSH_BUCKETS), Seconds, [], "How long one read at the end of the feed took, for all clients together.";
 }
 

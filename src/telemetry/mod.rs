@@ -1,6 +1,7 @@
 //! Telemetry: metrics, logs, health. Knows the domain and nothing above it; never decides anything, and works without a listener.
 
 mod alert_metrics;
+mod console_metrics;
 mod contract_use;
 mod errors;
 mod feed_metrics;
@@ -14,6 +15,7 @@ mod relay_metrics;
 mod trace_context;
 
 pub use alert_metrics::{AlertMetrics, ChannelMetrics};
+pub use console_metrics::{ConsoleAnswer, ConsoleMetrics, Login};
 pub use contract_use::{ContractUse, ReceiverUse, UseKey, Used};
 pub use errors::chain;
 pub use feed_metrics::{ClientMetrics, FeedAnswer, FeedMetrics, FeedTailMetrics, HubEnd, HubMetrics};

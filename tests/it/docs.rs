@@ -23,6 +23,7 @@ const PAGES: &[&str] = &[
     "docs/api.md",
     "docs/alerts.md",
     "docs/compatibility.md",
+    "docs/console.md",
     "docs/contracts.md",
     "docs/deployment.md",
     "docs/clients.md",

@@ -11,6 +11,7 @@ mod batches;
 mod blame;
 mod brokers;
 mod conformance;
+mod console;
 mod contract_use;
 mod contracts;
 mod data;

@@ -331,6 +331,10 @@ async fn what_people_ask_about_100_000_dead_letters_reads_an_index() {
         assert!(is_bounded, "the page does not begin where the last one ended: {listed}");
     }
 
+    let oldest = with_filter(include_str!("../../src/store/sql/find_oldest_replayable.sql"));
+    let oldest = plan(&mut connection, &format!("{filter}, bigint"), &oldest, &format!("{nothing}, null, 10")).await;
+    assert_plan("find_oldest_replayable", &oldest, &["deliveries_dead", "events_pkey"]);
+
     let discard = with_filter(include_str!("../../src/store/sql/discard_dead_letters.sql"));
     let one = format!("null, null, 'order/7', {}, 'why'", "null, null, null, null, null, null");
     let discarded = plan(&mut connection, &format!("{filter}, text"), &discard, &one).await;

@@ -13,6 +13,7 @@ const EVERY_COMMAND: &[&str] = &[
     "clients",
     "completions",
     "config",
+    "console",
     "contracts",
     "dead-letters",
     "demo",

@@ -1,7 +1,6 @@
 //! The play itself: starts the receiver, the relay and the application, tells how it stands every few seconds, and stops all
 //! of them in the order in which nothing is lost.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,13 +13,14 @@ use super::DemoArgs;
 use super::application::Application;
 use super::ledger::Ledger;
 use super::receiver::{self, Mischief, Receiver};
+use super::relay_config::Looks;
 use super::stage::{Schemas, Stage};
 use super::story::{Fact, Manner, Story};
 use super::tally::{self, Tally};
 use super::{relay_config, relay_log};
 use crate::app::{self, ServeError, ServeOptions};
-use crate::cli::{CliError, EXIT_CONFIG, chain};
-use crate::config::masked_url;
+use crate::cli::{CliError, EXIT_CONFIG, chain, console};
+use crate::config::{Overrides, masked_url};
 use crate::store::StoreError;
 use crate::telemetry::Telemetry;
 
@@ -82,19 +82,24 @@ async fn start(stage: &Stage, args: &DemoArgs, story: &Story, manner: Manner, le
     let secret = relay_config::new_secret();
     let mischief = Mischief { fail_percent: args.fail_percent, outages: receiver::outages(args.length()) };
     let receiver = Receiver::start(&secret, mischief, Arc::clone(ledger), story.clone()).await.map_err(CliError::failed)?;
-    let metrics = relay_config::free_address().map_err(CliError::failed)?;
-    let text = relay_config::text(stage, metrics, &receiver.url(), &secret);
+    let address = || relay_config::free_address().map_err(CliError::failed);
+    let (token, digest) = console::make().map_err(CliError::failed)?;
+    let looks = Looks { metrics: address()?, console: address()?, token, digest };
+    let text = relay_config::text(stage, &looks, &receiver.url(), &secret);
     let path = stage.directory.join(CONFIG_FILE);
     std::fs::write(&path, &text).map_err(CliError::failed)?;
-    introduce(&receiver, metrics, &path, args, story, manner);
+    introduce(&receiver, &looks, &path, args, story, manner);
     if args.show_config {
         // The file has the password, the screen need not.
         story.say(format!("\n{}", text.replace(&stage.url, &masked_url(&stage.url))));
     }
 
     let loaded = app::load(&path).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
-    let options =
-        ServeOptions { telemetry: Some(Telemetry::install("demo").map_err(CliError::failed)?), ..ServeOptions::default() };
+    let options = ServeOptions {
+        telemetry: Some(Telemetry::install("demo").map_err(CliError::failed)?),
+        configuration: Some(app::configuration_reader(path, Overrides::default())),
+        ..ServeOptions::default()
+    };
     let relay_stop = CancellationToken::new();
     let relay = tokio::spawn(app::serve(loaded, options, relay_stop.clone()));
     let application =
@@ -104,16 +109,17 @@ async fn start(stage: &Stage, args: &DemoArgs, story: &Story, manner: Manner, le
     Ok(Cast { receiver, relay, relay_stop, application, application_stop })
 }
 
-fn introduce(receiver: &Receiver, metrics: SocketAddr, config: &Path, args: &DemoArgs, story: &Story, manner: Manner) {
+fn introduce(receiver: &Receiver, looks: &Looks, config: &Path, args: &DemoArgs, story: &Story, manner: Manner) {
     let (config, log) = (config.display(), config.with_file_name(LOG_FILE));
     story.say(format!("  Receiver   {}, checks signatures, fails {} % of the time", receiver.url(), args.fail_percent));
     story.say(format!("  Relay      in this process, configured by {config}"));
     story.say(format!("             its log: {}", log.display()));
     story.say("\nLook at it from another terminal while it runs:");
-    story.say(format!("  curl http://{metrics}/metrics"));
+    story.say(format!("  curl http://{}/metrics", looks.metrics));
     for command in ["status", "dead-letters list", "dead-letters replay --all"] {
         story.say(format!("  outboxd --config {config} {command}"));
     }
+    story.say(format!("\nIn a browser: http://{}/  Log in with the token {}", looks.console, looks.token));
     let every = match manner.stride() {
         1 => "every order".to_owned(),
         stride => format!("one order in {stride}"),

@@ -11,8 +11,18 @@ pub const TOTALS: &str = "order-totals";
 /// Attempts until an event is a dead letter.
 pub const MAX_ATTEMPTS: u32 = 4;
 
+/// Where the relay is looked at, and with what.
+pub struct Looks {
+    pub metrics: SocketAddr,
+    pub console: SocketAddr,
+    /// What opens the console.
+    pub token: String,
+    pub digest: String,
+}
+
 /// The text of the file.
-pub fn text(stage: &Stage, metrics: SocketAddr, receiver_url: &str, secret: &str) -> String {
+pub fn text(stage: &Stage, looks: &Looks, receiver_url: &str, secret: &str) -> String {
+    let Looks { metrics, console, digest, .. } = looks;
     let (outbox, shop, url) = (stage.schemas.outbox, stage.schemas.shop, toml::Value::from(stage.url.as_str()));
     format!(
         r#"# The relay of the demo. Times are short, so that a minute shows what takes hours elsewhere.
@@ -29,6 +39,16 @@ drain_timeout = "5s"
 
 [http]
 listen = "{metrics}"  # /metrics, /healthz, /readyz
+
+# Pages for operators. Without the token nobody sees or changes anything.
+[console]
+listen = "{console}"
+
+[[console.tokens]]
+name = "demo"
+role = "operate"
+payload = true
+sha256 = "{digest}"
 
 # Every order event goes to the receiver: signed, per order one after the other, tried again when it fails.
 [[handlers]]

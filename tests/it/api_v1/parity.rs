@@ -18,6 +18,7 @@ const CLI_ONLY: &[(&str, &str)] = &[
     ("clients", "makes secrets, which are shown to nobody else"),
     ("completions", "prints a script for a shell"),
     ("config", "prints the configuration, which holds secrets"),
+    ("console", "serves the API, and makes secrets, which are shown to nobody else"),
     ("contracts", "reads files of a repository; the feed serves contracts to clients"),
     ("dead-letters export", "any number of payloads in one answer; the API has pages, and one payload at a time"),
     ("dead-letters replay", "the same as replay"),
