@@ -284,7 +284,7 @@ fn describe_failing(failing: &Failing) -> String {
 }
 
 fn is_lagging(handler: &HandlerStats) -> bool {
-    handler.oldest_unfinished.is_some_and(|oldest| oldest > LAG_BOUND)
+    !handler.follows && handler.oldest_unfinished.is_some_and(|oldest| oldest > LAG_BOUND)
 }
 
 fn whole_seconds(duration: Duration) -> String {

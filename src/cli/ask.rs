@@ -17,6 +17,8 @@ enum AskError {
     Read(#[source] io::Error),
     #[error("there is no handler \"{name}\"{hint}")]
     UnknownHandler { name: String, hint: String },
+    #[error("{name} is a version of a projection, whose table says what its position says: {instead}")]
+    Projection { name: String, instead: &'static str },
 }
 
 /// Who acts, for the audit: `OUTBOXD_ACTOR`, otherwise user and host.
@@ -65,6 +67,15 @@ pub(super) async fn check_handler(pool: &PgPool, name: &str) -> Result<(), CliEr
         None => "; `outboxd handlers list` shows all".to_owned(),
     };
     Err(CliError::new(EXIT_CONFIG, AskError::UnknownHandler { name: name.to_owned(), hint }))
+}
+
+/// Refuses what must not happen to a projection, whose events are applied once each.
+pub(super) async fn refuse_projection(pool: &PgPool, name: &str, instead: &'static str) -> Result<(), CliError> {
+    let known = store::subscriptions::list(pool).await?;
+    if known.iter().any(|known| known.handler == name && known.kind == store::projections::KIND) {
+        return Err(CliError::new(EXIT_CONFIG, AskError::Projection { name: name.to_owned(), instead }));
+    }
+    Ok(())
 }
 
 fn nearest<'a>(name: &str, names: &'a [String]) -> Option<&'a str> {

@@ -3,6 +3,7 @@
 
 use toml::Value;
 
+pub use super::projections::PROJECTION;
 pub use super::public_fields::{CLIENT, CONTRACT, CONTRACT_VERSION};
 use super::public_fields::{CONTRACTS, FEED, HUB};
 use crate::settings::FieldType as T;
@@ -32,7 +33,10 @@ pub const ADOPT: &str = "adopt";
 /// The key of the list of clients.
 pub const CLIENTS: &str = "clients";
 
-/// The tables of the file, `[[handlers]]`, `[[adopt]]`, `[[clients]]` and `[[alerts.channels]]` aside.
+/// The key of the list of projections.
+pub const PROJECTIONS: &str = "projections";
+
+/// The tables of the file, `[[handlers]]`, `[[projections]]`, `[[adopt]]`, `[[clients]]` and `[[alerts.channels]]` aside.
 pub const SECTIONS: &[Field] = &[
     Field::table("database", DATABASE, "Postgres, which holds the outbox and everything the relay knows."),
     Field::table("outbox", OUTBOX, "The outbox itself: where it lives and how long handled events stay."),

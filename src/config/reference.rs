@@ -54,7 +54,9 @@ mod tests {
     use toml::Table;
 
     use super::super::environment::FakeEnvironment;
-    use super::super::fields::{ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CLIENT, COMMON, IDENTITY, Kinds, SECTIONS};
+    use super::super::fields::{
+        ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CLIENT, COMMON, IDENTITY, Kinds, PROJECTION, SECTIONS,
+    };
     use super::*;
 
     const NO_KINDS: Kinds = Kinds { handlers: |_| None, channels: |_| None };
@@ -116,6 +118,17 @@ mod tests {
         assert_documented(&entry, "clients", document["clients"][0].as_table().expect("one entry"), CLIENT);
         let config = super::super::parse(&entry, &FakeEnvironment::with_database(), NO_KINDS).expect("it is valid");
         assert_eq!(config.clients[0].name, "acme");
+    }
+
+    #[test]
+    fn the_projection_that_stands_in_comments_is_complete_and_valid() {
+        let start = REFERENCE.find("# [[projections]]").expect("the reference shows a projection");
+        let lines = REFERENCE[start..].lines().take_while(|line| line.starts_with('#'));
+        let entry: String = lines.map(|line| format!("{}\n", line.strip_prefix("# ").unwrap_or_default())).collect();
+        let document: Table = entry.parse().expect("without its comment marks it is valid TOML");
+        assert_documented(&entry, "projections", document["projections"][0].as_table().expect("one entry"), PROJECTION);
+        let config = super::super::parse(&entry, &FakeEnvironment::with_database(), NO_KINDS).expect("it is valid");
+        assert_eq!(config.handlers[0].name, "sales@1");
     }
 
     #[test]

@@ -42,6 +42,7 @@ fn handler(change: impl FnOnce(&mut HandlerStats)) -> HandlerStats {
         deliveries_are_exact: true,
         uncounted: None,
         dead_at_rest: None,
+        follows: false,
         last_read_at: None,
         last_flush_at: None,
         unrecorded: Some(Duration::from_secs(5)),

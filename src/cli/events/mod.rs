@@ -162,6 +162,7 @@ async fn bury(args: BuryArgs, global: &Global) -> Result<String, CliError> {
     let BuryArgs { id, handler, because, yes } = args;
     let session = session::open(global).await?;
     ask::check_handler(&session.pool, &handler).await?;
+    ask::refuse_projection(&session.pool, &handler, "`outboxd projections skip` passes over an event").await?;
     ask::confirm(&format!("Make a dead letter of event {id} at {}?", printable(&handler)), yes)?;
     match bury_event(&session.pool, &handler, id, &ask::actor(), &because).await? {
         Burial::Buried { was } => {

@@ -41,6 +41,7 @@ pub(super) async fn run(args: ForgetArgs, global: &Global) -> Result<ExitCode, C
     let ForgetArgs { name, because, dry_run, yes } = args;
     let session = session::open(global).await?;
     ask::check_handler(&session.pool, &name).await?;
+    ask::refuse_projection(&session.pool, &name, "`outboxd projections drop` removes it").await?;
     let Some(handler) = store::read_handlers(&session.pool, Some(&name)).await?.pop() else {
         return Err(gone(&name));
     };

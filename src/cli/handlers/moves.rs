@@ -142,6 +142,8 @@ pub(super) async fn start_from(args: StartFromArgs, global: &Global) -> Result<E
 
 async fn plan(pool: &PgPool, name: &str, asked: &Asked) -> Result<(i64, MoveCounts), CliError> {
     ask::check_handler(pool, name).await?;
+    let instead = "`outboxd projections rebuild` empties the table and reads from the beginning, `skip` passes over an event";
+    ask::refuse_projection(pool, name, instead).await?;
     let first_seq = match (store::find_move_target(pool, asked.target).await?, asked.target) {
         (Some(first_seq), _) => first_seq,
         (None, MoveTarget::Event(id)) => return Err(CliError::new(EXIT_CONFIG, MoveError::UnknownEvent(id))),

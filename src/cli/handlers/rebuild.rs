@@ -95,6 +95,7 @@ pub(super) async fn rename(args: RenameArgs, global: &Global) -> Result<ExitCode
     let RenameArgs { old, new, choice } = args;
     let session = session::open(global).await?;
     ask::check_handler(&session.pool, &old).await?;
+    ask::refuse_projection(&session.pool, &old, "build it under its new name and drop the old one").await?;
     let unfinished = store::read_unfinished(&session.pool, &old, None, MOST_LOOKED_AT).await?;
     refuse_owned(&session.pool, &old).await?;
     if list(&session.pool).await?.iter().any(|known| known.handler == new) {
@@ -123,6 +124,7 @@ pub(super) async fn repartition(args: RepartitionArgs, global: &Global) -> Resul
     let RepartitionArgs { name, partitions, ordering_key, choice } = args;
     let session = session::open(global).await?;
     ask::check_handler(&session.pool, &name).await?;
+    ask::refuse_projection(&session.pool, &name, "it has one partition, because it keeps the order of the log").await?;
     refuse_owned(&session.pool, &name).await?;
     let actor = ask::actor();
     let key = ordering_key.map(|ordering| Wanted::of(&Selection::new(&EventFilter::default(), &ordering, 1, 0)));

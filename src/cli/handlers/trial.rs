@@ -53,6 +53,8 @@ enum TestError {
     Unknown { name: String, known: String },
     #[error("the feed has no receiver that could be tried; clients read it by themselves")]
     Feed,
+    #[error("a projection has no receiver that could be tried; `outboxd check --connect` looks whether its function is there")]
+    Projection,
 }
 
 /// What came of it.
@@ -103,6 +105,7 @@ async fn try_once(config: &HandlerConfig, built: Built, notification: &Notificat
             }
         }
         Built::Publisher => Err(CliError::new(EXIT_CONFIG, TestError::Feed)),
+        Built::Projection(_) => Err(CliError::new(EXIT_CONFIG, TestError::Projection)),
     }
 }
 
