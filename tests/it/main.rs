@@ -40,6 +40,7 @@ mod numbers;
 mod outbox_table;
 mod plans;
 mod pooler;
+mod projections;
 mod prometheus;
 mod rates;
 mod rebase;

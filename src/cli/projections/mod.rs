@@ -41,7 +41,7 @@ struct WhichArgs {
     /// The projection, for example sales
     name: String,
     /// Its version, for example 2
-    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(id = "number", value_name = "VERSION", value_parser = clap::value_parser!(u32).range(1..))]
     version: u32,
 }
 

@@ -16,6 +16,7 @@ use super::subscription::{Assignment, End, describe_failure};
 use super::wake_up::Seat;
 use super::{Control, HandlerShared, Order, RelayError, Shared, subscription_name, unix_time};
 use crate::domain::{Narrowing, Outcome, Pace, Position, Verdict};
+use crate::failpoints::failpoint;
 use crate::handlers::{Built, ProjectionSpec};
 use crate::store::projections::{self, Recorded, Standing, Stop};
 use crate::store::{self, Done, Entries, Fence, Fenced, Reached, Selection, StoreError, subscriptions};
@@ -204,13 +205,16 @@ impl Projector {
                 Some(standing) => self.standing = standing,
                 None => return Ok(Look::LeaseLost), // it was dropped
             }
-            let wait = self.wait_for_rate();
-            if !wait.is_zero() {
-                return Ok(Look::Later(wait));
-            }
-            let reading = self.shared.answered(self.read_ahead()).await;
+            let rows = match self.allowed_rows() {
+                Ok(rows) => rows,
+                Err(wait) => return Ok(Look::Later(wait)),
+            };
+            let reading = self.shared.answered(self.read_ahead(rows)).await;
             let Some(ahead) = self.shared.metrics.counted(DatabaseOperation::Read, reading)? else { return self.idle().await };
             self.enter_ahead(ahead);
+            if self.keep_history().await? == Fenced::LeaseLost {
+                return Ok(Look::LeaseLost);
+            }
         }
         match self.ahead.take() {
             Some(ahead) if ahead.items.is_empty() => self.pass_over(&ahead).await,
@@ -233,6 +237,16 @@ impl Projector {
         self.ahead = Some(ahead);
     }
 
+    /// Stores where history ends before any of it is projected: after a death it must not reach further than before.
+    async fn keep_history(&mut self) -> Result<Fenced, RelayError> {
+        let is_new = self.position.is_in_history() && self.position.window.is_none();
+        match self.ahead.as_ref().filter(|ahead| is_new && !ahead.items.is_empty()) {
+            Some(ahead) => self.position = ahead.position_before_first(),
+            None => return Ok(Fenced::Written),
+        }
+        self.store_position().await
+    }
+
     /// Moves over a stretch without events that it wants.
     async fn pass_over(&mut self, ahead: &Ahead) -> Result<Look, RelayError> {
         let was_history = self.position.is_in_history();
@@ -249,7 +263,9 @@ impl Projector {
     async fn idle(&mut self) -> Result<Look, RelayError> {
         self.shared.health.read_ok(&self.name);
         self.shared.metrics.read_at(unix_time());
-        if self.last_flush.elapsed() >= IDLE_FLUSH && self.store_position().await? == Fenced::LeaseLost {
+        // What is not durable yet ends no window. The commit makes it so, and then history has an end.
+        let is_due = self.last_flush.elapsed() >= IDLE_FLUSH || self.position.is_in_history();
+        if is_due && self.store_position().await? == Fenced::LeaseLost {
             return Ok(Look::LeaseLost);
         }
         Ok(Look::Nothing)
@@ -290,6 +306,7 @@ impl Projector {
                 }
                 let committing = self.shared.answered(store::commit(transaction)).await;
                 self.shared.metrics.counted(DatabaseOperation::Flush, committing)?;
+                failpoint!("projection-committed");
                 self.enter_projected(&ahead.items[..count], began);
                 self.position = reached;
                 ahead.items.drain(..count);
@@ -342,6 +359,7 @@ impl Projector {
         if self.shared.metrics.counted(DatabaseOperation::Flush, noted)? == Fenced::LeaseLost {
             return Ok(Look::LeaseLost);
         }
+        failpoint!("projection-stopped");
         self.position = before;
         let pause = FIRST_RETRY.saturating_mul(1 << self.attempts.min(10)).min(LONGEST_RETRY);
         self.attempts += 1;
@@ -374,28 +392,16 @@ impl Projector {
         (self.shared.options().lease / 5).min(Duration::from_secs(5))
     }
 
-    /// How long until the rate lets the next history be read; zero: it may be read now.
-    fn wait_for_rate(&mut self) -> Duration {
-        let rate = self.standing.rate.or(self.handler.config.backfill).filter(|_| self.is_replaying());
-        let Some(rate) = rate else {
+    /// How many events the rate lets be read now, or how long until it lets some be read.
+    fn allowed_rows(&mut self) -> Result<i64, Duration> {
+        let Some(rate) = self.standing.rate.or(self.handler.config.backfill).filter(|_| self.is_replaying()) else {
             self.pace = None;
-            return Duration::ZERO;
+            return Ok(reading::MOST_ROWS);
         };
-        if self.pace.as_ref().is_none_or(|(known, _)| *known != rate) {
-            self.pace = Some((rate, Pace::new(rate)));
-        }
-        let elapsed = self.began.elapsed();
-        match &mut self.pace {
-            Some((_, pace)) if pace.room(elapsed) == 0 => pace.wait().max(Duration::from_millis(1)),
-            _ => Duration::ZERO,
-        }
-    }
-
-    /// Events of one read, at most.
-    fn most_rows(&mut self) -> i64 {
-        let elapsed = self.began.elapsed();
-        let paced = self.pace.as_mut().map_or(i64::MAX, |(_, pace)| i64::from(pace.room(elapsed)));
-        paced.clamp(1, reading::MOST_ROWS)
+        let (_, mut pace) = self.pace.take().filter(|(known, _)| *known == rate).unwrap_or_else(|| (rate, Pace::new(rate)));
+        let (room, wait) = (pace.room(self.began.elapsed()), pace.wait());
+        self.pace = Some((rate, pace));
+        if room == 0 { Err(wait.max(Duration::from_millis(1))) } else { Ok(i64::from(room).min(reading::MOST_ROWS)) }
     }
 
     /// Sets the pause until the next look, and tells the bell whether there is work.
@@ -405,7 +411,7 @@ impl Projector {
         let follows = !self.standing.is_live;
         self.seat.set_idle(is_quiet || matches!(look, Look::Later(_)) || (follows && look == Look::Nothing));
         // Of what the live version stores nobody rings, so a version that follows looks.
-        let rests = look == Look::Nothing && is_quiet && !follows && self.seat.is_armed();
+        let rests = look == Look::Nothing && is_quiet && !follows && !self.position.is_in_history() && self.seat.is_armed();
         self.pause = match look {
             Look::Partly => Duration::ZERO,
             Look::Later(wait) => wait,

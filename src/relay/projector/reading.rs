@@ -75,9 +75,8 @@ impl Ahead {
 }
 
 impl Projector {
-    /// Reads the next stretch. `None`: there is none.
-    pub(super) async fn read_ahead(&mut self) -> Result<Option<Ahead>, StoreError> {
-        let rows = self.most_rows();
+    /// Reads the next stretch, of so many events at most. `None`: there is none.
+    pub(super) async fn read_ahead(&self, rows: i64) -> Result<Option<Ahead>, StoreError> {
         let room = Room { rows, bytes: i64::try_from(self.shared.memory_per_loop() / 2).unwrap_or(i64::MAX).max(1) };
         let plan = Plan {
             head: self.position.clone(),

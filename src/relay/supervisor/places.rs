@@ -105,15 +105,16 @@ pub(super) async fn register(pool: &PgPool, handlers: &[Arc<HandlerShared>]) -> 
 
 /// The versions of projections among the handlers, the lowest first: of those that are new together it is the live one.
 fn versions(handlers: &[Arc<HandlerShared>]) -> Vec<NewVersion<'_>> {
-    let version = |handler: &'_ Arc<HandlerShared>| -> Option<NewVersion<'_>> {
-        let Built::Projection(spec) = &handler.built else { return None };
-        let ProjectionSpec { name, version, target, view, .. } = spec.as_ref();
-        let (target, view) = (target.as_deref(), view.as_deref());
-        Some(NewVersion { name, version: *version, handler: &handler.config.name, target, view })
-    };
-    let mut found: Vec<NewVersion<'_>> = handlers.iter().filter_map(version).collect();
+    let mut found: Vec<NewVersion<'_>> = handlers.iter().filter_map(|handler| version_of(handler)).collect();
     found.sort_by_key(|new| new.version);
     found
+}
+
+fn version_of(handler: &HandlerShared) -> Option<NewVersion<'_>> {
+    let Built::Projection(spec) = &handler.built else { return None };
+    let ProjectionSpec { name, version, target, view, .. } = spec.as_ref();
+    let (target, view) = (target.as_deref(), view.as_deref());
+    Some(NewVersion { name, version: *version, handler: &handler.config.name, target, view })
 }
 
 /// Refuses a version that was dropped: it would fill its old table a second time.
