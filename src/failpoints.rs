@@ -153,7 +153,8 @@ mod armed {
             "stop" => libc::SIGSTOP,
             _ => return Err(wrong()),
         };
-        let name = NAMES.iter().chain(PROJECTION_NAMES).find(|known| **known == name).ok_or_else(|| Unknown::Name(name.to_owned()))?;
+        let name =
+            NAMES.iter().chain(PROJECTION_NAMES).find(|known| **known == name).ok_or_else(|| Unknown::Name(name.to_owned()))?;
         Ok(Point { name, signal, at, passed: AtomicU64::new(0) })
     }
 
@@ -182,7 +183,8 @@ mod armed {
         fn every_point_is_placed_once_and_every_placed_one_has_a_name() {
             let mut placed = BTreeMap::new();
             count_placed(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut placed);
-            let listed: BTreeMap<String, usize> = NAMES.iter().chain(PROJECTION_NAMES).map(|name| ((*name).to_owned(), 1)).collect();
+            let listed: BTreeMap<String, usize> =
+                NAMES.iter().chain(PROJECTION_NAMES).map(|name| ((*name).to_owned(), 1)).collect();
             assert_eq!(placed, listed);
         }
 

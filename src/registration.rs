@@ -129,7 +129,11 @@ fn describe_new(config: &HandlerConfig, is_first_run: bool, left: &[&Subscriptio
         "is new and begins at now: it gets no event that was recorded before (start = \"beginning\" would begin at the first)"
             .to_owned()
     };
-    let old: Vec<&str> = left.iter().filter(|left| left.kind == config.kind && left.kind != projections::KIND).map(|left| left.handler.as_str()).collect();
+    let old: Vec<&str> = left
+        .iter()
+        .filter(|left| left.kind == config.kind && left.kind != projections::KIND)
+        .map(|left| left.handler.as_str())
+        .collect();
     match old.as_slice() {
         [] => begins,
         [old] => format!(

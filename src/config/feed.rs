@@ -224,10 +224,7 @@ pub(super) fn check_feed(feed: &Feed, clients: &[ClientConfig], handlers: &[Hand
         if handler.kind == FEED {
             mistakes.add(format!("{path}.kind"), "got \"feed\", which is no kind of handler; write [feed] events = [..] instead");
         } else if handler.kind == PROJECTION_KIND && handler.projection.is_none() {
-            mistakes.add(
-                format!("{path}.kind"),
-                "got \"projection\", which is no kind of handler; write [[projections]] instead",
-            );
+            mistakes.add(format!("{path}.kind"), "got \"projection\", which is no kind of handler; write [[projections]] instead");
         } else if handler.name == FEED && feed.is_on() {
             mistakes.add(path, "the name belongs to the feed, because [feed] events is set; give the handler another one");
         }

@@ -19,7 +19,11 @@ pub const PROJECTION_KIND: &str = "projection";
 
 /// What a `[[projections]]` entry may say.
 pub const PROJECTION: &[Field] = &[
-    Field::required("name", T::Text, "Names the projection: letters, digits, \"-\", \"_\" and \".\"; the same for all its versions."),
+    Field::required(
+        "name",
+        T::Text,
+        "Names the projection: letters, digits, \"-\", \"_\" and \".\"; the same for all its versions.",
+    ),
     Field::required(
         "version",
         T::Integer(1, 1_000_000),
@@ -32,7 +36,12 @@ pub const PROJECTION: &[Field] = &[
          timestamptz, replaying boolean).",
     ),
     Field::new("target", T::Text, "", "Table that this version writes, with its schema; no other version writes it."),
-    Field::new("view", T::Text, "", "View that readers use, with its schema; `outboxd projections switch` lets it show the target."),
+    Field::new(
+        "view",
+        T::Text,
+        "",
+        "View that readers use, with its schema; `outboxd projections switch` lets it show the target.",
+    ),
     Field::new(
         "events",
         T::TextList,
@@ -46,7 +55,12 @@ pub const PROJECTION: &[Field] = &[
         "",
         "Event headers that must be there with exactly this text, number or boolean: \"2\" is not 2.",
     ),
-    Field::new("key", T::Text, "aggregate", "What the function gets as the key: \"aggregate\", \"header:<name>\" or \"payload:<a.b.c>\"."),
+    Field::new(
+        "key",
+        T::Text,
+        "aggregate",
+        "What the function gets as the key: \"aggregate\", \"header:<name>\" or \"payload:<a.b.c>\".",
+    ),
     Field::new("backfill", T::Text, "2000/s", "Events per second while it reads history or follows the live version."),
     Field::new("statement_timeout", T::Duration, "30s", "Longest that one call may take."),
     Field::new("lock_timeout", T::Duration, "5s", "Longest that one call may wait for a lock."),
@@ -171,7 +185,8 @@ fn check_versions(handlers: &[HandlerConfig], mistakes: &Mistakes) {
         if let Some(target) = &projection.target
             && let Some(other) = targets.insert(target, &handler.name)
         {
-            mistakes.add(format!("{path}.target"), format!("is written by {other} already; every version needs a table of its own"));
+            mistakes
+                .add(format!("{path}.target"), format!("is written by {other} already; every version needs a table of its own"));
         }
         if let Some(view) = &projection.view {
             let first = *views.entry(view).or_insert(projection);

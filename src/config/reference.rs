@@ -54,9 +54,7 @@ mod tests {
     use toml::Table;
 
     use super::super::environment::FakeEnvironment;
-    use super::super::fields::{
-        ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CLIENT, COMMON, IDENTITY, Kinds, PROJECTION, SECTIONS,
-    };
+    use super::super::fields::{ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CLIENT, COMMON, IDENTITY, Kinds, PROJECTION, SECTIONS};
     use super::*;
 
     const NO_KINDS: Kinds = Kinds { handlers: |_| None, channels: |_| None };

@@ -43,12 +43,8 @@ pub(super) struct Ahead {
 impl Ahead {
     fn of(head: &Position, segment: Segment, real_window: Option<OpenWindow>) -> Self {
         let Segment { notifications, unreadable, end, has_more, .. } = segment;
-        let of_end = || OpenWindow {
-            snapshot: end.snapshot.clone(),
-            low_seq: end.low_seq,
-            high_seq: end.high_seq,
-            seq: end.high_seq,
-        };
+        let of_end =
+            || OpenWindow { snapshot: end.snapshot.clone(), low_seq: end.low_seq, high_seq: end.high_seq, seq: end.high_seq };
         let window = real_window.or_else(|| end.window.clone()).unwrap_or_else(of_end);
         let events = notifications.into_iter().map(Item::Event);
         let mut items: Vec<Item> = events.chain(unreadable.into_iter().map(Item::Unreadable)).collect();

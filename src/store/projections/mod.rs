@@ -192,7 +192,9 @@ pub async fn read_standing(pool: &PgPool, subscription: i32) -> Result<Option<St
 #[must_use]
 pub enum Recorded {
     /// The version is live, or it is not; if that is not what the functions were told, the caller has to roll back.
-    Written { is_live: bool },
+    Written {
+        is_live: bool,
+    },
     LeaseLost,
 }
 

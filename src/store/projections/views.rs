@@ -133,7 +133,11 @@ fn distance(version: &Version, live: &Version) -> i64 {
 }
 
 fn behind(version: &Version, live: &Version) -> Switched {
-    Switched::Behind { own: reached(version), live: reached(live), is_served: version.owner.is_some() && version.paused_at.is_none() }
+    Switched::Behind {
+        own: reached(version),
+        live: reached(live),
+        is_served: version.owner.is_some() && version.paused_at.is_none(),
+    }
 }
 
 /// Lets the view show the target. A view with other columns is made anew, with the rights that were granted on it. `Some`: why Postgres
@@ -141,7 +145,8 @@ fn behind(version: &Version, live: &Version) -> Switched {
 async fn replace_view(connection: &mut PgConnection, view: &str, target: &str) -> Result<Option<String>, StoreError> {
     let (view, target) = (quoted_name(view), quoted_name(target));
     // Readers that come after this wait behind it; so it must not wait long for one that stays.
-    let statement = format!("set local lock_timeout = '2s'; savepoint view; create or replace view {view} as select * from {target}");
+    let statement =
+        format!("set local lock_timeout = '2s'; savepoint view; create or replace view {view} as select * from {target}");
     let refusal = match run(connection, statement).await? {
         None => return Ok(None),
         Some((code, message)) if code == "42P16" => message,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use outboxd::store::projections::{self, Switch, Switched};
-use outboxd::{Projection, ProjectionError, ProjectedEvent, RelayBuilder};
+use outboxd::{ProjectedEvent, Projection, ProjectionError, RelayBuilder};
 use sqlx::PgConnection;
 
 use super::{assert_equals_the_log, database, number, row, wait_for_events, wait_until_in_the_present, write_concurrently};
@@ -95,8 +95,14 @@ async fn a_projection_in_rust_is_exactly_once_stops_at_what_fails_and_is_replace
 
     relay.reload(builder(&database, &[(1, &fails), (2, &fails)])).await.expect("no mistake").expect("it runs");
     wait_for_events(&database, 2, committed).await;
-    let wish =
-        Switch { name: "sales", version: 2, patience: Duration::from_secs(2), accepts_missing: false, actor: "test", because: None };
+    let wish = Switch {
+        name: "sales",
+        version: 2,
+        patience: Duration::from_secs(2),
+        accepts_missing: false,
+        actor: "test",
+        because: None,
+    };
     let switched = projections::switch(database.pool(), &wish).await.expect("the database answers");
     assert_eq!(switched, Switched::Done { from: Some(1), view: Some("app.sales".to_owned()) });
     committed += write_concurrently(&database, 4, 20).await;

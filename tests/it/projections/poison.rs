@@ -12,7 +12,8 @@ use crate::support::eventually;
 async fn a_poison_event_stops_its_projection_alone_and_is_mended_or_skipped() {
     let database = database([1]).await;
     database.execute("create table app.other (event uuid); create function app.project_other(id uuid, type text, key text, payload jsonb, headers jsonb, occurred_at timestamptz, replaying boolean) returns void language sql as 'insert into app.other values (id)'").await;
-    let other = "[[projections]]\nname = \"other\"\nversion = 1\nfunction = \"app.project_other\"\ntarget = \"app.other\"\n".to_owned();
+    let other =
+        "[[projections]]\nname = \"other\"\nversion = 1\nfunction = \"app.project_other\"\ntarget = \"app.other\"\n".to_owned();
     let binary = binary(&database, &[entry(1, ""), other]);
     let running = binary.spawn(&["run"]);
     wait_until_in_the_present(&database, 1).await;
@@ -36,7 +37,8 @@ async fn a_poison_event_stops_its_projection_alone_and_is_mended_or_skipped() {
     eventually("the status says so", || async {
         let finished = binary.run(&["status", "--json"]).await;
         let text = finished.stdout;
-        let is_told = text.contains(&events[57].to_string()) && text.contains("outboxd projections list") && finished.code == Some(2);
+        let is_told =
+            text.contains(&events[57].to_string()) && text.contains("outboxd projections list") && finished.code == Some(2);
         is_told.then_some(())
     })
     .await;
