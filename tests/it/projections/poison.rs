@@ -48,7 +48,7 @@ async fn a_poison_event_stops_its_projection_alone_and_is_mended_or_skipped() {
     command(&binary, &["projections", "retry", "sales", "1"]).await;
     let stopped = eventually("it stands at the next one", || async {
         let one = listed(&binary, 1).await;
-        (one["stopped"]["event"] == Value::from(events[120].to_string())).then_some(one)
+        (one["stopped"]["event"] == events[120].to_string()).then_some(one)
     })
     .await;
     assert_eq!(stopped["stopped"]["detail"], "never");
