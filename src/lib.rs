@@ -92,6 +92,6 @@ pub use domain::NewEvent;
 pub use {
     app::{EmbeddedRelay, RelayBuilder},
     domain::{Notification, Outcome, Reason, Verdict},
-    handlers::{Handler, handler_fn},
+    handlers::{Handler, ProjectedEvent, Projection, ProjectionError, handler_fn},
     settings::Secret,
 };

@@ -5,6 +5,7 @@ use sqlx::PgPool;
 
 use crate::config::{HandlerConfig, Start};
 use crate::relay::check_registration;
+use crate::store::projections;
 use crate::store::subscriptions::{self, Subscription, Wanted};
 use crate::store::{Selection, StoreError, Unfinished, read_unfinished};
 
@@ -32,7 +33,11 @@ pub async fn foresee(pool: &PgPool, handlers: &[&HandlerConfig]) -> Result<Vec<C
     for subscription in &left {
         let name = &subscription.handler;
         let unfinished = read_unfinished(pool, name, None, MOST_LOOKED_AT).await?;
-        consequences.push(Consequence { handler: name.clone(), text: describe_left(name, &unfinished), is_refused: false });
+        let text = match subscription.kind.as_str() {
+            projections::KIND => describe_left_version(&unfinished),
+            _ => describe_left(name, &unfinished),
+        };
+        consequences.push(Consequence { handler: name.clone(), text, is_refused: false });
     }
     for config in handlers {
         let of_handler = |text, is_refused| Consequence { handler: config.name.clone(), text, is_refused };
@@ -108,6 +113,14 @@ fn describe_left(name: &str, unfinished: &Unfinished) -> String {
     )
 }
 
+fn describe_left_version(unfinished: &Unfinished) -> String {
+    format!(
+        "is a version of a projection in the database and not in the configuration; it stands still with {}, and retention keeps its \
+         events; if it is gone for good, run `outboxd projections drop`",
+        describe_unfinished(unfinished)
+    )
+}
+
 fn describe_new(config: &HandlerConfig, is_first_run: bool, left: &[&Subscription]) -> String {
     let from_beginning = config.start == Start::Beginning || (config.start == Start::Auto && is_first_run);
     let begins = if from_beginning {
@@ -116,7 +129,11 @@ fn describe_new(config: &HandlerConfig, is_first_run: bool, left: &[&Subscriptio
         "is new and begins at now: it gets no event that was recorded before (start = \"beginning\" would begin at the first)"
             .to_owned()
     };
-    let old: Vec<&str> = left.iter().filter(|left| left.kind == config.kind).map(|left| left.handler.as_str()).collect();
+    let old: Vec<&str> = left
+        .iter()
+        .filter(|left| left.kind == config.kind && left.kind != projections::KIND)
+        .map(|left| left.handler.as_str())
+        .collect();
     match old.as_slice() {
         [] => begins,
         [old] => format!(

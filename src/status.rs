@@ -11,6 +11,7 @@ use crate::domain::circuit_command;
 use crate::store::ReloadOutcome;
 use crate::store::adoption::{AdoptionState, InspectedAdoption};
 use crate::store::blind_spots::BlindSpot;
+use crate::store::projections;
 use crate::store::status::{Failing, HandlerStats, LastFailure, RelayStats, Stats};
 
 /// Without a live lease for longer, a handler is not merely changing hands.
@@ -204,7 +205,9 @@ fn judge_handler(handler: &HandlerStats, has_relay: bool, reasons: &mut Vec<Comp
         complain(Level::Critical, format!("no relay has owned {whole} for {}", whole_seconds(unowned)), command.to_owned());
     }
     if let Some(failing) = handler.stuck() {
-        complain(Level::Critical, describe_failing(failing), "outboxd doctor".to_owned());
+        // Most often it is an event at which it stands.
+        let command = if handler.kind == projections::KIND { "outboxd projections list" } else { "outboxd doctor" };
+        complain(Level::Critical, describe_failing(failing), command.to_owned());
     } else if let Some(unrecorded) = is_unrecorded(handler) {
         let text = format!("its owner has recorded nothing for {}, not even its position", whole_seconds(unrecorded));
         complain(Level::Critical, text, "outboxd doctor".to_owned());
@@ -284,7 +287,7 @@ fn describe_failing(failing: &Failing) -> String {
 }
 
 fn is_lagging(handler: &HandlerStats) -> bool {
-    handler.oldest_unfinished.is_some_and(|oldest| oldest > LAG_BOUND)
+    !handler.follows && handler.oldest_unfinished.is_some_and(|oldest| oldest > LAG_BOUND)
 }
 
 fn whole_seconds(duration: Duration) -> String {

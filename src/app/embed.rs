@@ -12,9 +12,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Loaded, Reloads, ServeError, ServeOptions, Wish, connect_options, serve};
-use crate::config::{Config, HandlerConfig, Kinds, ProcessEnvironment};
+use crate::config::{Config, HandlerConfig, Kinds, ProcessEnvironment, ProjectionConfig, check_handler_name, is_qualified};
 use crate::domain::EventFilter;
-use crate::handlers::{Built, Handler};
+use crate::handlers::{Built, Handler, Projected, Projection, ProjectionSpec};
 use crate::settings::{Mistake, Secret};
 use crate::store::{self, Migrated, ReloadReport, StoreError};
 use crate::telemetry::{Health, HealthReport};
@@ -65,6 +65,29 @@ impl RelayBuilder {
         configure(&mut config);
         self.config.handlers.push(config.clone());
         self.handlers.push((config, Built::Handler(handler)));
+        self
+    }
+
+    /// A version of a projection in Rust: it keeps a read table, exactly once, in the order of the log. Versions of one name stand beside
+    /// one another; see `outboxd projections`.
+    #[must_use]
+    pub fn projection(mut self, name: &str, version: u32, projection: impl Projection) -> Self {
+        let (target, view) = (projection.target(), projection.view());
+        let mut config = HandlerConfig::of_projection(ProjectionConfig {
+            name: name.to_owned(),
+            version,
+            function: String::new(),
+            target: target.clone(),
+            view: view.clone(),
+            statement_timeout: Duration::ZERO,
+            lock_timeout: Duration::ZERO,
+            role: None,
+        });
+        config.filter = EventFilter { types: projection.events(), ..EventFilter::default() };
+        let projected = Projected::Code(Arc::new(projection));
+        let spec = ProjectionSpec { name: name.to_owned(), version, target, view, projected };
+        self.config.handlers.push(config.clone());
+        self.handlers.push((config, Built::Projection(Box::new(spec))));
         self
     }
 
@@ -121,8 +144,25 @@ impl RelayBuilder {
                     text: "the name is given more than once".to_owned(),
                 });
             }
+            check_projection(config)?;
         }
         Ok(Loaded { config: self.config, handlers: self.handlers, channels: Vec::new() }.with_feed())
+    }
+}
+
+/// The rules for a projection that the configuration file checks for those that stand there.
+fn check_projection(config: &HandlerConfig) -> Result<(), Mistake> {
+    let Some(projection) = &config.projection else { return Ok(()) };
+    let mistake = |text: String| Err(Mistake { path: format!("projections.{}", config.name), text });
+    if let Err(expected) = check_handler_name(&projection.name) {
+        return mistake(format!("got the name {:?}, {expected}", projection.name));
+    }
+    if projection.version == 0 {
+        return mistake("got the version 0, expected a number from 1 on".to_owned());
+    }
+    match [&projection.target, &projection.view].into_iter().flatten().find(|name| !is_qualified(name)) {
+        Some(name) => mistake(format!("got {name:?}, expected a name with its schema, such as \"app.sales\"")),
+        None => Ok(()),
     }
 }
 

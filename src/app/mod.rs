@@ -19,9 +19,9 @@ use std::sync::Arc;
 use crate::channels::channel_kind;
 use crate::config::{
     self, COMMON, Config, ConfigError, Database, Draft, Environment, HandlerConfig, Kinds, Outbox, Overrides, ProcessEnvironment,
-    handler_path,
+    ProjectionConfig, handler_path,
 };
-use crate::handlers::{self, Built, KINDS, OPTIONAL_KINDS};
+use crate::handlers::{self, Built, KINDS, OPTIONAL_KINDS, Projected, ProjectionSpec, SqlFunction};
 use crate::operations::{Configuration, ReadConfiguration};
 use crate::relay;
 use crate::settings::{Field, Mistake, Mistakes, Section, format_duration};
@@ -154,6 +154,10 @@ fn build_one(path: &str, config: &HandlerConfig, mistakes: &Mistakes) -> Option<
     if config.kind == config::FEED {
         return Some(Built::Publisher);
     }
+    // Written as a handler it was reported by the configuration.
+    if config.kind == config::PROJECTION_KIND {
+        return config.projection.as_ref().map(|projection| Built::Projection(Box::new(projection_spec(projection))));
+    }
     let Some(kind) = handlers::kind(&config.kind) else {
         let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
         mistakes.add(format!("{path}.kind"), unknown_kind(&config.kind, &names));
@@ -163,6 +167,23 @@ fn build_one(path: &str, config: &HandlerConfig, mistakes: &Mistakes) -> Option<
     let mut settings = config.settings.clone();
     settings.insert("timeout".to_owned(), format_duration(config.timeout).into());
     build_from(path, (kind.name, kind.fields), &settings, COMMON, kind.build, mistakes)
+}
+
+/// A version of a projection that is a function in the database.
+fn projection_spec(config: &ProjectionConfig) -> ProjectionSpec {
+    let function = SqlFunction {
+        function: config.function.clone(),
+        statement_timeout: config.statement_timeout,
+        lock_timeout: config.lock_timeout,
+        role: config.role.clone(),
+    };
+    ProjectionSpec {
+        name: config.name.clone(),
+        version: config.version,
+        target: config.target.clone(),
+        view: config.view.clone(),
+        projected: Projected::Function(function),
+    }
 }
 
 /// Opens the settings of one entry and lets its kind build from them; reports what helps, and only that.

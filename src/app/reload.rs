@@ -261,6 +261,7 @@ fn is_same(old: &(HandlerConfig, Built), new: (&HandlerConfig, &Built)) -> bool 
     let same_code = match (&old.1, new.1) {
         (Built::Handler(old), Built::Handler(new)) => Arc::ptr_eq(old, new),
         (Built::Publisher, Built::Publisher) => return old.0 == *new.0,
+        (Built::Projection(one), Built::Projection(other)) => return old.0 == *new.0 && one.calls_as(other),
         _ => true,
     };
     old.0 == *new.0 && (same_code || crate::handlers::kind(&new.0.kind).is_some())

@@ -13,7 +13,7 @@ use super::{CliError, EXIT_CONFIG, EXIT_DATABASE, EXIT_OK, Global, chain};
 use crate::app::{self, Loaded};
 use crate::config::{Config, ConfigError, HandlerConfig, adoption_path};
 use crate::domain::Ordering;
-use crate::handlers::Built;
+use crate::handlers::{Built, Projected, ProjectionSpec};
 use crate::registration::{self, Consequence};
 use crate::settings::describe_duration;
 use crate::store::adoption::{AdoptionState, InspectedAdoption, inspect_adoption};
@@ -278,6 +278,7 @@ async fn probe_handler(config: &HandlerConfig, built: &Built, pool: &Result<PgPo
             Err(_) => Err(format!("no answer within {}", describe_duration(config.timeout))),
         },
         Built::Function(function) => probe_function(&function.function, pool).await,
+        Built::Projection(projection) => probe_projection(projection, pool).await,
         Built::Publisher => Ok("gives events their places; nothing to connect to".to_owned()),
     };
     Probe::new(format!("handlers.{}", config.name), result)
@@ -288,6 +289,18 @@ async fn probe_function(name: &str, pool: &Result<PgPool, StoreError>) -> Result
     match store::has_function(pool, name).await {
         Ok(true) => Ok(format!("function {name} exists")),
         Ok(false) => Err(format!("there is no function {name}(uuid, text, text, jsonb, jsonb)")),
+        Err(error) => Err(chain(&error)),
+    }
+}
+
+async fn probe_projection(projection: &ProjectionSpec, pool: &Result<PgPool, StoreError>) -> Result<String, String> {
+    let Projected::Function(function) = &projection.projected else { return Ok("is code of the program".to_owned()) };
+    let (name, Ok(pool)) = (&function.function, pool) else {
+        return Err("could not be looked up without the database".to_owned());
+    };
+    match store::projections::has_function(pool, name).await {
+        Ok(true) => Ok(format!("function {name} exists")),
+        Ok(false) => Err(format!("there is no function {name}(uuid, text, text, jsonb, jsonb, timestamptz, boolean)")),
         Err(error) => Err(chain(&error)),
     }
 }

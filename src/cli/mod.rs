@@ -23,6 +23,7 @@ mod health;
 mod keys;
 mod migrate;
 mod print;
+mod projections;
 mod rebase;
 mod reload;
 mod replay;
@@ -134,6 +135,8 @@ pub enum Command {
     Keys(keys::KeysArgs),
     /// Create the outbox in the database, or bring it up to date
     Migrate(migrate::MigrateArgs),
+    /// List, build, switch and drop the versions of projections
+    Projections(projections::ProjectionsArgs),
     /// After a restore, a copy or an upgrade: find what is pending, and let the positions belong to this server
     Rebase(rebase::RebaseArgs),
     /// Have the relays that run read their configuration again
@@ -176,6 +179,7 @@ pub async fn execute(cli: Cli) -> ExitCode {
         Command::Health(args) => health::run(args, &global).await,
         Command::Keys(args) => keys::run(args, &global).await,
         Command::Migrate(args) => migrate::run(args, &global).await,
+        Command::Projections(args) => projections::run(args, &global).await,
         Command::Rebase(args) => rebase::run(args, &global).await,
         Command::Reload(args) => reload::run(args, &global).await,
         Command::Replay(args) => replay::run(args, &global).await,

@@ -14,6 +14,7 @@ use super::contracts::read_contracts;
 use super::feed::{check_feed, read_clients, read_feed};
 use super::handler::read_handlers;
 use super::hub::{check_hub, read_hub};
+use super::projections::read_projections;
 use super::rules::{at_least, count, report_name};
 use super::{Config, Database, Http, Log, LogFormat, Outbox, Relay, WakeUp, adoption_path, fields};
 use crate::settings::{Field, FieldType, Mistakes, Secret, Section, address_hint, format_bytes, format_duration, parse_address};
@@ -23,6 +24,7 @@ const ROOT_ONLY: &[Field] = &[
     Field::new(fields::HANDLERS, FieldType::TextList, "", "Handlers."),
     Field::new(fields::ADOPT, FieldType::TextList, "", "Adopted tables."),
     Field::new(fields::CLIENTS, FieldType::TextList, "", "Clients of the feed."),
+    Field::new(fields::PROJECTIONS, FieldType::TextList, "", "Projections."),
 ];
 
 const SHORTEST_LEASE: Duration = Duration::from_secs(3);
@@ -36,10 +38,11 @@ pub(super) fn read_config(document: &Table, mistakes: &Mistakes) -> Config {
     let handlers = sections.remove(fields::HANDLERS).unwrap_or(Value::Array(Vec::new()));
     let adopted = sections.remove(fields::ADOPT);
     let clients = sections.remove(fields::CLIENTS);
+    let projections = sections.remove(fields::PROJECTIONS);
     let channels = sections.get_mut("alerts").and_then(Value::as_table_mut).and_then(|alerts| alerts.remove(fields::CHANNELS));
     let tokens = sections.get_mut("console").and_then(Value::as_table_mut).and_then(|console| console.remove(fields::TOKENS));
     let root = Section::open("", &sections, fields::SECTIONS, ROOT_ONLY, mistakes);
-    let config = Config {
+    let mut config = Config {
         database: read_database(&root.table("database"), is_text(&sections, "database", "url")),
         outbox: read_outbox(&root.table("outbox")),
         relay: read_relay(&root.table("relay")),
@@ -54,6 +57,7 @@ pub(super) fn read_config(document: &Table, mistakes: &Mistakes) -> Config {
         handlers: read_handlers(&handlers, mistakes),
         adopt: adopted.map(|list| read_adoptions(&list, mistakes)).unwrap_or_default(),
     };
+    config.handlers.extend(projections.map(|list| read_projections(&list, mistakes)).unwrap_or_default());
     check_together(&root, &config, mistakes);
     config
 }

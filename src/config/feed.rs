@@ -10,6 +10,7 @@ use toml::{Table, Value};
 
 use super::contracts::read_pins;
 use super::fields::{CLIENT, CLIENTS};
+use super::projections::PROJECTION_KIND;
 use super::rate::read_rate;
 use super::rules::{at_least, count, is_name, report_name};
 use super::{ClientConfig, Feed, HandlerConfig, Start, Token, handler_path};
@@ -224,6 +225,8 @@ pub(super) fn check_feed(feed: &Feed, clients: &[ClientConfig], handlers: &[Hand
         let path = handler_path(index, &handler.name);
         if handler.kind == FEED {
             mistakes.add(format!("{path}.kind"), "got \"feed\", which is no kind of handler; write [feed] events = [..] instead");
+        } else if handler.kind == PROJECTION_KIND && handler.projection.is_none() {
+            mistakes.add(format!("{path}.kind"), "got \"projection\", which is no kind of handler; write [[projections]] instead");
         } else if handler.name == FEED && feed.is_on() {
             mistakes.add(path, "the name belongs to the feed, because [feed] events is set; give the handler another one");
         }

@@ -3,6 +3,7 @@
 
 use toml::Value;
 
+pub use super::projections::PROJECTION;
 pub use super::public_fields::{CLIENT, CONSOLE_TOKEN, CONTRACT, CONTRACT_VERSION};
 use super::public_fields::{CONSOLE, CONTRACTS, FEED, HUB};
 use crate::settings::FieldType as T;
@@ -35,7 +36,11 @@ pub const CLIENTS: &str = "clients";
 /// The key of the list of tokens, within `[console]`.
 pub const TOKENS: &str = "tokens";
 
-/// The tables of the file, `[[handlers]]`, `[[adopt]]`, `[[clients]]`, `[[alerts.channels]]` and `[[console.tokens]]` aside.
+/// The key of the list of projections.
+pub const PROJECTIONS: &str = "projections";
+
+/// The tables of the file, `[[handlers]]`, `[[projections]]`, `[[adopt]]`, `[[clients]]`, `[[alerts.channels]]` and `[[console.tokens]]`
+/// aside.
 pub const SECTIONS: &[Field] = &[
     Field::table("database", DATABASE, "Postgres, which holds the outbox and everything the relay knows."),
     Field::table("outbox", OUTBOX, "The outbox itself: where it lives and how long handled events stay."),

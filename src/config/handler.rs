@@ -88,13 +88,14 @@ fn read_handler(index: usize, entry: &Table, mistakes: &Mistakes) -> HandlerConf
         backfill: read_backfill(&section),
         max_parked: count(&section, "max_parked"),
         settings,
+        projection: None,
     }
 }
 
 /// Every read with it would fail.
 const NUL: &str = "got a NUL character, which Postgres cannot store, so no event has it";
 
-fn read_filter(section: &Section<'_>) -> EventFilter {
+pub(super) fn read_filter(section: &Section<'_>) -> EventFilter {
     for name in ["events", "aggregate_types"] {
         if section.texts(name).iter().any(String::is_empty) {
             section.mistake(name, "got \"\", which no event has; leave the key out to want every one");
@@ -128,7 +129,7 @@ fn read_ordering(section: &Section<'_>) -> Ordering {
     Ordering::None
 }
 
-fn read_backfill(section: &Section<'_>) -> Option<u32> {
+pub(super) fn read_backfill(section: &Section<'_>) -> Option<u32> {
     let text = section.optional_text("backfill")?;
     let rate =
         text.strip_suffix("/s").and_then(|number| number.trim().parse().ok()).filter(|rate| (1..=MOST_BACKFILL).contains(rate));

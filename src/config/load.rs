@@ -177,7 +177,7 @@ impl Draft {
     /// contracts. What is wrong elsewhere, a missing secret for example, is not that command's to report.
     pub fn into_contracts(self) -> Result<(Contracts, Vec<HandlerConfig>, Vec<ClientConfig>), Vec<Mistake>> {
         let Config { contracts, handlers, clients, .. } = self.config.clone();
-        let is_receiver = |path: &str| path.starts_with("handlers") || path.starts_with("clients");
+        let is_receiver = |path: &str| ["handlers", "projections", "clients"].iter().any(|list| path.starts_with(list));
         let is_ours = |mistake: &Mistake| {
             let path = mistake.path.as_str();
             path == "contracts" || path.starts_with("contracts.") || (is_receiver(path) && path.ends_with(".events"))
@@ -244,6 +244,7 @@ fn place(handlers: &[HandlerConfig], path: &str) -> usize {
     match (section, handler) {
         (Some(section), _) => 1 + section,
         (_, Some(handler)) => 1 + SECTIONS.len() + handler,
+        _ if path.starts_with(fields::PROJECTIONS) => 1 + SECTIONS.len() + handlers.len(),
         _ if path.starts_with(fields::CLIENTS) => 2 + SECTIONS.len() + handlers.len(),
         _ if path.starts_with(fields::ADOPT) => 1 + SECTIONS.len() + handlers.len(),
         _ => 0,

@@ -17,6 +17,7 @@ mod handler;
 mod hub;
 mod load;
 mod overrides;
+mod projections;
 mod public_fields;
 mod rate;
 mod reference;
@@ -50,6 +51,7 @@ pub use handler::parse_ordering_key;
 pub use hub::Hub;
 pub use load::{ConfigError, Draft, load, load_database, parse, read, read_with};
 pub use overrides::Overrides;
+pub use projections::{PROJECTION_KIND, ProjectionConfig, is_qualified, projection_handler};
 pub use reference::{REFERENCE, describe_fields};
 pub use rules::check_name as check_handler_name;
 pub use schema::schema;
@@ -292,6 +294,8 @@ pub struct HandlerConfig {
     pub max_parked: u64,
     /// The settings of the kind, unread; secrets and files are resolved.
     pub settings: toml::Table,
+    /// What a version of a projection has beyond a handler; `None`: it is none.
+    pub projection: Option<ProjectionConfig>,
 }
 
 impl fmt::Debug for HandlerConfig {
@@ -303,7 +307,11 @@ impl fmt::Debug for HandlerConfig {
 
 /// Where the mistakes of an entry are reported: by its name, or by its place in the list if it has none that can be used.
 pub fn handler_path(index: usize, name: &str) -> String {
-    if rules::is_name(name) { format!("handlers.{name}") } else { format!("handlers #{}", index + 1) }
+    match name.split_once('@') {
+        Some((projection, _)) if rules::is_name(projection) => format!("{}.{name}", fields::PROJECTIONS),
+        _ if rules::is_name(name) => format!("handlers.{name}"),
+        _ => format!("handlers #{}", index + 1),
+    }
 }
 
 /// Where the mistakes of an adopted table are reported.

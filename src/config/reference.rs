@@ -55,7 +55,7 @@ mod tests {
 
     use super::super::environment::FakeEnvironment;
     use super::super::fields::{
-        ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CLIENT, COMMON, CONSOLE_TOKEN, IDENTITY, Kinds, SECTIONS,
+        ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CLIENT, COMMON, CONSOLE_TOKEN, IDENTITY, Kinds, PROJECTION, SECTIONS,
     };
     use super::*;
 
@@ -129,6 +129,17 @@ mod tests {
         assert_documented(&entry, "console.tokens", document["console"]["tokens"][0].as_table().expect("one entry"), CONSOLE_TOKEN);
         let config = super::super::parse(&entry, &FakeEnvironment::with_database(), NO_KINDS).expect("it is valid");
         assert_eq!(config.console.tokens[0].name, "alice");
+    }
+
+    #[test]
+    fn the_projection_that_stands_in_comments_is_complete_and_valid() {
+        let start = REFERENCE.find("# [[projections]]").expect("the reference shows a projection");
+        let lines = REFERENCE[start..].lines().take_while(|line| line.starts_with('#'));
+        let entry: String = lines.map(|line| format!("{}\n", line.strip_prefix("# ").unwrap_or_default())).collect();
+        let document: Table = entry.parse().expect("without its comment marks it is valid TOML");
+        assert_documented(&entry, "projections", document["projections"][0].as_table().expect("one entry"), PROJECTION);
+        let config = super::super::parse(&entry, &FakeEnvironment::with_database(), NO_KINDS).expect("it is valid");
+        assert_eq!(config.handlers[0].name, "sales@1");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::console::token_path;
 use super::environment::{Environment, expand};
 use super::feed::client_path;
 use super::fields::{self, Kinds};
-use super::{channel_path, handler_path};
+use super::{channel_path, handler_path, projections};
 use crate::settings::{Field, FieldType, Mistakes};
 
 const SUFFIX: &str = "_file";
@@ -30,6 +30,7 @@ pub(super) fn resolve(document: Table, environment: &dyn Environment, kinds: Kin
     let handlers = document.remove(fields::HANDLERS);
     let adopted = document.remove(fields::ADOPT);
     let clients = document.remove(fields::CLIENTS);
+    let projections = document.remove(fields::PROJECTIONS);
     let alerts = document.get_mut("alerts").and_then(Value::as_table_mut);
     let channels = alerts.and_then(|alerts| alerts.remove(fields::CHANNELS));
     let console = document.get_mut("console").and_then(Value::as_table_mut);
@@ -42,6 +43,10 @@ pub(super) fn resolve(document: Table, environment: &dyn Environment, kinds: Kin
     }
     if let Some(adopted) = adopted {
         table.insert(fields::ADOPT.to_owned(), resolver.entries(adopted, &|index, entry| resolver.adoption(index, entry)));
+    }
+    if let Some(projections) = projections {
+        let projections = resolver.entries(projections, &|index, entry| resolver.projection(index, entry));
+        table.insert(fields::PROJECTIONS.to_owned(), projections);
     }
     if let Some(clients) = clients {
         table.insert(fields::CLIENTS.to_owned(), resolver.entries(clients, &|index, entry| resolver.client(index, entry)));
@@ -110,6 +115,12 @@ impl Resolver<'_> {
         let Value::Table(entry) = entry else { return entry };
         let path = token_path(index, &self.said(&entry, "name").unwrap_or_default());
         Value::Table(self.table(&path, entry, &|name| find(fields::CONSOLE_TOKEN, name)))
+    }
+
+    fn projection(&self, index: usize, entry: Value) -> Value {
+        let Value::Table(entry) = entry else { return entry };
+        let path = projections::entry_path(index, &entry);
+        Value::Table(self.table(&path, entry, &|name| find(fields::PROJECTION, name)))
     }
 
     fn adoption(&self, index: usize, entry: Value) -> Value {

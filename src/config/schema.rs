@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::fields::{
     ADOPT, ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, CLIENT, CLIENTS, COMMON, CONSOLE_TOKEN, HANDLERS, IDENTITY,
-    SECTIONS, TOKENS, default_value,
+    PROJECTION, PROJECTIONS, SECTIONS, TOKENS, default_value,
 };
 use super::resolve::may_be_file;
 use crate::settings::{Field, FieldType};
@@ -25,6 +25,11 @@ pub fn schema(kinds: &[Kind<'_>], channels: &[Kind<'_>]) -> Value {
         "type": "array",
         "description": "Handlers: each gets every event it wants, in its own time.",
         "items": entry(&[IDENTITY, COMMON], kinds),
+    });
+    root["properties"][PROJECTIONS] = json!({
+        "type": "array",
+        "description": "Projections: each entry is one version of a read table that is built from the log.",
+        "items": object(PROJECTION),
     });
     root["properties"][ADOPT] = json!({
         "type": "array",
@@ -161,6 +166,7 @@ mod tests {
         assert_eq!(handler["properties"]["kind"]["enum"], json!(["k"]));
         assert_described(&schema["properties"]["adopt"]["items"], ADOPTION);
         assert_described(&schema["properties"]["console"]["properties"]["tokens"]["items"], CONSOLE_TOKEN);
+        assert_described(&schema["properties"]["projections"]["items"], PROJECTION);
     }
 
     #[test]

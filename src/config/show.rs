@@ -8,7 +8,7 @@ use url::Url;
 
 use super::fields::{
     ADOPT, ADOPTION, CHANNEL_COMMON, CHANNEL_IDENTITY, CHANNELS, CLIENT, CLIENTS, COMMON, CONSOLE_TOKEN, HANDLERS, IDENTITY, Kinds,
-    SECTIONS, TOKENS, default_value,
+    PROJECTION, PROJECTIONS, SECTIONS, TOKENS, default_value,
 };
 use crate::settings::{Field, FieldType};
 
@@ -37,6 +37,9 @@ pub fn show(document: &Table, kinds: Kinds) -> String {
         let kind = handler.get("kind").and_then(Value::as_str).and_then(kinds.handlers).unwrap_or_default();
         let fields: Vec<&Field> = IDENTITY.iter().chain(kind).chain(COMMON).collect();
         show_table(&mut text, "[[handlers]]", HANDLERS, handler, &fields);
+    }
+    for projection in document.get(PROJECTIONS).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table) {
+        show_table(&mut text, "[[projections]]", PROJECTIONS, projection, &PROJECTION.iter().collect::<Vec<_>>());
     }
     for adopted in document.get(ADOPT).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table) {
         show_table(&mut text, "[[adopt]]", ADOPT, adopted, &ADOPTION.iter().collect::<Vec<_>>());

@@ -20,6 +20,8 @@ mod error_group;
 mod event;
 #[cfg(feature = "daemon")]
 mod filter;
+#[cfg(feature = "daemon")]
+mod following;
 mod handled;
 #[cfg(feature = "daemon")]
 mod incarnation;
@@ -72,6 +74,7 @@ pub use {
     destinations::{Access, DestinationPolicy, Destinations, OnBadDestination, Sentence, Trouble},
     error_group::ErrorGroup,
     filter::EventFilter,
+    following::{Narrowing, Stretch, covers, follow, reached_seq},
     incarnation::{Incarnation, Numbering, ServerIdentity, Standing},
     lanes::{LaneKey, LaneRef, Lanes, Origin, Queued},
     level::Level,

@@ -45,6 +45,7 @@ mod link;
 mod mqtt;
 #[cfg(feature = "nats")]
 mod nats;
+mod projection;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
 mod redaction;
@@ -72,6 +73,8 @@ pub use closure::handler_fn;
 pub(crate) use cloud_event::CloudEvents;
 pub use exec::all_ended;
 pub(crate) use failure::root_text;
+pub(crate) use projection::{AnyProjection, Projected};
+pub use projection::{ProjectedEvent, Projection, ProjectionError, ProjectionSpec};
 pub(crate) use redaction::{Redaction, hidden_parts};
 pub use sql::SqlFunction;
 pub(crate) use tls::{TlsSettings, client_config as tls_config};
@@ -125,6 +128,8 @@ pub enum Built {
     Handler(Arc<dyn Handler>),
     /// Called in the transaction that marks the event handled.
     Function(SqlFunction),
+    /// Called in the transaction that moves the position, one event after the other.
+    Projection(Box<ProjectionSpec>),
     /// Calls nothing: the relay gives the events their places in the feed.
     Publisher,
 }

@@ -125,6 +125,7 @@ pub async fn test_handler(state: ApiState, mut call: Call) -> Answered {
     match tried {
         Ok(trial) => Ok(Answer::of(&o::trial::view(&config, &notification, &trial))),
         Err(TrialError::Store(error)) => Err(error.into()),
+        Err(error @ TrialError::Projection) => Err(Problem::new("refused", error.to_string()).command("outboxd projections list")),
         Err(error @ TrialError::Feed) => Err(Problem::new("refused", error.to_string()).command("outboxd feed status")),
     }
 }

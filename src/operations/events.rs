@@ -4,7 +4,7 @@ use serde::Serialize;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{Caller, OperationError, RefusalKind, check_handler};
+use super::{Caller, OperationError, RefusalKind, check_handler, refuse_projection};
 use crate::domain::EventFilter;
 use crate::store::events::{EventHistory, EventList, EventQuery, list_events, read_history};
 use crate::store::{Burial, bury_event};
@@ -54,6 +54,7 @@ pub async fn bury(
     reason: &str,
 ) -> Result<Buried, OperationError> {
     check_handler(pool, handler).await?;
+    refuse_projection(pool, handler, "`outboxd projections skip` passes over an event").await?;
     let show = format!("outboxd events show {id}");
     match bury_event(pool, handler, id, caller.actor(), reason).await? {
         Burial::Buried { was } => Ok(Buried { event: id, handler: handler.to_owned(), was: was.to_string() }),

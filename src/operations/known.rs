@@ -20,6 +20,16 @@ pub async fn check_handler(pool: &PgPool, name: &str) -> Result<(), OperationErr
     Err(OperationError::refused(RefusalKind::UnknownHandler, text, "outboxd handlers list"))
 }
 
+/// Refuses an act that must not happen to a version of a projection, which applies each event once. `instead`: what to do.
+pub async fn refuse_projection(pool: &PgPool, name: &str, instead: &str) -> Result<(), OperationError> {
+    let known = store::subscriptions::list(pool).await?;
+    if known.iter().any(|known| known.handler == name && known.kind == store::projections::KIND) {
+        let text = format!("{name} is a version of a projection, whose table holds what its position says: {instead}");
+        return Err(OperationError::refused(RefusalKind::Invalid, text, "outboxd projections list"));
+    }
+    Ok(())
+}
+
 /// The known name that is most like this one, if one is like it at all.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let (likeness, near) = known.map(|near| (strsim::jaro_winkler(name, near), near)).max_by(|a, b| a.0.total_cmp(&b.0))?;

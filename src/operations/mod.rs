@@ -30,7 +30,7 @@ pub use caller::{Caller, Role, Via};
 pub use commands::{filter_options, shell_word};
 pub use configuration::{Configuration, ReadConfiguration};
 pub use explain::{Explanation, explain};
-pub use known::{check_handler, nearest};
+pub use known::{check_handler, nearest, refuse_projection};
 pub use page::Page;
 pub use preview::{Preview, Purpose, preview, seen};
 pub use refusal::{OperationError, Refusal, RefusalKind};

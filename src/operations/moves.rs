@@ -6,7 +6,7 @@ use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{Caller, OperationError, RefusalKind, check_handler};
+use super::{Caller, OperationError, RefusalKind, check_handler, refuse_projection};
 use crate::domain::Timestamp;
 use crate::settings::parse_duration;
 use crate::store::{self, Move, MoveCounts, MoveKind, MoveTarget};
@@ -53,6 +53,8 @@ impl MovePlan {
 /// What a move would change. `force`: what was handled may be delivered again.
 pub async fn plan(pool: &PgPool, name: &str, place: &Place, direction: Direction, force: bool) -> Result<MovePlan, OperationError> {
     check_handler(pool, name).await?;
+    let instead = "`outboxd projections rebuild` empties the table and reads from the beginning, `skip` passes over an event";
+    refuse_projection(pool, name, instead).await?;
     let first_seq = match (store::find_move_target(pool, place.target).await?, place.target) {
         (Some(first_seq), _) => first_seq,
         (None, MoveTarget::Event(id)) => return Err(unknown_event(id)),

@@ -67,6 +67,8 @@ pub enum TrialError {
     Store(#[from] StoreError),
     #[error("the feed has no receiver that could be tried; clients read it by themselves")]
     Feed,
+    #[error("a projection has no receiver that could be tried; `outboxd check --connect` looks whether its function is there")]
+    Projection,
 }
 
 /// Sends the event through the handler, once.
@@ -92,6 +94,7 @@ pub async fn try_once(
             }
         }
         Built::Publisher => Err(TrialError::Feed),
+        Built::Projection(_) => Err(TrialError::Projection),
     }
 }
 

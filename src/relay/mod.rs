@@ -23,6 +23,7 @@ mod functions;
 mod halves;
 mod narrowing;
 mod observer;
+mod projector;
 mod publisher;
 mod reader;
 mod recorder;
@@ -109,6 +110,11 @@ pub enum RelayError {
     NewTimeline { stored: Incarnation, found: Incarnation },
     #[error("the server is a standby; outboxd needs the primary")]
     Standby,
+    #[error(
+        "projection {name} has had a version {version} that was dropped, and its number is not used again: what it wrote may still be \
+         there. Give the projection a higher version, or take the entry out of the configuration"
+    )]
+    DroppedVersion { name: String, version: u32 },
     #[error("the relay is stopping")]
     Stopping,
     #[error("the database did not take the handlers in time")]

@@ -113,7 +113,8 @@ async fn read_whole(connection: &mut PgConnection, selection: &Selection, plan: 
     Ok(Some(Segment { notifications, unreadable, end, has_more: false, opened_now: false, now: Some(moment.now) }))
 }
 
-async fn read_page(
+/// Reads the next page of the open window of `head`.
+pub async fn read_page(
     pool: &PgPool,
     selection: &Selection,
     plan: &Plan,

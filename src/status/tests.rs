@@ -45,6 +45,7 @@ fn handler(change: impl FnOnce(&mut HandlerStats)) -> HandlerStats {
         live_owners: vec!["r1".to_owned()],
         open_circuits: 0,
         dead_at_rest: None,
+        follows: false,
         last_read_at: None,
         last_flush_at: None,
         unrecorded: Some(Duration::from_secs(5)),

@@ -132,13 +132,13 @@ pub async fn call(connection: &mut PgConnection, call: &FunctionCall<'_>, argume
 }
 
 /// For each event what its contract makes of it, or nothing.
-fn rendered(arguments: &[Argument], part: fn(&Rendered) -> &String) -> Vec<Option<String>> {
+pub(super) fn rendered(arguments: &[Argument], part: fn(&Rendered) -> &String) -> Vec<Option<String>> {
     arguments.iter().map(|argument| argument.rendered.as_ref().map(|rendered| part(rendered).clone())).collect()
 }
 
 /// An event that was erased since it was read need not be handled. One that only the call did not see must not count as handled: the
 /// function may see with the eyes of its own role, and this session with ours.
-async fn check_absence(connection: &mut PgConnection, seqs: &[i64], calls: u64) -> Result<(), StoreError> {
+pub(super) async fn check_absence(connection: &mut PgConnection, seqs: &[i64], calls: u64) -> Result<(), StoreError> {
     let present: i64 = sqlx::query_scalar(include_str!("sql/count_events.sql"))
         .bind(seqs)
         .fetch_one(connection)
@@ -223,7 +223,7 @@ fn refusal(converted: Result<PgQueryResult, sqlx::Error>) -> Result<Option<Verdi
 }
 
 /// The error of a call.
-struct Failure {
+pub(super) struct Failure {
     code: String,
     verdict: Verdict,
 }
@@ -237,7 +237,7 @@ impl Failure {
         is_of_the_data(&self.code)
     }
 
-    fn end(self) -> CallEnd {
+    pub fn end(self) -> CallEnd {
         match self.code.as_str() {
             QUERY_CANCELED | LOCK_NOT_AVAILABLE => CallEnd::TimedOut(self.verdict),
             UNDEFINED_FUNCTION => CallEnd::Missing(self.verdict),
@@ -261,7 +261,7 @@ fn is_of_the_data(code: &str) -> bool {
 
 /// Opens the savepoint of a call. Settings made inside it leave with it when it is rolled back; after a success they are put back by
 /// [`leave`]. `Err`: the server refuses the role, and the savepoint is gone.
-async fn enter(connection: &mut PgConnection, call: &FunctionCall<'_>) -> Result<Result<(), Verdict>, StoreError> {
+pub(super) async fn enter(connection: &mut PgConnection, call: &FunctionCall<'_>) -> Result<Result<(), Verdict>, StoreError> {
     let error = || StoreError::query("prepare the call of the function");
     let role = call.role.map_or_else(String::new, |role| format!("; set local role {}", quoted(role)));
     // The function must not find our tables under the names of its own: it gets the search_path that a plain session has. And it sees
@@ -285,7 +285,7 @@ async fn enter(connection: &mut PgConnection, call: &FunctionCall<'_>) -> Result
 
 /// Ends the savepoint as the call did; `None`: all went well. What the function has deferred to the commit is checked now, while the
 /// event that caused it is known, and then deferred again: a commit that fails would have no verdict for anybody.
-async fn leave(
+pub(super) async fn leave(
     connection: &mut PgConnection,
     call: &FunctionCall<'_>,
     called: Result<PgQueryResult, sqlx::Error>,
@@ -309,11 +309,11 @@ async fn leave(
 const CHECK: &str = "savepoint deferred; set constraints all immediate; rollback to savepoint deferred";
 const UNDO: &str = "rollback to savepoint event; release savepoint event";
 
-fn quoted_name(name: &str) -> String {
+pub(super) fn quoted_name(name: &str) -> String {
     name.split('.').map(quoted).collect::<Vec<_>>().join(".")
 }
 
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

@@ -35,6 +35,7 @@ mod patience;
 mod pending;
 mod pooler;
 pub mod progress;
+pub mod projections;
 pub mod rebase;
 mod refused;
 mod reloads;

@@ -84,6 +84,9 @@ pub struct HandlerStats {
     /// Its relays say that it has nothing to do, and so many dead letters.
     #[serde(skip)]
     pub dead_at_rest: Option<u64>,
+    /// A version of a projection that no reader sees: it reads history, however old that is.
+    #[serde(skip)]
+    pub follows: bool,
 }
 
 /// The counts of the handlers.
@@ -316,6 +319,7 @@ fn subscription(row: &PgRow) -> Result<HandlerStats, sqlx::Error> {
         waiting_until,
         circuit,
         dead_at_rest: row.try_get::<Option<i64>, _>("dead_at_rest")?.map(i64::unsigned_abs),
+        follows: row.try_get("follows")?,
     })
 }
 

@@ -31,7 +31,9 @@ fn build(kind: &Kind, settings: &str, version: u32) -> Arc<dyn Handler> {
     let loaded = app::parse(&text, &environment).unwrap_or_else(|mistakes| panic!("{}: {mistakes:?}", kind.name));
     match loaded.handlers.into_iter().next().expect("one handler").1 {
         Built::Handler(handler) => handler,
-        Built::Function(_) | Built::Publisher => panic!("a function has no counterpart outside the database"),
+        Built::Function(_) | Built::Projection(_) | Built::Publisher => {
+            panic!("a function has no counterpart outside the database")
+        }
     }
 }
 

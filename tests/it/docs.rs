@@ -41,12 +41,12 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn page(path: &str) -> String {
+pub fn page(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// The fenced blocks of a page whose first line is exactly this.
-fn blocks(text: &str, language: &str) -> Vec<String> {
+pub fn blocks(text: &str, language: &str) -> Vec<String> {
     let (mut found, mut current) = (Vec::new(), None::<(bool, String)>);
     for line in text.lines() {
         match (line.strip_prefix("```"), &mut current) {
@@ -66,7 +66,7 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
 }
 
 /// The one block of its kind.
-fn block(path: &str, language: &str) -> String {
+pub fn block(path: &str, language: &str) -> String {
     let mut found = blocks(&page(path), language);
     assert_eq!(found.len(), 1, "{path} has one block `{language}`");
     found.remove(0)

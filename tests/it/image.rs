@@ -93,7 +93,10 @@ fn the_build_stage_has_what_the_dependencies_need() {
         assert!(labels.contains(&format!("org.opencontainers.image.{label}=")), "{label}: {labels}");
     }
     assert!(instructions.iter().any(|line| line == "USER 65532:65532"), "it does not run as root");
-    assert!(instructions.iter().any(|line| line.contains("scripts/image-build.sh")), "the tests below make the root as the image does");
+    assert!(
+        instructions.iter().any(|line| line.contains("scripts/image-build.sh")),
+        "the tests below make the root as the image does"
+    );
 }
 
 /// The root of the image, made by the script of the Dockerfile, with a configuration.

@@ -43,6 +43,7 @@ mod outbox_table;
 mod parcel;
 mod plans;
 mod pooler;
+mod projections;
 mod prometheus;
 mod rates;
 mod rebase;

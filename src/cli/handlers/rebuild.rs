@@ -9,9 +9,9 @@ use serde_json::json;
 use super::super::{CliError, EXIT_CONFIG, EXIT_OK, Global, ask, print::print, session};
 use crate::config::{check_handler_name, parse_ordering_key};
 use crate::domain::{EventFilter, Ordering};
-use crate::operations::check_handler;
 use crate::operations::forget::MOST_LOOKED_AT;
 use crate::operations::handlers::{self, gone, still_owned};
+use crate::operations::{check_handler, refuse_projection};
 use crate::registration::describe_unfinished;
 use crate::store::subscriptions::{Wanted, list};
 use crate::store::{self, Moved, Rebuilt, Repartition, Selection, Unfinished};
@@ -94,6 +94,7 @@ pub(super) async fn rename(args: RenameArgs, global: &Global) -> Result<ExitCode
     let RenameArgs { old, new, choice } = args;
     let session = session::open(global).await?;
     check_handler(&session.pool, &old).await?;
+    refuse_projection(&session.pool, &old, "build it under its new name and drop the old one").await?;
     let unfinished = store::read_unfinished(&session.pool, &old, None, MOST_LOOKED_AT).await?;
     refuse_owned(&session.pool, &old).await?;
     if list(&session.pool).await?.iter().any(|known| known.handler == new) {
@@ -122,6 +123,7 @@ pub(super) async fn repartition(args: RepartitionArgs, global: &Global) -> Resul
     let RepartitionArgs { name, partitions, ordering_key, choice } = args;
     let session = session::open(global).await?;
     check_handler(&session.pool, &name).await?;
+    refuse_projection(&session.pool, &name, "it has one partition, because it keeps the order of the log").await?;
     refuse_owned(&session.pool, &name).await?;
     let actor = ask::actor();
     let key = ordering_key.map(|ordering| Wanted::of(&Selection::new(&EventFilter::default(), &ordering, 1, 0)));

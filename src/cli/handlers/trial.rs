@@ -62,7 +62,7 @@ pub(super) async fn run(args: TestArgs, global: &Global) -> Result<ExitCode, Cli
     handlers::all_ended().await;
     let tried = tried.map_err(|error| match error {
         TrialError::Store(error) => error.into(),
-        TrialError::Feed => CliError::new(EXIT_CONFIG, error),
+        TrialError::Feed | TrialError::Projection => CliError::new(EXIT_CONFIG, error),
     })?;
     let text = match global.json {
         true => as_json(&trial::view(&config, &notification, &tried)),

@@ -141,7 +141,7 @@ impl Books {
     fn destination_of(&self, notification: &Notification) -> Option<String> {
         match &self.handler.built {
             Built::Handler(handler) => handler.destination(notification).map(|name| Destinations::name(&name)),
-            Built::Function(_) | Built::Publisher => None,
+            Built::Function(_) | Built::Projection(_) | Built::Publisher => None,
         }
     }
 

@@ -42,7 +42,7 @@ use super::reader::Segment;
 use super::tail::Follower;
 use super::turn::{Answer, Failed};
 use super::wake_up::Seat;
-use super::{Control, HandlerShared, Order, RelayError, Shared, publisher, subscription_name};
+use super::{Control, HandlerShared, Order, RelayError, Shared, projector, publisher, subscription_name};
 use crate::domain::{Admission, Allowance, Pace, Position, Queued, Snapshot};
 use crate::failpoints::failpoint;
 use crate::handlers::Built;
@@ -75,6 +75,9 @@ pub struct Assignment {
 pub async fn run(assignment: Assignment) -> Result<End, RelayError> {
     if matches!(assignment.handler.built, Built::Publisher) {
         return publisher::run(assignment).await;
+    }
+    if matches!(assignment.handler.built, Built::Projection(_)) {
+        return projector::run(assignment).await;
     }
     let shared = Arc::clone(&assignment.shared);
     let name = subscription_name(&assignment.handler.config, assignment.partition);
@@ -239,7 +242,7 @@ impl Loop {
                 let start = shared.answered(store::read_server_start(&shared.connections.ledger)).await;
                 Performer::Functions(Functions::new(function.clone(), shared.metrics.counted(DatabaseOperation::Read, start)?))
             }
-            Built::Publisher => unreachable!("the feed has a loop of its own"),
+            Built::Publisher | Built::Projection(_) => unreachable!("the feed and projections have loops of their own"),
         };
         let room = match &handler.built {
             Built::Handler(instance) if !instance.is_immediate() => (config.concurrency * 32).clamp(512, 8_192),

@@ -17,8 +17,10 @@ use tracing::{error, info, warn};
 use crate::config::{HandlerConfig, Start};
 use crate::domain::Standing;
 use crate::failpoints::failpoint;
+use crate::handlers::{Built, ProjectionSpec};
 use crate::relay::{HandlerShared, RelayError, Shared};
 use crate::store::blind_spots::find_blind_spots;
+use crate::store::projections::{self, NewVersion};
 use crate::store::subscriptions::{Candidate, Registration, Wanted};
 use crate::store::{self, Selection, subscriptions};
 
@@ -66,6 +68,7 @@ pub(super) async fn register(pool: &PgPool, handlers: &[Arc<HandlerShared>]) -> 
     subscriptions::lock_registration(&mut transaction).await?;
     let known = subscriptions::list(&mut *transaction).await?;
     check_registration(handlers.iter().map(|handler| &handler.config), &known)?;
+    check_versions(&mut transaction, handlers).await?;
     let is_known = |r: &Registration<'_>| known.iter().any(|s| s.handler == r.handler && s.partition == r.partition);
     let (old, new): (Vec<_>, Vec<_>) = registrations(handlers, known.is_empty()).partition(is_known);
     for registration in &new {
@@ -74,6 +77,9 @@ pub(super) async fn register(pool: &PgPool, handlers: &[Arc<HandlerShared>]) -> 
             let from = if registration.from_beginning { "the beginning" } else { "now" };
             info!(handler = registration.handler, from, "new handler");
         }
+    }
+    for version in versions(handlers) {
+        projections::register(&mut transaction, &version).await?;
     }
     failpoint!("handlers-registered", !new.is_empty());
     store::commit(transaction).await?;
@@ -87,6 +93,11 @@ pub(super) async fn register(pool: &PgPool, handlers: &[Arc<HandlerShared>]) -> 
     for subscription in subscriptions::list(pool).await? {
         match handlers.iter().find(|handler| handler.config.name == subscription.handler) {
             Some(handler) => drop(places.insert(subscription.id, (Arc::clone(handler), subscription.partition))),
+            None if subscription.kind == projections::KIND => warn!(
+                handler = subscription.handler,
+                "this version of a projection is in the database and not in the configuration: it stands still, and retention keeps its \
+                 events; if it is gone for good, run \"outboxd projections drop\""
+            ),
             None => warn!(
                 handler = subscription.handler,
                 "this handler is in the database and not in the configuration: nothing of it is delivered, and retention keeps its \
@@ -97,6 +108,36 @@ pub(super) async fn register(pool: &PgPool, handlers: &[Arc<HandlerShared>]) -> 
         }
     }
     Ok(places)
+}
+
+/// The versions of projections among the handlers, the lowest first: of those that are new together it is the live one.
+fn versions(handlers: &[Arc<HandlerShared>]) -> Vec<NewVersion<'_>> {
+    let mut found: Vec<NewVersion<'_>> = handlers.iter().filter_map(|handler| version_of(handler)).collect();
+    found.sort_by_key(|new| new.version);
+    found
+}
+
+fn version_of(handler: &HandlerShared) -> Option<NewVersion<'_>> {
+    let Built::Projection(spec) = &handler.built else { return None };
+    let ProjectionSpec { name, version, target, view, .. } = spec.as_ref();
+    let (target, view) = (target.as_deref(), view.as_deref());
+    Some(NewVersion { name, version: *version, handler: &handler.config.name, target, view })
+}
+
+/// Refuses a version that was dropped: it would fill its old table a second time.
+async fn check_versions(connection: &mut sqlx::PgConnection, handlers: &[Arc<HandlerShared>]) -> Result<(), RelayError> {
+    let wanted = versions(handlers);
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let known = projections::list(connection).await?;
+    let is_dropped = |new: &NewVersion<'_>| {
+        known.iter().any(|known| known.name == new.name && known.version == new.version && known.dropped_at.is_some())
+    };
+    match wanted.iter().find(|new| is_dropped(new)) {
+        Some(new) => Err(RelayError::DroppedVersion { name: new.name.to_owned(), version: new.version }),
+        None => Ok(()),
+    }
 }
 
 /// Refuses what would lose events: another number of partitions than the database has, or partitions by another key.

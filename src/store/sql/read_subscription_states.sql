@@ -18,6 +18,7 @@ select s.id, s.handler, s.partition, s.kind, s.owner, s.paused_at, s.paused_by, 
        p.failing_since, (extract(epoch from clock_timestamp() - p.failing_since) * 1000000)::bigint as failing_micros,
        p.failed_at, p.failures, p.operation, p.sqlstate, p.error, p.event,
        case when p.at_rest and p.seen_at > clock_timestamp() - interval '60 seconds' then p.dead end as dead_at_rest,
+       exists (select from projections o where o.subscription = s.id and not o.is_live) as follows,
        w.waiting_until, (extract(epoch from w.waiting_until - clock_timestamp()) * 1000000)::bigint as waiting_micros, w.waiting_reason
   from subscriptions s
   left join progress p on p.subscription = s.id

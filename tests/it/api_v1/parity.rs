@@ -30,6 +30,7 @@ const CLI_ONLY: &[(&str, &str)] = &[
     ("handlers repartition", "takes the handler from every relay, step by step with their files"),
     ("health", "asks another listener"),
     ("migrate", "changes the schema, which takes the rights of its owner"),
+    ("projections", "makes and drops tables of the application, which takes the rights of their owner"),
     ("rebase", "moves positions to another server while no relay runs"),
     ("run", "is the relay"),
     ("secret", "makes secrets, which are shown to nobody else"),

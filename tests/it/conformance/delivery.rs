@@ -17,7 +17,9 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 fn handler(built: Built) -> Arc<dyn Handler> {
     match built {
         Built::Handler(handler) => handler,
-        Built::Function(_) | Built::Publisher => panic!("a function has no counterpart outside the database"),
+        Built::Function(_) | Built::Projection(_) | Built::Publisher => {
+            panic!("a function has no counterpart outside the database")
+        }
     }
 }
 

@@ -165,7 +165,10 @@ async fn values_that_would_break_a_relay_are_refused_and_say_why() {
         ("{\"stop\": {\"marginSeconds\": 5}}".to_owned(), "minimum: got 5, want 35"),
         (config("[log]\nformat = \"json\"\n"), "[http] listen must be \"0.0.0.0:9187\""),
         (config("[http]\nlisten = \"127.0.0.1:9187\"\n"), "[http] listen must be \"0.0.0.0:9187\""),
-        (config(&format!("{listens}[relay]\ndrain_timeout = \"31s\"\n")), "relay.drain_timeout is 31s, but stop.drainSeconds is 30"),
+        (
+            config(&format!("{listens}[relay]\ndrain_timeout = \"31s\"\n")),
+            "relay.drain_timeout is 31s, but stop.drainSeconds is 30",
+        ),
         // Valid for the chart, and not for Kubernetes: the schemas of its API see it.
         ("{\"extraEnv\": [{\"nam\": \"REGION\"}]}".to_owned(), "Deployment/outboxd: Kubernetes 1.27"),
     ];

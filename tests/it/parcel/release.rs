@@ -29,13 +29,17 @@ fn every_action_is_pinned_to_a_commit_and_no_workflow_may_do_more_than_it_must()
     for path in WORKFLOWS {
         let text = read(path);
         for line in text.lines().filter_map(|line| line.trim_start().trim_start_matches("- ").strip_prefix("uses: ")) {
-            let (action, version) = line.split_once(" # ").unwrap_or_else(|| panic!("{path}: {line}: no version beside the commit"));
+            let (action, version) =
+                line.split_once(" # ").unwrap_or_else(|| panic!("{path}: {line}: no version beside the commit"));
             let commit = action.split_once('@').map(|(_, commit)| commit).unwrap_or_default();
             assert!(commit.len() == 40 && commit.chars().all(|c| c.is_ascii_hexdigit()), "{path}: {line}");
             assert!(version.starts_with('v'), "{path}: {line}");
             count += 1;
         }
-        assert!(text.contains("\npermissions:\n  contents: read\n"), "{path}: the token may read and nothing else, unless a job says so");
+        assert!(
+            text.contains("\npermissions:\n  contents: read\n"),
+            "{path}: the token may read and nothing else, unless a job says so"
+        );
         assert_eq!(text.matches("actions/checkout@").count(), text.matches("persist-credentials: false").count(), "{path}");
     }
     assert!(count > 10);

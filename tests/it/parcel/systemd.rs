@@ -49,7 +49,8 @@ async fn a_credential_of_systemd_is_read_from_where_systemd_puts_it() {
     for folder in ["credentials", "secrets"] {
         std::fs::create_dir(binary.directory().join(folder)).expect("the directory is ours");
     }
-    std::fs::write(binary.directory().join("credentials/database-url"), format!("{}\n", database.url())).expect("the directory is ours");
+    std::fs::write(binary.directory().join("credentials/database-url"), format!("{}\n", database.url()))
+        .expect("the directory is ours");
     let service = binary.clone().env("CREDENTIALS_DIRECTORY", &binary.directory().join("credentials").to_string_lossy());
     let checked = service.run(&["check", "--connect"]).await;
     assert_eq!(checked.code, Some(0), "{checked:?}");

@@ -17,7 +17,7 @@ use crate::conformance::build;
 fn handler(settings: &str) -> Arc<dyn Handler> {
     match build(kind("kafka").expect("it is built in"), settings) {
         Built::Handler(handler) => handler,
-        Built::Function(_) | Built::Publisher => panic!("kafka is no function"),
+        Built::Function(_) | Built::Projection(_) | Built::Publisher => panic!("kafka is no function"),
     }
 }
 

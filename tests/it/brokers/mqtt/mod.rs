@@ -26,7 +26,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 fn handler(settings: &str) -> Arc<dyn Handler> {
     match build(kind("mqtt").expect("it is compiled in"), settings) {
         Built::Handler(handler) => handler,
-        Built::Function(_) | Built::Publisher => panic!("the kind is no function"),
+        Built::Function(_) | Built::Projection(_) | Built::Publisher => panic!("the kind is no function"),
     }
 }
 

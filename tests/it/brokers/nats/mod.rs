@@ -20,7 +20,7 @@ use crate::support::{DEADLINE, NatsServer, eventually, nats_server, nats_server_
 fn handler(settings: &str) -> Arc<dyn Handler> {
     match conformance::build(kind("nats").expect("the kind is built in"), settings) {
         Built::Handler(handler) => handler,
-        Built::Function(_) | Built::Publisher => panic!("it is no function"),
+        Built::Function(_) | Built::Projection(_) | Built::Publisher => panic!("it is no function"),
     }
 }
 

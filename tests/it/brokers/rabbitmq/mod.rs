@@ -61,7 +61,7 @@ fn handler(settings: &str) -> Arc<dyn Handler> {
 fn named(name: &str, settings: &str) -> Arc<dyn Handler> {
     match build_entry(&format!("[[handlers]]\nname = \"{name}\"\nkind = \"rabbitmq\"\n{settings}")) {
         Built::Handler(handler) => handler,
-        Built::Function(_) | Built::Publisher => panic!("a handler of this kind is no function"),
+        Built::Function(_) | Built::Projection(_) | Built::Publisher => panic!("a handler of this kind is no function"),
     }
 }
 

@@ -103,6 +103,6 @@ pub fn handler(url: &str, stream: &str, settings: &str) -> Arc<dyn Handler> {
     let kind = outboxd::handlers::kind("redis").expect("the tests are built with it");
     match build(kind, &format!("url = \"{url}\"\nstream = \"{stream}\"\n{settings}")) {
         Built::Handler(handler) => handler,
-        Built::Function(_) | Built::Publisher => panic!("it is no function"),
+        Built::Function(_) | Built::Projection(_) | Built::Publisher => panic!("it is no function"),
     }
 }
