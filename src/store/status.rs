@@ -15,7 +15,7 @@ use crate::telemetry::{chain, is_stuck};
 /// How many unread events are looked at per subscription; beyond that a count is a lower bound.
 pub const COUNTED: u64 = 10_000;
 
-/// A relay that has said nothing about a subscription for longer is not running, or cannot say it.
+/// A relay that has said nothing about a subscription for longer is not running.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// Everything that a status is made of.
@@ -75,9 +75,8 @@ pub struct HandlerStats {
     /// Its relays say that it has nothing to do, and so many dead letters.
     #[serde(skip)]
     pub dead_at_rest: Option<u64>,
-    /// A version of a projection that no reader sees: it reads history, however old that is.
     #[serde(skip)]
-    pub follows: bool,
+    pub follows: bool, // a version of a projection that no reader sees: it reads history, however old that is
 }
 
 /// What is counted of the handlers.
