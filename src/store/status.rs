@@ -84,9 +84,8 @@ pub struct HandlerStats {
     /// Its relays say that it has nothing to do, and so many dead letters.
     #[serde(skip)]
     pub dead_at_rest: Option<u64>,
-    /// A version of a projection that no reader sees: it reads history, however old that is.
     #[serde(skip)]
-    pub follows: bool,
+    pub follows: bool, // a version of a projection that no reader sees: it reads history, however old that is
 }
 
 /// The counts of the handlers.

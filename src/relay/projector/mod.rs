@@ -1,6 +1,7 @@
 //! The loop of one version of a projection: it reads the log in order, calls the projection, and moves the position in the same transaction.
 //! It owns the subscription by a lease as every loop does. A version that is not live reads no further than the live one has come. An event
 //! that fails stops this loop, and no other, until it succeeds or a person skips it.
+//! A long file: everything that can happen to the loop stands together.
 
 mod calling;
 mod reading;
@@ -19,7 +20,7 @@ use crate::domain::{Narrowing, Outcome, Pace, Position, Verdict};
 use crate::failpoints::failpoint;
 use crate::handlers::{Built, ProjectionSpec};
 use crate::store::projections::{self, Recorded, Standing, Stop};
-use crate::store::{self, Done, Entries, Fence, Fenced, Reached, Selection, StoreError, subscriptions};
+use crate::store::{self, Done, Entries, Fence, Fenced, Reached, Selection, subscriptions};
 use crate::telemetry::{DatabaseOperation, Failure, WakeUpSource};
 
 use calling::Called;
@@ -430,10 +431,6 @@ impl Projector {
             self.shared.health.rests(&self.name, rests);
             self.handler.rests(self.partition, rests);
         }
-    }
-
-    fn query(action: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
-        StoreError::query(action)
     }
 }
 

@@ -138,7 +138,7 @@ impl Projector {
     /// The window with the number before its first event.
     async fn begin_window(&self, window: OpenWindow) -> Result<OpenWindow, StoreError> {
         let acquiring = self.shared.connections.log.acquire().await;
-        let mut connection = acquiring.map_err(Self::query("read the log"))?;
+        let mut connection = acquiring.map_err(StoreError::query("read the log"))?;
         let opened = store::open_window(&mut connection, &self.position).await?;
         Ok(OpenWindow { seq: opened.window.seq.min(window.high_seq), ..window })
     }

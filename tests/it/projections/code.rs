@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use outboxd::store::Actor;
 use outboxd::store::projections::{self, Switch, Switched};
 use outboxd::{ProjectedEvent, Projection, ProjectionError, RelayBuilder};
 use sqlx::PgConnection;

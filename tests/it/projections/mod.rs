@@ -139,7 +139,7 @@ async fn command(binary: &Binary, arguments: &[&str]) -> Finished {
 async fn refused(binary: &Binary, arguments: &[&str]) -> String {
     let finished = binary.run(arguments).await;
     assert!(!matches!(finished.code, Some(0) | None), "{arguments:?}: {}", finished.stderr);
-    finished.stderr
+    finished.stderr + &finished.stdout
 }
 
 /// A version as `projections list --json` tells it; null while no relay has served it.
