@@ -9,6 +9,7 @@ mod feed;
 pub mod fuzzing;
 mod reload;
 mod serve;
+mod service_manager;
 mod use_writer;
 
 use std::path::Path;
@@ -25,6 +26,7 @@ pub use channels::BuiltChannel;
 pub use embed::{EmbeddedRelay, IdleError, RelayBuilder};
 pub use reload::{Load, Reloads, Wish};
 pub use serve::{ServeError, ServeOptions, connect_options, serve};
+pub use service_manager::{STOP_MARGIN, ServiceManager};
 
 /// A checked configuration and its handlers, built but not running.
 pub struct Loaded {

@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use super::Loaded;
 use super::adopted::AdoptedTables;
+use super::service_manager::ServiceManager;
 use crate::config::{Config, ConfigError, HandlerConfig, compare};
 use crate::feed::Doors;
 use crate::handlers::Built;
@@ -66,6 +67,7 @@ pub(super) struct Reloader {
     pool: PgPool,
     /// A refused configuration is for a person to know of, and so is an adopted table that is none any more.
     signals: AlertSignals,
+    manager: ServiceManager,
     tables: AdoptedTables,
     /// Who may read the feed, where it is served.
     doors: Option<Arc<Doors>>,
@@ -77,10 +79,10 @@ impl Reloader {
         reloads: Option<Reloads>,
         handle: RelayHandle,
         pool: PgPool,
-        signals: AlertSignals,
+        (signals, manager): (AlertSignals, ServiceManager),
         doors: Option<Arc<Doors>>,
     ) -> Self {
-        Self { current, reloads, handle, pool, signals, tables: AdoptedTables::default(), doors }
+        Self { current, reloads, handle, pool, signals, manager, tables: AdoptedTables::default(), doors }
     }
 
     /// Until the relay ends.
@@ -99,6 +101,7 @@ impl Reloader {
                     continue;
                 }
             };
+            self.manager.reloading();
             let (read, waits) = match wish {
                 Wish::Read => (self.load(), None),
                 Wish::Take(loaded, waits) => (Ok(*loaded), Some(waits)),
@@ -108,6 +111,8 @@ impl Reloader {
                 Err(reasons) => ReloadReport::refused(reasons),
             };
             tell(&report);
+            self.manager.drains_within(self.current.config.relay.drain_timeout);
+            self.manager.ready(&status(&report, self.current.handlers.len()));
             self.handle.reloaded(report.outcome.as_str());
             match report.outcome {
                 ReloadOutcome::Refused => self.signals.reload_failed(report.reasons.join("; ")),
@@ -267,6 +272,14 @@ async fn next_wish(reloads: &mut Option<Reloads>) -> Wish {
             None => std::future::pending().await, // nobody is left who could wish
         },
         None => std::future::pending().await,
+    }
+}
+
+/// What the service manager shows after a reload.
+fn status(report: &ReloadReport, handlers: usize) -> String {
+    match report.outcome {
+        ReloadOutcome::Refused => format!("relaying, {handlers} handlers; the last reload was refused, see the log"),
+        ReloadOutcome::Unchanged | ReloadOutcome::Applied => format!("relaying, {handlers} handlers"),
     }
 }
 

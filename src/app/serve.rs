@@ -1,6 +1,7 @@
 //! The daemon, wired: database, schema, health, HTTP and relay, in the order in which they need one another.
 //! Ends when `stop` says so, or when something is wrong that no waiting would mend.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tracing::{info, warn};
 use super::Loaded;
 use super::feed::{FeedListener, ServedFeed};
 use super::reload::{Reloader, Reloads};
+use super::service_manager::ServiceManager;
 use super::use_writer::UseWriter;
 use crate::api::{self, ApiState, BindError};
 use crate::channels::Heartbeat;
@@ -35,6 +37,8 @@ pub struct ServeOptions {
     pub health: Option<Arc<Health>>,
     /// How the relay is told of another configuration while it runs; `None`: never.
     pub reloads: Option<Reloads>,
+    /// Learns that the daemon has started, reloads and stops.
+    pub service_manager: ServiceManager,
 }
 
 /// Why the daemon could not run.
@@ -63,6 +67,8 @@ pub async fn serve(loaded: Loaded, options: ServeOptions, stop: CancellationToke
 async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, stop: CancellationToken) -> Result<(), ServeError> {
     let server = Arc::new(ServerWatch::default());
     let config = &loaded.config;
+    let manager = options.service_manager.clone();
+    manager.drains_within(config.relay.drain_timeout);
     for (setting, caution) in super::cautions(config) {
         warn!(setting, caution, "a setting works, but should be known");
     }
@@ -72,7 +78,7 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
     let (publishing, published) = tokio::sync::watch::channel(0);
     let feed = listener.map(|listener| listener.serve(config, (connections.feed.clone(), contract_use.clone()), published, &stop));
     let setup = |(config, built): &(HandlerConfig, Built)| HandlerSetup { config: config.clone(), built: built.clone() };
-    let signals = AlertSignals::default();
+    let (signals, started) = (AlertSignals::default(), CancellationToken::new());
     let (relay, handle) = Relay::new(
         RelayOptions {
             connections: connections.clone(),
@@ -91,16 +97,19 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
             },
             contract_use: contract_use.clone(),
             published: publishing,
+            started: started.clone(),
         },
         loaded.handlers.iter().map(setup).collect(),
     )?;
     let patience = store::answer_timeout(config.database.statement_timeout);
     let use_writer = UseWriter::start(contract_use, connections.aside.clone(), patience);
     let doors = feed.as_ref().map(ServedFeed::doors);
-    let reloader = Reloader::new(loaded, options.reloads.take(), handle, connections.keeper.clone(), signals, doors);
+    let announcements = announce(manager.clone(), loaded.handlers.len(), started, stop.clone());
+    let reloader = Reloader::new(loaded, options.reloads.take(), handle, connections.keeper.clone(), (signals, manager), doors);
     let ended = tokio::select! {
         ended = relay.run(stop) => ended,
         never = reloader.serve() => match never {},
+        never = announcements => match never {},
     };
     if let Some(feed) = feed {
         feed.stop().await;
@@ -112,6 +121,19 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
     // Each connection is told, and one that has fallen silent would keep us for ever.
     tokio::time::timeout(LAST_WORDS, connections.close()).await.ok();
     Ok(())
+}
+
+/// The service manager learns of the start when the handlers are registered, and of the stop when it begins.
+async fn announce(manager: ServiceManager, handlers: usize, started: CancellationToken, stop: CancellationToken) -> Infallible {
+    tokio::select! {
+        () = started.cancelled() => {
+            manager.ready(&format!("relaying, {handlers} handlers"));
+            stop.cancelled().await;
+        }
+        () = stop.cancelled() => {}
+    }
+    manager.stopping();
+    std::future::pending().await
 }
 
 /// For saying goodbye to the server.
@@ -164,6 +186,8 @@ async fn wait_for_database(
         health.database_failed(chain(error));
         metrics.database_error(DatabaseOperation::Connect);
         warn!(error = %chain(error), retry_in = ?pause, "could not reach the database, waiting for it");
+        // Started, as far as a service manager is concerned: other units must not fail or wait because the database is away.
+        options.service_manager.ready(&format!("waiting for the database: {}", chain(error)));
     });
     tokio::select! {
         connected = connecting => connected.map(Some),

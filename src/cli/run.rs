@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{CliError, EXIT_CONFIG, EXIT_DATABASE, EXIT_FAILED, EXIT_OK, Global, chain};
-use crate::app::{self, Loaded, Reloads, ServeError, ServeOptions, Wish};
+use crate::app::{self, Loaded, Reloads, ServeError, ServeOptions, ServiceManager, Wish};
 use crate::relay::RelayError;
 use crate::telemetry::{Telemetry, logging};
 
@@ -41,6 +41,7 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, CliError> {
         follow_new_timeline: args.follow_new_timeline,
         telemetry: Some(telemetry),
         reloads: Some(reloads),
+        service_manager: ServiceManager::from_environment(),
         ..ServeOptions::default()
     };
     serve(loaded, options, wishes).await
@@ -50,9 +51,11 @@ async fn serve(loaded: Loaded, options: ServeOptions, wishes: mpsc::Sender<Wish>
     let stop = CancellationToken::new();
     let signals = tokio::spawn(stop_on_signals(stop.clone()));
     let hang_ups = tokio::spawn(reload_on_hang_up(wishes));
+    let watchdog = tokio::spawn(options.service_manager.clone().keep_alive());
     let ended = app::serve(loaded, options, stop).await;
     signals.abort();
     hang_ups.abort();
+    watchdog.abort();
     match ended {
         Ok(()) => Ok(ExitCode::from(EXIT_OK)),
         Err(failure) => {

@@ -57,6 +57,8 @@ pub struct RelayOptions {
     pub contract_use: ContractUse,
     /// Told of the last place that this relay has given to an event of the feed.
     pub published: watch::Sender<i64>,
+    /// Cancelled when the handlers are registered and the loops may begin.
+    pub started: CancellationToken,
 }
 
 /// A relay that is ready to run.
@@ -67,6 +69,7 @@ pub struct Relay {
     follow_new_timeline: bool,
     desk: Desk,
     alerts: AlertSetup,
+    started: CancellationToken,
 }
 
 impl Relay {
@@ -97,8 +100,8 @@ impl Relay {
             published: options.published,
         });
         let (desk, handle) = reload::desk(shared.instance.id.clone(), shared.metrics.clone());
-        let RelayOptions { outbox, follow_new_timeline, alerts, .. } = options;
-        Ok((Self { shared, outbox, handlers, follow_new_timeline, alerts, desk }, handle))
+        let RelayOptions { outbox, follow_new_timeline, alerts, started, .. } = options;
+        Ok((Self { shared, outbox, handlers, follow_new_timeline, alerts, desk, started }, handle))
     }
 
     /// Runs until `stop`, then drains. `Err` only for what no waiting would mend.
@@ -110,6 +113,7 @@ impl Relay {
             subscriptions = subscriptions.len(),
             "relay started"
         );
+        self.started.cancel();
         let outbox = watch::Sender::new(self.outbox);
         let helpers = Helpers::start(&self.shared, outbox.subscribe(), self.alerts);
         let mut supervisor = Supervisor {
@@ -124,7 +128,8 @@ impl Relay {
         let ended = supervisor.run(&stop).await;
         supervisor.drain().await;
         helpers.stop().await;
-        store::leave(&self.shared.connections.keeper, &self.shared.instance.id).await.ok(); // it would be forgotten in a day anyway
+        let leaving = store::leave(&self.shared.connections.keeper, &self.shared.instance.id);
+        tokio::time::timeout(SIGN_OFF, leaving).await.ok(); // the instance would be forgotten in a day anyway
         info!("relay stopped");
         ended
     }
@@ -444,6 +449,8 @@ const BEGINNERS: usize = 8;
 
 pub(super) const RESTART_MIN: Duration = Duration::from_millis(200);
 pub(super) const RESTART_MAX: Duration = Duration::from_secs(30);
+/// For the last statement of an instance that stops; its deadline is part of what a service manager is told (`app::STOP_MARGIN`).
+const SIGN_OFF: Duration = Duration::from_secs(2);
 
 async fn sleep_until(moment: Option<Instant>) {
     match moment {
