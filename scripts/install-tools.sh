@@ -71,6 +71,13 @@ tansu_version=0.6.0
 tansu_root="${OUTBOXD_TOOLS:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/outboxd/tools}"
 has_tansu() { [ -x "$tansu_root/bin/tansu" ]; }
 
+# Helm's library, kubectl and linters, for the tests of what is shipped for Kubernetes and of the workflows: 450 MB, kept where the next clone
+# finds them. The number goes up with tests/parcel/requirements.txt.
+parcel=$tansu_root/parcel-1
+has_parcel() { "$parcel/bin/python3" -c 'import helm_python, kubernetes_validate, yaml' 2>/dev/null && [ -x "$parcel/bin/actionlint" ]; }
+
+has_shellcheck() { have shellcheck; }
+
 # --- how to install -----------------------------------------------------------------------------------------------
 
 # Runs a command with the rights to install; asks for a password only when somebody is there to type one.
@@ -176,6 +183,15 @@ install_node_clients() {
         npm ci --prefix target/clients --no-audit --no-fund --silent
 }
 
+install_parcel() {
+    say "installing the checkers of charts and workflows, once"
+    mkdir -p "$tansu_root" && rm -rf "$parcel" || return 1
+    python3 -m venv "$parcel" 2>/dev/null || { have apt-get && apt_install python3-venv && python3 -m venv "$parcel"; } || return 1
+    "$parcel/bin/python3" -m pip install --quiet --disable-pip-version-check -r tests/parcel/requirements.txt
+}
+
+install_shellcheck() { have apt-get && apt_install shellcheck; }
+
 install_tansu() {
     say "building the Kafka broker of the tests, once (some minutes)"
     # Its storage engine is built with them.
@@ -262,4 +278,14 @@ tried=target/.tansu
 if ! has_tansu && [ ! -e "$tried" ]; then
     mkdir -p target && : >"$tried"
     install_tansu || say "going on without tansu: the tests that need a Kafka broker say so"
+fi
+tried=target/.parcel-1
+if ! has_parcel && [ ! -e "$tried" ]; then
+    mkdir -p target && : >"$tried"
+    install_parcel || say "going on without Helm, kubectl and actionlint: the tests that need them say so"
+fi
+tried=target/.shellcheck
+if ! has_shellcheck && [ ! -e "$tried" ]; then
+    mkdir -p target && : >"$tried"
+    install_shellcheck || say "going on without shellcheck: the test that needs it says so"
 fi
