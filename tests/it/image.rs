@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Binary, TestDatabase};
+use crate::support::{Binary, NewRow, Receiver, TestDatabase, find_program};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -73,7 +73,8 @@ fn instructions() -> Vec<String> {
 fn every_base_is_pinned() {
     let is_exact = |tag: &str| tag.split('-').next().is_some_and(|version| version.split('.').count() == 3);
     for base in instructions().iter().filter_map(|line| line.strip_prefix("FROM ")) {
-        let name = base.split(' ').next().expect("a name");
+        // The build stage runs on the architecture of the machine that builds.
+        let name = base.split(' ').find(|word| !word.starts_with("--")).expect("a name");
         let is_pinned =
             name == "scratch" || name.contains("@sha256:") || name.rsplit_once(':').is_some_and(|(_, tag)| is_exact(tag));
         assert!(is_pinned, "{base}");
@@ -92,6 +93,48 @@ fn the_build_stage_has_what_the_dependencies_need() {
         assert!(labels.contains(&format!("org.opencontainers.image.{label}=")), "{label}: {labels}");
     }
     assert!(instructions.iter().any(|line| line == "USER 65532:65532"), "it does not run as root");
+    assert!(
+        instructions.iter().any(|line| line.contains("scripts/image-build.sh")),
+        "the tests below make the root as the image does"
+    );
+}
+
+/// The root of the image, made by the script of the Dockerfile, with a configuration.
+fn image_root(place: &Path, config: &str) -> PathBuf {
+    let root_of_image = place.join("root");
+    let script = root().join("scripts/image-root.sh");
+    let made = Command::new("sh").arg(script).arg(env!("CARGO_BIN_EXE_outboxd")).arg(&root_of_image).output().expect("sh starts");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    fs::write(root_of_image.join("etc/outboxd/outboxd.toml"), config).expect("the directory is ours");
+    root_of_image
+}
+
+/// The relay in a root that has what the image has and nothing else, as the user of the image: it starts, finds its libraries, certificates
+/// and time zones, and delivers.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_delivers_from_a_root_that_has_only_what_the_image_has() {
+    if find_program(&["chroot"], &["/", "true"]).await.is_none() || find_program(&["readelf"], &["--version"]).await.is_none() {
+        return;
+    }
+    let (database, receiver) = (TestDatabase::create().await, Receiver::start().await);
+    let config = format!(
+        "[database]\nurl = \"{}\"\n[http]\nlisten = \"\"\n[[handlers]]\nname = \"a\"\nkind = \"webhook\"\nurl = \"{}\"\n\
+         secrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]\n",
+        database.url(),
+        receiver.url(),
+    );
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let root_of_image = image_root(place.path(), &config);
+    let mut command = tokio::process::Command::new("chroot");
+    command.arg("--userspec=65532:65532").arg(&root_of_image).args(["/usr/local/bin/outboxd", "run"]);
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("OUTBOXD_CONFIG", "/etc/outboxd/outboxd.toml");
+    let mut relay = command.kill_on_drop(true).stdin(std::process::Stdio::null()).spawn().expect("chroot was just found");
+    let id = database.insert_event(NewRow::new("order.placed").of("order", 1)).await;
+    assert_eq!(receiver.wait_for(1).await[0].id, id.to_string());
+    // SAFETY: takes two numbers; the process is our child and not yet waited for.
+    unsafe { libc::kill(relay.id().expect("it runs") as libc::pid_t, libc::SIGTERM) };
+    assert!(relay.wait().await.expect("the process is our child").success());
 }
 
 /// The command of the health check, run as the image would: beside a relay whose address only the configuration knows.
