@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo shop test check fmt-check clippy light unit model doc integration tidy mutants fuzz test-matrix chaos chaos-short bench bench-brokers install-tools docker clean
+.PHONY: help demo shop test check fmt-check clippy light unit model doc integration tidy mutants fuzz test-matrix chaos chaos-short bench bench-brokers install-tools docker msrv release-check clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,8 +84,16 @@ bench-brokers: install-tools ## Measure every kind of broker against a bare clie
 install-tools: ## Install what is missing: a C compiler, Postgres server programs, what some tests need
 	@sh scripts/install-tools.sh
 
-docker: ## Build the container image
-	docker build -t outboxd .
+docker: ## Build the container image, for the architecture of this machine
+	docker build -t outboxd:latest -t outboxd:$$(sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml | head -n 1) \
+		--build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(git log -1 --format=%cI) .
+
+msrv: ## Compile with the oldest compiler that Cargo.toml declares
+	@sh scripts/check-msrv.sh
+
+# Says at its end what could not be checked here; OUTBOXD_RELEASE_REQUIRE_ALL=1 makes that a failure.
+release-check: ## Everything about a release that can be checked before one: packages, licences, charts, units, workflows, image
+	@sh scripts/release-check.sh
 
 clean:
 	$(CARGO) clean

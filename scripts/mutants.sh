@@ -46,6 +46,8 @@ copy() {
 chosen() {
     [ $# -gt 0 ] || set -- ""
     for beginning in "$@"; do
+        # Names of patches are ours and have no blanks.
+        # shellcheck disable=SC2010
         found=$(ls "$patches" | grep "^$beginning.*\.patch$") || fail "there is no mutation $beginning in tests/mutants"
         echo "$found"
     done
