@@ -18,9 +18,12 @@ const PAGES: &[&str] = &[
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
     "docs/adoption.md",
     "docs/alerts.md",
+    "docs/compatibility.md",
     "docs/contracts.md",
+    "docs/deployment.md",
     "docs/clients.md",
     "docs/event-sourcing.md",
     "docs/guarantees.md",
@@ -109,21 +112,18 @@ fn sentences(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_test_named_in_the_readme_exists() {
+fn every_test_named_beside_a_promise_exists() {
     let known = names_of_tests();
-    for path in ["README.md", "docs/guarantees.md"] {
-        let text = page(path);
-        let missing: Vec<&str> = sentences(&text).filter(|name| !known.contains(*name)).collect();
-        assert!(missing.is_empty(), "{path} names tests that do not exist: {missing:#?}");
-    }
+    let text = page("docs/guarantees.md");
+    let missing: Vec<&str> = sentences(&text).filter(|name| !known.contains(*name)).collect();
+    assert!(missing.is_empty(), "docs/guarantees.md names tests that do not exist: {missing:#?}");
 }
 
 #[test]
 fn every_promise_names_a_test() {
     let readme = page("README.md");
     for number in 1..=9 {
-        let row = readme.lines().find(|line| line.starts_with(&format!("| {number} |"))).expect("nine promises");
-        assert!(sentences(row).next().is_some(), "{row}");
+        assert!(readme.lines().any(|line| line.starts_with(&format!("| {number} |"))), "the README has promise {number}");
     }
     let promises = page("docs/guarantees.md");
     let sections: Vec<&str> = promises.split("\n## ").filter(|section| section.starts_with(|c: char| c.is_ascii_digit())).collect();
@@ -161,12 +161,20 @@ struct AnyEnvironment;
 
 impl Environment for AnyEnvironment {
     fn variable(&self, name: &str) -> Option<String> {
-        let text = if name == "DATABASE_URL" { "postgres://app@localhost/app" } else { "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" };
+        let text = match name {
+            "DATABASE_URL" => "postgres://app@localhost/app",
+            // Where systemd puts the secrets of a service.
+            "CREDENTIALS_DIRECTORY" => "/run/secrets",
+            _ => "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        };
         Some(text.to_owned())
     }
 
     fn read_file(&self, path: &Path) -> io::Result<String> {
         // Secrets are mounted there.
+        if path == Path::new("/run/secrets/database-url") {
+            return Ok("postgres://app@localhost/app\n".to_owned());
+        }
         if path.starts_with("/run/secrets") {
             return Ok("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n".to_owned());
         }
