@@ -21,9 +21,10 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY . .
-# The caches belong to the builder, not to a layer: a second build compiles what has changed and nothing else.
-RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,id=outboxd-target-${TARGETARCH},target=/source/target \
+# The caches belong to the builder, not to a layer: a second build compiles what has changed and nothing else. Locked, because the builds of
+# two architectures may run at the same time.
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    --mount=type=cache,target=/source/target,sharing=locked \
     bash scripts/image-build.sh "${TARGETARCH:-$BUILDARCH}" "$BUILDARCH" /image
 
 FROM scratch

@@ -163,12 +163,20 @@ struct AnyEnvironment;
 
 impl Environment for AnyEnvironment {
     fn variable(&self, name: &str) -> Option<String> {
-        let text = if name == "DATABASE_URL" { "postgres://app@localhost/app" } else { "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" };
+        let text = match name {
+            "DATABASE_URL" => "postgres://app@localhost/app",
+            // Where systemd puts the secrets of a service.
+            "CREDENTIALS_DIRECTORY" => "/run/secrets",
+            _ => "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        };
         Some(text.to_owned())
     }
 
     fn read_file(&self, path: &Path) -> io::Result<String> {
         // Secrets are mounted there.
+        if path == Path::new("/run/secrets/database-url") {
+            return Ok("postgres://app@localhost/app\n".to_owned());
+        }
         if path.starts_with("/run/secrets") {
             return Ok("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n".to_owned());
         }

@@ -106,6 +106,11 @@ async fn everything_for_kubernetes_renders_is_valid_and_stops_in_time() {
         let needed = application + config.relay.drain_timeout + STOP_MARGIN;
         assert_eq!(pod["terminationGracePeriodSeconds"], needed.as_secs(), "{name}: as long as a stop may take");
     }
+    // An empty selector of a budget or a policy means every pod of the namespace.
+    let selected = |object: &Value| ["selector", "podSelector"].iter().any(|key| object["spec"][key]["matchLabels"].is_object());
+    for object in renderings.values().flat_map(list).filter(|object| object["spec"].is_object() && object["kind"] != "Service") {
+        assert!(selected(object), "{object}");
+    }
     let monitors = of_kind(&renderings["kustomize/production"], "PodMonitor");
     assert_eq!(monitors[0]["spec"]["podMetricsEndpoints"][0]["port"], "metrics");
     assert!(of_kind(&renderings["helm/least"], "PodDisruptionBudget").is_empty());
