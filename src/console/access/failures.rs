@@ -76,9 +76,9 @@ mod tests {
         }
         assert_eq!(failures.wait(peer("10.0.0.1"), at(5)), Some(Duration::from_secs(55)));
         assert_eq!(failures.wait(peer("10.0.0.2"), at(5)), None, "another peer may");
-        assert_eq!(failures.wait(peer("10.0.0.1"), at(61)), None);
-        failures.note(peer("10.0.0.1"), at(61));
-        assert_eq!(failures.wait(peer("10.0.0.1"), at(61)), Some(Duration::from_secs(1)), "four more are still younger");
+        assert_eq!(failures.wait(peer("10.0.0.1"), at(60)), None, "the first is a minute old");
+        failures.note(peer("10.0.0.1"), at(60));
+        assert_eq!(failures.wait(peer("10.0.0.1"), at(60)), Some(Duration::from_secs(1)), "four more are still younger");
     }
 
     #[test]
