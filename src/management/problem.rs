@@ -15,8 +15,11 @@ use crate::telemetry::chain;
 
 /// A problem, ready to be sent.
 #[derive(Debug)]
-pub struct Problem {
-    pub status: StatusCode,
+pub struct Problem(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    status: StatusCode,
     /// The last part of its type, for programs.
     kind: &'static str,
     title: &'static str,
@@ -51,31 +54,33 @@ impl Problem {
         let (_, status, title) = KINDS.iter().find(|(known, ..)| *known == kind).expect("the kind of a problem is declared");
         let status = StatusCode::from_u16(*status).expect("a declared status is one");
         let (errors, further) = (Vec::new(), Map::new());
-        Self { status, kind, title, detail: detail.into(), command: None, errors, further, header: None }
+        Self(Box::new(Parts { status, kind, title, detail: detail.into(), command: None, errors, further, header: None }))
     }
 
     #[must_use]
     pub fn command(mut self, command: impl Into<String>) -> Self {
-        self.command = Some(command.into());
+        self.0.command = Some(command.into());
         self
     }
 
     #[must_use]
     pub fn with(mut self, name: &str, value: Value) -> Self {
-        self.further.insert(name.to_owned(), value);
+        self.0.further.insert(name.to_owned(), value);
         self
     }
 
     #[must_use]
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.header = Some((name, value.into()));
+        self.0.header = Some((name, value.into()));
         self
     }
 
     pub fn invalid(errors: Vec<Mistake>) -> Self {
         let count = errors.len();
         let detail = if count == 1 { "one field is wrong".to_owned() } else { format!("{count} fields are wrong") };
-        Self { errors, ..Self::new("invalid-request", detail) }
+        let mut problem = Self::new("invalid-request", detail);
+        problem.0.errors = errors;
+        problem
     }
 
     pub fn unauthorized() -> Self {
@@ -111,7 +116,9 @@ impl From<OperationError> for Problem {
         // The words are those of the CLI, where force is an option.
         let detail =
             refusal.text.replace("add --force", "say \"force\": true").replace("--force delivers", "\"force\": true delivers");
-        Self { command: refusal.command, ..Self::new(kind, detail) }
+        let mut problem = Self::new(kind, detail);
+        problem.0.command = refusal.command;
+        problem
     }
 }
 
@@ -139,7 +146,7 @@ impl From<StoreError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self { status, kind, title, detail, command, errors, further, header } = self;
+        let Parts { status, kind, title, detail, command, errors, further, header } = *self.0;
         let mut body = Map::from_iter([
             ("type".to_owned(), json!(format!("urn:outboxd:{kind}"))),
             ("title".to_owned(), json!(title)),

@@ -33,4 +33,4 @@ union all
 select 'type', t.typname, t.typname, (select string_agg(quote_literal(e.enumlabel), ', ' order by e.enumsortorder) from pg_enum e where e.enumtypid = t.oid),
        false, null, true, 0
   from pg_type t where t.typnamespace = current_schema()::regnamespace and t.typtype = 'e'
- order by 1, 2, 8, 3
+ order by 1, 2, 8, 3, 4
