@@ -21,7 +21,7 @@ pub async fn show(ask: &Ask) -> Result<Answer, Trouble> {
         @for finding in &report.findings { (shown(finding)) }
         @if !report.left_out.is_empty() {
             h2 { "Left out" }
-            ul.list { @for left_out in &report.left_out { li { (foreign(&left_out.check.to_string())) ": " (foreign_long(&left_out.reason)) } } }
+            ul.list { @for left_out in &report.left_out { li { (foreign(left_out.check)) ": " (foreign_long(&left_out.reason)) } } }
         }
         (command("outboxd doctor"))
     };
@@ -42,7 +42,7 @@ fn shown(finding: &Finding) -> Markup {
                 h2 { (into) }
                 (foreign_block(lines, into))
             }
-            p.hint { "Check: " (foreign(&finding.check.to_string())) }
+            p.hint { "Check: " (foreign(finding.check)) }
         }
     }
 }
