@@ -241,7 +241,7 @@ mod tests {
                 "projections #1.function: got \"f\", expected a name with its schema, such as \"app.sales\"",
                 "projections #1.key: got \"id\", expected \"aggregate\", \"header:<name>\" or \"payload:<a.b.c>\"",
                 "projections #1.name: got \"sa les\", expected letters, digits, \"-\", \"_\" and \".\", at most 64 of them",
-                "projections #1.version: got 0, expected 1 to 1000000",
+                "projections #1.version: got 0, expected a whole number from 1 to 1000000",
                 "projections.a@1.view: has no effect without a target, the table that it shows",
                 "projections.a@1: unknown key \"funktion\"; did you mean \"function\"?",
                 "projections.b@2.target: is written by b@1 already; every version needs a table of its own",
