@@ -227,6 +227,7 @@ fn read_circuit(section: &Section<'_>) -> CircuitPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::RateLimit;
 
     fn read(text: &str) -> (Vec<HandlerConfig>, Vec<String>) {
         let mistakes = Mistakes::default();
