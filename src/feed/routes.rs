@@ -102,7 +102,7 @@ fn cross_origin(origins: &[String]) -> CorsLayer {
 /// Hardens an answer: a cache must not keep the answer of one client for another, and a browser must not guess its type.
 pub async fn harden(mut response: Response) -> Response {
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response.headers_mut().append(VARY, HeaderValue::from_static("Accept, Accept-Encoding, Authorization"));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding, Authorization"));
     response
 }
 

@@ -81,8 +81,8 @@ fn describe_to(recorder: &dyn Recorder) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::super::{
-        AlertMetrics, ChannelMetrics, ClientMetrics, ContractUse, FeedMetrics, FeedTailMetrics, HandlerMetrics, HubMetrics,
-        RelayMetrics,
+        AlertMetrics, ChannelMetrics, ClientMetrics, ConsoleMetrics, ContractUse, FeedMetrics, FeedTailMetrics, HandlerMetrics,
+        HubMetrics, RelayMetrics,
     };
     use super::*;
 
@@ -118,6 +118,7 @@ pub(crate) mod tests {
             FeedTailMetrics::new();
             ClientMetrics::new("acme");
             HubMetrics::new("acme");
+            ConsoleMetrics::new();
             ContractUse::default().of_handler("billing", std::iter::once(("order.placed", 1)));
         });
         for metric in METRICS {

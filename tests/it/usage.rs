@@ -24,6 +24,7 @@ const EVERY_COMMAND: &[&str] = &[
     "health",
     "keys",
     "migrate",
+    "projections",
     "rebase",
     "reload",
     "replay",

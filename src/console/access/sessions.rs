@@ -95,8 +95,8 @@ mod tests {
         assert_eq!(found(&[bob.clone(), alice.clone()], now).as_deref(), Some("alice"));
         assert_eq!(found(&[bob], now), None, "the entry was removed");
         assert_eq!(found(&[token("alice", "another")], now), None, "the name belongs to another token");
-        assert_eq!(found(&[alice.clone()], now + LIFE), None, "its time is over");
-        assert_eq!(Sessions::new().find(&cookie, &[alice.clone()], now), None, "another process has another key");
+        assert_eq!(found(std::slice::from_ref(&alice), now + LIFE), None, "its time is over");
+        assert_eq!(Sessions::new().find(&cookie, std::slice::from_ref(&alice), now), None, "another process has another key");
         sessions.end(&cookie, now);
         assert_eq!(found(&[alice], now), None, "it was ended");
     }

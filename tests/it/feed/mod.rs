@@ -8,6 +8,7 @@ mod handled;
 pub mod pages;
 mod places;
 mod streams;
+mod traffic;
 mod versions;
 pub mod writers;
 
