@@ -314,8 +314,10 @@ async fn wait(feed: &Arc<Feed>, client: &Arc<Client>, query: &Query, reader: &mu
             }
         };
         tokio::select! {
-            () = moved => {}
+            biased;
+            // First: a client that a reload has taken away gets nothing more, also when an event has come at the same moment.
             () = &mut is_over => return Ok(batch),
+            () = moved => {}
         }
     }
 }
