@@ -7,11 +7,11 @@ CARGO ?= cargo
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Built without the brokers, which it does not need: that is three minutes less of waiting.
+# Built without the brokers and without optimisation, which it does not need: that is many minutes less of waiting.
 demo: ## Watch the whole thing work: an application, the relay, a receiver that sometimes fails
 	@sh scripts/install-tools.sh demo
-	$(CARGO) build --release --quiet --no-default-features --features daemon
-	./target/release/outboxd demo $${DATABASE_URL:+--database-url "$$DATABASE_URL"}
+	$(CARGO) build --quiet --no-default-features --features daemon
+	./target/debug/outboxd demo $${DATABASE_URL:+--database-url "$$DATABASE_URL"}
 
 shop: ## Open a small web shop that uses the library, with the relay beside it
 	@sh scripts/install-tools.sh demo
@@ -45,10 +45,10 @@ doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps --no-default-features
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps
 
-# Includes the end-to-end tests on the built binary.
+# Includes the end-to-end tests on the built binary. Tests wait more than they compute, so three of them share two processors.
 integration:
 	$(CARGO) build --quiet --examples
-	$(CARGO) test --test it
+	$(CARGO) test --test it -- --test-threads=$$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 ))
 
 tidy: ## The rules of the house that a compiler does not know
 	$(CARGO) test --quiet --test tidy

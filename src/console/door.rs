@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{Method, Request, Response, StatusCode};
+use axum::response::IntoResponse;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -20,6 +21,7 @@ use super::html::{Frame, failure, login};
 use super::links::{Links, with_query};
 use super::routes::{Found, Route, find};
 use super::{Console, assets};
+use crate::management::Problem;
 use crate::operations::{Caller, Via};
 use crate::telemetry::ConsoleAnswer;
 
@@ -56,23 +58,28 @@ impl Console {
     async fn pass(self: Arc<Self>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let rules = self.access.rules();
-        let Some(authority) = host::authority(&parts).filter(|authority| host::is_ours(authority, &rules.hosts)) else {
-            return misdirected();
-        };
         let whole = parts.uri.path().to_owned();
-        let Some(path) = self.below(&whole) else {
+        let path = self.below(&whole);
+        let is_api = path.is_some_and(is_api);
+        let Some(authority) = host::authority(&parts).filter(|authority| host::is_ours(authority, &rules.hosts)) else {
+            return if is_api { problem(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED) } else { misdirected() };
+        };
+        let Some(path) = path else {
             // Relative addresses of the front page need the slash at its end.
             return see_other(&format!("./{}/", self.path.rsplit('/').next().unwrap_or_default()));
         };
         if let Some(file) = assets::find(&parts.method, path) {
             return file;
         }
-        let is_api = path == API || path.strip_prefix(API).is_some_and(|rest| rest.starts_with('/'));
         let via = if is_api { Via::Api } else { Via::Console };
         let identity = self.access.identify(&rules, peer, &parts.headers, via);
         let is_safe = matches!(parts.method, Method::GET | Method::HEAD);
         let has_bearer = matches!(identity, Identity::Known(_, Proof::Bearer));
         let visit = Visit { rules: &rules, peer, path, links: Links::new(path.split('/').count()), identity };
+        // A program without a token is told that it needs one; nothing can be changed for it.
+        if is_api && !visit.is_known() {
+            return visit.unknown(&parts);
+        }
         if !is_safe && !has_bearer && !origin::is_same(&parts.headers, authority) {
             let mut response = visit.refused(StatusCode::FORBIDDEN, CROSS_SITE);
             response.extensions_mut().insert(ConsoleAnswer::CrossSite);
@@ -169,7 +176,7 @@ impl Console {
         // As if nothing stood before it.
         let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
         let Ok(uri) = format!("{}{query}", visit.path.strip_prefix(API).unwrap_or_default()).parse() else {
-            return problem(StatusCode::BAD_REQUEST, "the path is not one");
+            return problem(StatusCode::NOT_FOUND, "the path is not one");
         };
         parts.uri = uri;
         parts.extensions.insert(caller.clone());
@@ -196,7 +203,7 @@ impl Visit<'_> {
     }
 
     fn is_api(&self) -> bool {
-        self.path.starts_with(API)
+        is_api(self.path)
     }
 
     fn refused(&self, status: StatusCode, why: &str) -> Response<Body> {
@@ -272,11 +279,16 @@ async fn read_form(parts: &Parts, body: Incoming) -> Result<Fields, (StatusCode,
 const CROSS_SITE: &str = "this change was not asked for by a page of this console, so nothing was changed: your browser told another origin, or \
                           none; a program sends its token as Authorization: Bearer";
 
+const MISDIRECTED: &str =
+    "this host is not one of this console; reach it by its IP address or as localhost, or add the name to console.hosts";
+
+/// Whether a path below the front page is one of the API.
+fn is_api(path: &str) -> bool {
+    path.strip_prefix(API).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 fn misdirected() -> Response<Body> {
-    plain(
-        StatusCode::MISDIRECTED_REQUEST,
-        "this host is not one of this console; reach it by its IP address or as localhost, or add the name to console.hosts",
-    )
+    plain(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED)
 }
 
 fn not_allowed() -> Response<Body> {
@@ -285,17 +297,18 @@ fn not_allowed() -> Response<Body> {
     response
 }
 
+/// What this door refuses of the API, in the form of the API.
 fn problem(status: StatusCode, detail: &str) -> Response<Body> {
-    let document = serde_json::json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or_default(),
-        "status": status.as_u16(),
-        "detail": detail,
-    });
-    let mut response = Response::new(Body::from(document.to_string()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    response
+    let kind = match status {
+        StatusCode::UNAUTHORIZED => "unauthorized",
+        StatusCode::FORBIDDEN => "forbidden",
+        StatusCode::NOT_FOUND => "not-found",
+        StatusCode::MISDIRECTED_REQUEST => "misdirected",
+        StatusCode::TOO_MANY_REQUESTS => "rate-limited",
+        StatusCode::SERVICE_UNAVAILABLE => "too-slow",
+        _ => "failed",
+    };
+    Problem::new(kind, detail).into_response()
 }
 
 fn with_cookie(mut response: Response<Body>, cookie: &str) -> Response<Body> {

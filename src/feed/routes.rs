@@ -278,8 +278,13 @@ async fn page(
     if batch.events.is_empty() && batch.is_up_to_date && !query.wait.is_zero() {
         batch = wait(feed, client, query, &mut reader).await.map_err(problem)?;
     }
+    let mut reached = reader.cursor();
+    if !feed.doors.knows(client) {
+        // Read with rights that a reload has changed meanwhile: nothing of it is sent, and the client goes on where it was.
+        (batch.events, batch.is_up_to_date, reached) = (Vec::new(), false, from);
+    }
     client.metrics.answered(if batch.events.is_empty() { FeedAnswer::Empty } else { FeedAnswer::Page });
-    let answer = render(query, (from, reader.cursor()), &client.tag(), &batch, headers);
+    let answer = render(query, (from, reached), &client.tag(), &batch, headers);
     if answer.status() == StatusCode::OK {
         client.sends(&batch);
     }

@@ -84,7 +84,11 @@ impl Stream {
             return self.end(None); // the client comes back, and is told why
         }
         self.moves.mark_unchanged();
-        match self.reader.read(BATCH).await {
+        let read = self.reader.read(BATCH).await;
+        if !self.feed.doors.knows(&self.client) {
+            return self.end(None); // it was read with rights that a reload has changed meanwhile
+        }
+        match read {
             Ok(batch) if !batch.events.is_empty() => self.send(batch),
             Ok(batch) if batch.is_up_to_date => self.wait().await,
             // The filter lets little through. The client is sent its cursor, in case that the connection breaks meanwhile.

@@ -107,16 +107,21 @@ fn responses(route: &Route) -> Value {
         responses.insert("200".to_owned(), json!({ "description": "It is there already, as wished", "content": content }));
     }
     responses.insert(route.status.to_string(), usual);
-    for (_, status, _) in KINDS.iter().filter(|(kind, ..)| *kind != "wrong-method") {
+    for (_, status, _) in documented() {
         responses.insert(status.to_string(), json!({ "$ref": format!("#/components/responses/Problem{status}") }));
     }
     Value::Object(responses)
 }
 
+/// The kinds of problem that a route of the document can answer with: its method is never the wrong one.
+fn documented() -> impl Iterator<Item = &'static (&'static str, u16, &'static str)> {
+    KINDS.iter().filter(|(kind, ..)| *kind != "wrong-method")
+}
+
 /// The responses that every route may give, by their status.
 fn problems() -> Value {
     let mut kinds: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
-    for (kind, status, _) in KINDS {
+    for (kind, status, _) in documented() {
         kinds.entry(*status).or_default().push(kind);
     }
     let response = |(status, kinds): (u16, Vec<&str>)| {

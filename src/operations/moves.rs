@@ -86,7 +86,8 @@ impl MovePlan {
         }
         let count = self.counts.again;
         let (events, were, them) = if count == 1 { ("event", "was", "it") } else { ("events", "were", "them") };
-        let text = format!("{count} {events} from there on {were} handled already; --force delivers {them} again");
+        let at_least = if self.counts.is_exact { "" } else { "at least " };
+        let text = format!("{at_least}{count} {events} from there on {were} handled already; --force delivers {them} again");
         Err(OperationError::plain(RefusalKind::NeedsForce, text))
     }
 }

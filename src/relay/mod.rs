@@ -23,6 +23,7 @@ mod functions;
 mod halves;
 mod narrowing;
 mod observer;
+mod post;
 mod projector;
 mod publisher;
 mod reader;

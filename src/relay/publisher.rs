@@ -16,54 +16,34 @@
 //! The publisher holds nothing in memory that is not stored. After a death the next owner goes on from the stored position; a
 //! statement commits as a whole or not at all, so no event gets two places.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::RelayError;
+use super::post::{self, Look, Ordered, Post, Waiting};
 use super::subscription::{Assignment, End, describe_failure};
-use super::wake_up::Seat;
-use super::{Control, HandlerShared, Order, RelayError, Shared, subscription_name, unix_time};
 use crate::domain::{OpenWindow, Position};
 use crate::store::feed::{self, PublishingPage};
-use crate::store::{self, Fence, StoreError, subscriptions};
-use crate::telemetry::{DatabaseOperation, FeedMetrics, WakeUpSource};
+use crate::store::{self, StoreError};
+use crate::telemetry::{DatabaseOperation, FeedMetrics};
 
 /// Events that one statement takes. A larger window is published by pages, in order of seq.
 const MOST_ROWS: i64 = 10_000;
-/// Longest pause between looks before the linger is over.
-const AWAKE_POLL: Duration = Duration::from_millis(20);
-/// The position of a window without events is stored this often, while the loop does not rest.
-const IDLE_FLUSH: Duration = Duration::from_secs(5);
-/// Between looks at rest, while the listening session looks at the log.
-const REST_INTERVAL: Duration = Duration::from_secs(300);
-/// Between reports of a loop that is paused.
-const HELD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the subscription of the feed until it is ordered to stop, loses its lease, or fails.
 pub(super) async fn run(assignment: Assignment) -> Result<End, RelayError> {
-    let shared = Arc::clone(&assignment.shared);
-    let name = subscription_name(&assignment.handler.config, assignment.partition);
-    let fail = |failure: &RelayError, operation| shared.health.failed(&name, describe_failure(failure, operation, None));
-    let place = shared.beginners.acquire().await;
-    let begun = Publisher::begin(assignment).await.inspect_err(|failure| fail(failure, DatabaseOperation::Lease))?;
-    drop(place);
-    let Some(mut publisher) = begun else { return Ok(End::LeaseLost) };
-    publisher.run().await.inspect_err(|failure| fail(failure, DatabaseOperation::Flush))
+    let Some(mut publisher) = post::begin(assignment, Publisher::begin).await? else { return Ok(End::LeaseLost) };
+    publisher.run().await.inspect_err(|failure| {
+        let post = &publisher.post;
+        post.shared.health.failed(&post.name, describe_failure(failure, DatabaseOperation::Flush, None));
+    })
 }
 
 struct Publisher {
-    shared: Arc<Shared>,
-    handler: Arc<HandlerShared>,
-    control: watch::Receiver<Control>,
-    seat: Seat,
+    post: Post,
     metrics: FeedMetrics,
-    name: String,
-    partition: u16,
-    fence: Fence,
     type_patterns: Option<Vec<String>>,
-    server_generation: u64,
     /// Of the server that the epoch of the places belongs to.
     timeline: String,
     position: Position,
@@ -71,134 +51,62 @@ struct Publisher {
     is_window_stored: bool,
     /// The last window was large: the next one is opened and read by pages at once.
     expects_large: bool,
-    last_event: Instant,
-    last_flush: Instant,
-    pause: Duration,
-    rests: bool,
-}
-
-/// The result of one look at the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Look {
-    Nothing,
-    /// Everything that was there has its place.
-    Published,
-    /// There is more.
-    Partly,
-    LeaseLost,
 }
 
 impl Publisher {
     async fn begin(assignment: Assignment) -> Result<Option<Self>, RelayError> {
-        let Assignment { shared, handler, subscription, partition, mut control, .. } = assignment;
-        let server_generation = shared.server.generation();
-        let pool = &shared.connections.ledger;
-        let taking = shared.answered(subscriptions::take_up(pool, subscription, &shared.instance.id)).await;
-        let Some(taken) = shared.metrics.counted(DatabaseOperation::Lease, taking)? else { return Ok(None) };
-        let beginning = shared.answered(feed::begin_epoch(pool, taken.fence)).await;
-        let epoch = shared.metrics.counted(DatabaseOperation::Flush, beginning)?;
+        let Some((post, position)) = Post::take(assignment).await? else { return Ok(None) };
+        let beginning = post.shared.answered(feed::begin_epoch(&post.shared.connections.ledger, post.fence)).await;
+        let epoch = post.shared.metrics.counted(DatabaseOperation::Flush, beginning)?;
         if epoch.has_begun {
             info!(timeline = epoch.timeline, "a new epoch of the feed has begun");
         }
-        handler.take_measure(partition); // of an earlier owner
-        control.mark_changed();
-        let now = Instant::now();
         Ok(Some(Self {
-            seat: shared.wake_up.seat(),
             metrics: FeedMetrics::new(),
-            name: subscription_name(&handler.config, partition),
-            type_patterns: handler.config.filter.type_patterns(),
-            is_window_stored: taken.position.window.is_some(),
-            position: taken.position,
-            fence: taken.fence,
+            type_patterns: post.handler.config.filter.type_patterns(),
+            is_window_stored: position.window.is_some(),
+            position,
             timeline: epoch.timeline,
-            shared,
-            handler,
-            control,
-            partition,
-            server_generation,
+            post,
             // Pages lose the order in which transactions stay together, so they are for what is known to be large.
             expects_large: false,
-            last_event: now,
-            last_flush: now,
-            pause: Duration::ZERO,
-            rests: false,
         }))
     }
 
     async fn run(&mut self) -> Result<End, RelayError> {
         loop {
-            let control = *self.control.borrow_and_update();
-            match control.order {
-                Order::Abandon => return Ok(End::LeaseLost),
-                Order::Release | Order::Drain => return self.release().await,
-                Order::Work => {}
-            }
-            self.handler.show(self.partition, |figure| figure.is_paused = control.is_paused);
-            if control.is_paused {
-                self.hold();
-            } else {
-                match self.look().await? {
+            match self.post.ordered() {
+                Ordered::Abandon => return Ok(End::LeaseLost),
+                Ordered::Release => return self.post.release().await,
+                Ordered::Hold => self.post.hold(),
+                Ordered::Look => match self.look().await? {
                     Look::LeaseLost => return Ok(End::LeaseLost),
-                    look => self.plan_next(look),
-                }
+                    look => self.post.plan_next(look, self.waiting()),
+                },
             }
-            tokio::select! {
-                biased;
-                changed = self.control.changed() => {
-                    if changed.is_err() {
-                        return Ok(End::LeaseLost); // the supervisor is gone
-                    }
-                    self.pause = Duration::ZERO;
-                }
-                // It was rung or armed, perhaps during the look: what it is about may have come after that.
-                () = self.seat.changed() => self.pause = Duration::ZERO,
-                () = tokio::time::sleep(self.pause) => {
-                    if self.pause >= self.shared.options().idle_poll_interval && !control.is_paused {
-                        self.shared.metrics.woken(WakeUpSource::Poll);
-                    }
-                }
+            if !self.post.wait(true).await {
+                return Ok(End::LeaseLost);
             }
         }
     }
 
-    /// Gives the lease back. Nothing is under way: every look has ended before this.
-    async fn release(&self) -> Result<End, RelayError> {
-        let released = self.shared.answered(subscriptions::release(&self.shared.connections.ledger, self.fence)).await;
-        self.shared.metrics.counted(DatabaseOperation::Lease, released)?;
-        Ok(End::Released)
-    }
-
-    /// An operator has paused the feed. The events wait in the log.
-    fn hold(&mut self) {
-        self.shared.health.held(&self.name);
-        self.shared.metrics.read_at(unix_time());
-        self.rest(false);
-        self.seat.set_idle(true);
-        self.pause = HELD_INTERVAL;
+    fn waiting(&self) -> Waiting {
+        Waiting { has_window: self.position.window.is_some(), is_rung: true, may_rest: true }
     }
 
     /// Looks at the log once and publishes what is there.
     async fn look(&mut self) -> Result<Look, RelayError> {
         let began = Instant::now();
-        if self.shared.server.generation() != self.server_generation {
-            return Err(RelayError::ServerChanged);
-        }
+        self.post.check_server()?;
+        let (shared, fence) = (&self.post.shared, self.post.fence);
         let looking = async {
-            let acquiring = self.shared.connections.log.acquire().await;
+            let acquiring = shared.connections.log.acquire().await;
             let mut connection = acquiring.map_err(StoreError::query("publish events of the feed"))?;
             if self.position.window.is_none() && !self.expects_large {
-                let moves_over_nothing = self.last_flush.elapsed() >= IDLE_FLUSH;
+                let moves_over_nothing = self.post.is_flush_due();
                 let (begin, patterns) = (&self.position.snapshot, self.type_patterns.as_deref());
-                let published = feed::publish_window(
-                    &mut connection,
-                    self.fence,
-                    begin,
-                    MOST_ROWS,
-                    patterns,
-                    &self.timeline,
-                    moves_over_nothing,
-                );
+                let published =
+                    feed::publish_window(&mut connection, fence, begin, MOST_ROWS, patterns, &self.timeline, moves_over_nothing);
                 match published.await {
                     // An event of the window has a place already. Pages leave it out.
                     Err(error) if error.is_about_data() => {
@@ -213,29 +121,24 @@ impl Publisher {
             };
             let page = PublishingPage { begin: &self.position.snapshot, window: &window, is_new, rows: MOST_ROWS };
             let patterns = self.type_patterns.as_deref();
-            let published = feed::publish_page(&mut connection, self.fence, &page, patterns, &self.timeline).await?;
+            let published = feed::publish_page(&mut connection, fence, &page, patterns, &self.timeline).await?;
             Ok((None, Some((window, published))))
         };
-        let looked = self.shared.answered(looking).await;
-        let looked = self.shared.metrics.counted(DatabaseOperation::Flush, looked)?;
+        let looked = shared.answered(looking).await;
+        let looked = shared.metrics.counted(DatabaseOperation::Flush, looked)?;
         let look = match looked {
-            (Some(window), _) => self.enter_window(window)?,
-            (_, Some((window, page))) => self.enter_page(window, page)?,
+            (Some(window), _) => self.enter_window(window, began)?,
+            (_, Some((window, page))) => self.enter_page(window, page, began)?,
             (None, None) => Look::Nothing,
         };
         if look != Look::LeaseLost {
-            self.shared.health.read_ok(&self.name);
-            self.shared.metrics.read_at(unix_time());
-            if self.last_flush >= began {
-                self.shared.metrics.flushed(began.elapsed());
-                self.shared.health.flushed(&self.name, true);
-            }
+            self.post.has_read();
         }
         Ok(look)
     }
 
-    fn enter_window(&mut self, window: feed::PublishedWindow) -> Result<Look, RelayError> {
-        self.check_server(window.is_same_timeline)?;
+    fn enter_window(&mut self, window: feed::PublishedWindow, began: Instant) -> Result<Look, RelayError> {
+        self.check_timeline(window.is_same_timeline)?;
         if window.high_seq < self.position.high_seq {
             return Err(StoreError::Refused(format!(
                 "the sequence of the events stands at {} and stood at {} before: the events were truncated, or the sequence was set back",
@@ -250,18 +153,18 @@ impl Publisher {
         if !window.is_moved {
             return Ok(if window.rows == 0 { Look::Nothing } else { Look::LeaseLost });
         }
-        self.last_flush = Instant::now();
+        self.post.has_flushed(began);
         self.position = self.position.after(window.end, window.high_seq);
         self.count(window.rows.unsigned_abs(), window.places, window.last_place);
-        Ok(if window.rows > 0 { Look::Published } else { Look::Nothing })
+        Ok(if window.rows > 0 { Look::Done } else { Look::Nothing })
     }
 
-    fn enter_page(&mut self, window: OpenWindow, page: feed::PublishedPage) -> Result<Look, RelayError> {
-        self.check_server(page.is_same_timeline)?;
+    fn enter_page(&mut self, window: OpenWindow, page: feed::PublishedPage, began: Instant) -> Result<Look, RelayError> {
+        self.check_timeline(page.is_same_timeline)?;
         if !page.is_moved {
             return Ok(Look::LeaseLost);
         }
-        self.last_flush = Instant::now();
+        self.post.has_flushed(began);
         self.count(page.places, page.places, page.last_place);
         let has_more = page.read_to < window.high_seq;
         self.position = match has_more {
@@ -271,55 +174,19 @@ impl Publisher {
         self.is_window_stored = has_more;
         // After one window in pages the next is large, too, as long as the pages are.
         self.expects_large = has_more || page.places >= MOST_ROWS.unsigned_abs();
-        Ok(if has_more || self.expects_large { Look::Partly } else { Look::Published })
+        Ok(if has_more || self.expects_large { Look::Partly } else { Look::Done })
     }
 
     /// The places of another timeline belong to another epoch, which the next beginning makes.
-    fn check_server(&self, is_same_timeline: bool) -> Result<(), RelayError> {
+    fn check_timeline(&self, is_same_timeline: bool) -> Result<(), RelayError> {
         if is_same_timeline { Ok(()) } else { Err(RelayError::ServerChanged) }
     }
 
     fn count(&mut self, read: u64, places: u64, last_place: Option<i64>) {
-        if read > 0 {
-            self.last_event = Instant::now();
-            self.handler.metrics.fetched(read);
-        }
+        self.post.has_fetched(read);
         self.metrics.published(places, last_place);
         if let Some(place) = last_place {
-            self.shared.published.send_replace(place);
+            self.post.shared.published.send_replace(place);
         }
-    }
-
-    /// Sets the pause until the next look, and reports to the bell whether there is work.
-    fn plan_next(&mut self, look: Look) {
-        let options = self.shared.options();
-        let is_quiet = self.position.window.is_none() && self.last_event.elapsed() >= options.linger;
-        self.seat.set_idle(is_quiet);
-        let rests = look == Look::Nothing && is_quiet && self.seat.is_armed();
-        self.pause = match look {
-            Look::Partly => Duration::ZERO,
-            Look::Published => options.poll_interval,
-            _ if rests => REST_INTERVAL,
-            _ if is_quiet => options.idle_poll_interval,
-            _ => (self.pause * 3 / 2).clamp(options.poll_interval, AWAKE_POLL.max(options.poll_interval)),
-        };
-        self.rest(rests);
-    }
-
-    /// At rest the listening session looks at the log for this loop, and rings.
-    fn rest(&mut self, rests: bool) {
-        if self.rests != rests {
-            self.rests = rests;
-            self.shared.health.rests(&self.name, rests);
-            self.handler.rests(self.partition, rests);
-        }
-    }
-}
-
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        self.shared.health.rests(&self.name, false);
-        self.handler.rests(self.partition, false);
-        self.handler.show(self.partition, |figure| figure.is_paused = false);
     }
 }

@@ -236,6 +236,34 @@ async fn a_replay_that_fails_does_not_keep_live_events_from_being_read() {
     running.stop().await.expect("the relay stops");
 }
 
+/// Seen with a handler whose retries were buried during an outage: the circuit waited for an event to probe with, the replay for the circuit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_gives_an_open_circuit_its_probe_when_nothing_else_can() {
+    let (database, works) = (TestDatabase::create().await, Arc::new(AtomicBool::new(false)));
+    let mended = Arc::clone(&works);
+    let recorder = Recorder::answering(move |_, _| match mended.load(SeqCst) {
+        true => Verdict::delivered(),
+        false => Verdict::retry(Reason::ConnectionRefused, "connection refused"),
+    });
+    let running =
+        relay(&database).configured_handler("billing", recorder.handler(), quick_handler).start().expect("the relay starts");
+    let event = database.insert_events([numbered("a", 1)]).await[0];
+    eventually("the circuit is open, and the event retrying", || async {
+        let open = database.count("subscriptions where circuit <> 'closed'").await;
+        (open == 1 && database.count("deliveries where state = 'retrying'").await == 1).then_some(())
+    })
+    .await;
+    store::bury_event(database.pool(), "billing", event, store::Actor::cli("ada"), "it is worthless").await.expect("it is buried");
+
+    let id = start(&database, NewReplay::default()).await;
+    works.store(true, SeqCst);
+    let over = wait_until_over(&database, id).await;
+
+    assert_eq!((over.asked, over.delivered), (1, 1));
+    assert_eq!(database.count("subscriptions where circuit = 'closed'").await, 1);
+    running.stop().await.expect("the relay stops");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_goes_on_when_the_relay_is_killed() {
     let (database, receiver) = (TestDatabase::create().await, Receiver::start().await);

@@ -127,8 +127,7 @@ async fn carry_out(
     eprintln!("{what}");
     ask::confirm("Go ahead?", choice.yes)?;
     let done = moves::carry_out(&session.pool, &ask::caller(), plan, choice.because.as_deref()).await?;
-    let (name, to) = (&plan.handler, &plan.to);
-    eprintln!("{name} goes on from {to}: {} skipped, {} delivered again", events(done.skipped), events(done.again));
+    eprintln!("{} goes on from {}: {}", plan.handler, plan.to, done_part(&done));
     tell(global, plan, &done, true)
 }
 
@@ -143,8 +142,12 @@ fn tell(global: &Global, plan: &MovePlan, counts: &MoveCounts, changed: bool) ->
     Ok(ExitCode::from(EXIT_OK))
 }
 
+fn done_part(done: &MoveCounts) -> String {
+    format!("{} skipped, {} delivered again", at_least(done, done.skipped), at_least(done, done.again))
+}
+
 fn at_least(counts: &MoveCounts, count: u64) -> String {
-    if counts.is_exact { events(count) } else { format!("at least {}", events(count)) }
+    if counts.is_exact || count == 0 { events(count) } else { format!("at least {}", events(count)) }
 }
 
 fn dead_part(counts: &MoveCounts) -> String {
@@ -169,4 +172,16 @@ fn events(count: u64) -> String {
 
 fn plural(count: u64, one: &'static str, many: &'static str) -> &'static str {
     if count == 1 { one } else { many }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_was_not_counted_to_its_end_is_never_told_as_exact() {
+        let done = MoveCounts { skipped: 199_995, is_exact: false, ..MoveCounts::default() };
+        assert_eq!(done_part(&done), "at least 199995 events skipped, 0 events delivered again");
+        assert_eq!(done_part(&MoveCounts { is_exact: true, ..done }), "199995 events skipped, 0 events delivered again");
+    }
 }

@@ -57,7 +57,7 @@ impl Projector {
     fn prepare(&self, items: &[Item]) -> (Vec<Notification>, Option<Verdict>) {
         let mut events = Vec::with_capacity(items.len());
         for item in items {
-            let prepared = match (item, &self.handler.config.contracts) {
+            let prepared = match (item, &self.post.handler.config.contracts) {
                 (Item::Unreadable(unreadable), _) => Err(Verdict::permanent(Reason::Unreadable, unreadable.cause.clone())),
                 (Item::Event(event), None) => Ok(event.as_ref().clone()),
                 (Item::Event(event), Some(pins)) => prepare(pins, event).map(std::borrow::Cow::into_owned),
@@ -88,7 +88,7 @@ impl Projector {
             lock_timeout: function.lock_timeout,
             role: function.role.as_deref(),
             payload: PayloadType::Jsonb,
-            session: &self.shared.session,
+            session: &self.post.shared.session,
         };
         let argument = |event: &Notification| Argument {
             seq: event.seq,
@@ -102,8 +102,8 @@ impl Projector {
             refused: None,
         };
         let arguments: Vec<Argument> = events.iter().map(argument).collect();
-        let mut transaction = self.shared.answered(store::begin(&self.shared.connections.calls)).await?;
-        let patience = self.shared.answer_timeout.filter(|_| !statement_timeout.is_zero());
+        let mut transaction = self.post.shared.answered(store::begin(&self.post.shared.connections.calls)).await?;
+        let patience = self.post.shared.answer_timeout.filter(|_| !statement_timeout.is_zero());
         let calling = call_function(&mut transaction, &call, &arguments, is_replaying);
         let verdict = store::answered(patience.map(|patience| patience + statement_timeout), calling, |silent| silent).await?;
         Ok(if verdict.is_delivered() { Ok(transaction) } else { Err(verdict) })
@@ -115,17 +115,17 @@ impl Projector {
         events: &[Notification],
         is_replaying: bool,
     ) -> Result<Result<Transaction<'static, Postgres>, Verdict>, StoreError> {
-        let timeout = self.handler.config.timeout;
+        let timeout = self.post.handler.config.timeout;
         let call = FunctionCall {
             function: "",
             statement_timeout: timeout,
             lock_timeout: LOCK_TIMEOUT.min(timeout),
             role: None,
             payload: PayloadType::Jsonb,
-            session: &self.shared.session,
+            session: &self.post.shared.session,
         };
-        let mut transaction = self.shared.answered(store::begin(&self.shared.connections.calls)).await?;
-        let opened = self.shared.answered(begin_calls(&mut transaction, &call)).await?;
+        let mut transaction = self.post.shared.answered(store::begin(&self.post.shared.connections.calls)).await?;
+        let opened = self.post.shared.answered(begin_calls(&mut transaction, &call)).await?;
         if !opened.is_delivered() {
             return Ok(Err(opened));
         }
@@ -136,15 +136,15 @@ impl Projector {
                 break;
             }
         }
-        let verdict = self.shared.answered(end_calls(&mut transaction, &call, failed)).await?;
+        let verdict = self.post.shared.answered(end_calls(&mut transaction, &call, failed)).await?;
         Ok(if verdict.is_delivered() { Ok(transaction) } else { Err(verdict) })
     }
 
     /// A session has ended, or fallen silent, while the projection ran in it. Fails where the server is away, which is no event's fault.
     async fn who_ended_it(&mut self, lost: StoreError) -> Result<Verdict, RelayError> {
-        self.shared.heard(&lost);
-        self.shared.metrics.database_error(DatabaseOperation::Flush);
-        let start = find_server(&self.shared.connections.ledger).await;
+        self.post.shared.heard(&lost);
+        self.post.shared.metrics.database_error(DatabaseOperation::Flush);
+        let start = find_server(&self.post.shared.connections.ledger).await;
         let Some(start) = start.filter(|_| !lost.is_end_of_server()) else { return Err(lost.into()) };
         if start != self.server_start {
             self.server_start = start;

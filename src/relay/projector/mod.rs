@@ -1,7 +1,6 @@
 //! The loop of one version of a projection: it reads the log in order, calls the projection, and moves the position in the same transaction.
 //! It owns the subscription by a lease as every loop does. A version that is not live reads no further than the live one has come. An event
 //! that fails stops this loop, and no other, until it succeeds or a person skips it.
-//! A long file: everything that can happen to the loop stands together.
 
 mod calling;
 mod reading;
@@ -9,58 +8,39 @@ mod reading;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
 use tracing::{error, info};
 
+use super::RelayError;
 use super::batch_size::BatchSize;
+use super::post::{self, Look, Ordered, Post, Waiting};
 use super::subscription::{Assignment, End, describe_failure};
-use super::wake_up::Seat;
-use super::{Control, HandlerShared, Order, RelayError, Shared, subscription_name, unix_time};
 use crate::domain::{Narrowing, Outcome, Pace, Position, Verdict};
 use crate::failpoints::failpoint;
 use crate::handlers::{Built, ProjectionSpec};
 use crate::store::projections::{self, Recorded, Standing, Stop};
-use crate::store::{self, Done, Entries, Fence, Fenced, Reached, Selection, subscriptions};
-use crate::telemetry::{DatabaseOperation, Failure, WakeUpSource};
+use crate::store::{self, Done, Entries, Fenced, Reached, Selection};
+use crate::telemetry::{DatabaseOperation, Failure};
 
 use calling::Called;
 use reading::{Ahead, Item};
 
-/// Longest pause between looks before the linger is over.
-const AWAKE_POLL: Duration = Duration::from_millis(20);
-/// The position is stored this often where nothing is projected, while the loop does not rest.
-const IDLE_FLUSH: Duration = Duration::from_secs(5);
-/// Between looks at rest, while the listening session looks at the log.
-const REST_INTERVAL: Duration = Duration::from_secs(300);
-/// Between reports of a loop that is paused.
-const HELD_INTERVAL: Duration = Duration::from_secs(1);
 /// Between tries at the event at which the projection stands; doubles up to the longest.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// Runs the subscription until it is told to stop, loses its lease, or fails.
 pub(super) async fn run(assignment: Assignment) -> Result<End, RelayError> {
-    let shared = Arc::clone(&assignment.shared);
-    let name = subscription_name(&assignment.handler.config, assignment.partition);
-    let fail = |failure: &RelayError, operation| shared.health.failed(&name, describe_failure(failure, operation, None));
-    let place = shared.beginners.acquire().await;
-    let begun = Projector::begin(assignment).await.inspect_err(|failure| fail(failure, DatabaseOperation::Lease))?;
-    drop(place);
-    let Some(mut projector) = begun else { return Ok(End::LeaseLost) };
-    projector.run().await.inspect_err(|failure| fail(failure, DatabaseOperation::Flush))
+    let Some(mut projector) = post::begin(assignment, Projector::begin).await? else { return Ok(End::LeaseLost) };
+    projector.run().await.inspect_err(|failure| {
+        let post = &projector.post;
+        post.shared.health.failed(&post.name, describe_failure(failure, DatabaseOperation::Flush, None));
+    })
 }
 
 struct Projector {
-    shared: Arc<Shared>,
-    handler: Arc<HandlerShared>,
+    post: Post,
     spec: ProjectionSpec,
     selection: Arc<Selection>,
-    control: watch::Receiver<Control>,
-    seat: Seat,
-    name: String,
-    partition: u16,
-    fence: Fence,
-    server_generation: u64,
     /// Since when the server runs.
     server_start: String,
     /// Behind everything that was projected. Ahead of the stored one by windows without events at most.
@@ -77,132 +57,72 @@ struct Projector {
     attempts: u32,
     /// The last window was large: the next one is opened and read by pages at once.
     expects_large: bool,
-    last_event: Instant,
-    last_flush: Instant,
-    pause: Duration,
-    rests: bool,
-}
-
-/// What one look at the log has brought.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Look {
-    Nothing,
-    /// Everything that was there is projected.
-    Projected,
-    /// There is more.
-    Partly,
-    /// There is more, and it may be read or tried after so long.
-    Later(Duration),
-    LeaseLost,
 }
 
 impl Projector {
     async fn begin(assignment: Assignment) -> Result<Option<Self>, RelayError> {
-        let Assignment { shared, handler, subscription, partition, mut control, .. } = assignment;
-        let Built::Projection(spec) = &handler.built else { unreachable!("the loop of a projection serves one") };
-        let server_generation = shared.server.generation();
-        let pool = &shared.connections.ledger;
-        let taking = shared.answered(subscriptions::take_up(pool, subscription, &shared.instance.id)).await;
-        let Some(taken) = shared.metrics.counted(DatabaseOperation::Lease, taking)? else { return Ok(None) };
-        let reading = shared.answered(projections::read_standing(pool, subscription)).await;
+        let Some((post, position)) = Post::take(assignment).await? else { return Ok(None) };
+        let Built::Projection(spec) = &post.handler.built else { unreachable!("the loop of a projection serves one") };
+        let (shared, pool) = (&post.shared, &post.shared.connections.ledger);
+        let reading = shared.answered(projections::read_standing(pool, post.fence.subscription)).await;
         let Some(standing) = shared.metrics.counted(DatabaseOperation::Read, reading)? else { return Ok(None) };
         let asking = shared.answered(store::read_server_start(pool)).await;
         let server_start = shared.metrics.counted(DatabaseOperation::Read, asking)?;
-        handler.take_measure(partition); // of an earlier owner
-        control.mark_changed();
-        let now = Instant::now();
         Ok(Some(Self {
             spec: spec.as_ref().clone(),
-            selection: Arc::clone(&handler.selections[usize::from(partition)]),
-            seat: shared.wake_up.seat(),
-            name: subscription_name(&handler.config, partition),
-            fence: taken.fence,
-            position: taken.position,
+            selection: Arc::clone(&post.handler.selections[usize::from(post.partition)]),
+            position,
             standing,
             server_start,
-            shared,
-            handler,
-            control,
-            partition,
-            server_generation,
+            post,
             ahead: None,
             pace: None,
-            began: now,
+            began: Instant::now(),
             size: BatchSize::new(),
             narrowing: Narrowing::default(),
             attempts: 0,
             expects_large: false,
-            last_event: now,
-            last_flush: now,
-            pause: Duration::ZERO,
-            rests: false,
         }))
     }
 
     async fn run(&mut self) -> Result<End, RelayError> {
         loop {
-            let control = *self.control.borrow_and_update();
-            match control.order {
-                Order::Abandon => return Ok(End::LeaseLost),
-                Order::Release | Order::Drain => return self.release().await,
-                Order::Work => {}
-            }
-            self.handler.show(self.partition, |figure| figure.is_paused = control.is_paused);
-            if control.is_paused {
-                self.hold();
-            } else {
-                match self.look().await? {
+            match self.post.ordered() {
+                Ordered::Abandon => return Ok(End::LeaseLost),
+                Ordered::Release => return self.release().await,
+                Ordered::Hold => self.post.hold(),
+                Ordered::Look => match self.look().await? {
                     Look::LeaseLost => return Ok(End::LeaseLost),
-                    look => self.plan_next(look),
-                }
+                    look => self.post.plan_next(look, self.waiting()),
+                },
             }
-            tokio::select! {
-                biased;
-                changed = self.control.changed() => {
-                    if changed.is_err() {
-                        return Ok(End::LeaseLost); // the supervisor is gone
-                    }
-                    self.pause = Duration::ZERO;
-                }
-                // Of a projection that stands, or waits for its rate, new events change nothing.
-                () = self.seat.changed(), if self.ahead.is_none() => self.pause = Duration::ZERO,
-                () = tokio::time::sleep(self.pause) => {
-                    if self.pause >= self.shared.options().idle_poll_interval && !control.is_paused {
-                        self.shared.metrics.woken(WakeUpSource::Poll);
-                    }
-                }
+            // Of a projection that stands, or waits for its rate, new events change nothing.
+            if !self.post.wait(self.ahead.is_none()).await {
+                return Ok(End::LeaseLost);
             }
         }
     }
 
-    /// Gives the lease back. Nothing is under way: every look has ended before this.
+    fn waiting(&self) -> Waiting {
+        let is_rung = self.standing.is_live;
+        Waiting { has_window: self.position.window.is_some(), is_rung, may_rest: !self.position.is_in_history() }
+    }
+
+    /// Stores the position and gives the lease back.
     async fn release(&mut self) -> Result<End, RelayError> {
-        if self.store_position().await? == Fenced::LeaseLost {
-            return Ok(End::LeaseLost);
+        match self.store_position().await? {
+            Fenced::LeaseLost => Ok(End::LeaseLost),
+            Fenced::Written => self.post.release().await,
         }
-        let released = self.shared.answered(subscriptions::release(&self.shared.connections.ledger, self.fence)).await;
-        self.shared.metrics.counted(DatabaseOperation::Lease, released)?;
-        Ok(End::Released)
-    }
-
-    /// An operator has paused the projection. The events wait in the log.
-    fn hold(&mut self) {
-        self.shared.health.held(&self.name);
-        self.shared.metrics.read_at(unix_time());
-        self.rest(false);
-        self.seat.set_idle(true);
-        self.pause = HELD_INTERVAL;
     }
 
     /// Projects what was read, or reads the next stretch of the log.
     async fn look(&mut self) -> Result<Look, RelayError> {
-        if self.shared.server.generation() != self.server_generation {
-            return Err(RelayError::ServerChanged);
-        }
+        self.post.check_server()?;
         if self.ahead.is_none() {
-            let pool = &self.shared.connections.ledger;
-            let reading = self.shared.answered(projections::read_standing(pool, self.fence.subscription)).await;
-            match self.shared.metrics.counted(DatabaseOperation::Read, reading)? {
+            let pool = &self.post.shared.connections.ledger;
+            let reading = self.post.shared.answered(projections::read_standing(pool, self.post.fence.subscription)).await;
+            match self.post.shared.metrics.counted(DatabaseOperation::Read, reading)? {
                 Some(standing) => self.standing = standing,
                 None => return Ok(Look::LeaseLost), // it was dropped
             }
@@ -210,8 +130,8 @@ impl Projector {
                 Ok(rows) => rows,
                 Err(wait) => return Ok(Look::Later(wait)),
             };
-            let reading = self.shared.answered(self.read_ahead(rows)).await;
-            let Some(ahead) = self.shared.metrics.counted(DatabaseOperation::Read, reading)? else { return self.idle().await };
+            let reading = self.post.shared.answered(self.read_ahead(rows)).await;
+            let Some(ahead) = self.post.shared.metrics.counted(DatabaseOperation::Read, reading)? else { return self.idle().await };
             self.enter_ahead(ahead);
             if self.keep_history().await? == Fenced::LeaseLost {
                 return Ok(Look::LeaseLost);
@@ -225,16 +145,12 @@ impl Projector {
     }
 
     fn enter_ahead(&mut self, ahead: Ahead) {
-        self.shared.health.read_ok(&self.name);
-        self.shared.metrics.read_at(unix_time());
-        self.handler.metrics.fetched(ahead.items.len() as u64);
+        self.post.has_read();
+        self.post.has_fetched(ahead.items.len() as u64);
         if let Some((_, pace)) = &mut self.pace {
             pace.spend(ahead.items.len());
         }
         self.expects_large = ahead.has_more;
-        if !ahead.items.is_empty() {
-            self.last_event = Instant::now();
-        }
         self.ahead = Some(ahead);
     }
 
@@ -254,7 +170,7 @@ impl Projector {
         self.position = ahead.end.clone();
         // What others follow or compare with has to be stored; and history must not be longer after a restart than it was.
         let is_watched = was_history || !self.standing.is_live || ahead.has_more;
-        if (is_watched || self.last_flush.elapsed() >= IDLE_FLUSH) && self.store_position().await? == Fenced::LeaseLost {
+        if (is_watched || self.post.is_flush_due()) && self.store_position().await? == Fenced::LeaseLost {
             return Ok(Look::LeaseLost);
         }
         Ok(if ahead.has_more || !self.standing.is_live { Look::Partly } else { Look::Nothing })
@@ -262,10 +178,9 @@ impl Projector {
 
     /// There is nothing that it may read.
     async fn idle(&mut self) -> Result<Look, RelayError> {
-        self.shared.health.read_ok(&self.name);
-        self.shared.metrics.read_at(unix_time());
+        self.post.has_read();
         // What is not durable yet ends no window. The commit makes it so, and then history has an end.
-        let is_due = self.last_flush.elapsed() >= IDLE_FLUSH || self.position.is_in_history();
+        let is_due = self.post.is_flush_due() || self.position.is_in_history();
         if is_due && self.store_position().await? == Fenced::LeaseLost {
             return Ok(Look::LeaseLost);
         }
@@ -275,17 +190,15 @@ impl Projector {
     async fn store_position(&mut self) -> Result<Fenced, RelayError> {
         let began = Instant::now();
         let reached = Reached { position: self.position.clone(), done: Done::AsStored };
-        let (pool, entries) = (&self.shared.connections.ledger, Entries::default());
-        let recording = self.shared.answered(store::record(pool, self.fence, &self.shared.instance.id, &reached, &entries)).await;
-        let recorded = self.shared.metrics.counted(DatabaseOperation::Flush, recording)?;
-        self.enter_flush(began);
+        let (pool, entries) = (&self.post.shared.connections.ledger, Entries::default());
+        let recording = self
+            .post
+            .shared
+            .answered(store::record(pool, self.post.fence, &self.post.shared.instance.id, &reached, &entries))
+            .await;
+        let recorded = self.post.shared.metrics.counted(DatabaseOperation::Flush, recording)?;
+        self.post.has_flushed(began);
         Ok(recorded.fenced)
-    }
-
-    fn enter_flush(&mut self, began: Instant) {
-        self.last_flush = Instant::now();
-        self.shared.metrics.flushed(began.elapsed());
-        self.shared.health.flushed(&self.name, true);
     }
 
     /// Projects the first events of what was read: as many as succeed together.
@@ -297,29 +210,29 @@ impl Projector {
         let verdict = match called {
             Called::Done(mut transaction) => {
                 let reached = ahead.position_behind(count);
-                let recording = projections::record(&mut transaction, self.fence, &reached, count);
-                let recorded = self.shared.answered(recording).await;
-                match self.shared.metrics.counted(DatabaseOperation::Flush, recorded)? {
+                let recording = projections::record(&mut transaction, self.post.fence, &reached, count);
+                let recorded = self.post.shared.answered(recording).await;
+                match self.post.shared.metrics.counted(DatabaseOperation::Flush, recorded)? {
                     Recorded::LeaseLost => return Ok(Look::LeaseLost),
                     // A switch came in between, and what the functions were told is not true any more. All of it is rolled back.
                     Recorded::Written { is_live } if is_live != self.standing.is_live => return Ok(Look::Partly),
                     Recorded::Written { .. } => {}
                 }
-                let committing = self.shared.answered(store::commit(transaction)).await;
-                self.shared.metrics.counted(DatabaseOperation::Flush, committing)?;
+                let committing = self.post.shared.answered(store::commit(transaction)).await;
+                self.post.shared.metrics.counted(DatabaseOperation::Flush, committing)?;
                 failpoint!("projection-committed");
                 self.enter_projected(&ahead.items[..count], began);
                 self.position = reached;
                 ahead.items.drain(..count);
                 let is_over = ahead.items.is_empty();
-                let look = if !is_over || ahead.has_more || !self.standing.is_live { Look::Partly } else { Look::Projected };
+                let look = if !is_over || ahead.has_more || !self.standing.is_live { Look::Partly } else { Look::Done };
                 self.ahead = (!is_over).then_some(ahead);
                 return Ok(look);
             }
             Called::Failed(verdict) => verdict,
         };
-        self.handler.metrics.delivered(verdict.outcome, began.elapsed());
-        self.handler.metrics.failed(verdict.reason);
+        self.post.handler.metrics.delivered(verdict.outcome, began.elapsed());
+        self.post.handler.metrics.failed(verdict.reason);
         if count > 1 {
             self.narrowing.failed(ahead.items[count - 1].seq());
             self.size.ran_out_of_time();
@@ -332,15 +245,15 @@ impl Projector {
     fn enter_projected(&mut self, items: &[Item], began: Instant) {
         let took = began.elapsed();
         self.size.measured(items.len(), took, self.budget() / 2);
-        self.enter_flush(began);
+        self.post.has_flushed(began);
         if self.attempts > 0 {
-            info!(handler = self.name, "the projection goes on");
+            info!(handler = self.post.name, "the projection goes on");
             self.attempts = 0;
         }
         let each = took / u32::try_from(items.len()).unwrap_or(u32::MAX).max(1);
         for item in items {
-            self.handler.metrics.delivered(Outcome::Delivered, each);
-            self.handler.contract_use.sent(&item.notification().event_type);
+            self.post.handler.metrics.delivered(Outcome::Delivered, each);
+            self.post.handler.contract_use.sent(&item.notification().event_type);
         }
     }
 
@@ -355,9 +268,9 @@ impl Projector {
             reason: verdict.reason.as_str(),
             detail: verdict.detail.clone(),
         };
-        let noting = projections::record_stop(&self.shared.connections.ledger, self.fence, &before, &stop);
-        let noted = self.shared.answered(noting).await;
-        if self.shared.metrics.counted(DatabaseOperation::Flush, noted)? == Fenced::LeaseLost {
+        let noting = projections::record_stop(&self.post.shared.connections.ledger, self.post.fence, &before, &stop);
+        let noted = self.post.shared.answered(noting).await;
+        if self.post.shared.metrics.counted(DatabaseOperation::Flush, noted)? == Fenced::LeaseLost {
             return Ok(Look::LeaseLost);
         }
         failpoint!("projection-stopped");
@@ -366,7 +279,7 @@ impl Projector {
         self.attempts += 1;
         if self.attempts == 1 {
             error!(
-                handler = self.name,
+                handler = self.post.name,
                 event_id = %stop.event,
                 event_type = stop.event_type,
                 reason = stop.reason,
@@ -376,8 +289,8 @@ impl Projector {
         }
         let text = format!("stands at event {} ({}): {}: {}", stop.event, stop.event_type, stop.reason, stop.detail);
         let failure = Failure { operation: DatabaseOperation::Flush, sqlstate: None, event: Some(stop.event), text };
-        self.shared.health.failed(&self.name, failure);
-        self.shared.observe.notify_one();
+        self.post.shared.health.failed(&self.post.name, failure);
+        self.post.shared.observe.notify_one();
         self.narrowing.failed(stop.seq);
         self.ahead = Some(ahead);
         Ok(Look::Later(pause))
@@ -390,12 +303,12 @@ impl Projector {
 
     /// How long one transaction with several events may last: locks are held so long, and vacuum waits.
     fn budget(&self) -> Duration {
-        (self.shared.options().lease / 5).min(Duration::from_secs(5))
+        (self.post.shared.options().lease / 5).min(Duration::from_secs(5))
     }
 
     /// How many events the rate lets be read now, or how long until it lets some be read.
     fn allowed_rows(&mut self) -> Result<i64, Duration> {
-        let Some(rate) = self.standing.rate.or(self.handler.config.backfill).filter(|_| self.is_replaying()) else {
+        let Some(rate) = self.standing.rate.or(self.post.handler.config.backfill).filter(|_| self.is_replaying()) else {
             self.pace = None;
             return Ok(reading::MOST_ROWS);
         };
@@ -403,41 +316,5 @@ impl Projector {
         let (room, wait) = (pace.room(self.began.elapsed()), pace.wait());
         self.pace = Some((rate, pace));
         if room == 0 { Err(wait.max(Duration::from_millis(1))) } else { Ok(i64::from(room).min(reading::MOST_ROWS)) }
-    }
-
-    /// Sets the pause until the next look, and tells the bell whether there is work.
-    fn plan_next(&mut self, look: Look) {
-        let options = self.shared.options();
-        let is_quiet = self.position.window.is_none() && self.last_event.elapsed() >= options.linger;
-        let follows = !self.standing.is_live;
-        self.seat.set_idle(is_quiet || matches!(look, Look::Later(_)) || (follows && look == Look::Nothing));
-        // Of what the live version stores nobody rings, so a version that follows looks.
-        let rests = look == Look::Nothing && is_quiet && !follows && !self.position.is_in_history() && self.seat.is_armed();
-        self.pause = match look {
-            Look::Partly => Duration::ZERO,
-            Look::Later(wait) => wait,
-            Look::Projected => options.poll_interval,
-            _ if rests => REST_INTERVAL,
-            _ if is_quiet || follows => options.idle_poll_interval,
-            _ => (self.pause * 3 / 2).clamp(options.poll_interval, AWAKE_POLL.max(options.poll_interval)),
-        };
-        self.rest(rests);
-    }
-
-    /// At rest the listening session looks at the log for this loop, and rings.
-    fn rest(&mut self, rests: bool) {
-        if self.rests != rests {
-            self.rests = rests;
-            self.shared.health.rests(&self.name, rests);
-            self.handler.rests(self.partition, rests);
-        }
-    }
-}
-
-impl Drop for Projector {
-    fn drop(&mut self) {
-        self.shared.health.rests(&self.name, false);
-        self.handler.rests(self.partition, false);
-        self.handler.show(self.partition, |figure| figure.is_paused = false);
     }
 }

@@ -73,14 +73,14 @@ impl Ahead {
 impl Projector {
     /// Reads the next stretch, of so many events at most. `None`: there is none.
     pub(super) async fn read_ahead(&self, rows: i64) -> Result<Option<Ahead>, StoreError> {
-        let room = Room { rows, bytes: i64::try_from(self.shared.memory_per_loop() / 2).unwrap_or(i64::MAX).max(1) };
+        let room = Room { rows, bytes: i64::try_from(self.post.shared.memory_per_loop() / 2).unwrap_or(i64::MAX).max(1) };
         let plan = Plan {
             head: self.position.clone(),
             until: None,
             room,
             recorded: None,
             expects_large: self.expects_large,
-            durability_gate: self.shared.options().durability_gate,
+            durability_gate: self.post.shared.options().durability_gate,
         };
         if self.standing.is_live {
             return self.read_live(plan).await;
@@ -99,7 +99,7 @@ impl Projector {
 
     async fn read_live(&self, plan: Plan) -> Result<Option<Ahead>, StoreError> {
         let selection = std::sync::Arc::clone(&self.selection);
-        let segment = reader::read_segment(self.shared.connections.log.clone(), selection, plan).await?;
+        let segment = reader::read_segment(self.post.shared.connections.log.clone(), selection, plan).await?;
         // Nothing may be concluded from what is not durable yet.
         let is_nothing = segment.end == self.position && segment.notifications.is_empty() && segment.unreadable.is_empty();
         Ok((!is_nothing).then(|| Ahead::of(&self.position, segment, None)))
@@ -108,7 +108,7 @@ impl Projector {
     /// A window that ends where the live version is; by pages, if it is large or something in it cannot be read.
     async fn read_until(&self, plan: Plan, until: Position) -> Result<Option<Ahead>, StoreError> {
         let whole = Plan { until: Some(until.clone()), ..plan.clone() };
-        if let Some(segment) = reader::read_tail(&self.shared.connections.log, &self.selection, &whole).await? {
+        if let Some(segment) = reader::read_tail(&self.post.shared.connections.log, &self.selection, &whole).await? {
             let is_nothing = segment.end == self.position && segment.notifications.is_empty();
             return Ok((!is_nothing).then(|| Ahead::of(&self.position, segment, None)));
         }
@@ -123,7 +123,7 @@ impl Projector {
         let base = Position { window: None, ..self.position.clone() };
         let bounded = OpenWindow { seq: window.seq.min(up_to), high_seq: up_to, ..window.clone() };
         let head = base.inside(bounded);
-        let pool = &self.shared.connections.log;
+        let pool = &self.post.shared.connections.log;
         let mut segment = reader::read_page(pool, &self.selection, &plan, head, false, None).await?;
         if up_to < window.high_seq {
             // The bound is where the live version is in the window, and not the end of the window.
@@ -137,7 +137,7 @@ impl Projector {
 
     /// The window with the number before its first event.
     async fn begin_window(&self, window: OpenWindow) -> Result<OpenWindow, StoreError> {
-        let acquiring = self.shared.connections.log.acquire().await;
+        let acquiring = self.post.shared.connections.log.acquire().await;
         let mut connection = acquiring.map_err(StoreError::query("read the log"))?;
         let opened = store::open_window(&mut connection, &self.position).await?;
         Ok(OpenWindow { seq: opened.window.seq.min(window.high_seq), ..window })

@@ -99,14 +99,16 @@ impl Loop {
         self.has_room_for_recorded() && self.books.circuit_would_admit() && !is_held
     }
 
-    /// Whether more of a replay may leave. Not while the receiver is known to be down.
+    /// Whether more of a replay may leave. While the circuit is open only its probe may, and only if nothing else is ready to be one:
+    /// otherwise a replay would wait for ever when the receiver works again and no new event comes.
     pub(super) fn may_release(&self) -> bool {
-        self.books.circuit.is_closed() && self.room_for_replays() > 0
+        self.books.circuit_would_admit() && self.room_for_replays() > 0
     }
 
     /// Not so much that live events, which are not read above `max_parked`, would have to wait for a replay that fails.
     fn room_for_replays(&self) -> u64 {
-        self.handler.config.max_parked.div_ceil(2).saturating_sub(self.books.unfinished())
+        let room = self.handler.config.max_parked.div_ceil(2).saturating_sub(self.books.unfinished());
+        if self.books.circuit.is_closed() { room } else { room.min(1) }
     }
 
     pub(super) fn has_room_for_recorded(&self) -> bool {

@@ -31,6 +31,13 @@ async fn nobody_is_let_in_without_a_token_and_every_answer_is_guarded() {
     assert_eq!((login.status, styles.status), (200, 200));
     let api = stranger.get("/api/v1/status").await;
     assert_eq!((api.status, api.header("content-type")), (401, Some("application/problem+json")), "{api:?}");
+    // In the form of the API, whoever refuses, and before the question of where a change comes from.
+    let change = stranger.ask("POST", "/api/v1/handlers/billing/pause", &[("content-type", "application/json")], "{}").await;
+    let elsewhere = stranger.clone().host("evil.example").get("/api/v1/status").await;
+    for (refused, status, kind) in [(&api, 401, "unauthorized"), (&change, 401, "unauthorized"), (&elsewhere, 421, "misdirected")] {
+        let problem: serde_json::Value = serde_json::from_str(&refused.body).expect("a problem");
+        assert_eq!((refused.status, &problem["type"]), (status, &format!("urn:outboxd:{kind}").into()), "{refused:?}");
+    }
     let unknown = stranger.get("/nowhere").await;
     assert_eq!(unknown.status, 303, "whether there is such a page is nobody's business");
     let inside = console.bearer(READER).get("/").await;
