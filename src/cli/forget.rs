@@ -29,7 +29,7 @@ Data that is not encrypted is not reached: `outboxd events erase` removes events
 
 Exit code:
   0  the person is forgotten; with --verify: nothing is left
-  1  a transaction that began before still runs; run it again. With --verify: something is left")]
+  1  a transaction that has read keys before still runs; run it again. With --verify: something is left")]
 pub struct ForgetArgs {
     /// The person, by the name that the application gives to its values, for example customer/42
     #[arg(long, required_unless_present = "again", value_parser = ask::parse_text)]
@@ -205,7 +205,7 @@ fn describe(report: &Report) -> String {
     }
     if !report.is_complete {
         text.push_str(
-            "a transaction that began before still runs, and may keep what it has read; run the command again when it has ended\n",
+            "a transaction that has read keys before still runs, and may keep what it has read; run the command again when it has ended\n",
         );
     }
     text

@@ -67,13 +67,13 @@ pub struct Report {
     /// Versions that have read the values; a function must forget them, or they must be rebuilt.
     pub projections: Vec<SubjectProjection>,
     pub ledger: Option<PathBuf>,
-    /// A transaction that had begun before still ran at the end: what it commits was not looked at.
+    /// No transaction that had read keys before still ran: what it commits would not have been looked at.
     pub is_complete: bool,
 }
 
 /// Events of one transaction: short enough that a flush of the relay does not wait for it.
 const CHUNK: usize = 1_000;
-/// How often and how long older transactions are waited for.
+/// How often and how long transactions that have read keys are waited for.
 const PAUSE: Duration = Duration::from_millis(50);
 const LOOKS: usize = 100;
 
@@ -102,7 +102,7 @@ pub async fn plan(pool: &PgPool, forget: &Forget<'_>) -> Result<(Report, Subject
 pub async fn forget(pool: &PgPool, forget: &Forget<'_>) -> Result<Report, ForgetError> {
     destroy(pool, forget).await?;
     // What was in flight with the key in memory may still keep a state; what begins now has no key.
-    let is_alone = wait_for_others(pool).await?;
+    let is_alone = wait_for_readers(pool).await?;
     let (mut report, events) = plan(pool, forget).await?;
     for (seqs, ids) in events.seqs.chunks(CHUNK).zip(events.ids.chunks(CHUNK)) {
         let mut transaction = begin(pool).await?;
@@ -156,11 +156,11 @@ async fn destroy(pool: &PgPool, forget: &Forget<'_>) -> Result<(), ForgetError> 
     Ok(())
 }
 
-/// Whether every transaction that runs now has ended; waited for a while.
-async fn wait_for_others(pool: &PgPool) -> Result<bool, StoreError> {
-    let end = subjects::read_snapshot_end(pool).await?;
+/// Whether every transaction that has read keys has ended; waited for a while. Those that begin now find no key.
+async fn wait_for_readers(pool: &PgPool) -> Result<bool, StoreError> {
+    let readers = subjects::list_key_readers(pool).await?;
     for _ in 0..LOOKS {
-        if !subjects::has_older_transaction(pool, &end).await? {
+        if readers.is_empty() || !subjects::has_key_readers(pool, &readers).await? {
             return Ok(true);
         }
         tokio::time::sleep(PAUSE).await;

@@ -209,16 +209,16 @@ pub async fn call_function(connection: &mut PgConnection, function: &str, subjec
     called.map(drop).map_err(StoreError::query("call a function of [erasure] functions"))
 }
 
-/// The transactions that run now have ids below this one.
-pub async fn read_snapshot_end(executor: impl PgExecutor<'_>) -> Result<String, StoreError> {
-    let read = sqlx::query_scalar(include_str!("sql/read_snapshot_end.sql")).fetch_one(executor).await;
-    read.map_err(StoreError::query("read the current transaction id"))
+/// The transactions that have read or used keys and still run: each may hold values in memory.
+pub async fn list_key_readers(executor: impl PgExecutor<'_>) -> Result<Vec<String>, StoreError> {
+    let read = sqlx::query_scalar(include_str!("sql/list_key_readers.sql")).fetch_all(executor).await;
+    read.map_err(StoreError::query("look for transactions that have read keys"))
 }
 
 /// Whether one of them still runs.
-pub async fn has_older_transaction(executor: impl PgExecutor<'_>, end: &str) -> Result<bool, StoreError> {
-    let read = sqlx::query_scalar(include_str!("sql/has_older_transaction.sql")).bind(end).fetch_one(executor).await;
-    read.map_err(StoreError::query("look for older transactions"))
+pub async fn has_key_readers(executor: impl PgExecutor<'_>, readers: &[String]) -> Result<bool, StoreError> {
+    let read = sqlx::query_scalar(include_str!("sql/has_key_readers.sql")).bind(readers).fetch_one(executor).await;
+    read.map_err(StoreError::query("look for transactions that have read keys"))
 }
 
 /// Notes that everything was gone through.

@@ -189,7 +189,7 @@ mod tests {
         let text = MasterKeys::make().expect("random");
         let keys = MasterKeys::parse(&text).expect("a key");
         let wrapped = keys.new_key("customer/42").expect("random");
-        let opened = keys.unwrap("customer/42", &wrapped).ok().expect("it opens");
+        let opened = keys.unwrap("customer/42", &wrapped).expect("it opens");
         let altered = |subject: &str| Err(ShredError::KeyAltered { subject: subject.to_owned() });
         assert_eq!(keys.unwrap("customer/43", &wrapped).map(drop), altered("customer/43"));
         let strange = WrappedKey { key: Uuid::new_v4(), ..wrapped.clone() };
