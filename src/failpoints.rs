@@ -21,7 +21,7 @@ macro_rules! failpoint {
 pub(crate) use failpoint;
 
 #[cfg(any(debug_assertions, feature = "failpoints"))]
-pub use armed::{NAMES, PROJECTION_NAMES, VARIABLE, arm, is_armed, pass};
+pub use armed::{FORGET_NAMES, NAMES, PROJECTION_NAMES, VARIABLE, arm, is_armed, pass};
 
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 mod armed {
@@ -95,6 +95,9 @@ mod armed {
         "projection-switched",
     ];
 
+    /// Those that `outboxd forget` passes.
+    pub const FORGET_NAMES: &[&str] = &["subject-in-ledger", "subject-destroyed", "subject-cleared"];
+
     static IS_ARMED: AtomicBool = AtomicBool::new(false);
     static POINTS: OnceLock<Vec<Point>> = OnceLock::new();
 
@@ -103,7 +106,7 @@ mod armed {
     pub enum Unknown {
         #[error("{VARIABLE}: got {0:?}, expected <name>=kill@<n> or <name>=stop@<n>")]
         Entry(String),
-        #[error("{VARIABLE}: there is no failpoint {0:?}; there are {names}", names = [NAMES, PROJECTION_NAMES].concat().join(", "))]
+        #[error("{VARIABLE}: there is no failpoint {0:?}; there are {names}", names = [NAMES, PROJECTION_NAMES, FORGET_NAMES].concat().join(", "))]
         Name(String),
     }
 
@@ -133,7 +136,7 @@ mod armed {
         if !is_armed() {
             return;
         }
-        debug_assert!(NAMES.contains(&name) || PROJECTION_NAMES.contains(&name), "{name} is a failpoint");
+        debug_assert!([NAMES, PROJECTION_NAMES, FORGET_NAMES].iter().any(|names| names.contains(&name)), "{name} is a failpoint");
         for point in POINTS.get().into_iter().flatten().filter(|point| point.name == name) {
             if point.passed.fetch_add(1, Ordering::SeqCst) + 1 == point.at {
                 // To this very thread, so that it is the next instruction which is not reached; `kill` would let it run on for a moment.
@@ -153,8 +156,8 @@ mod armed {
             "stop" => libc::SIGSTOP,
             _ => return Err(wrong()),
         };
-        let name =
-            NAMES.iter().chain(PROJECTION_NAMES).find(|known| **known == name).ok_or_else(|| Unknown::Name(name.to_owned()))?;
+        let mut names = NAMES.iter().chain(PROJECTION_NAMES).chain(FORGET_NAMES);
+        let name = names.find(|known| **known == name).ok_or_else(|| Unknown::Name(name.to_owned()))?;
         Ok(Point { name, signal, at, passed: AtomicU64::new(0) })
     }
 
@@ -184,7 +187,7 @@ mod armed {
             let mut placed = BTreeMap::new();
             count_placed(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut placed);
             let listed: BTreeMap<String, usize> =
-                NAMES.iter().chain(PROJECTION_NAMES).map(|name| ((*name).to_owned(), 1)).collect();
+                NAMES.iter().chain(PROJECTION_NAMES).chain(FORGET_NAMES).map(|name| ((*name).to_owned(), 1)).collect();
             assert_eq!(placed, listed);
         }
 

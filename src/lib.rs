@@ -55,6 +55,9 @@ pub mod failpoints;
 pub mod feed;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
+pub mod forgetting;
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod hub;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]

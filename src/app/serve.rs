@@ -21,6 +21,7 @@ use crate::channels::Heartbeat;
 use crate::config::{Config, HandlerConfig};
 use crate::console::ConsoleBindError;
 use crate::feed::FeedBindError;
+use crate::forgetting;
 use crate::handlers::{self, Built};
 use crate::operations::ReadConfiguration;
 use crate::relay::{AlertSetup, AlertSignals, HandlerSetup, Relay, RelayError, RelayOptions};
@@ -213,8 +214,17 @@ async fn wait_for_database(
 
 async fn prepare_schema(pool: &PgPool, config: &Config, options: &ServeOptions) -> Result<(), StoreError> {
     if !config.outbox.migrate || options.without_migrations {
-        return store::check_schema(pool, &config.outbox.schema).await;
+        store::check_schema(pool, &config.outbox.schema).await?;
+    } else {
+        migrate(pool, config).await?;
     }
+    match &config.erasure.ledger {
+        Some(ledger) => forgetting::check_ledger(pool, ledger).await,
+        None => Ok(()),
+    }
+}
+
+async fn migrate(pool: &PgPool, config: &Config) -> Result<(), StoreError> {
     let migrated = store::migrate(pool, &config.outbox.schema, Some(config.outbox.max_payload)).await?;
     if !migrated.applied.is_empty() {
         info!(applied = ?migrated.applied, schema = config.outbox.schema, "schema migrated");

@@ -18,6 +18,7 @@ mod events;
 mod exit;
 mod feed;
 mod filter;
+mod forget;
 mod handlers;
 mod health;
 mod keys;
@@ -32,6 +33,7 @@ mod secret;
 mod session;
 mod status;
 mod streams;
+mod subjects;
 mod text;
 mod usage;
 mod verify;
@@ -127,6 +129,8 @@ pub enum Command {
     Events(events::EventsArgs),
     /// Show how far the feed goes, and what a client sees of it
     Feed(feed::FeedArgs),
+    /// Forget a person: destroy the key of their encrypted values, and remove what else is known
+    Forget(forget::ForgetArgs),
     /// List, pause, resume, move, test and forget handlers
     Handlers(handlers::HandlersArgs),
     /// Ask a running relay whether it is ready
@@ -153,6 +157,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Show a stream, and verify that all streams are whole
     Streams(streams::StreamsArgs),
+    /// Make master keys for the keys of persons, and wrap those keys by a new one
+    Subjects(subjects::SubjectsArgs),
     /// Count what is pending by two witnesses, and say whether they agree
     Verify(verify::VerifyArgs),
 }
@@ -175,6 +181,7 @@ pub async fn execute(cli: Cli) -> ExitCode {
         Command::Doctor(args) => doctor::run(args, &global).await,
         Command::Events(args) => events::run(args, &global).await,
         Command::Feed(args) => feed::run(args, &global).await,
+        Command::Forget(args) => forget::run(args, &global).await,
         Command::Handlers(args) => handlers::run(args, &global).await,
         Command::Health(args) => health::run(args, &global).await,
         Command::Keys(args) => keys::run(args, &global).await,
@@ -188,6 +195,7 @@ pub async fn execute(cli: Cli) -> ExitCode {
         Command::Secret(args) => secret::run(&args, &global),
         Command::Status(args) => status::run(args, &global).await,
         Command::Streams(args) => streams::run(args, &global).await,
+        Command::Subjects(args) => subjects::run(args, &global).await,
         Command::Verify(args) => verify::run(args, &global).await,
     };
     result.unwrap_or_else(CliError::report)

@@ -11,6 +11,7 @@ use super::adopt::read_adoptions;
 use super::alerts::read_alerts;
 use super::console::read_console;
 use super::contracts::read_contracts;
+use super::erasure::read_erasure;
 use super::feed::{check_feed, read_clients, read_feed};
 use super::handler::read_handlers;
 use super::hub::{check_hub, read_hub};
@@ -52,6 +53,7 @@ pub(super) fn read_config(document: &Table, mistakes: &Mistakes) -> Config {
         contracts: read_contracts(&root.table("contracts")),
         feed: read_feed(&root.table("feed")),
         hub: read_hub(&root.table("hub")),
+        erasure: read_erasure(&root.table("erasure")),
         console: read_console(&root.table("console"), tokens.as_ref(), mistakes),
         clients: clients.map(|list| read_clients(&list, mistakes)).unwrap_or_default(),
         handlers: read_handlers(&handlers, mistakes),

@@ -94,6 +94,8 @@ const SETTINGS: &[Setting] = settings! {
     "hub.keep_alive", false, hub.keep_alive;
     "hub.client_timeout", false, hub.client_timeout;
     "hub.reconnect_buffer", false, hub.reconnect_buffer;
+    "erasure.ledger", false, erasure.ledger;
+    "erasure.functions", true, erasure.functions;
     "console.listen", false, console.listen;
     "console.path", false, console.path;
     "console.hosts", true, console.hosts;

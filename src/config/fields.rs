@@ -5,7 +5,7 @@ use toml::Value;
 
 pub use super::projections::PROJECTION;
 pub use super::public_fields::{CLIENT, CONSOLE_TOKEN, CONTRACT, CONTRACT_VERSION};
-use super::public_fields::{CONSOLE, CONTRACTS, FEED, HUB};
+use super::public_fields::{CONSOLE, CONTRACTS, ERASURE, FEED, HUB};
 use crate::settings::FieldType as T;
 use crate::settings::{Field, FieldType};
 
@@ -51,6 +51,7 @@ pub const SECTIONS: &[Field] = &[
     Field::table("contracts", CONTRACTS, "Public events in versions; without a folder every event goes out as it was recorded."),
     Field::table("feed", FEED, "The feed: events that clients read by themselves, in one order that never changes."),
     Field::table("hub", HUB, "The same feed for clients of SignalR."),
+    Field::table("erasure", ERASURE, "Persons that are forgotten: `outboxd forget`."),
     Field::table("console", CONSOLE, "Pages and an API for operators, at an address of their own."),
 ];
 

@@ -11,6 +11,7 @@ mod compare;
 mod console;
 mod contracts;
 mod environment;
+mod erasure;
 mod feed;
 mod fields;
 mod handler;
@@ -45,6 +46,7 @@ pub use contracts::Contracts;
 #[cfg(test)]
 pub(crate) use environment::FakeEnvironment;
 pub use environment::{Environment, ProcessEnvironment};
+pub use erasure::Erasure;
 pub use feed::FEED;
 pub use fields::{CHANNEL_COMMON, COMMON, KindFields, Kinds};
 pub use handler::parse_ordering_key;
@@ -69,6 +71,7 @@ pub struct Config {
     pub contracts: Contracts,
     pub feed: Feed,
     pub hub: Hub,
+    pub erasure: Erasure,
     pub console: Console,
     /// `[[clients]]`
     pub clients: Vec<ClientConfig>,

@@ -119,6 +119,23 @@ pub const HUB: &[Field] = &[
     ),
 ];
 
+pub const ERASURE: &[Field] = &[
+    Field::new(
+        "ledger",
+        T::Text,
+        "",
+        "File outside of the database that remembers destroyed keys. A relay does not start on a database that holds one of them again, \
+         as after the restore of a backup.",
+    ),
+    Field::new(
+        "functions",
+        T::TextList,
+        "",
+        "Functions that forget a person in tables of the application, each with its schema: fn(subject text). They may be called more than \
+         once for a person.",
+    ),
+];
+
 pub const CONSOLE: &[Field] = &[
     Field::new(
         "listen",

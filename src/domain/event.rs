@@ -17,6 +17,25 @@ pub struct NewEvent {
     pub(crate) headers: serde_json::Map<String, serde_json::Value>,
     pub(crate) occurred_at: Option<std::time::SystemTime>,
     pub(crate) contract: Option<ContractOfEvent>,
+    /// Shredded values of the payload, which has marks in their places until they are sealed.
+    pub(crate) shredded: Vec<ClearValue>,
+}
+
+/// A shredded value that waits to be sealed.
+#[derive(Clone)]
+pub(crate) struct ClearValue {
+    /// What stands in its place.
+    pub mark: String,
+    pub subject: String,
+    /// Its JSON text; `None`: it is forgotten.
+    pub clear: Option<String>,
+}
+
+// Never the value.
+impl std::fmt::Debug for ClearValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClearValue").field("subject", &self.subject).finish_non_exhaustive()
+    }
 }
 
 /// The contract that an event was made from.
@@ -65,6 +84,7 @@ impl NewEvent {
             headers: serde_json::Map::new(),
             occurred_at: None,
             contract: None,
+            shredded: Vec::new(),
         })
     }
 

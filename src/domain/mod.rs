@@ -60,7 +60,7 @@ pub mod text;
 #[cfg(feature = "daemon")]
 mod timestamp;
 
-pub(crate) use event::ContractOfEvent;
+pub(crate) use event::{ClearValue, ContractOfEvent};
 pub use event::{InvalidEvent, NewEvent};
 pub use handled::Stage;
 

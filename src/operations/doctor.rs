@@ -1,13 +1,16 @@
 //! What is wrong with the server, the outbox and the configuration, and what to paste. Reads only.
 
+use std::path::Path;
 use std::time::Duration;
 
 use sqlx::PgPool;
 
 use super::Configuration;
 use crate::doctor::{Report, Standards, judge};
+use crate::forgetting;
 use crate::handlers::Built;
-use crate::store::facts::{read_adoptions, read_facts};
+use crate::store::facts::{ErasureFacts, Facts, Unread, read_adoptions, read_facts};
+use crate::telemetry::chain;
 
 /// Transactions that have been open for longer are told of by default.
 pub const OLD_TRANSACTION: Duration = Duration::from_secs(300);
@@ -28,7 +31,21 @@ pub async fn examine(
     let config = configuration.map(|configuration| &configuration.config);
     if let Some(config) = config {
         read_adoptions(&mut facts, pool, &config.adopt).await;
+        read_erasure(&mut facts, pool, config.erasure.ledger.as_deref()).await;
     }
     let cautions = configuration.map(|configuration| configuration.cautions.as_slice()).unwrap_or_default();
     judge(&facts, &Standards { config, functions: &functions, older_than, unencrypted, cautions })
+}
+
+/// Nothing before there is an outbox that knows subjects: the version is a finding of its own.
+async fn read_erasure(facts: &mut Facts, pool: &PgPool, ledger: Option<&Path>) {
+    let (Some(ledger), Some(None)) = (ledger, &facts.schema_refusal) else { return };
+    let read = async {
+        let revived = forgetting::find_revived(pool, ledger).await?;
+        Ok(ErasureFacts { revived, unwritten: forgetting::find_unwritten(pool, ledger).await?.len() })
+    };
+    match read.await {
+        Ok(found) => facts.erasure = Some(found),
+        Err::<_, forgetting::ForgetError>(error) => facts.unread.push(Unread { check: "erasure", reason: chain(&error) }),
+    }
 }

@@ -48,6 +48,7 @@ mod session;
 mod splits;
 pub mod status;
 pub mod streams;
+pub mod subjects;
 pub mod subscriptions;
 mod text;
 mod together;

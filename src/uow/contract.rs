@@ -35,7 +35,9 @@ pub(super) const VERSION: &str = "version";
 
 /// The event to record for a contract; it must serialise as a JSON object.
 pub(super) fn notification<C: Contract>(contract: &C) -> Result<NewEvent, Failure> {
-    let mut event = NewEvent::new(C::TYPE, serde_json::to_value(contract)?)?;
+    let (payload, shredded) = super::shredding::collect(|| serde_json::to_value(contract));
+    let mut event = NewEvent::new(C::TYPE, payload?)?;
+    event.shredded = shredded;
     event.headers.insert(VERSION.to_owned(), C::VERSION.into());
     event.contract = Some(ContractOfEvent { version: C::VERSION, schema: C::SCHEMA });
     Ok(event)

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 
 use sqlx::error::DatabaseError;
 
+use super::shredding::ShredError;
 use super::sourcing::SourcingError;
 use super::{InvalidNotification, RecordError, TransactionId};
 
@@ -72,6 +73,9 @@ pub enum Error {
     /// A stream could not be read or appended to, for a reason that stays.
     #[error(transparent)]
     Sourcing(#[from] SourcingError),
+    /// A shredded value could not be sealed or opened.
+    #[error(transparent)]
+    Shredding(#[from] ShredError),
     /// The server refused the commit.
     #[error("could not commit")]
     Commit(#[source] sqlx::Error),

@@ -2,7 +2,7 @@
 //! records. Opens no connection and starts no task.
 //!
 //! Reading order: `event`, `recorder`, `registry`, `unit`, `pipeline`; `record`, `inbox` and `handled` stand alone; `sourcing`
-//! has the aggregates whose events are their data.
+//! has the aggregates whose events are their data, `shredding` values that can be forgotten.
 
 #![warn(missing_docs)]
 
@@ -21,6 +21,7 @@ mod record;
 mod recorder;
 mod registry;
 mod scope;
+pub mod shredding;
 pub mod sourcing;
 pub mod testing;
 mod transaction;
@@ -48,4 +49,10 @@ pub use unit::{Committed, Notified, UnitOfWork};
 /// A table of the outbox in this schema, quoted.
 fn qualified(schema: &str, table: &str) -> String {
     format!("\"{}\".{table}", schema.replace('"', "\"\""))
+}
+
+/// A statement of this crate for a schema. The header of the file is for readers of the source; the server would read it with every text.
+fn in_schema(statement: &str, schema: &str) -> String {
+    let start = statement.lines().take_while(|line| line.starts_with("--")).map(|line| line.len() + 1).sum();
+    statement.get(start..).unwrap_or(statement).replace("outbox.", &qualified(schema, ""))
 }

@@ -5,6 +5,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::shredding::MasterKeys;
+
 /// Options of a unit of work. Cheap to clone.
 #[derive(Clone)]
 pub struct Options {
@@ -13,6 +15,7 @@ pub struct Options {
     pub(super) isolation: Isolation,
     clock: Option<Arc<dyn Clock>>,
     pub(super) validation: Validation,
+    pub(super) master_keys: Option<Arc<MasterKeys>>,
 }
 
 /// Which notifications are compared with the schema of their contract before they are recorded. Only those of contracts that have a
@@ -92,6 +95,7 @@ impl Options {
             isolation: Isolation::Default,
             clock: None,
             validation: Validation::default(),
+            master_keys: None,
         }
     }
 
@@ -123,6 +127,12 @@ impl Options {
     #[must_use]
     pub fn validation(self, validation: Validation) -> Self {
         Self { validation, ..self }
+    }
+
+    /// The keys that wrap the keys of subjects; needed to record and to read [`Shredded`](super::shredding::Shredded) values.
+    #[must_use]
+    pub fn master_keys(self, keys: MasterKeys) -> Self {
+        Self { master_keys: Some(Arc::new(keys)), ..self }
     }
 
     pub(super) fn now(&self) -> SystemTime {
@@ -158,6 +168,7 @@ impl fmt::Debug for Options {
             .field("schema", &self.schema)
             .field("limit", &self.limit)
             .field("validation", &self.validation)
+            .field("master_keys", &self.master_keys)
             .finish_non_exhaustive()
     }
 }

@@ -47,6 +47,12 @@ pub(super) async fn record_all(
     events: &[NewEvent],
     within: Within,
 ) -> Result<TransactionId, RecordError> {
+    // What stands in the payload is a mark, and nothing could be read from it.
+    if let Some(value) = events.iter().find_map(|event| event.shredded.first()) {
+        let cause =
+            sqlx::Error::Encode(format!("a shredded value of subject {} is recorded only by a unit of work", value.subject).into());
+        return Err(RecordError { count: events.len(), cause });
+    }
     let recorded = match events {
         [event] => record_one(connection, schema, event, within).await,
         several => record_several(connection, schema, several, within).await,

@@ -10,7 +10,7 @@
 //!
 //! Starts no task and opens no connection of its own.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -22,8 +22,9 @@ use uuid::Uuid;
 use super::event::AnyEvent;
 use super::record::{Within, record_all};
 use super::scope::Scope;
+use super::shredding::{self, Keyring};
 use super::{Context, Decision, DomainEvent, Error, Options, Recorder, Registry, TransactionId, transaction};
-use crate::domain::NewEvent;
+use crate::domain::{ClearValue, NewEvent};
 
 /// One transaction and what happened in it. Dropped without [`commit`](Self::commit), it never was.
 ///
@@ -46,6 +47,7 @@ pub struct UnitOfWork {
     pub(super) depth: usize,
     /// The notification that caused what is raised now.
     cause: Option<Uuid>,
+    keyring: Keyring,
 }
 
 /// A domain event that waits for its turn.
@@ -128,6 +130,7 @@ impl UnitOfWork {
             dispatched: 0,
             depth: 0,
             cause: None,
+            keyring: Keyring::default(),
         }
     }
 
@@ -170,7 +173,8 @@ impl UnitOfWork {
     /// The same. If an error stands beside the result, the answer was lost and the commit may not have happened.
     pub(super) async fn try_commit(mut self) -> Result<(Committed, Option<sqlx::Error>), Error> {
         self.dispatch().await?;
-        let notifications = self.take_notifications();
+        let mut notifications = self.take_notifications();
+        self.seal(&mut notifications).await?;
         let transaction = self.write(&notifications).await?;
         let lost = transaction::commit(self.transaction).await?;
         let notified = |event: NewEvent| Notified { id: event.id, event_type: event.event_type };
@@ -265,10 +269,45 @@ impl UnitOfWork {
         self.raised += 1;
     }
 
-    /// A statement of this crate for the schema of the options. The header of the file is for readers of the source; the server would read it with every text.
+    /// A statement of this crate for the schema of the options.
     pub(super) fn in_schema(&self, statement: &str) -> String {
-        let start = statement.lines().take_while(|line| line.starts_with("--")).map(|line| line.len() + 1).sum();
-        statement.get(start..).unwrap_or(statement).replace("outbox.", &super::qualified(&self.options.schema, ""))
+        super::in_schema(statement, &self.options.schema)
+    }
+
+    /// Keys of subjects that were fetched so far.
+    pub(super) fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// Creates and locks the keys that these values need.
+    pub(super) async fn lock_keys(&mut self, values: impl Iterator<Item = &ClearValue>) -> Result<(), Error> {
+        let subjects: BTreeSet<String> = values.filter(|value| value.clear.is_some()).map(|value| value.subject.clone()).collect();
+        if subjects.is_empty() {
+            return Ok(());
+        }
+        let sql = self.in_schema(include_str!("../store/sql/use_subject_keys.sql"));
+        let keys = self.options.master_keys.as_deref();
+        shredding::lock(&mut self.keyring, subjects, keys, sql, &mut self.transaction).await
+    }
+
+    /// Reads the keys that these payloads and states need.
+    pub(super) async fn learn_keys(&mut self, texts: impl Iterator<Item = &str>) -> Result<(), Error> {
+        let subjects: BTreeSet<String> = texts.flat_map(shredding::subjects_of).collect();
+        if subjects.is_empty() {
+            return Ok(());
+        }
+        let sql = self.in_schema(include_str!("../store/sql/read_subject_keys.sql"));
+        let keys = self.options.master_keys.as_deref();
+        Ok(shredding::learn(&mut self.keyring, subjects, keys, sql, &mut self.transaction).await?)
+    }
+
+    /// Puts envelopes in place of the shredded values of events.
+    pub(super) async fn seal(&mut self, events: &mut [NewEvent]) -> Result<(), Error> {
+        self.lock_keys(events.iter().flat_map(|event| &event.shredded)).await?;
+        for event in events.iter_mut().filter(|event| !event.shredded.is_empty()) {
+            shredding::seal_event(event, &self.keyring)?;
+        }
+        Ok(())
     }
 
     /// Events that were raised so far.
@@ -281,6 +320,7 @@ impl UnitOfWork {
         self.queue.retain(|raised| raised.number < scope.first);
         self.notifications.retain(|decided| decided.number < scope.first);
         self.appended.retain(|(number, _)| *number < scope.first);
+        self.keyring.forget();
     }
 }
 

@@ -58,6 +58,7 @@ mod runbooks;
 mod service_manager;
 mod sessions;
 mod shop;
+mod shredding;
 mod silence;
 mod status;
 mod streams;

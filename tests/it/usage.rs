@@ -20,6 +20,7 @@ const EVERY_COMMAND: &[&str] = &[
     "doctor",
     "events",
     "feed",
+    "forget",
     "handlers",
     "health",
     "keys",
@@ -33,6 +34,7 @@ const EVERY_COMMAND: &[&str] = &[
     "secret",
     "status",
     "streams",
+    "subjects",
     "verify",
 ];
 

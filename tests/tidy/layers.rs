@@ -21,6 +21,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("api", 4),
     ("feed", 4),
     ("doctor", 4),
+    ("forgetting", 4),
     ("registration", 4),
     ("hub", 5),
     ("operations", 5),

@@ -40,10 +40,21 @@ pub struct Facts {
     pub contract_use: Option<Vec<ListedUse>>,
     /// Filled in by a caller that has a configuration.
     pub adoptions: Option<Vec<InspectedAdoption>>,
+    /// Filled in by a caller whose configuration names a ledger of destroyed keys.
+    pub erasure: Option<ErasureFacts>,
     pub clock: Option<ClockReading>,
     /// Whether a notification arrives in a session that listens.
     pub is_listen_heard: Option<bool>,
     pub unread: Vec<Unread>,
+}
+
+/// The ledger of destroyed keys beside the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErasureFacts {
+    /// Subjects that the ledger names and that have a key.
+    pub revived: Vec<String>,
+    /// Destroyed keys that the ledger does not name.
+    pub unwritten: usize,
 }
 
 /// Something that could not be read.

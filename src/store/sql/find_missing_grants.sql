@@ -7,6 +7,7 @@ with needed as (
                 when c.relname = 'events' then '{SELECT,DELETE}'
                 when c.relname in ('streams', 'stream_events') then '{SELECT}'
                 when c.relname = 'stream_states' then '{SELECT,DELETE}'
+                when c.relname = 'subject_keys' then '{SELECT}'
                 when c.relname = 'audit' then '{SELECT,INSERT}'
                 when c.relname in ('incarnation', 'replays', 'alert_lease') then '{SELECT,INSERT,UPDATE}'
                 else '{SELECT,INSERT,UPDATE,DELETE}' end::text[] as privileges
@@ -21,6 +22,6 @@ union all
 select 'function ', p.oid::regprocedure::text, 'execute'
   from pg_proc p
  where p.pronamespace = current_schema()::regnamespace and p.prokind = 'f' and p.prorettype <> 'trigger'::regtype
-   and p.proname not in ('append', 'append_events', 'answer_again', 'lock_streams') -- what producers do, and not the relay
+   and p.proname not in ('append', 'append_events', 'answer_again', 'lock_streams', 'use_subject_keys') -- what producers do, and not the relay
    and not has_function_privilege(p.oid, 'execute')
  order by 1, 2

@@ -6,11 +6,11 @@ kept as materialized (
     select k.version, k.state from outbox.stream_states k join head h on h.id = k.stream where k.shape = $3 and k.version <= h.version)
 select h.id as stream, h.version as head, k.version as state_version,
        case when e.place is null or e.place = 1 then k.state::text end as state,
-       e.version, e.type, e.recorded_version, e.payload
+       e.version, e.id, e.type, e.recorded_version, e.payload
   from head h
   left join kept k on true
   left join lateral (
-       select v.version, v.version - coalesce(k.version, 0) as place, e.type, e.headers ->> 'version' as recorded_version, e.payload::text as payload
+       select v.version, v.version - coalesce(k.version, 0) as place, e.id, e.type, e.headers ->> 'version' as recorded_version, e.payload::text as payload
          from outbox.stream_events v
          left join outbox.events e on e.seq = v.seq
         where v.stream = h.id and v.version > coalesce(k.version, 0) and v.version <= coalesce(k.version, 0) + $4

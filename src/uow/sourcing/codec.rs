@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{SourcedEvent, SourcingError, Upcasts};
 use crate::domain::NewEvent;
 use crate::uow::Failure;
 use crate::uow::contract::VERSION;
+use crate::uow::shredding::{self, Keyring, Place};
 
 /// How events of one type are written and read.
 pub(in crate::uow) struct Codec {
@@ -24,6 +26,7 @@ pub(in crate::uow) struct Codec {
 pub(super) struct Row<'a> {
     pub stream: &'a str,
     pub version: u64,
+    pub id: Uuid,
     pub event_type: &'a str,
     /// The header `version`.
     pub recorded: Option<&'a str>,
@@ -78,7 +81,8 @@ impl Codec {
     /// The event to record.
     pub(in crate::uow) fn write<E: SourcedEvent>(&self, stream: &str, event: &E) -> Result<NewEvent, SourcingError> {
         let unwritable = |cause: Failure| SourcingError::Unwritable { stream: stream.to_owned(), cause };
-        let mut written = serde_json::to_value(event).map_err(|error| unwritable(error.into()))?;
+        let (written, shredded) = shredding::collect(|| serde_json::to_value(event));
+        let mut written = written.map_err(|error| unwritable(error.into()))?;
         let (Some(event_type), payload) = (
             written.get("type").and_then(Value::as_str).map(str::to_owned),
             // A variant without fields has none.
@@ -92,22 +96,24 @@ impl Codec {
         };
         let mut new = NewEvent::new(event_type, payload).map_err(|error| unwritable(error.into()))?;
         new.headers.insert(VERSION.to_owned(), (*version).into());
+        new.shredded = shredded;
         Ok(new)
     }
 
-    /// The event that was recorded; `None`: its type is not known.
-    pub(super) fn read<E: SourcedEvent>(&self, row: &Row<'_>) -> Result<Option<E>, SourcingError> {
+    /// The event that was recorded, with the keys of its subjects; `None`: its type is not known.
+    pub(super) fn read<E: SourcedEvent>(&self, row: &Row<'_>, keyring: &Keyring) -> Result<Option<E>, SourcingError> {
         let name = self.upcasts.names.get(row.event_type).copied().unwrap_or(row.event_type);
         let Some((name, known)) = self.types.get_key_value(name) else { return Ok(None) };
         let recorded: u32 = match row.recorded {
             None => 1,
             Some(text) => text.parse().map_err(|error: std::num::ParseIntError| row.unreadable(error.into()))?,
         };
-        if recorded == *known {
-            return parse(name, row.payload).map(Some).map_err(|error| row.unreadable(error.into()));
-        }
-        let payload = self.upcast(name, recorded, *known, row)?;
-        parse(name, &payload.to_string()).map(Some).map_err(|error| row.unreadable(error.into()))
+        let upcast = if recorded == *known { None } else { Some(self.upcast(name, recorded, *known, row)?.to_string()) };
+        // Opened where they were recorded, and read where the upcasts have moved them.
+        let opened = shredding::open(row.payload, &Place::event(row.id, row.event_type), keyring);
+        let parsed = shredding::read(opened, || parse(name, upcast.as_deref().unwrap_or(row.payload)));
+        let parsed = parsed.map_err(|error| row.unreadable(error.into()))?;
+        parsed.map(Some).map_err(|error| row.unreadable(error.into()))
     }
 
     fn upcast(&self, name: &'static str, recorded: u32, known: u32, row: &Row<'_>) -> Result<Value, SourcingError> {
@@ -187,8 +193,8 @@ mod tests {
 
     fn read(event_type: &str, recorded: Option<&str>, payload: &str) -> Result<Option<Happened>, String> {
         let codec = Codec::of::<Happened>().expect("the events fit together");
-        let row = Row { stream: "account/ann", version: 7, event_type, recorded, payload };
-        codec.read(&row).map_err(|error| error.to_string())
+        let row = Row { stream: "account/ann", version: 7, id: Uuid::nil(), event_type, recorded, payload };
+        codec.read(&row, &Keyring::default()).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use super::codec::Row;
-use super::{Codec, Sourced, SourcedEvent};
+use super::{Codec, Sourced, SourcedEvent, States};
+use crate::uow::Failure;
+use crate::uow::shredding::{self, Keyring, Place};
 
 /// Given what has happened, when something is decided, then these events follow.
 ///
@@ -118,11 +120,19 @@ pub fn assert_round_trip<E: SourcedEvent + PartialEq + Debug>(samples: impl Into
     let codec = Codec::of::<E>().unwrap_or_else(|error| panic!("{error}"));
     let mut left: BTreeSet<&str> = codec.types().collect();
     for sample in samples {
-        let written = codec.write("sample", &sample).unwrap_or_else(|error| panic!("{sample:?}: {error:?}"));
+        let mut written = codec.write("sample", &sample).unwrap_or_else(|error| panic!("{sample:?}: {error:?}"));
+        let keyring = Keyring::for_a_test(&written.shredded);
+        shredding::seal_event(&mut written, &keyring).unwrap_or_else(|error| panic!("{sample:?}: {error:?}"));
         let (payload, recorded) = (written.payload.to_string(), written.headers["version"].to_string());
-        let row =
-            Row { stream: "sample", version: 1, event_type: &written.event_type, recorded: Some(&recorded), payload: &payload };
-        let read = codec.read::<E>(&row).unwrap_or_else(|error| panic!("{sample:?}: {error:?}"));
+        let row = Row {
+            stream: "sample",
+            version: 1,
+            id: written.id,
+            event_type: &written.event_type,
+            recorded: Some(&recorded),
+            payload: &payload,
+        };
+        let read = codec.read::<E>(&row, &keyring).unwrap_or_else(|error| panic!("{sample:?}: {error:?}"));
         assert_eq!(read.as_ref(), Some(&sample), "\"{}\" is not read as it was written: {payload}", written.event_type);
         left.remove(written.event_type.as_str());
     }
@@ -165,13 +175,16 @@ pub fn assert_round_trip<E: SourcedEvent + PartialEq + Debug>(samples: impl Into
 #[track_caller]
 pub fn assert_shape<A: Sourced>(samples: impl IntoIterator<Item = A::Event>, fingerprint: &str) {
     let states = A::states().unwrap_or_else(|| panic!("{} keeps no states", std::any::type_name::<A>()));
-    let write = |state: &A| (states.write)(state).unwrap_or_else(|error| panic!("the state cannot be written: {error}"));
+    let write = |state: &A| {
+        shredding::plain(|| (states.write)(state)).unwrap_or_else(|error| panic!("the state cannot be written: {error}"))
+    };
     let mut state = A::default();
     let mut folded = format!("{}\n{}", states.shape, write(&state));
     for sample in samples {
         state.apply(&sample);
         let text = write(&state);
-        let read = (states.read)(&text).unwrap_or_else(|error| panic!("a state cannot be read as it was written: {error}: {text}"));
+        let read = kept_and_read(&states, &state)
+            .unwrap_or_else(|error| panic!("a state cannot be read as it was written: {error}: {text}"));
         assert_eq!(write(&read), text, "a state is not read as it was written");
         folded = format!("{folded}\n{text}");
     }
@@ -182,6 +195,14 @@ pub fn assert_shape<A: Sourced>(samples: impl IntoIterator<Item = A::Event>, fin
          then write the new fingerprint into the test",
         states.shape
     );
+}
+
+/// The state as it is after it was kept and read, its shredded values with keys of their own.
+fn kept_and_read<A: Sourced>(states: &States<A>, state: &A) -> Result<A, Failure> {
+    let (text, values) = shredding::collect(|| (states.write)(state));
+    let (keyring, place) = (Keyring::for_a_test(&values), Place::state(A::TYPE, "sample", states.shape, 1));
+    let text = shredding::seal_text(text?, &values, &place, &keyring)?;
+    Ok(shredding::read(shredding::open(&text, &place, &keyring), || (states.read)(&text))??)
 }
 
 /// FNV-1a: the same on every machine and in every version.

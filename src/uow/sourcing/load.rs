@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use super::codec::Row;
 use super::{Codec, Root, Sourced, SourcingError, States, Unknown};
+use crate::uow::shredding::{self, Keyring, Place};
 use crate::uow::{Error, UnitOfWork};
 
 /// Events of one round trip, of which each may have a megabyte.
@@ -25,8 +26,9 @@ pub(super) async fn load<A: Sourced>(key: String, states: Option<&States<A>>, wo
     let next = work.in_schema(include_str!("../../store/sql/read_stream_page.sql"));
     loop {
         let is_last = (rows.len() as i64) < PAGE;
+        work.learn_keys(rows.iter().filter_map(|row| row.try_get("payload").ok())).await?;
         for row in &rows {
-            fold(&mut root, row, &codec)?;
+            fold(&mut root, row, &codec, work.keyring())?;
         }
         if is_last || root.version == head.version {
             break;
@@ -57,7 +59,10 @@ async fn first_page<A: Sourced>(
     let head = Head { stream: first.try_get("stream")?, version: unsigned(first.try_get("head")?) };
     let (kept, state): (Option<i64>, Option<String>) = (first.try_get("state_version")?, first.try_get("state")?);
     let Some((states, (kept, state))) = states.zip(kept.zip(state)) else { return Ok(Some((head, events(rows)))) };
-    match (states.read)(&state) {
+    work.learn_keys(std::iter::once(state.as_str())).await?;
+    let opened = shredding::open(&state, &Place::state(A::TYPE, &root.key, states.shape, kept), work.keyring());
+    let taken = shredding::read(opened, || (states.read)(&state));
+    match taken.unwrap_or_else(|error| Err(serde::de::Error::custom(error))) {
         Ok(state) => (root.state, root.version) = (state, unsigned(kept)),
         Err(error) => {
             root.ignored_state = Some(error);
@@ -82,14 +87,14 @@ fn events(mut rows: Vec<PgRow>) -> Vec<PgRow> {
     rows
 }
 
-fn fold<A: Sourced>(root: &mut Root<A>, row: &PgRow, codec: &Codec) -> Result<(), Error> {
+fn fold<A: Sourced>(root: &mut Root<A>, row: &PgRow, codec: &Codec, keyring: &Keyring) -> Result<(), Error> {
     let version = unsigned(row.try_get("version")?);
     let event_type: Option<&str> = row.try_get("type")?;
     let (Some(event_type), true) = (event_type, version == root.version + 1) else {
         return Err(SourcingError::Missing { stream: root.stream(), version: root.version + 1 }.into());
     };
-    let (recorded, payload) = (row.try_get("recorded_version")?, row.try_get("payload")?);
-    match codec.read::<A::Event>(&Row { stream: &root.stream(), version, event_type, recorded, payload })? {
+    let (id, recorded, payload) = (row.try_get("id")?, row.try_get("recorded_version")?, row.try_get("payload")?);
+    match codec.read::<A::Event>(&Row { stream: &root.stream(), version, id, event_type, recorded, payload }, keyring)? {
         Some(event) => root.state.apply(&event),
         None if A::UNKNOWN == Unknown::Skip => *root.skipped.entry(event_type.to_owned()).or_insert(0) += 1,
         None => {

@@ -6,6 +6,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::{Sourced, SourcingError, load};
+use crate::uow::shredding::plain;
 use crate::uow::{Error, UnitOfWork};
 
 /// A sourced aggregate inside a unit of work.
@@ -92,8 +93,9 @@ impl<A: Sourced> Root<A> {
         let (key, Some(states)) = (key.into(), A::states()) else { return Ok(true) };
         let folded = load::load::<A>(key.clone(), None, work).await?;
         let kept = load::load(key, Some(&states), work).await?;
-        let written =
-            |root: &Self| (states.write)(&root.state).map_err(|cause| SourcingError::State { stream: root.stream(), cause });
+        let written = |root: &Self| {
+            plain(|| (states.write)(&root.state)).map_err(|cause| SourcingError::State { stream: root.stream(), cause })
+        };
         Ok(kept.version != folded.version || written(&folded)? == written(&kept)?)
     }
 

@@ -9,6 +9,7 @@ use super::load::signed;
 use super::{Codec, Root, Sourced, SourcingError};
 use crate::domain::NewEvent;
 use crate::uow::record::Columns;
+use crate::uow::shredding::{self, Place};
 use crate::uow::{Conflict, Error, UnitOfWork, transaction};
 
 /// The result of a save.
@@ -33,7 +34,8 @@ impl<A: Sourced> Root<A> {
         if recorded.is_empty() {
             return Ok(Saved { version: self.version, ids: Vec::new(), is_repeat: false });
         }
-        let (events, written) = self.write(recorded, work)?;
+        let (events, mut written) = self.write(recorded, work)?;
+        work.seal(&mut written).await?;
         let (version, is_repeat) = self.append(&written, work).await?;
         let ids: Vec<Uuid> = written.iter().map(NewEvent::id).collect();
         if !is_repeat {
@@ -107,7 +109,11 @@ impl<A: Sourced> Root<A> {
         if !is_due || !self.skipped.is_empty() {
             return Ok(());
         }
-        let state = (states.write)(&self.state).map_err(|cause| SourcingError::State { stream: self.stream(), cause })?;
+        let (state, values) = shredding::collect(|| (states.write)(&self.state));
+        let state = state.map_err(|cause| SourcingError::State { stream: self.stream(), cause })?;
+        work.lock_keys(values.iter()).await?;
+        let place = Place::state(A::TYPE, &self.key, states.shape, signed(version));
+        let state = shredding::seal_text(state, &values, &place, work.keyring())?;
         let sql = work.in_schema(include_str!("../../store/sql/keep_state.sql"));
         sqlx::query(AssertSqlSafe(sql))
             .bind(A::TYPE)

@@ -26,6 +26,7 @@ const CLI_ONLY: &[(&str, &str)] = &[
     ("events erase", "removes data for good, with a search of the whole log; takes as long as it takes"),
     ("events wait", "waits; clients wait at the feed"),
     ("feed", "what a client sees is served by the feed itself"),
+    ("forget", "destroys keys for good, with a search of the whole log; writes a file of the machine that it runs on"),
     ("handlers rename", "takes the handler from every relay, step by step with their files"),
     ("handlers repartition", "takes the handler from every relay, step by step with their files"),
     ("health", "asks another listener"),
@@ -35,6 +36,7 @@ const CLI_ONLY: &[(&str, &str)] = &[
     ("run", "is the relay"),
     ("secret", "makes secrets, which are shown to nobody else"),
     ("streams", "reads whole streams of one application"),
+    ("subjects", "makes and reads master keys, which are shown to nobody else"),
     ("verify", "reads the whole log"),
 ];
 
