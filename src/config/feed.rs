@@ -12,7 +12,7 @@ use super::contracts::read_pins;
 use super::fields::{CLIENT, CLIENTS};
 use super::projections::PROJECTION_KIND;
 use super::rate::read_rate;
-use super::rules::{at_least, count, is_name, report_name};
+use super::rules::{at_least, check_name, count, is_name, report_name};
 use super::{ClientConfig, Feed, HandlerConfig, Start, Token, handler_path};
 use crate::domain::EventFilter;
 use crate::settings::{Mistakes, Secret, Section, address_hint};
@@ -151,9 +151,26 @@ fn read_client(index: usize, entry: &Table, mistakes: &Mistakes) -> ClientConfig
         contracts: None,
         where_headers: section.scalar_map("where_headers"),
         handlers: section.texts("handlers"),
+        cursors: read_cursor_names(&section),
         max_connections: count(&section, "max_connections"),
         rate: read_rate(&section, 1),
     }
+}
+
+/// Each is a label of a metric, so they are few.
+fn read_cursor_names(section: &Section<'_>) -> Vec<String> {
+    let names = section.texts("cursors");
+    if names.len() > MOST_CURSORS {
+        section.mistake("cursors", &format!("got {} names, expected at most {MOST_CURSORS}", names.len()));
+    }
+    for (index, name) in names.iter().enumerate() {
+        if let Err(text) = check_name(name) {
+            section.mistake("cursors", &text);
+        } else if names[..index].contains(name) {
+            section.mistake("cursors", &format!("has {name:?} more than once; one name stands for one cursor"));
+        }
+    }
+    names
 }
 
 /// What was found is never repeated.
@@ -175,6 +192,8 @@ fn read_tokens(section: &Section<'_>) -> Vec<Token> {
 
 /// During a rotation.
 const MOST_TOKENS: usize = 2;
+/// Cursors that one client may leave to the server.
+const MOST_CURSORS: usize = 16;
 const SHORTEST_KEY: usize = 32;
 /// Shorter ones can be found by trying.
 const SHORTEST_TOKEN: usize = 16;

@@ -219,6 +219,8 @@ pub struct ClientConfig {
     pub where_headers: BTreeMap<String, serde_json::Value>,
     /// Handlers that it may ask about: whether they are done with an event.
     pub handlers: Vec<String>,
+    /// Names under which it may leave its cursor to the server.
+    pub cursors: Vec<String>,
     pub max_connections: usize,
     /// Requests that it may make; `None`: no bound.
     pub rate: Option<RateLimit>,

@@ -196,6 +196,12 @@ pub const CLIENT: &[Field] = &[
         "Event headers that must be there with exactly this text or boolean; it sees no others.",
     ),
     Field::new("handlers", T::TextList, "", "Handlers that it may ask about: whether they are done with an event. Absent: none."),
+    Field::new(
+        "cursors",
+        T::TextList,
+        "",
+        "Names under which it may leave its cursor to the server, for example [\"main\"]. Absent: it keeps its cursor itself.",
+    ),
     Field::new("max_connections", T::Integer(1, 1_000_000), "20", "Requests that it may have open at once."),
     Field::new(
         "rate",

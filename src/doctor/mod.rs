@@ -4,6 +4,7 @@
 mod adoption;
 mod catalogue;
 mod contracts;
+mod feed;
 mod handlers;
 mod outbox;
 mod server;
@@ -78,6 +79,7 @@ pub fn judge(facts: &Facts, standards: &Standards<'_>) -> Report {
     handlers::judge(facts, standards, &mut findings);
     adoption::judge(facts, &mut findings);
     contracts::judge(facts, standards, &mut findings);
+    feed::judge(facts, standards, &mut findings);
     let mut left_out = Vec::new();
     // What could not be looked at may be what is wrong. Where something worse was found, such as a right or a table that is missing, that is why,
     // and it has the fix.

@@ -6,14 +6,26 @@ use std::sync::Arc;
 use sqlx::PgPool;
 
 use super::access::Doors;
-use super::cursor::Start;
+use super::cursor::{Refusal, Start};
 use super::problem::Problem;
-use super::reader::{Reader, Source, Trouble};
+use super::reader::{Reader, Source, Trouble, check_cursor};
 use super::render::Renderer;
 use super::tail::Tail;
 use crate::config::{self, ClientConfig};
 use crate::store::StoreError;
 use crate::telemetry::ContractUse;
+
+/// What became of a cursor that a client has left to the server, in a word.
+pub async fn judge_stored(pool: &PgPool, cursor: &str) -> Result<&'static str, LookError> {
+    let Ok(Start::At(cursor)) = cursor.parse() else { return Ok("another-history") };
+    match check_cursor(pool, cursor).await {
+        Ok(()) => Ok("valid"),
+        Err(Trouble::Store(error)) => Err(LookError::Store(error)),
+        Err(Trouble::Refused(Refusal::Expired { .. }, _)) => Ok("expired"),
+        Err(Trouble::Refused(Refusal::Diverged { .. }, _)) => Ok("history-diverged"),
+        Err(_) => Ok("another-history"),
+    }
+}
 
 /// The way of one client through the feed.
 pub struct Look(Reader);

@@ -32,7 +32,7 @@ impl Problem {
         Self { status, kind, title, detail: detail.into(), further: Map::new(), header: None, answer }
     }
 
-    fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.further.insert(name.to_owned(), value.into());
         self
     }
@@ -93,6 +93,12 @@ impl Problem {
     pub fn wrong_method() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "The feed is read with GET", "", FeedAnswer::Invalid)
             .header("allow", "GET, HEAD")
+    }
+
+    pub fn no_method_of_cursors() -> Self {
+        let title = "A cursor is read with GET, stored with PUT and removed with DELETE";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", title, "", FeedAnswer::Invalid)
+            .header("allow", "GET, HEAD, PUT, DELETE")
     }
 
     pub fn busy() -> Self {

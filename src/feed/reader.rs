@@ -227,6 +227,11 @@ async fn cursor_at(pool: &PgPool, place: i64) -> Result<Cursor, Trouble> {
     if ground.epochs.is_empty() { Err(Trouble::NotBegun) } else { Ok(ground.cursor(place)) }
 }
 
+/// Whether a client can go on from a cursor. `Err`: why not, and from where.
+pub async fn check_cursor(pool: &PgPool, cursor: Cursor) -> Result<(), Trouble> {
+    check(pool, cursor, &ground_of(feed::read_ground(pool, cursor.place()).await?)).await
+}
+
 /// Whether a client can go on from its cursor, and if not, from where.
 async fn check(pool: &PgPool, cursor: Cursor, ground: &Ground) -> Result<(), Trouble> {
     if ground.epochs.is_empty() {

@@ -1,6 +1,6 @@
 //! The addresses of the feed: `GET /v1/feed` as a page, as a page that waits, and as a stream; `GET /v1/events/{id}` is in `handled`,
-//! `GET /v1/contracts` in `contracts`, `GET /v1/streams/...` in `streams`.
-//! Reads no request body, changes nothing.
+//! `GET /v1/contracts` in `contracts`, `GET /v1/streams/...` in `streams`, `/v1/cursors` in `kept`.
+//! Only the last of these reads a request body, and only it changes something.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -31,6 +31,7 @@ use super::contracts::{list_contracts, read_asyncapi, read_schema};
 use super::cursor::{Cursor, Refusal, Start};
 use super::filter::Filter;
 use super::handled::read_event;
+use super::kept::{list_cursors, read_cursor, remove_cursor, store_cursor};
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::reader::{Batch, Reader, Trouble};
@@ -56,6 +57,11 @@ pub(super) fn routes(feed: Arc<Feed>, further: Router) -> Router {
         .route("/v1/contracts/asyncapi.json", get(read_asyncapi).fallback(async || Problem::wrong_method()))
         .route("/v1/contracts/{type}/{version}/schema.json", get(read_schema).fallback(async || Problem::wrong_method()))
         .route("/v1/streams/{type}/{key}", get(read_stream).fallback(async || Problem::wrong_method()))
+        .route("/v1/cursors", get(list_cursors).fallback(async || Problem::wrong_method()))
+        .route(
+            "/v1/cursors/{name}",
+            get(read_cursor).put(store_cursor).delete(remove_cursor).fallback(async || Problem::no_method_of_cursors()),
+        )
         .route("/v1/tickets", post(make_ticket).fallback(async || Problem::only_post()))
         .fallback(async || Problem::not_found())
         .layer(compression())

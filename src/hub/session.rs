@@ -13,12 +13,13 @@ use tracing::{debug, info};
 
 use super::Hub;
 use super::admission::Admitted;
-use super::calls::{Method, Wanted, mistake};
+use super::calls::{Method, Wanted, mistake, read_acknowledgement};
 use super::following::{Beginning, Following, head};
 use super::line::{Heard, Line, Presence, Transport};
 use super::numbers::Numbers;
 use super::protocol::{self, Handshake, Message, Records, Unreadable};
 use crate::feed::access::Client;
+use crate::feed::kept::acknowledge;
 use crate::feed::problem::Problem;
 use crate::feed::query::Bounds;
 use crate::telemetry::{HubEnd, HubMetrics};
@@ -315,6 +316,7 @@ impl Session {
     async fn call(&mut self, id: Option<String>, target: &str, arguments: Vec<Value>) {
         let result = match Method::find(target, false) {
             Ok(Method::Unsubscribe) => self.unsubscribe(),
+            Ok(Method::Ack) => self.acknowledge(arguments).await,
             Ok(_) => self.subscribe(arguments).await,
             Err(error) => Err(mistake(&error)),
         };
@@ -341,6 +343,13 @@ impl Session {
         self.refuse_beside_stream()?;
         self.following = None;
         Ok(Value::Null)
+    }
+
+    /// Stores how far the client is, unless it has been further.
+    async fn acknowledge(&self, arguments: Vec<Value>) -> Result<Value, String> {
+        let (cursor, name) = read_acknowledgement(arguments).map_err(|error| mistake(&error))?;
+        let stored = acknowledge(&self.hub.feed, &self.client, name.as_deref(), cursor).await;
+        stored.map(|()| Value::Null).map_err(|problem| problem.to_json().to_string())
     }
 
     async fn stream(&mut self, id: String, target: &str, arguments: Vec<Value>) {

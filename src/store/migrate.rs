@@ -23,6 +23,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 6, name: "0006_contract_use", sql: include_str!("../../migrations/0006_contract_use.sql") },
     Migration { version: 7, name: "0007_operations", sql: include_str!("../../migrations/0007_operations.sql") },
     Migration { version: 8, name: "0008_projections", sql: include_str!("../../migrations/0008_projections.sql") },
+    Migration { version: 9, name: "0009_client_cursors", sql: include_str!("../../migrations/0009_client_cursors.sql") },
 ];
 
 /// Oldest Postgres that has what the relay needs.

@@ -5,6 +5,7 @@ pub mod client;
 mod commands;
 mod damage;
 mod handled;
+mod kept;
 pub mod pages;
 mod places;
 mod streams;
