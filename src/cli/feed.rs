@@ -12,7 +12,7 @@ use super::text::{plain_table, printable};
 use super::{CliError, EXIT_CONFIG, EXIT_OK, Global, session};
 use crate::app::Loaded;
 use crate::config::ClientConfig;
-use crate::feed::{Look, Start, judge_stored};
+use crate::feed::{Look, judge_stored};
 use crate::settings::describe_duration;
 use crate::store::feed::{FeedEpoch, FeedStatus, ListedCursor, list_client_cursors, list_epochs, read_status};
 
@@ -47,8 +47,8 @@ struct TailArgs {
     #[arg(long, value_name = "NAME")]
     client: String,
     /// Begin behind this: earliest, latest, a cursor, the id of an event, or a time
-    #[arg(long, value_name = "WHERE", default_value = "earliest", value_parser = parse_start)]
-    after: Start,
+    #[arg(long, value_name = "WHERE", default_value = "earliest")]
+    after: String,
     /// At most so many
     #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     limit: u32,
@@ -66,10 +66,6 @@ struct UnknownClient {
 
 /// Between looks for more.
 const LOOK: Duration = Duration::from_millis(250);
-
-fn parse_start(text: &str) -> Result<Start, String> {
-    text.parse().map_err(|error: crate::feed::InvalidStart| error.to_string())
-}
 
 pub async fn run(args: FeedArgs, global: &Global) -> Result<ExitCode, CliError> {
     match args.command {
@@ -170,7 +166,7 @@ async fn tail(args: &TailArgs, global: &Global) -> Result<(), CliError> {
     let loaded = global.load()?;
     let client = find(&loaded, &args.client)?;
     let session = session::open(global).await?;
-    let mut look = Look::begin(session.pool.clone(), &loaded.config.feed, client, args.after).await.map_err(CliError::failed)?;
+    let mut look = Look::begin(session.pool.clone(), &loaded.config.feed, client, &args.after).await.map_err(CliError::failed)?;
     let mut left = args.limit as usize;
     loop {
         let (events, is_up_to_date) = look.next(left.min(100)).await.map_err(CliError::failed)?;

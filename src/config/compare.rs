@@ -90,6 +90,8 @@ const SETTINGS: &[Setting] = settings! {
     "feed.max_connections", false, feed.max_connections;
     "feed.memory", false, feed.memory;
     "feed.origins", false, feed.origins;
+    "feed.cursors", false, feed.cursors;
+    "feed.cursor_keys", false, feed.cursor_keys;
     "feed.ticket_key", false, feed.ticket_key;
     "hub.path", false, hub.path;
     "hub.keep_alive", false, hub.keep_alive;

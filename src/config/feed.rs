@@ -13,7 +13,7 @@ use super::fields::{CLIENT, CLIENTS};
 use super::projections::PROJECTION_KIND;
 use super::rate::read_rate;
 use super::rules::{at_least, check_name, count, is_name, report_name};
-use super::{ClientConfig, Feed, HandlerConfig, Start, Token, handler_path};
+use super::{ClientConfig, CursorForm, Feed, HandlerConfig, Start, Token, handler_path};
 use crate::domain::EventFilter;
 use crate::settings::{Mistakes, Secret, Section, address_hint};
 
@@ -33,6 +33,12 @@ pub(super) fn read_feed(section: &Section<'_>) -> Feed {
         max_connections: count(section, "max_connections"),
         memory: section.bytes("memory"),
         origins: read_origins(section),
+        cursors: match section.text("cursors").as_str() {
+            "sealed" => CursorForm::Sealed,
+            "migrating" => CursorForm::Migrating,
+            _ => CursorForm::Plain,
+        },
+        cursor_keys: read_cursor_keys(section),
         ticket_key: read_ticket_key(section),
         start: match section.text("start").as_str() {
             "beginning" => Start::Beginning,
@@ -73,6 +79,23 @@ fn read_origins(section: &Section<'_>) -> Vec<String> {
         }
     }
     origins
+}
+
+/// What was found is never repeated.
+fn read_cursor_keys(section: &Section<'_>) -> Vec<Secret> {
+    let keys = section.secrets("cursor_keys");
+    if keys.len() > MOST_KEYS {
+        let text = format!("got {} keys, expected one, or two while the first replaces the second", keys.len());
+        section.mistake("cursor_keys", &text);
+    }
+    if keys.iter().any(|key| key.expose().len() < SHORTEST_KEY) {
+        let text = "has a key of fewer than 32 characters, which can be found by trying; make one with \"outboxd secret\"";
+        section.mistake("cursor_keys", text);
+    }
+    if keys.is_empty() && section.text("cursors") != "plain" {
+        section.mistake("cursors", "needs cursor_keys, with a key from \"outboxd secret\" that all instances have");
+    }
+    keys
 }
 
 /// What was found is never repeated.
@@ -195,6 +218,8 @@ const MOST_TOKENS: usize = 2;
 /// Cursors that one client may leave to the server.
 const MOST_CURSORS: usize = 16;
 const SHORTEST_KEY: usize = 32;
+/// Of cursors, during a rotation.
+const MOST_KEYS: usize = 2;
 /// Shorter ones can be found by trying.
 const SHORTEST_TOKEN: usize = 16;
 const OF_DIGEST: &str = "sha256:";
@@ -329,6 +354,17 @@ mod tests {
             ("[feed]\nlisten = \"127.0.0.1:0\"".to_owned(), "feed.listen: has no effect without events"),
             ("[feed]\nlisten = \"127.0.0.1:0\"\nevents = [\"*\"]".to_owned(), "feed.listen: has no effect without a client"),
             ("[feed]\nlisten = \":9188\"".to_owned(), "feed.listen: got \":9188\", expected an address"),
+            ("[feed]\ncursors = \"sealed\"".to_owned(), "feed.cursors: needs cursor_keys"),
+            ("[feed]\ncursor_keys = [\"hunter2\"]".to_owned(), "feed.cursor_keys: has a key of fewer than 32 characters"),
+            (
+                format!("[feed]\ncursor_keys = [{}]", ["\"hunter2-hunter2-hunter2-hunter2-hunter2\""; 3].join(", ")),
+                "feed.cursor_keys: got 3 keys, expected one",
+            ),
+            (client("tokens = [\"hunter2-hunter2-1\"]\ncursors = [\"a b\"]"), "clients.acme.cursors: expected letters, digits"),
+            (
+                client("tokens = [\"hunter2-hunter2-1\"]\ncursors = [\"a\", \"a\"]"),
+                "clients.acme.cursors: has \"a\" more than once",
+            ),
             ("[feed]\nsource = \"a b\"".to_owned(), "feed.source: got \"a b\", expected a URI reference"),
         ] {
             let mistakes = mistakes_of(&text);

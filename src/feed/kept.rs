@@ -18,10 +18,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::access::Client;
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Refusal};
 use super::problem::Problem;
 use super::reader::{Trouble, check_cursor};
 use super::routes::{authenticate, problem_of};
+use super::seal::Cursors;
 use super::{Feed, Start};
 use crate::store::feed::{
     CursorKey, CursorMove, StoredCursor, insert_client_cursor, move_client_cursor, read_client_cursor, remove_client_cursor,
@@ -56,7 +57,12 @@ pub(super) async fn list_cursors(State(feed): State<Arc<Feed>>, headers: HeaderM
         let mut listed = Vec::new();
         for name in client.cursor_names() {
             let stored = read(&feed, client, name).await?;
-            listed.push(stored.map_or_else(|| json!({ "name": name, "cursor": null }), |stored| document(name, &stored)));
+            listed.push(
+                stored.map_or_else(
+                    || json!({ "name": name, "cursor": null }),
+                    |stored| document(&feed.source.cursors, name, &stored),
+                ),
+            );
         }
         Ok(([(CACHE_CONTROL, HeaderValue::from_static("no-store"))], axum::Json(json!({ "cursors": listed }))).into_response())
     })
@@ -67,7 +73,7 @@ pub(super) async fn read_cursor(State(feed): State<Arc<Feed>>, Path(name): Path<
     respond(&feed, &headers, async |client| {
         let name = known(client, &name)?;
         let stored = read(&feed, client, name).await?.ok_or_else(not_stored)?;
-        Ok(answer(StatusCode::OK, name, &stored))
+        Ok(answer(&feed.source.cursors, StatusCode::OK, name, &stored))
     })
     .await
 }
@@ -82,12 +88,13 @@ pub(super) async fn store_cursor(
         let name = known(client, &name)?;
         let seen = seen(&headers)?.ok_or_else(unconditional)?;
         let wanted = read_body(body).await?;
-        let cursor = match wanted.cursor.parse() {
+        let cursor = match feed.source.cursors.start(&wanted.cursor) {
             Ok(Start::At(cursor)) => cursor,
+            Ok(Start::Foreign) => return Err(problem_of(&feed.source, &Trouble::Refused(Refusal::AnotherHistory, None), None)),
             _ => return Err(Problem::invalid("cursor: expected a cursor of the feed".to_owned())),
         };
         let (status, stored) = store(&feed, client, name, (cursor, wanted.backwards), seen).await?;
-        Ok(answer(status, name, &stored))
+        Ok(answer(&feed.source.cursors, status, name, &stored))
     })
     .await
 }
@@ -102,12 +109,13 @@ pub(super) async fn remove_cursor(State(feed): State<Arc<Feed>>, Path(name): Pat
         };
         let key = CursorKey { client: client.name(), name };
         let removing = async { Ok(remove_client_cursor(&feed.source.pool, key, revision).await?) };
-        let is_removed = feed.source.answered(removing, Trouble::Store).await.map_err(|trouble| problem_of(&trouble, None))?;
+        let is_removed =
+            feed.source.answered(removing, Trouble::Store).await.map_err(|trouble| problem_of(&feed.source, &trouble, None))?;
         if is_removed {
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
         let stored = read(&feed, client, name).await?.ok_or_else(not_stored)?;
-        Err(changed(name, Some(&stored)))
+        Err(changed(&feed.source.cursors, name, Some(&stored)))
     })
     .await
 }
@@ -130,7 +138,7 @@ pub(crate) async fn acknowledge(feed: &Feed, client: &Client, name: Option<&str>
         }
         Ok(())
     };
-    source.answered(storing, Trouble::Store).await.map_err(|trouble| problem_of(&trouble, Some(place)))
+    source.answered(storing, Trouble::Store).await.map_err(|trouble| problem_of(&feed.source, &trouble, Some(place)))
 }
 
 /// Authenticates, counts the request as one connection, and counts the answer.
@@ -154,7 +162,7 @@ async fn respond(
 async fn read(feed: &Feed, client: &Client, name: &str) -> Result<Option<StoredCursor>, Problem> {
     let key = CursorKey { client: client.name(), name };
     let reading = async { Ok(read_client_cursor(&feed.source.pool, key).await?) };
-    let stored = feed.source.answered(reading, Trouble::Store).await.map_err(|trouble| problem_of(&trouble, None))?;
+    let stored = feed.source.answered(reading, Trouble::Store).await.map_err(|trouble| problem_of(&feed.source, &trouble, None))?;
     Ok(stored.map(|(stored, _)| stored))
 }
 
@@ -181,14 +189,15 @@ async fn store(
             None => Ok(Err(read_client_cursor(pool, key).await?)),
         }
     };
-    let stored = feed.source.answered(storing, Trouble::Store).await.map_err(|trouble| problem_of(&trouble, Some(place)))?;
+    let stored =
+        feed.source.answered(storing, Trouble::Store).await.map_err(|trouble| problem_of(&feed.source, &trouble, Some(place)))?;
     stored.map_err(|found| match (&found, seen) {
         // Only the direction can have been in the way.
-        (Some((found, _)), Seen::Any) => backwards(name, found),
+        (Some((found, _)), Seen::Any) => backwards(&feed.source.cursors, name, found),
         (Some((found, stored_at)), Seen::Revision(revision)) if found.revision == revision && place < *stored_at => {
-            backwards(name, found)
+            backwards(&feed.source.cursors, name, found)
         }
-        _ => changed(name, found.as_ref().map(|(found, _)| found)),
+        _ => changed(&feed.source.cursors, name, found.as_ref().map(|(found, _)| found)),
     })
 }
 
@@ -227,18 +236,20 @@ async fn read_body(body: Body) -> Result<Wanted, Problem> {
     serde_json::from_slice(&body).map_err(|_| expected())
 }
 
-fn document(name: &str, stored: &StoredCursor) -> Value {
-    json!({ "name": name, "cursor": stored.cursor, "moved_at": stored.moved_at.to_string(), "etag": tag(stored) })
+/// The cursor in the form that clients are given.
+fn document(cursors: &Cursors, name: &str, stored: &StoredCursor) -> Value {
+    let cursor = stored.cursor.parse().map_or_else(|_| stored.cursor.clone(), |cursor| cursors.text(cursor));
+    json!({ "name": name, "cursor": cursor, "moved_at": stored.moved_at.to_string(), "etag": tag(stored) })
 }
 
 fn tag(stored: &StoredCursor) -> String {
     format!("\"{}\"", stored.revision)
 }
 
-fn answer(status: StatusCode, name: &str, stored: &StoredCursor) -> Response {
+fn answer(cursors: &Cursors, status: StatusCode, name: &str, stored: &StoredCursor) -> Response {
     let tag = HeaderValue::try_from(tag(stored)).expect("a UUID is printable");
     let headers = [(ETAG, tag), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    (status, headers, axum::Json(document(name, stored))).into_response()
+    (status, headers, axum::Json(document(cursors, name, stored))).into_response()
 }
 
 fn no_cursor() -> Problem {
@@ -259,21 +270,21 @@ fn unconditional() -> Problem {
 }
 
 /// `found`: what is stored; `None`: nothing is.
-fn changed(name: &str, found: Option<&StoredCursor>) -> Problem {
+fn changed(cursors: &Cursors, name: &str, found: Option<&StoredCursor>) -> Problem {
     let detail = "another request has stored, changed or removed the cursor; look at what is stored, and decide again";
     let title = "The cursor is another one";
     let problem = Problem::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", title, detail, FeedAnswer::Invalid);
-    with_stored(problem, name, found)
+    with_stored(cursors, problem, name, found)
 }
 
-fn backwards(name: &str, found: &StoredCursor) -> Problem {
+fn backwards(cursors: &Cursors, name: &str, found: &StoredCursor) -> Problem {
     let detail = "the cursor lies before the one that is stored; to go back on purpose, add \"backwards\": true to the body";
     let problem = Problem::new(StatusCode::CONFLICT, "backwards", "The cursor would go back", detail, FeedAnswer::Invalid);
-    with_stored(problem, name, Some(found))
+    with_stored(cursors, problem, name, Some(found))
 }
 
-fn with_stored(problem: Problem, name: &str, found: Option<&StoredCursor>) -> Problem {
-    problem.with("stored", found.map(|found| document(name, found)))
+fn with_stored(cursors: &Cursors, problem: Problem, name: &str, found: Option<&StoredCursor>) -> Problem {
+    problem.with("stored", found.map(|found| document(cursors, name, found)))
 }
 
 #[cfg(test)]

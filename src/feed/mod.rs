@@ -4,7 +4,7 @@
 //! Reads the database, and changes nothing in it but the cursors that clients leave to it (`kept`). A client sees what the configuration allows, and no answer reveals anything of
 //! the rest. Which versions a client was sent is counted in memory (`telemetry::contract_use`).
 //!
-//! In the order of reading: `server` and `routes`, `access`, `query`, `cursor`, `reader` (pages and the tail), `tail`, `filter`,
+//! In the order of reading: `server` and `routes`, `access`, `query`, `cursor` and `seal`, `reader` (pages and the tail), `tail`, `filter`,
 //! `render`, `stream`; `handled`, `streams`, `contracts` and `kept` are other addresses.
 
 pub(crate) mod access;
@@ -19,6 +19,7 @@ pub(crate) mod query;
 pub(crate) mod reader;
 pub(crate) mod render;
 pub(crate) mod routes;
+pub(crate) mod seal;
 mod server;
 pub(crate) mod signer;
 mod stream;
@@ -45,6 +46,7 @@ pub use server::{FeedBindError, bind, serve};
 
 use reader::Source;
 use render::Renderer;
+use seal::Cursors;
 use tail::Tail;
 use tickets::Tickets;
 
@@ -92,7 +94,7 @@ impl Feed {
         published: watch::Receiver<i64>,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let renderer = Renderer::new(&settings.source);
+        let renderer = Renderer::new(&settings.source, Cursors::new(settings));
         let tail = Tail::new(usize::try_from(settings.memory).unwrap_or(usize::MAX));
         Arc::new(Self {
             source: Arc::new(Source::new(pool, patience, renderer, tail)),

@@ -9,8 +9,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::cursor::{Cursor, Refusal};
+use super::cursor::Refusal;
 use super::reader::Trouble;
+use super::seal::Cursors;
 use crate::contracts::InBrownout;
 use crate::telemetry::FeedAnswer;
 
@@ -141,24 +142,31 @@ impl Problem {
     }
 
     /// The problem of a reader. An error of the database is for the log and not for the client.
-    pub fn of(trouble: &Trouble, from: Option<i64>) -> Self {
+    pub fn of(trouble: &Trouble, from: Option<i64>, cursors: &Cursors) -> Self {
         match trouble {
             Trouble::Store(_) => Self::unavailable("the database does not answer as it should; try again"),
             Trouble::NotBegun => Self::unavailable("no relay has published yet; try again"),
-            Trouble::UnknownEvent(earliest) => Self::unknown_event(*earliest),
-            Trouble::Refused(refusal, cursor) => Self::refused(*refusal, *cursor, from),
+            Trouble::UnknownEvent(earliest) => Self::unknown_event(&cursors.text(*earliest)),
+            Trouble::Refused(refusal, cursor) => {
+                let told = Self::refused(*refusal, cursor.map(|cursor| cursors.text(cursor)), from);
+                if cursors.tell_counts() { told } else { told.without_counts() }
+            }
         }
     }
 
-    fn unknown_event(earliest: Cursor) -> Self {
+    fn unknown_event(earliest: &str) -> Self {
         let detail =
             "there is no such event in the feed, or none any more; go on from the given cursor and expect events that you know";
-        Self::new(StatusCode::GONE, "expired", "The event is not kept", detail, FeedAnswer::Expired)
-            .with("cursor", earliest.to_string())
+        Self::new(StatusCode::GONE, "expired", "The event is not kept", detail, FeedAnswer::Expired).with("cursor", earliest)
     }
 
-    fn refused(refusal: Refusal, cursor: Option<Cursor>, from: Option<i64>) -> Self {
-        let cursor = cursor.map(|cursor| cursor.to_string());
+    /// How many places lie between two is what sealed cursors hide.
+    fn without_counts(mut self) -> Self {
+        self.further.retain(|name, _| !matches!(name.as_str(), "lost" | "gone"));
+        self
+    }
+
+    fn refused(refusal: Refusal, cursor: Option<String>, from: Option<i64>) -> Self {
         match refusal {
             Refusal::Diverged { lost, .. } => {
                 let detail = "the server that gave this cursor has been replaced by one that does not know the last places; both agree up \

@@ -28,13 +28,14 @@ use tracing::warn;
 use super::Feed;
 use super::access::{Client, Connection};
 use super::contracts::{list_contracts, read_asyncapi, read_schema};
-use super::cursor::{Cursor, Refusal, Start};
+use super::cursor::{Refusal, Start};
 use super::filter::Filter;
 use super::handled::read_event;
 use super::kept::{list_cursors, read_cursor, remove_cursor, store_cursor};
 use super::problem::Problem;
 use super::query::{self, Query};
-use super::reader::{Batch, Reader, Trouble};
+use super::reader::{Batch, Reader, Source, Trouble};
+use super::seal::Cursors;
 use super::stream::Stream;
 use super::streams::{STREAM_VERSION, read_stream};
 use super::tickets::{Ticket, make_ticket};
@@ -173,7 +174,7 @@ async fn answer(
     text: &str,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let mut query = query::parse(text, feed.settings.max_wait).map_err(Problem::invalid)?;
+    let mut query = query::parse(text, feed.settings.max_wait, &feed.source.cursors).map_err(Problem::invalid)?;
     if let Some(ticket) = ticket {
         bind((&mut query.types, &mut query.subject), ticket.types, ticket.subject).map_err(Problem::invalid)?;
     }
@@ -185,11 +186,11 @@ async fn answer(
     let start = query.after.unwrap_or(Start::Earliest);
     if wants_stream(headers) {
         // A client that comes back says where it was, whatever its address still says.
-        let start = last_event(headers)?.unwrap_or(start);
+        let start = last_event(&feed.source.cursors, headers)?.unwrap_or(start);
         return open_stream(feed, client, filter, start, connection).await;
     }
     let opening = Reader::open(Arc::clone(&feed.source), client, filter, start).await;
-    let reader = opening.map_err(|trouble| problem_of(&trouble, place_of(start)))?;
+    let reader = opening.map_err(|trouble| problem_of(&feed.source, &trouble, place_of(start)))?;
     page(feed, client, &query, reader, headers, connection).await
 }
 
@@ -211,10 +212,10 @@ pub fn bind(
 }
 
 /// `Last-Event-ID`, which is sent by what has read a stream before. An empty one says nothing.
-fn last_event(headers: &HeaderMap) -> Result<Option<Start>, Problem> {
+fn last_event(cursors: &Cursors, headers: &HeaderMap) -> Result<Option<Start>, Problem> {
     let Some(value) = headers.get("last-event-id").filter(|value| !value.is_empty()) else { return Ok(None) };
     let text = value.to_str().ok().filter(|text| text.len() <= LONGEST_TOKEN).unwrap_or_default();
-    text.parse().map(Some).map_err(|error| Problem::invalid(format!("Last-Event-ID: {error}")))
+    cursors.start(text).map(Some).map_err(|error| Problem::invalid(format!("Last-Event-ID: {error}")))
 }
 
 async fn open_stream(
@@ -229,11 +230,11 @@ async fn open_stream(
         Ok(reader) => (reader, None),
         // A browser takes an error status for the end of everything, so removed events are reported in the stream.
         Err(trouble @ Trouble::Refused(Refusal::Expired { .. }, Some(cursor))) => {
-            let gap = problem_of(&trouble, place_of(start));
+            let gap = problem_of(&feed.source, &trouble, place_of(start));
             let opening = Reader::open(source(), client, filter, Start::At(cursor)).await;
-            (opening.map_err(|trouble| problem_of(&trouble, None))?, Some(gap))
+            (opening.map_err(|trouble| problem_of(&feed.source, &trouble, None))?, Some(gap))
         }
-        Err(trouble) => return Err(problem_of(&trouble, place_of(start))),
+        Err(trouble) => return Err(problem_of(&feed.source, &trouble, place_of(start))),
     };
     client.metrics.answered(FeedAnswer::Stream);
     let events = Stream::new(Arc::clone(feed), Arc::clone(client), reader, gap.as_ref(), connection);
@@ -257,11 +258,11 @@ pub fn place_of(start: Start) -> Option<i64> {
     }
 }
 
-pub fn problem_of(trouble: &Trouble, from: Option<i64>) -> Problem {
+pub fn problem_of(source: &Source, trouble: &Trouble, from: Option<i64>) -> Problem {
     if let Trouble::Store(error) = trouble {
         warn!(error = %chain(error), "could not read the feed for a client");
     }
-    Problem::of(trouble, from)
+    Problem::of(trouble, from, &source.cursors)
 }
 
 /// Whether the client prefers a stream to a page.
@@ -279,13 +280,14 @@ async fn page(
     _connection: Connection,
 ) -> Result<Response, Problem> {
     let from = reader.cursor();
-    let problem = |trouble: Trouble| problem_of(&trouble, Some(from.place()));
+    let problem = |trouble: Trouble| problem_of(&feed.source, &trouble, Some(from.place()));
     let mut batch = reader.read(query.limit).await.map_err(problem)?;
     if batch.events.is_empty() && batch.is_up_to_date && !query.wait.is_zero() {
         batch = wait(feed, client, query, &mut reader).await.map_err(problem)?;
     }
     client.metrics.answered(if batch.events.is_empty() { FeedAnswer::Empty } else { FeedAnswer::Page });
-    let answer = render(query, (from, reader.cursor()), &client.tag(), &batch, headers);
+    let reached = [from, reader.cursor()].map(|cursor| feed.source.cursors.text(cursor));
+    let answer = render(query, reached, &client.tag(), &batch, headers);
     if answer.status() == StatusCode::OK {
         client.sends(&batch);
     }
@@ -329,8 +331,7 @@ async fn wait(feed: &Arc<Feed>, client: &Arc<Client>, query: &Query, reader: &mu
 }
 
 /// `versions`: stands for the versions that the client reads.
-fn render(query: &Query, (from, reached): (Cursor, Cursor), versions: &str, batch: &Batch, headers: &HeaderMap) -> Response {
-    let next = reached.to_string();
+fn render(query: &Query, [from, next]: [String; 2], versions: &str, batch: &Batch, headers: &HeaderMap) -> Response {
     // The same request has the same answer as long as it goes equally far, no event of it was erased and no cast was changed.
     let tag = format!("\"{from}-{next}-{}{versions}\"", batch.events.len());
     let mut answer = HeaderMap::new();

@@ -3,9 +3,10 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::feed::Start;
 use crate::feed::query::{Bounds, check_bounds};
 use crate::feed::routes::bind;
-use crate::feed::{Cursor, Start};
+use crate::feed::seal::Cursors;
 
 /// The events that a client wants.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,7 +59,7 @@ struct Filters {
 
 impl Wanted {
     /// Of the arguments `(filters, cursor)`, either of which may be absent or null. `limits`: of the connection. `Err`: what is wrong.
-    pub fn read(arguments: Vec<Value>, limits: Bounds) -> Result<Self, String> {
+    pub fn read(cursors: &Cursors, arguments: Vec<Value>, limits: Bounds) -> Result<Self, String> {
         let mut arguments = arguments.into_iter();
         let (filters, cursor) = (arguments.next().unwrap_or_default(), arguments.next().unwrap_or_default());
         if arguments.next().is_some() {
@@ -75,7 +76,7 @@ impl Wanted {
         bind((&mut types, &mut subject), limits.types, limits.subject)?;
         let start = match cursor {
             Value::Null => Start::Earliest,
-            Value::String(text) => text.parse().map_err(|error| format!("cursor: {error}"))?,
+            Value::String(text) => cursors.start(&text).map_err(|error| format!("cursor: {error}"))?,
             _ => return Err("cursor: expected a text".to_owned()),
         };
         Ok(Self { bounds: Bounds { types, subject }, has_bookmarks: filters.bookmarks.unwrap_or_default(), start })
@@ -83,7 +84,7 @@ impl Wanted {
 }
 
 /// The arguments `(cursor, name)` of `Ack`, of which the name may be absent or null. `Err`: what is wrong.
-pub fn read_acknowledgement(arguments: Vec<Value>) -> Result<(Cursor, Option<String>), String> {
+pub fn read_acknowledgement(arguments: Vec<Value>) -> Result<(String, Option<String>), String> {
     let mut arguments = arguments.into_iter();
     let (cursor, name) = (arguments.next().unwrap_or_default(), arguments.next().unwrap_or_default());
     if arguments.next().is_some() {
@@ -94,9 +95,9 @@ pub fn read_acknowledgement(arguments: Vec<Value>) -> Result<(Cursor, Option<Str
         Value::String(name) => Some(name),
         _ => return Err("name: expected a text".to_owned()),
     };
-    match cursor.as_str().map(str::parse) {
-        Some(Ok(Start::At(cursor))) => Ok((cursor, name)),
-        _ => Err("cursor: expected the cursor of an event, as the hub has sent it".to_owned()),
+    match cursor {
+        Value::String(cursor) => Ok((cursor, name)),
+        _ => Err("cursor: expected a text".to_owned()),
     }
 }
 
@@ -112,7 +113,7 @@ mod tests {
 
     fn read(arguments: Value, limits: Bounds) -> Result<Wanted, String> {
         let Value::Array(arguments) = arguments else { panic!("a list") };
-        Wanted::read(arguments, limits)
+        Wanted::read(&Cursors::plain(), arguments, limits)
     }
 
     fn bounds(types: &[&str], subject: Option<&str>) -> Bounds {
@@ -181,13 +182,13 @@ mod tests {
     fn an_acknowledgement_names_a_cursor_and_perhaps_under_which_name() {
         let read = |arguments: Value| {
             let Value::Array(arguments) = arguments else { panic!("a list") };
-            read_acknowledgement(arguments).ok().map(|(cursor, name)| (cursor.to_string(), name))
+            read_acknowledgement(arguments).ok()
         };
         let cursor = "0000000000000007.0000000700000007";
         assert_eq!(read(json!([cursor])), Some((cursor.to_owned(), None)));
         assert_eq!(read(json!([cursor, null])), Some((cursor.to_owned(), None)));
         assert_eq!(read(json!([cursor, "main"])), Some((cursor.to_owned(), Some("main".to_owned()))));
-        for arguments in [json!([]), json!([null]), json!(["latest"]), json!([5]), json!([cursor, 5]), json!([cursor, "a", "b"])] {
+        for arguments in [json!([]), json!([null]), json!([5]), json!([cursor, 5]), json!([cursor, "a", "b"])] {
             assert_eq!(read(arguments.clone()), None, "{arguments}");
         }
     }

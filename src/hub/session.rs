@@ -22,6 +22,9 @@ use crate::feed::access::Client;
 use crate::feed::kept::acknowledge;
 use crate::feed::problem::Problem;
 use crate::feed::query::Bounds;
+use crate::feed::reader::Trouble;
+use crate::feed::routes::problem_of;
+use crate::feed::{Refusal, Start};
 use crate::telemetry::{HubEnd, HubMetrics};
 
 /// From the beginning until the handshake, and no longer than a client may be silent.
@@ -331,7 +334,8 @@ impl Session {
         self.refuse_beside_stream()?;
         let beginning = self.begin(arguments).await?;
         let head = head(&self.hub.feed, &self.client).await.map_err(|problem| problem.to_json().to_string())?;
-        let mut result = json!({ "cursor": beginning.reader.cursor().to_string(), "head": head.to_string() });
+        let [cursor, head] = [beginning.reader.cursor(), head].map(|cursor| self.hub.feed.source.cursors.text(cursor));
+        let mut result = json!({ "cursor": cursor, "head": head });
         if let Some(gap) = &beginning.gap {
             result["gap"] = gap.clone();
         }
@@ -348,6 +352,14 @@ impl Session {
     /// Stores how far the client is, unless it has been further.
     async fn acknowledge(&self, arguments: Vec<Value>) -> Result<Value, String> {
         let (cursor, name) = read_acknowledgement(arguments).map_err(|error| mistake(&error))?;
+        let cursor = match self.hub.feed.source.cursors.start(&cursor) {
+            Ok(Start::At(cursor)) => cursor,
+            Ok(Start::Foreign) => {
+                let trouble = Trouble::Refused(Refusal::AnotherHistory, None);
+                return Err(problem_of(&self.hub.feed.source, &trouble, None).to_json().to_string());
+            }
+            _ => return Err(mistake("cursor: expected the cursor of an event, as the hub has sent it")),
+        };
         let stored = acknowledge(&self.hub.feed, &self.client, name.as_deref(), cursor).await;
         stored.map(|()| Value::Null).map_err(|problem| problem.to_json().to_string())
     }
@@ -387,7 +399,8 @@ impl Session {
     }
 
     async fn begin(&self, arguments: Vec<Value>) -> Result<Beginning, String> {
-        let wanted = Wanted::read(arguments, self.bounds.clone()).map_err(|error| mistake(&error))?;
+        let wanted =
+            Wanted::read(&self.hub.feed.source.cursors, arguments, self.bounds.clone()).map_err(|error| mistake(&error))?;
         if let Some((brownout, left)) = self.client.brownout() {
             return Err(Problem::brownout(&brownout, left).to_json().to_string());
         }

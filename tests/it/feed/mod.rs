@@ -8,6 +8,8 @@ mod handled;
 mod kept;
 pub mod pages;
 mod places;
+mod proxies;
+mod sealed;
 mod streams;
 mod traffic;
 mod versions;
