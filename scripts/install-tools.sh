@@ -5,7 +5,7 @@
 # Ruby, PHP, Perl and Node, for the tests in which programs that know nothing of outboxd insert the events; prometheus with promtool, and pgbouncer, for the tests of what is
 # shipped for the one and of connections through the other; Alertmanager and a mail server, which get its alerts; the brokers that
 # events are published to, and clients of others that read them back: RabbitMQ, NATS, Redis and mosquitto of the distribution, the
-# Kafka broker tansu from crates.io, Python libraries in target/clients, and libraries of Node beside them; a browser for the pages of the console.
+# Kafka broker tansu from crates.io, Python libraries in target/clients, and libraries of Node beside them; a browser for the pages of the console; nginx and haproxy in front of the feed.
 set -eu
 
 say() { printf '%s\n' "install-tools: $*" >&2; }
@@ -78,6 +78,9 @@ has_tansu() { [ -x "$tansu_root/bin/tansu" ]; }
 # finds them. The number goes up with tests/parcel/requirements.txt.
 parcel=$tansu_root/parcel-1
 has_parcel() { "$parcel/bin/python3" -c 'import helm_python, kubernetes_validate, yaml' 2>/dev/null && [ -x "$parcel/bin/actionlint" ]; }
+
+# In front of the feed.
+has_proxies() { { have nginx || [ -x /usr/sbin/nginx ]; } && { have haproxy || [ -x /usr/sbin/haproxy ]; } && [ -e /etc/haproxy/haproxy.cfg ]; }
 
 has_shellcheck() { have shellcheck; }
 
@@ -160,6 +163,8 @@ apt_install_servers() {
 install_servers() { apt_install_servers prometheus prometheus-alertmanager pgbouncer && apt_install python3 python3-aiosmtpd; }
 
 install_brokers() { apt_install_servers rabbitmq-server nats-server redis-server mosquitto && apt_install mosquitto-clients kcat openssl; }
+
+install_proxies() { apt_install_servers nginx haproxy; }
 
 install_kafka_build() { have apt-get && apt_install make perl; }
 
@@ -262,6 +267,11 @@ if ! has_brokers && [ ! -e "$tried" ]; then
     mkdir -p target && : >"$tried"
     say "installing brokers for the tests (no service is started)"
     install_brokers || say "going on without rabbitmq-server, nats-server, redis-server, mosquitto and kcat: the tests that need them say so"
+fi
+tried=target/.proxies
+if ! has_proxies && [ ! -e "$tried" ]; then
+    mkdir -p target && : >"$tried"
+    install_proxies || say "going on without nginx and haproxy: the tests that need them say so"
 fi
 tried=target/.node-producer
 if ! has_node_producer && [ ! -e "$tried" ]; then

@@ -8,6 +8,7 @@ mod feed;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod kept_cursors;
 mod reload;
 mod serve;
 mod service_manager;

@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use super::Loaded;
 use super::adopted::AdoptedTables;
+use super::kept_cursors::KeptCursors;
 use super::service_manager::ServiceManager;
 use crate::config::{Config, ConfigError, Console as ConsoleConfig, HandlerConfig, compare};
 use crate::console::Console;
@@ -74,6 +75,7 @@ pub(super) struct Reloader {
     signals: AlertSignals,
     manager: ServiceManager,
     tables: AdoptedTables,
+    cursors: KeptCursors,
     listeners: Listeners,
 }
 
@@ -95,13 +97,24 @@ impl Reloader {
         (signals, manager): (AlertSignals, ServiceManager),
         listeners: Listeners,
     ) -> Self {
-        Self { current, reloads, handle, pool, signals, manager, tables: AdoptedTables::default(), listeners }
+        Self {
+            current,
+            reloads,
+            handle,
+            pool,
+            signals,
+            manager,
+            tables: AdoptedTables::default(),
+            cursors: KeptCursors::default(),
+            listeners,
+        }
     }
 
     /// Until the relay ends.
     pub async fn serve(mut self) -> Infallible {
         // Beside the relay, which never waits for the tables of applications.
         self.look_at_adopted(true).await;
+        self.look_at_cursors().await;
         let mut again = tokio::time::interval(self.current.config.alerts.interval.max(SHORTEST_LOOK));
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         again.tick().await; // the first is at once, and that look was just taken
@@ -109,8 +122,9 @@ impl Reloader {
             let (wish, in_database) = tokio::select! {
                 wish = next_wish(&mut self.reloads) => (wish, None),
                 number = self.handle.asked() => (Wish::Read, Some(number)),
-                _ = again.tick(), if !self.current.config.adopt.is_empty() => {
+                _ = again.tick(), if self.has_to_look() => {
                     self.look_at_adopted(false).await;
+                    self.look_at_cursors().await;
                     continue;
                 }
             };
@@ -158,8 +172,21 @@ impl Reloader {
             // Nothing in the relay changes with them, so they are in effect even where nothing had to be applied.
             self.current.config.adopt = adoptions;
             self.look_at_adopted(true).await;
+            self.look_at_cursors().await;
         }
         report
+    }
+
+    /// Whether something changes that no part of the relay would notice.
+    fn has_to_look(&self) -> bool {
+        !self.current.config.adopt.is_empty() || KeptCursors::concerns(&self.current.config.clients)
+    }
+
+    /// Tells metrics and alerts how far clients are behind that leave their cursors to the server.
+    async fn look_at_cursors(&mut self) {
+        let clients = if self.current.config.feed.is_on() { self.current.config.clients.as_slice() } else { &[] };
+        let lags = self.cursors.look(&self.pool, clients).await;
+        self.signals.cursors(lags);
     }
 
     /// Tells log, metrics and alerts what the adopted tables are like.

@@ -191,6 +191,9 @@ pub(super) fn labels_of(relay: &str, alert: &Alert, severity: Severity) -> Map<S
         labels.insert("handler".to_owned(), json!(handler));
     } else if alert.kind == AlertKind::AdoptionBroken {
         labels.insert("table".to_owned(), json!(alert.subject));
+    } else if let (AlertKind::CursorLag, Some((client, cursor))) = (alert.kind, alert.subject.split_once('/')) {
+        labels.insert("client".to_owned(), json!(client));
+        labels.insert("cursor".to_owned(), json!(cursor));
     } else if !alert.subject.is_empty() {
         labels.insert("channel".to_owned(), json!(alert.subject));
     }

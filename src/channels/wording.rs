@@ -25,6 +25,10 @@ pub fn summary(alert: &Alert) -> String {
         AlertKind::Database => format!("the database cannot be used{detail}"),
         AlertKind::ChannelFailed => format!("the alert channel failed {} in a row{detail}", times(alert.count)),
         AlertKind::AdoptionBroken => alert.detail.clone().unwrap_or_else(|| "the adopted table is broken".to_owned()),
+        AlertKind::CursorLag => {
+            let age = describe_duration(std::time::Duration::from_secs(alert.age_seconds.unwrap_or(0)));
+            format!("the oldest event that the client has not read is {age} old{waiting}")
+        }
         AlertKind::ConfigReloadFailed => format!("a new configuration was refused, the old one is in force{detail}"),
     }
 }
@@ -139,6 +143,7 @@ mod tests {
                 alert(K::ConfigReloadFailed, 1, Some("relay: unknown key")),
                 "a new configuration was refused, the old one is in force: relay: unknown key",
             ),
+            (alert(K::CursorLag, 40, None), "the oldest event that the client has not read is 12m 1s old; 40 events wait"),
             (alert(K::AdoptionBroken, 1, Some("its rows are no events")), "its rows are no events"),
         ];
         assert_eq!(table.len(), AlertKind::ALL.len() + 1);

@@ -69,7 +69,7 @@ fn list(global: &Global) -> Result<String, CliError> {
     if config.clients.is_empty() {
         return Ok("no client is configured, so nobody may read the feed\n".to_owned());
     }
-    let mut table = plain_table(&["CLIENT", "EVENTS", "WHERE", "TOKENS", "CONNECTIONS"]);
+    let mut table = plain_table(&["CLIENT", "EVENTS", "WHERE", "TOKENS", "CONNECTIONS", "CURSORS"]);
     for client in &config.clients {
         let conditions = client.where_headers.iter().map(|(name, value)| format!("{name} = {value}"));
         table.add_row([
@@ -78,6 +78,7 @@ fn list(global: &Global) -> Result<String, CliError> {
             printable(&conditions.collect::<Vec<_>>().join(", ")),
             client.tokens.len().to_string(),
             client.max_connections.to_string(),
+            client.cursors.join(", "),
         ]);
     }
     Ok(table.trim_fmt() + "\n")
@@ -95,6 +96,7 @@ fn document(client: &ClientConfig, feed: &[String]) -> serde_json::Value {
         "where_headers": client.where_headers,
         "tokens": client.tokens.len(),
         "max_connections": client.max_connections,
+        "cursors": client.cursors,
     })
 }
 

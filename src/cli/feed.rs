@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use sqlx::PgPool;
 
 use super::print::print;
-use super::text::plain_table;
+use super::text::{plain_table, printable};
 use super::{CliError, EXIT_CONFIG, EXIT_OK, Global, session};
 use crate::app::Loaded;
 use crate::config::ClientConfig;
-use crate::feed::{Look, Start};
-use crate::store::feed::{FeedEpoch, FeedStatus, list_epochs, read_status};
+use crate::feed::{Look, judge_stored};
+use crate::settings::describe_duration;
+use crate::store::feed::{FeedEpoch, FeedStatus, ListedCursor, list_client_cursors, list_epochs, read_status};
 
 /// Show how far the feed goes, and what a client sees of it
 #[derive(Debug, Args)]
@@ -23,11 +25,12 @@ pub struct FeedArgs {
 
 #[derive(Debug, Subcommand)]
 enum FeedCommand {
-    /// Show the last place, what retention has removed, and the histories of the places
+    /// Show the last place, what retention has removed, the histories of the places, and the cursors that clients leave to the server
     #[command(after_help = "Examples:
   outboxd feed status
   outboxd feed status --json | jq .last_place
 
+The state of a cursor is valid, expired (retention has removed events behind it), history-diverged or another-history (see docs/clients.md).
 How the publisher gets on is shown by `outboxd status`, as for every handler: its name is feed.")]
     Status,
     /// Print events as a client would see them, one CloudEvent a line
@@ -44,8 +47,8 @@ struct TailArgs {
     #[arg(long, value_name = "NAME")]
     client: String,
     /// Begin behind this: earliest, latest, a cursor, the id of an event, or a time
-    #[arg(long, value_name = "WHERE", default_value = "earliest", value_parser = parse_start)]
-    after: Start,
+    #[arg(long, value_name = "WHERE", default_value = "earliest")]
+    after: String,
     /// At most so many
     #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     limit: u32,
@@ -64,10 +67,6 @@ struct UnknownClient {
 /// Between looks for more.
 const LOOK: Duration = Duration::from_millis(250);
 
-fn parse_start(text: &str) -> Result<Start, String> {
-    text.parse().map_err(|error: crate::feed::InvalidStart| error.to_string())
-}
-
 pub async fn run(args: FeedArgs, global: &Global) -> Result<ExitCode, CliError> {
     match args.command {
         FeedCommand::Status => status(global).await?,
@@ -79,11 +78,50 @@ pub async fn run(args: FeedArgs, global: &Global) -> Result<ExitCode, CliError> 
 async fn status(global: &Global) -> Result<(), CliError> {
     let session = session::open(global).await?;
     let (status, epochs) = (read_status(&session.pool).await?, list_epochs(&session.pool).await?);
-    print(&if global.json { format!("{:#}\n", document(&status, &epochs)) } else { describe(&status, &epochs) })?;
+    let cursors = judge_cursors(&session.pool).await?;
+    print(&if global.json {
+        format!("{:#}\n", document(&status, &epochs, &cursors))
+    } else {
+        describe(&status, &epochs) + &describe_cursors(&cursors)
+    })?;
     Ok(())
 }
 
-fn document(status: &FeedStatus, epochs: &[FeedEpoch]) -> serde_json::Value {
+/// The cursors that clients have left to the server, and what became of each.
+async fn judge_cursors(pool: &PgPool) -> Result<Vec<(ListedCursor, &'static str)>, CliError> {
+    let mut judged = Vec::new();
+    for listed in list_client_cursors(pool).await? {
+        let state = judge_stored(pool, &listed.cursor).await.map_err(CliError::failed)?;
+        judged.push((listed, state));
+    }
+    Ok(judged)
+}
+
+fn describe_cursors(cursors: &[(ListedCursor, &str)]) -> String {
+    if cursors.is_empty() {
+        return String::new();
+    }
+    let mut table = plain_table(&["CLIENT", "CURSOR", "STATE", "PLACES BEHIND", "OLDEST UNREAD", "LAST MOVED"]);
+    for (cursor, state) in cursors {
+        let oldest = cursor.oldest.map_or_else(|| "-".to_owned(), |age| describe_duration(Duration::from_secs(age.as_secs())));
+        let (behind, moved_at) = (cursor.behind.to_string(), cursor.moved_at.to_string());
+        table.add_row([printable(&cursor.client), printable(&cursor.name), (*state).to_owned(), behind, oldest, moved_at]);
+    }
+    format!("\n{}\n", table.trim_fmt())
+}
+
+fn document(status: &FeedStatus, epochs: &[FeedEpoch], cursors: &[(ListedCursor, &str)]) -> serde_json::Value {
+    let cursor = |(cursor, state): &(ListedCursor, &str)| {
+        json!({
+            "client": cursor.client,
+            "name": cursor.name,
+            "cursor": cursor.cursor,
+            "state": state,
+            "behind": cursor.behind,
+            "oldest_seconds": cursor.oldest.map(|age| age.as_secs_f64()),
+            "moved_at": cursor.moved_at,
+        })
+    };
     json!({
         "last_place": status.head,
         "newest_at": status.newest_at,
@@ -93,6 +131,7 @@ fn document(status: &FeedStatus, epochs: &[FeedEpoch]) -> serde_json::Value {
         "removed_at": status.removed_at,
         "types": status.types,
         "epochs": epochs,
+        "cursors": cursors.iter().map(cursor).collect::<Vec<_>>(),
     })
 }
 
@@ -127,7 +166,7 @@ async fn tail(args: &TailArgs, global: &Global) -> Result<(), CliError> {
     let loaded = global.load()?;
     let client = find(&loaded, &args.client)?;
     let session = session::open(global).await?;
-    let mut look = Look::begin(session.pool.clone(), &loaded.config.feed, client, args.after).await.map_err(CliError::failed)?;
+    let mut look = Look::begin(session.pool.clone(), &loaded.config.feed, client, &args.after).await.map_err(CliError::failed)?;
     let mut left = args.limit as usize;
     loop {
         let (events, is_up_to_date) = look.next(left.min(100)).await.map_err(CliError::failed)?;

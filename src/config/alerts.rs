@@ -27,6 +27,7 @@ pub(super) fn read_alerts(section: &Section<'_>, channels: Option<&Value>, mista
         backlog_for: section.duration("backlog_for"),
         backlog_critical: section.duration("backlog_critical"),
         circuit_open_for: section.duration("circuit_open_for"),
+        cursor_lag: section.duration("cursor_lag"),
         paused_for: section.duration("paused_for"),
         not_polling_for: section.duration("not_polling_for"),
         database_for: section.duration("database_for"),

@@ -68,6 +68,7 @@ const SETTINGS: &[Setting] = settings! {
     "alerts.backlog_for", false, alerts.policy.backlog_for;
     "alerts.backlog_critical", false, alerts.policy.backlog_critical;
     "alerts.circuit_open_for", false, alerts.policy.circuit_open_for;
+    "alerts.cursor_lag", false, alerts.policy.cursor_lag;
     "alerts.paused_for", false, alerts.policy.paused_for;
     "alerts.not_polling_for", false, alerts.policy.not_polling_for;
     "alerts.database_for", false, alerts.policy.database_for;
@@ -89,6 +90,8 @@ const SETTINGS: &[Setting] = settings! {
     "feed.max_connections", false, feed.max_connections;
     "feed.memory", false, feed.memory;
     "feed.origins", false, feed.origins;
+    "feed.cursors", false, feed.cursors;
+    "feed.cursor_keys", false, feed.cursor_keys;
     "feed.ticket_key", false, feed.ticket_key;
     "hub.path", false, hub.path;
     "hub.keep_alive", false, hub.keep_alive;

@@ -12,8 +12,8 @@ use super::contracts::read_pins;
 use super::fields::{CLIENT, CLIENTS};
 use super::projections::PROJECTION_KIND;
 use super::rate::read_rate;
-use super::rules::{at_least, count, is_name, report_name};
-use super::{ClientConfig, Feed, HandlerConfig, Start, Token, handler_path};
+use super::rules::{at_least, check_name, count, is_name, report_name};
+use super::{ClientConfig, CursorForm, Feed, HandlerConfig, Start, Token, handler_path};
 use crate::domain::EventFilter;
 use crate::settings::{Mistakes, Secret, Section, address_hint};
 
@@ -33,6 +33,12 @@ pub(super) fn read_feed(section: &Section<'_>) -> Feed {
         max_connections: count(section, "max_connections"),
         memory: section.bytes("memory"),
         origins: read_origins(section),
+        cursors: match section.text("cursors").as_str() {
+            "sealed" => CursorForm::Sealed,
+            "migrating" => CursorForm::Migrating,
+            _ => CursorForm::Plain,
+        },
+        cursor_keys: read_cursor_keys(section),
         ticket_key: read_ticket_key(section),
         start: match section.text("start").as_str() {
             "beginning" => Start::Beginning,
@@ -73,6 +79,23 @@ fn read_origins(section: &Section<'_>) -> Vec<String> {
         }
     }
     origins
+}
+
+/// What was found is never repeated.
+fn read_cursor_keys(section: &Section<'_>) -> Vec<Secret> {
+    let keys = section.secrets("cursor_keys");
+    if keys.len() > MOST_KEYS {
+        let text = format!("got {} keys, expected one, or two while the first replaces the second", keys.len());
+        section.mistake("cursor_keys", &text);
+    }
+    if keys.iter().any(|key| key.expose().len() < SHORTEST_KEY) {
+        let text = "has a key of fewer than 32 characters, which can be found by trying; make one with \"outboxd secret\"";
+        section.mistake("cursor_keys", text);
+    }
+    if keys.is_empty() && section.text("cursors") != "plain" {
+        section.mistake("cursors", "needs cursor_keys, with a key from \"outboxd secret\" that all instances have");
+    }
+    keys
 }
 
 /// What was found is never repeated.
@@ -151,9 +174,26 @@ fn read_client(index: usize, entry: &Table, mistakes: &Mistakes) -> ClientConfig
         contracts: None,
         where_headers: section.scalar_map("where_headers"),
         handlers: section.texts("handlers"),
+        cursors: read_cursor_names(&section),
         max_connections: count(&section, "max_connections"),
         rate: read_rate(&section, 1),
     }
+}
+
+/// Each is a label of a metric, so they are few.
+fn read_cursor_names(section: &Section<'_>) -> Vec<String> {
+    let names = section.texts("cursors");
+    if names.len() > MOST_CURSORS {
+        section.mistake("cursors", &format!("got {} names, expected at most {MOST_CURSORS}", names.len()));
+    }
+    for (index, name) in names.iter().enumerate() {
+        if let Err(text) = check_name(name) {
+            section.mistake("cursors", &text);
+        } else if names[..index].contains(name) {
+            section.mistake("cursors", &format!("has {name:?} more than once; one name stands for one cursor"));
+        }
+    }
+    names
 }
 
 /// What was found is never repeated.
@@ -175,7 +215,11 @@ fn read_tokens(section: &Section<'_>) -> Vec<Token> {
 
 /// During a rotation.
 const MOST_TOKENS: usize = 2;
+/// Cursors that one client may leave to the server.
+const MOST_CURSORS: usize = 16;
 const SHORTEST_KEY: usize = 32;
+/// Of cursors, during a rotation.
+const MOST_KEYS: usize = 2;
 /// Shorter ones can be found by trying.
 const SHORTEST_TOKEN: usize = 16;
 const OF_DIGEST: &str = "sha256:";
@@ -310,6 +354,17 @@ mod tests {
             ("[feed]\nlisten = \"127.0.0.1:0\"".to_owned(), "feed.listen: has no effect without events"),
             ("[feed]\nlisten = \"127.0.0.1:0\"\nevents = [\"*\"]".to_owned(), "feed.listen: has no effect without a client"),
             ("[feed]\nlisten = \":9188\"".to_owned(), "feed.listen: got \":9188\", expected an address"),
+            ("[feed]\ncursors = \"sealed\"".to_owned(), "feed.cursors: needs cursor_keys"),
+            ("[feed]\ncursor_keys = [\"hunter2\"]".to_owned(), "feed.cursor_keys: has a key of fewer than 32 characters"),
+            (
+                format!("[feed]\ncursor_keys = [{}]", ["\"hunter2-hunter2-hunter2-hunter2-hunter2\""; 3].join(", ")),
+                "feed.cursor_keys: got 3 keys, expected one",
+            ),
+            (client("tokens = [\"hunter2-hunter2-1\"]\ncursors = [\"a b\"]"), "clients.acme.cursors: expected letters, digits"),
+            (
+                client("tokens = [\"hunter2-hunter2-1\"]\ncursors = [\"a\", \"a\"]"),
+                "clients.acme.cursors: has \"a\" more than once",
+            ),
             ("[feed]\nsource = \"a b\"".to_owned(), "feed.source: got \"a b\", expected a URI reference"),
         ] {
             let mistakes = mistakes_of(&text);

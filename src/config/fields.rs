@@ -170,6 +170,12 @@ const ALERTS: &[Field] = &[
         "5m",
         "How long a circuit may be open; one that a fault of the handler has opened is told at once.",
     ),
+    Field::new(
+        "cursor_lag",
+        T::Duration,
+        "1d",
+        "Age of the oldest event that a client with a cursor at the server has not read; well below the retention. \"0s\": never told.",
+    ),
     Field::new("paused_for", T::Duration, "4h", "How long a handler may be paused."),
     Field::new("not_polling_for", T::Duration, "1m", "How long a handler may be without a relay that reads for it."),
     Field::new("database_for", T::Duration, "1m", "How long the database may be unusable."),

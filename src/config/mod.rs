@@ -201,8 +201,22 @@ pub struct Feed {
     pub memory: u64,
     /// Origins of pages that may read answers, or `*`.
     pub origins: Vec<String>,
+    pub cursors: CursorForm,
+    /// What cursors are sealed with: the first seals, each opens. Not empty unless they are plain.
+    pub cursor_keys: Vec<Secret>,
     /// What instances sign tickets with; `None`: each with a key of its own.
     pub ticket_key: Option<Secret>,
+}
+
+/// The form of the cursors that clients are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CursorForm {
+    /// Places can be read out of them.
+    Plain,
+    /// Encrypted and authenticated; plain ones are refused.
+    Sealed,
+    /// Sealed, and plain ones are still taken.
+    Migrating,
 }
 
 /// One `[[clients]]` entry: a party that may read a part of the feed.
@@ -222,6 +236,8 @@ pub struct ClientConfig {
     pub where_headers: BTreeMap<String, serde_json::Value>,
     /// Handlers that it may ask about: whether they are done with an event.
     pub handlers: Vec<String>,
+    /// Names under which it may leave its cursor to the server.
+    pub cursors: Vec<String>,
     pub max_connections: usize,
     /// Requests that it may make; `None`: no bound.
     pub rate: Option<RateLimit>,

@@ -68,7 +68,12 @@ pub const FEED: &[Field] = &[
     ),
     Field::new("listen", T::Text, "", "Address of /v1/feed, for example \"0.0.0.0:9188\"; \"\": not served by this instance."),
     Field::new("source", T::Text, "outboxd", "Source of the CloudEvents, a URI reference."),
-    Field::new("max_wait", T::Duration, "60s", "Longest that a request may wait for an event."),
+    Field::new(
+        "max_wait",
+        T::Duration,
+        "45s",
+        "Longest that a request may wait for an event; shorter than what proxies on the way wait for an answer.",
+    ),
     Field::new(
         "heartbeat",
         T::Duration,
@@ -87,6 +92,18 @@ pub const FEED: &[Field] = &[
         T::TextList,
         "",
         "Origins of web pages that may read the feed, for example \"https://shop.example.org\", or \"*\" for every page (CORS).",
+    ),
+    Field::new(
+        "cursors",
+        T::Choice(&["plain", "sealed", "migrating"]),
+        "plain",
+        "Whether cursors show clients how much happens in the feed: plain, or sealed with cursor_keys; migrating gives sealed ones and still takes plain ones.",
+    ),
+    Field::new(
+        "cursor_keys",
+        T::SecretList,
+        "",
+        "What cursors are sealed with, 32 characters at least; two while one replaces the other: the first seals, both open.",
     ),
     Field::new(
         "ticket_key",
@@ -213,6 +230,12 @@ pub const CLIENT: &[Field] = &[
         "Event headers that must be there with exactly this text or boolean; it sees no others.",
     ),
     Field::new("handlers", T::TextList, "", "Handlers that it may ask about: whether they are done with an event. Absent: none."),
+    Field::new(
+        "cursors",
+        T::TextList,
+        "",
+        "Names under which it may leave its cursor to the server, for example [\"main\"]. Absent: it keeps its cursor itself.",
+    ),
     Field::new("max_connections", T::Integer(1, 1_000_000), "20", "Requests that it may have open at once."),
     Field::new(
         "rate",

@@ -5,6 +5,7 @@ mod adoption;
 mod catalogue;
 mod contracts;
 mod erasure;
+mod feed;
 mod handlers;
 mod outbox;
 mod server;
@@ -80,6 +81,7 @@ pub fn judge(facts: &Facts, standards: &Standards<'_>) -> Report {
     adoption::judge(facts, &mut findings);
     contracts::judge(facts, standards, &mut findings);
     erasure::judge(facts, &mut findings);
+    feed::judge(facts, standards, &mut findings);
     let mut left_out = Vec::new();
     // What could not be looked at may be what is wrong. Where something worse was found, such as a right or a table that is missing, that is why,
     // and it has the fix.

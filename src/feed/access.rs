@@ -135,6 +135,11 @@ impl Client {
         &self.config.handlers
     }
 
+    /// Names under which it may leave its cursor to the server.
+    pub fn cursor_names(&self) -> &[String] {
+        &self.config.cursors
+    }
+
     /// The versions of the contracts that it reads.
     pub fn pins(&self) -> Option<&Arc<Pins>> {
         self.config.contracts.as_ref()
@@ -217,6 +222,7 @@ mod tests {
             contracts: None,
             where_headers: Default::default(),
             handlers: Vec::new(),
+            cursors: Vec::new(),
             max_connections: 2,
             rate: None,
         }

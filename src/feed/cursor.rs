@@ -31,6 +31,8 @@ pub enum Start {
     /// Behind the last event.
     Latest,
     At(Cursor),
+    /// Behind a cursor that this feed has not given, or gives no more.
+    Foreign,
     /// Behind this event.
     Event(Uuid),
     /// At or a little before the first event that was committed after this time.
@@ -118,6 +120,19 @@ impl Ground {
 impl Cursor {
     pub const fn place(self) -> i64 {
         self.place
+    }
+
+    /// All of it.
+    pub fn to_bytes(self) -> [u8; 16] {
+        let Self { place, epoch, check } = self;
+        (u128::from(place.unsigned_abs()) << 64 | u128::from(epoch) << 32 | u128::from(check)).to_be_bytes()
+    }
+
+    /// `None`: no cursor has these bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
+        let number = |from: usize| u32::from_be_bytes(bytes[from..from + 4].try_into().expect("four of sixteen bytes"));
+        let place = i64::from_be_bytes(bytes[..8].try_into().expect("eight of sixteen bytes"));
+        (place >= 0).then(|| Self { place, epoch: number(8), check: number(12) })
     }
 }
 

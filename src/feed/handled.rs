@@ -77,8 +77,11 @@ async fn answer(feed: &Arc<Feed>, client: &Arc<Client>, id: &str, text: &str) ->
         let reading =
             read_event_progress(&feed.source.pool, id, [feed_types, client_types], client.filter().required_headers(), &handlers);
         let reading = store::answered(Some(LONGEST_LOOK), reading, |silent| silent);
-        let found =
-            feed.source.answered(reading, |silent| silent).await.map_err(|error| problem_of(&Trouble::Store(error), None))?;
+        let found = feed
+            .source
+            .answered(reading, |silent| silent)
+            .await
+            .map_err(|error| problem_of(&feed.source, &Trouble::Store(error), None))?;
         let is_open = found.as_ref().is_none_or(|found| is_open(&handlers, found));
         if !may_wait || !is_open {
             client.metrics.answered(if found.is_some() { FeedAnswer::Event } else { FeedAnswer::Invalid });

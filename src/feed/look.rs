@@ -6,14 +6,27 @@ use std::sync::Arc;
 use sqlx::PgPool;
 
 use super::access::Doors;
-use super::cursor::Start;
+use super::cursor::{Refusal, Start};
 use super::problem::Problem;
-use super::reader::{Reader, Source, Trouble};
+use super::reader::{Reader, Source, Trouble, check_cursor};
 use super::render::Renderer;
+use super::seal::Cursors;
 use super::tail::Tail;
 use crate::config::{self, ClientConfig};
 use crate::store::StoreError;
 use crate::telemetry::ContractUse;
+
+/// What became of a cursor that a client has left to the server, in a word.
+pub async fn judge_stored(pool: &PgPool, cursor: &str) -> Result<&'static str, LookError> {
+    let Ok(Start::At(cursor)) = cursor.parse() else { return Ok("another-history") };
+    match check_cursor(pool, cursor).await {
+        Ok(()) => Ok("valid"),
+        Err(Trouble::Store(error)) => Err(LookError::Store(error)),
+        Err(Trouble::Refused(Refusal::Expired { .. }, _)) => Ok("expired"),
+        Err(Trouble::Refused(Refusal::Diverged { .. }, _)) => Ok("history-diverged"),
+        Err(_) => Ok("another-history"),
+    }
+}
 
 /// The way of one client through the feed.
 pub struct Look(Reader);
@@ -31,15 +44,17 @@ impl From<Trouble> for LookError {
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::Store(error) => Self::Store(error),
-            other => Self::Refused(Problem::of(&other, None).to_string()),
+            // The cursor in it is of no use here: only the words are shown.
+            other => Self::Refused(Problem::of(&other, None, &Cursors::plain()).to_string()),
         }
     }
 }
 
 impl Look {
     /// Begins where the client would.
-    pub async fn begin(pool: PgPool, feed: &config::Feed, client: &ClientConfig, start: Start) -> Result<Self, LookError> {
-        let source = Source::new(pool, None, Renderer::new(&feed.source), Tail::new(0));
+    pub async fn begin(pool: PgPool, feed: &config::Feed, client: &ClientConfig, after: &str) -> Result<Self, LookError> {
+        let start = Cursors::new(feed).start(after).map_err(|error| LookError::Refused(error.to_string()))?;
+        let source = Source::new(pool, None, Renderer::new(&feed.source, Cursors::new(feed)), Tail::new(0));
         let doors = Doors::new(&feed.events, std::slice::from_ref(client), ContractUse::default());
         let Some(client) = doors.first() else {
             return Err(LookError::Refused("[feed] events is not set, so there is no feed".to_owned()));

@@ -1,23 +1,25 @@
 //! The feed, as clients read it: cursors, pages, streams. Events come in the order of their places, which `relay::publisher`
 //! gives.
 //!
-//! Reads the database and changes nothing in it. A client sees what the configuration allows, and no answer reveals anything of
+//! Reads the database, and changes nothing in it but the cursors that clients leave to it (`kept`). A client sees what the configuration allows, and no answer reveals anything of
 //! the rest. Which versions a client was sent is counted in memory (`telemetry::contract_use`).
 //!
-//! In the order of reading: `server` and `routes`, `access`, `query`, `cursor`, `reader` (pages and the tail), `tail`, `filter`,
-//! `render`, `stream`; `handled`, `streams` and `contracts` are other addresses.
+//! In the order of reading: `server` and `routes`, `access`, `query`, `cursor` and `seal`, `reader` (pages and the tail), `tail`, `filter`,
+//! `render`, `stream`; `handled`, `streams`, `contracts` and `kept` are other addresses.
 
 pub(crate) mod access;
 mod contracts;
 mod cursor;
 pub(crate) mod filter;
 mod handled;
+pub(crate) mod kept;
 mod look;
 pub(crate) mod problem;
 pub(crate) mod query;
 pub(crate) mod reader;
 pub(crate) mod render;
 pub(crate) mod routes;
+pub(crate) mod seal;
 mod server;
 pub(crate) mod signer;
 mod stream;
@@ -39,11 +41,12 @@ use crate::telemetry::ClientMetrics;
 pub use access::Doors;
 pub use cursor::{Cursor, EpochOfPlaces, Ground, InvalidStart, Refusal, Removed, Start, judge};
 pub use handled::{describe_progress, is_handled};
-pub use look::{Look, LookError};
+pub use look::{Look, LookError, judge_stored};
 pub use server::{FeedBindError, bind, serve};
 
 use reader::Source;
 use render::Renderer;
+use seal::Cursors;
 use tail::Tail;
 use tickets::Tickets;
 
@@ -91,7 +94,7 @@ impl Feed {
         published: watch::Receiver<i64>,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let renderer = Renderer::new(&settings.source);
+        let renderer = Renderer::new(&settings.source, Cursors::new(settings));
         let tail = Tail::new(usize::try_from(settings.memory).unwrap_or(usize::MAX));
         Arc::new(Self {
             source: Arc::new(Source::new(pool, patience, renderer, tail)),

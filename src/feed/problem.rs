@@ -9,8 +9,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::cursor::{Cursor, Refusal};
+use super::cursor::Refusal;
 use super::reader::Trouble;
+use super::seal::Cursors;
 use crate::contracts::InBrownout;
 use crate::telemetry::FeedAnswer;
 
@@ -32,7 +33,7 @@ impl Problem {
         Self { status, kind, title, detail: detail.into(), further: Map::new(), header: None, answer }
     }
 
-    fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.further.insert(name.to_owned(), value.into());
         self
     }
@@ -95,6 +96,12 @@ impl Problem {
             .header("allow", "GET, HEAD")
     }
 
+    pub fn no_method_of_cursors() -> Self {
+        let title = "A cursor is read with GET, stored with PUT and removed with DELETE";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", title, "", FeedAnswer::Invalid)
+            .header("allow", "GET, HEAD, PUT, DELETE")
+    }
+
     pub fn busy() -> Self {
         let detail = "this client has as many connections as it may have; close one, or read without waiting";
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-connections", "Too many connections", detail, FeedAnswer::Busy)
@@ -135,24 +142,31 @@ impl Problem {
     }
 
     /// The problem of a reader. An error of the database is for the log and not for the client.
-    pub fn of(trouble: &Trouble, from: Option<i64>) -> Self {
+    pub fn of(trouble: &Trouble, from: Option<i64>, cursors: &Cursors) -> Self {
         match trouble {
             Trouble::Store(_) => Self::unavailable("the database does not answer as it should; try again"),
             Trouble::NotBegun => Self::unavailable("no relay has published yet; try again"),
-            Trouble::UnknownEvent(earliest) => Self::unknown_event(*earliest),
-            Trouble::Refused(refusal, cursor) => Self::refused(*refusal, *cursor, from),
+            Trouble::UnknownEvent(earliest) => Self::unknown_event(&cursors.text(*earliest)),
+            Trouble::Refused(refusal, cursor) => {
+                let told = Self::refused(*refusal, cursor.map(|cursor| cursors.text(cursor)), from);
+                if cursors.tell_counts() { told } else { told.without_counts() }
+            }
         }
     }
 
-    fn unknown_event(earliest: Cursor) -> Self {
+    fn unknown_event(earliest: &str) -> Self {
         let detail =
             "there is no such event in the feed, or none any more; go on from the given cursor and expect events that you know";
-        Self::new(StatusCode::GONE, "expired", "The event is not kept", detail, FeedAnswer::Expired)
-            .with("cursor", earliest.to_string())
+        Self::new(StatusCode::GONE, "expired", "The event is not kept", detail, FeedAnswer::Expired).with("cursor", earliest)
     }
 
-    fn refused(refusal: Refusal, cursor: Option<Cursor>, from: Option<i64>) -> Self {
-        let cursor = cursor.map(|cursor| cursor.to_string());
+    /// How many places lie between two is what sealed cursors hide.
+    fn without_counts(mut self) -> Self {
+        self.further.retain(|name, _| !matches!(name.as_str(), "lost" | "gone"));
+        self
+    }
+
+    fn refused(refusal: Refusal, cursor: Option<String>, from: Option<i64>) -> Self {
         match refusal {
             Refusal::Diverged { lost, .. } => {
                 let detail = "the server that gave this cursor has been replaced by one that does not know the last places; both agree up \

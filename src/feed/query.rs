@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::cursor::Start;
+use super::seal::Cursors;
 use crate::settings::parse_duration;
 
 /// The parameters of a request.
@@ -43,7 +44,7 @@ pub fn parse_bounds(text: &str) -> Result<Bounds, String> {
     if url::form_urlencoded::parse(text.as_bytes()).any(|(name, _)| other(&name)) {
         return Err("unknown parameter; there are type and subject".to_owned());
     }
-    let Query { types, subject, .. } = parse(text, Duration::ZERO)?;
+    let Query { types, subject, .. } = parse(text, Duration::ZERO, &Cursors::plain())?;
     Ok(Bounds { types, subject })
 }
 
@@ -53,7 +54,7 @@ pub fn ticket(text: &str) -> Option<String> {
 }
 
 /// Reads the part of a URL behind `?`. `lastEventId` and `timeout` (milliseconds) are the names that http-feeds has for `after` and `wait`.
-pub fn parse(text: &str, longest_wait: Duration) -> Result<Query, String> {
+pub fn parse(text: &str, longest_wait: Duration, cursors: &Cursors) -> Result<Query, String> {
     let mut query = Query::default();
     let mut seen: Vec<String> = Vec::new();
     for (name, value) in url::form_urlencoded::parse(text.as_bytes()) {
@@ -63,7 +64,7 @@ pub fn parse(text: &str, longest_wait: Duration) -> Result<Query, String> {
         seen.push(name.clone().into_owned());
         match &*name {
             "after" | "lastEventId" => {
-                query.after = Some(value.parse().map_err(|error| format!("{name}: {error}"))?);
+                query.after = Some(cursors.start(&value).map_err(|error| format!("{name}: {error}"))?);
             }
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=MOST_EVENTS).contains(limit));
@@ -128,6 +129,10 @@ mod tests {
     use super::*;
 
     const LONGEST: Duration = Duration::from_secs(60);
+
+    fn parse(text: &str, longest_wait: Duration) -> Result<Query, String> {
+        super::parse(text, longest_wait, &Cursors::plain())
+    }
 
     #[test]
     fn a_request_says_where_how_much_how_long_and_what() {

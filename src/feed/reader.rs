@@ -14,6 +14,7 @@ use super::access::Client;
 use super::cursor::{Cursor, EpochOfPlaces, Ground, Refusal, Removed, Start, judge};
 use super::filter::Filter;
 use super::render::{Form, Rendered, Renderer};
+use super::seal::Cursors;
 use super::tail::{Tail, Taken};
 use crate::contracts::Pins;
 use crate::store::feed::{self, FeedPage, GroundRow, PageQuery};
@@ -59,6 +60,8 @@ pub struct Source {
     room: Semaphore,
     pub renderer: Arc<Renderer>,
     pub tail: Arc<Tail>,
+    /// The form of the cursors.
+    pub cursors: Arc<Cursors>,
 }
 
 /// Where one client stands.
@@ -90,7 +93,7 @@ pub struct Batch {
 
 impl Source {
     pub fn new(pool: PgPool, patience: Option<Duration>, renderer: Renderer, tail: Arc<Tail>) -> Self {
-        Self { pool, patience, room: Semaphore::new(ROOM), renderer: Arc::new(renderer), tail }
+        Self { pool, patience, room: Semaphore::new(ROOM), cursors: renderer.cursors(), renderer: Arc::new(renderer), tail }
     }
 
     /// Waits for some statements, no longer than a server that is there takes: clients rely on one another's reads, and a connection that has
@@ -122,6 +125,11 @@ impl Reader {
     /// Everything up to here was read.
     pub fn cursor(&self) -> Cursor {
         self.cursor
+    }
+
+    /// Where it reads from.
+    pub fn source(&self) -> &Source {
+        &self.source
     }
 
     /// Leaves out what lies before a place of the same feed.
@@ -199,6 +207,7 @@ async fn begin(pool: &PgPool, client: &Client, start: Start) -> Result<Cursor, T
             let ground = ground_of(feed::read_ground(pool, cursor.place()).await?);
             return check(pool, cursor, &ground).await.map(|()| cursor);
         }
+        Start::Foreign => return Err(Trouble::Refused(Refusal::AnotherHistory, None)),
         Start::Earliest => None,
         Start::Latest => Some(feed::read_head(pool).await?),
         Start::Event(id) => {
@@ -225,6 +234,11 @@ async fn earliest(pool: &PgPool) -> Result<Cursor, Trouble> {
 async fn cursor_at(pool: &PgPool, place: i64) -> Result<Cursor, Trouble> {
     let ground = ground_of(feed::read_ground(pool, place).await?);
     if ground.epochs.is_empty() { Err(Trouble::NotBegun) } else { Ok(ground.cursor(place)) }
+}
+
+/// Whether a client can go on from a cursor. `Err`: why not, and from where.
+pub async fn check_cursor(pool: &PgPool, cursor: Cursor) -> Result<(), Trouble> {
+    check(pool, cursor, &ground_of(feed::read_ground(pool, cursor.place()).await?)).await
 }
 
 /// Whether a client can go on from its cursor, and if not, from where.

@@ -14,6 +14,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::cursor::Ground;
+use super::seal::Cursors;
 use crate::contracts::{FormId, Pins};
 use crate::domain::{Notification, plain_headers};
 use crate::handlers::CloudEvents;
@@ -56,23 +57,30 @@ pub struct Rendered {
 #[derive(Debug)]
 pub struct Renderer {
     events: CloudEvents,
+    cursors: Arc<Cursors>,
     /// When the log last reported that an event has no valid form.
     told: Mutex<Option<Instant>>,
 }
 
 impl Renderer {
-    pub fn new(source: &str) -> Self {
-        Self { events: CloudEvents::of_aggregates(source), told: Mutex::default() }
+    pub fn new(source: &str, cursors: Cursors) -> Self {
+        Self { events: CloudEvents::of_aggregates(source), cursors: Arc::new(cursors), told: Mutex::default() }
+    }
+
+    /// The form of the cursors.
+    pub fn cursors(&self) -> Arc<Cursors> {
+        Arc::clone(&self.cursors)
     }
 
     /// `ground` has the epochs of the page that the event was read with.
     pub fn render(&self, ground: &Ground, PlacedEvent { place, mut event, damage }: PlacedEvent) -> Rendered {
         let cursor = ground.cursor_of(place, event.id);
+        let text = self.cursors.text(cursor);
         let plain = Arc::new(match damage {
-            None => self.form(&event, &cursor.to_string(), &event.event_type),
+            None => self.form(&event, &text, &event.event_type),
             Some(damage) => {
                 let instead = self.instead_of_damaged(&event, &damage);
-                Form { is_unavailable: true, ..self.form(&instead, &cursor.to_string(), UNAVAILABLE) }
+                Form { is_unavailable: true, ..self.form(&instead, &text, UNAVAILABLE) }
             }
         });
         let payload_bytes = std::mem::take(&mut event.payload).len();
@@ -174,7 +182,7 @@ impl Rendered {
         if let Some((_, form)) = versions.iter().find(|(known, _)| *known == id) {
             return Arc::clone(form);
         }
-        let form = Arc::new(renderer.version(&self.event(), &self.cursor.to_string(), pins));
+        let form = Arc::new(renderer.version(&self.event(), &renderer.cursors.text(self.cursor), pins));
         if versions.len() == MOST_VERSIONS {
             versions.clear();
         }
@@ -258,7 +266,7 @@ pub(super) mod tests {
     }
 
     fn placed(place: i64, event: Notification) -> Rendered {
-        Renderer::new("shop").render(&ground(), PlacedEvent { place, event: Box::new(event), damage: None })
+        Renderer::new("shop", Cursors::plain()).render(&ground(), PlacedEvent { place, event: Box::new(event), damage: None })
     }
 
     /// Reads a stream as a client does by the specification of event streams.
@@ -286,7 +294,7 @@ pub(super) mod tests {
             ("grün \u{2028}", "{\"n\":12345678901234567890}"),
         ] {
             let rendered = placed(5, Notification::sample(event_type, payload));
-            let form = rendered.form(&Renderer::new("shop"), None);
+            let form = rendered.form(&Renderer::new("shop", Cursors::plain()), None);
             let (id, event, data) = parse(&form.frame);
             assert_eq!(id, rendered.cursor.to_string());
             assert_eq!(event, event_type.replace(['\n', '\r'], " "));

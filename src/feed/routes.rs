@@ -1,6 +1,6 @@
 //! The addresses of the feed: `GET /v1/feed` as a page, as a page that waits, and as a stream; `GET /v1/events/{id}` is in `handled`,
-//! `GET /v1/contracts` in `contracts`, `GET /v1/streams/...` in `streams`.
-//! Reads no request body, changes nothing.
+//! `GET /v1/contracts` in `contracts`, `GET /v1/streams/...` in `streams`, `/v1/cursors` in `kept`.
+//! Only the last of these reads a request body, and only it changes something.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,12 +28,14 @@ use tracing::warn;
 use super::Feed;
 use super::access::{Client, Connection};
 use super::contracts::{list_contracts, read_asyncapi, read_schema};
-use super::cursor::{Cursor, Refusal, Start};
+use super::cursor::{Refusal, Start};
 use super::filter::Filter;
 use super::handled::read_event;
+use super::kept::{list_cursors, read_cursor, remove_cursor, store_cursor};
 use super::problem::Problem;
 use super::query::{self, Query};
-use super::reader::{Batch, Reader, Trouble};
+use super::reader::{Batch, Reader, Source, Trouble};
+use super::seal::Cursors;
 use super::stream::Stream;
 use super::streams::{STREAM_VERSION, read_stream};
 use super::tickets::{Ticket, make_ticket};
@@ -56,6 +58,11 @@ pub(super) fn routes(feed: Arc<Feed>, further: Router) -> Router {
         .route("/v1/contracts/asyncapi.json", get(read_asyncapi).fallback(async || Problem::wrong_method()))
         .route("/v1/contracts/{type}/{version}/schema.json", get(read_schema).fallback(async || Problem::wrong_method()))
         .route("/v1/streams/{type}/{key}", get(read_stream).fallback(async || Problem::wrong_method()))
+        .route("/v1/cursors", get(list_cursors).fallback(async || Problem::wrong_method()))
+        .route(
+            "/v1/cursors/{name}",
+            get(read_cursor).put(store_cursor).delete(remove_cursor).fallback(async || Problem::no_method_of_cursors()),
+        )
         .route("/v1/tickets", post(make_ticket).fallback(async || Problem::only_post()))
         .fallback(async || Problem::not_found())
         .layer(compression())
@@ -167,7 +174,7 @@ async fn answer(
     text: &str,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let mut query = query::parse(text, feed.settings.max_wait).map_err(Problem::invalid)?;
+    let mut query = query::parse(text, feed.settings.max_wait, &feed.source.cursors).map_err(Problem::invalid)?;
     if let Some(ticket) = ticket {
         bind((&mut query.types, &mut query.subject), ticket.types, ticket.subject).map_err(Problem::invalid)?;
     }
@@ -179,11 +186,11 @@ async fn answer(
     let start = query.after.unwrap_or(Start::Earliest);
     if wants_stream(headers) {
         // A client that comes back says where it was, whatever its address still says.
-        let start = last_event(headers)?.unwrap_or(start);
+        let start = last_event(&feed.source.cursors, headers)?.unwrap_or(start);
         return open_stream(feed, client, filter, start, connection).await;
     }
     let opening = Reader::open(Arc::clone(&feed.source), client, filter, start).await;
-    let reader = opening.map_err(|trouble| problem_of(&trouble, place_of(start)))?;
+    let reader = opening.map_err(|trouble| problem_of(&feed.source, &trouble, place_of(start)))?;
     page(feed, client, &query, reader, headers, connection).await
 }
 
@@ -205,10 +212,10 @@ pub fn bind(
 }
 
 /// `Last-Event-ID`, which is sent by what has read a stream before. An empty one says nothing.
-fn last_event(headers: &HeaderMap) -> Result<Option<Start>, Problem> {
+fn last_event(cursors: &Cursors, headers: &HeaderMap) -> Result<Option<Start>, Problem> {
     let Some(value) = headers.get("last-event-id").filter(|value| !value.is_empty()) else { return Ok(None) };
     let text = value.to_str().ok().filter(|text| text.len() <= LONGEST_TOKEN).unwrap_or_default();
-    text.parse().map(Some).map_err(|error| Problem::invalid(format!("Last-Event-ID: {error}")))
+    cursors.start(text).map(Some).map_err(|error| Problem::invalid(format!("Last-Event-ID: {error}")))
 }
 
 async fn open_stream(
@@ -223,11 +230,11 @@ async fn open_stream(
         Ok(reader) => (reader, None),
         // A browser takes an error status for the end of everything, so removed events are reported in the stream.
         Err(trouble @ Trouble::Refused(Refusal::Expired { .. }, Some(cursor))) => {
-            let gap = problem_of(&trouble, place_of(start));
+            let gap = problem_of(&feed.source, &trouble, place_of(start));
             let opening = Reader::open(source(), client, filter, Start::At(cursor)).await;
-            (opening.map_err(|trouble| problem_of(&trouble, None))?, Some(gap))
+            (opening.map_err(|trouble| problem_of(&feed.source, &trouble, None))?, Some(gap))
         }
-        Err(trouble) => return Err(problem_of(&trouble, place_of(start))),
+        Err(trouble) => return Err(problem_of(&feed.source, &trouble, place_of(start))),
     };
     client.metrics.answered(FeedAnswer::Stream);
     let events = Stream::new(Arc::clone(feed), Arc::clone(client), reader, gap.as_ref(), connection);
@@ -251,11 +258,11 @@ pub fn place_of(start: Start) -> Option<i64> {
     }
 }
 
-pub fn problem_of(trouble: &Trouble, from: Option<i64>) -> Problem {
+pub fn problem_of(source: &Source, trouble: &Trouble, from: Option<i64>) -> Problem {
     if let Trouble::Store(error) = trouble {
         warn!(error = %chain(error), "could not read the feed for a client");
     }
-    Problem::of(trouble, from)
+    Problem::of(trouble, from, &source.cursors)
 }
 
 /// Whether the client prefers a stream to a page.
@@ -273,7 +280,7 @@ async fn page(
     _connection: Connection,
 ) -> Result<Response, Problem> {
     let from = reader.cursor();
-    let problem = |trouble: Trouble| problem_of(&trouble, Some(from.place()));
+    let problem = |trouble: Trouble| problem_of(&feed.source, &trouble, Some(from.place()));
     let mut batch = reader.read(query.limit).await.map_err(problem)?;
     if batch.events.is_empty() && batch.is_up_to_date && !query.wait.is_zero() {
         batch = wait(feed, client, query, &mut reader).await.map_err(problem)?;
@@ -284,7 +291,8 @@ async fn page(
         (batch.events, batch.is_up_to_date, reached) = (Vec::new(), false, from);
     }
     client.metrics.answered(if batch.events.is_empty() { FeedAnswer::Empty } else { FeedAnswer::Page });
-    let answer = render(query, (from, reached), &client.tag(), &batch, headers);
+    let cursors = [from, reached].map(|cursor| feed.source.cursors.text(cursor));
+    let answer = render(query, cursors, &client.tag(), &batch, headers);
     if answer.status() == StatusCode::OK {
         client.sends(&batch);
     }
@@ -328,8 +336,7 @@ async fn wait(feed: &Arc<Feed>, client: &Arc<Client>, query: &Query, reader: &mu
 }
 
 /// `versions`: stands for the versions that the client reads.
-fn render(query: &Query, (from, reached): (Cursor, Cursor), versions: &str, batch: &Batch, headers: &HeaderMap) -> Response {
-    let next = reached.to_string();
+fn render(query: &Query, [from, next]: [String; 2], versions: &str, batch: &Batch, headers: &HeaderMap) -> Response {
     // The same request has the same answer as long as it goes equally far, no event of it was erased and no cast was changed.
     let tag = format!("\"{from}-{next}-{}{versions}\"", batch.events.len());
     let mut answer = HeaderMap::new();

@@ -15,6 +15,7 @@ use super::access::{Client, Connection};
 use super::cursor::Cursor;
 use super::problem::Problem;
 use super::reader::{Batch, Reader, Trouble};
+use super::seal::Cursors;
 use super::tail::Waiting;
 
 /// Events of one batch: what one client holds in memory at most, beside what its socket does.
@@ -51,7 +52,7 @@ impl Stream {
         let mut ready = VecDeque::from([Bytes::from(format!("retry: {}\n\n", RETRY_MILLIS + fastrand::u64(..RETRY_MILLIS)))]);
         ready.extend(gap.map(gap_frame));
         // A client that meets nothing but silence has a cursor all the same.
-        ready.push_back(bookmark(reader.cursor()));
+        ready.push_back(bookmark(&feed.source.cursors, reader.cursor()));
         Self {
             moves,
             told: reader.cursor(),
@@ -134,7 +135,7 @@ impl Stream {
         let cursor = self.reader.cursor();
         if self.told != cursor {
             self.told = cursor;
-            self.ready.push_back(bookmark(cursor));
+            self.ready.push_back(bookmark(&self.feed.source.cursors, cursor));
         }
     }
 
@@ -143,7 +144,7 @@ impl Stream {
         match trouble {
             // Retention has overtaken the client.
             Trouble::Refused(super::cursor::Refusal::Expired { .. }, Some(cursor)) => {
-                let problem = super::routes::problem_of(trouble, Some(self.reader.cursor().place()));
+                let problem = super::routes::problem_of(&self.feed.source, trouble, Some(self.reader.cursor().place()));
                 self.ready.push_back(gap_frame(&problem));
                 self.reader.go_on_from(*cursor);
                 self.tell_cursor();
@@ -172,8 +173,8 @@ impl Stream {
 }
 
 /// A cursor without an event: the client keeps it, and its program sees nothing.
-fn bookmark(cursor: Cursor) -> Bytes {
-    Bytes::from(format!("id: {cursor}\n\n"))
+fn bookmark(cursors: &Cursors, cursor: Cursor) -> Bytes {
+    Bytes::from(format!("id: {}\n\n", cursors.text(cursor)))
 }
 
 fn gap_frame(problem: &Problem) -> Bytes {

@@ -63,7 +63,9 @@ async fn answer(
     }
     let _connection = client.connect().ok_or_else(Problem::busy)?;
     let reading = feed.source.answered(read(feed, stream, &query), Trouble::Store).await;
-    let Some((head, events)) = reading.map_err(|trouble| problem_of(&trouble, None))? else { return Err(Problem::no_stream()) };
+    let Some((head, events)) = reading.map_err(|trouble| problem_of(&feed.source, &trouble, None))? else {
+        return Err(Problem::no_stream());
+    };
     if let Some(gone) = events.iter().find(|event| event.event.is_none()) {
         return Err(Problem::erased_version(gone.version));
     }
@@ -93,7 +95,7 @@ async fn read(
 async fn may_see_last(feed: &Feed, client: &Client, head: &StreamHead) -> Result<bool, Problem> {
     let page = StreamPage { after: head.version - 1, up_to: head.version, versions: 1, bytes: BYTES };
     let reading = async { Ok(read_stream_events(&feed.source.pool, head.id, page).await?) };
-    let last = feed.source.answered(reading, Trouble::Store).await.map_err(|trouble| problem_of(&trouble, None))?;
+    let last = feed.source.answered(reading, Trouble::Store).await.map_err(|trouble| problem_of(&feed.source, &trouble, None))?;
     Ok(last.iter().flat_map(|event| &event.event).all(|event| client.filter().lets_see(event)))
 }
 

@@ -1,4 +1,4 @@
-//! Calls of clients: `Subscribe`, `Unsubscribe`, and the stream `Events`. Reads the arguments and reports mistakes in them.
+//! Calls of clients: `Subscribe`, `Unsubscribe`, `Ack`, and the stream `Events`. Reads the arguments and reports mistakes in them.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::feed::Start;
 use crate::feed::query::{Bounds, check_bounds};
 use crate::feed::routes::bind;
+use crate::feed::seal::Cursors;
 
 /// The events that a client wants.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +22,7 @@ pub struct Wanted {
 pub enum Method {
     Subscribe,
     Unsubscribe,
+    Ack,
     Events,
 }
 
@@ -31,12 +33,8 @@ impl Method {
             "subscribe" => Self::Subscribe,
             "unsubscribe" => Self::Unsubscribe,
             "events" => Self::Events,
-            "ack" => {
-                return Err(
-                    "There is no method Ack: the server keeps no cursors, keep the cursor of the last event yourself.".to_owned()
-                );
-            }
-            _ => return Err("There is no such method; there are Subscribe and Unsubscribe, and the stream Events.".to_owned()),
+            "ack" => Self::Ack,
+            _ => return Err("There is no such method; there are Subscribe, Unsubscribe and Ack, and the stream Events.".to_owned()),
         };
         match (found, is_stream) {
             (Self::Events, false) => {
@@ -61,7 +59,7 @@ struct Filters {
 
 impl Wanted {
     /// Of the arguments `(filters, cursor)`, either of which may be absent or null. `limits`: of the connection. `Err`: what is wrong.
-    pub fn read(arguments: Vec<Value>, limits: Bounds) -> Result<Self, String> {
+    pub fn read(cursors: &Cursors, arguments: Vec<Value>, limits: Bounds) -> Result<Self, String> {
         let mut arguments = arguments.into_iter();
         let (filters, cursor) = (arguments.next().unwrap_or_default(), arguments.next().unwrap_or_default());
         if arguments.next().is_some() {
@@ -78,10 +76,28 @@ impl Wanted {
         bind((&mut types, &mut subject), limits.types, limits.subject)?;
         let start = match cursor {
             Value::Null => Start::Earliest,
-            Value::String(text) => text.parse().map_err(|error| format!("cursor: {error}"))?,
+            Value::String(text) => cursors.start(&text).map_err(|error| format!("cursor: {error}"))?,
             _ => return Err("cursor: expected a text".to_owned()),
         };
         Ok(Self { bounds: Bounds { types, subject }, has_bookmarks: filters.bookmarks.unwrap_or_default(), start })
+    }
+}
+
+/// The arguments `(cursor, name)` of `Ack`, of which the name may be absent or null. `Err`: what is wrong.
+pub fn read_acknowledgement(arguments: Vec<Value>) -> Result<(String, Option<String>), String> {
+    let mut arguments = arguments.into_iter();
+    let (cursor, name) = (arguments.next().unwrap_or_default(), arguments.next().unwrap_or_default());
+    if arguments.next().is_some() {
+        return Err("expected at most two arguments: a cursor and a name".to_owned());
+    }
+    let name = match name {
+        Value::Null => None,
+        Value::String(name) => Some(name),
+        _ => return Err("name: expected a text".to_owned()),
+    };
+    match cursor {
+        Value::String(cursor) => Ok((cursor, name)),
+        _ => Err("cursor: expected a text".to_owned()),
     }
 }
 
@@ -97,7 +113,7 @@ mod tests {
 
     fn read(arguments: Value, limits: Bounds) -> Result<Wanted, String> {
         let Value::Array(arguments) = arguments else { panic!("a list") };
-        Wanted::read(arguments, limits)
+        Wanted::read(&Cursors::plain(), arguments, limits)
     }
 
     fn bounds(types: &[&str], subject: Option<&str>) -> Bounds {
@@ -154,11 +170,26 @@ mod tests {
             ("Events", true, Some(Method::Events)),
             ("Events", false, None),
             ("Subscribe", true, None),
-            ("Ack", false, None),
+            ("ack", false, Some(Method::Ack)),
+            ("Ack", true, None),
             ("", false, None),
         ] {
             assert_eq!(Method::find(name, is_stream).ok(), want, "{name}");
         }
-        assert!(Method::find("ack", false).expect_err("there is none").contains("keeps no cursors"));
+    }
+
+    #[test]
+    fn an_acknowledgement_names_a_cursor_and_perhaps_under_which_name() {
+        let read = |arguments: Value| {
+            let Value::Array(arguments) = arguments else { panic!("a list") };
+            read_acknowledgement(arguments).ok()
+        };
+        let cursor = "0000000000000007.0000000700000007";
+        assert_eq!(read(json!([cursor])), Some((cursor.to_owned(), None)));
+        assert_eq!(read(json!([cursor, null])), Some((cursor.to_owned(), None)));
+        assert_eq!(read(json!([cursor, "main"])), Some((cursor.to_owned(), Some("main".to_owned()))));
+        for arguments in [json!([]), json!([null]), json!([5]), json!([cursor, 5]), json!([cursor, "a", "b"])] {
+            assert_eq!(read(arguments.clone()), None, "{arguments}");
+        }
     }
 }

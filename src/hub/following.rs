@@ -59,12 +59,12 @@ impl Beginning {
         match Reader::open(source(), client, filter.clone(), start).await {
             Ok(reader) => Ok(Self { reader, gap: None, has_bookmarks }),
             Err(trouble @ Trouble::Refused(Refusal::Expired { .. }, Some(cursor))) => {
-                let gap = problem_of(&trouble, place_of(start)).to_json();
+                let gap = problem_of(&feed.source, &trouble, place_of(start)).to_json();
                 let opening = Reader::open(source(), client, filter, Start::At(cursor)).await;
-                let reader = opening.map_err(|trouble| problem_of(&trouble, None))?;
+                let reader = opening.map_err(|trouble| problem_of(&feed.source, &trouble, None))?;
                 Ok(Self { reader, gap: Some(gap), has_bookmarks })
             }
-            Err(trouble) => Err(problem_of(&trouble, place_of(start))),
+            Err(trouble) => Err(problem_of(&feed.source, &trouble, place_of(start))),
         }
     }
 }
@@ -72,7 +72,7 @@ impl Beginning {
 /// Where the feed ends now.
 pub async fn head(feed: &Feed, client: &Client) -> Result<Cursor, Problem> {
     let opening = Reader::open(Arc::clone(&feed.source), client, client.filter().clone(), Start::Latest).await;
-    opening.map(|reader| reader.cursor()).map_err(|trouble| problem_of(&trouble, None))
+    opening.map(|reader| reader.cursor()).map_err(|trouble| problem_of(&feed.source, &trouble, None))
 }
 
 impl Following {
@@ -102,7 +102,7 @@ impl Following {
             }
             return Some(match &self.stream {
                 Some(id) => protocol::stream_item(id, &shown.form.json),
-                None => protocol::event(&shown.form.json, &shown.cursor.to_string()),
+                None => protocol::event(&shown.form.json, &self.reader.source().cursors.text(shown.cursor)),
             });
         }
         let cursor = self.reader.cursor();
@@ -110,7 +110,7 @@ impl Following {
         let told = self.told.as_mut().filter(|told| **told != cursor && is_due)?;
         *told = cursor;
         self.bookmark_at = Instant::now() + self.bookmark_every;
-        Some(protocol::call("cursor", cursor.to_string().into()))
+        Some(protocol::call("cursor", self.reader.source().cursors.text(cursor).into()))
     }
 
     /// Whether there may be more to read now.
@@ -131,7 +131,7 @@ impl Following {
             }
             // Retention has overtaken the client.
             Err(trouble @ Trouble::Refused(Refusal::Expired { .. }, Some(cursor))) => {
-                let gap = problem_of(&trouble, Some(self.reader.cursor().place())).to_json();
+                let gap = problem_of(self.reader.source(), &trouble, Some(self.reader.cursor().place())).to_json();
                 self.reader.go_on_from(cursor);
                 Ok(Some(protocol::call("gap", gap)))
             }
@@ -140,7 +140,7 @@ impl Following {
                 self.retry_at = Some(Instant::now() + Duration::from_millis(500 + fastrand::u64(..500)));
                 Ok(None)
             }
-            Err(trouble) => Err(problem_of(&trouble, Some(self.reader.cursor().place()))),
+            Err(trouble) => Err(problem_of(self.reader.source(), &trouble, Some(self.reader.cursor().place()))),
         }
     }
 

@@ -52,7 +52,7 @@ use crate::telemetry::{ContractUse, HandlerMetrics, Health, ReceiverUse, RelayMe
 
 use figures::{Answered, Figure, Figures, Measure};
 
-pub use alerts::{AlertSetup, AlertSignals};
+pub use alerts::{AlertSetup, AlertSignals, CursorLag};
 pub use contract_use::write_contract_use;
 pub use contracts::{prepare, with_contracts};
 pub use reload::{Change, RelayHandle};

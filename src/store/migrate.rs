@@ -24,6 +24,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 7, name: "0007_operations", sql: include_str!("../../migrations/0007_operations.sql") },
     Migration { version: 8, name: "0008_projections", sql: include_str!("../../migrations/0008_projections.sql") },
     Migration { version: 9, name: "0009_subject_keys", sql: include_str!("../../migrations/0009_subject_keys.sql") },
+    Migration { version: 10, name: "0010_client_cursors", sql: include_str!("../../migrations/0010_client_cursors.sql") },
 ];
 
 /// Oldest Postgres that has what the relay needs.

@@ -23,7 +23,9 @@ pub enum FeedAnswer {
     Contracts,
     /// A ticket was made.
     Ticket,
-    /// The client asked for what there is not: 400, 404, 405.
+    /// A cursor that the server keeps was read, stored or removed.
+    Cursor,
+    /// The client asked for what there is not, or for what it has to ask otherwise: 400, 404, 405, 412, 428.
     Invalid,
     /// No token, or none that is known.
     Unauthorized,
@@ -42,7 +44,7 @@ pub enum FeedAnswer {
 }
 
 impl FeedAnswer {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Page,
         Self::Empty,
         Self::Event,
@@ -51,6 +53,7 @@ impl FeedAnswer {
         Self::Hub,
         Self::Contracts,
         Self::Ticket,
+        Self::Cursor,
         Self::Invalid,
         Self::Unauthorized,
         Self::Diverged,
@@ -71,6 +74,7 @@ impl FeedAnswer {
             Self::Hub => "hub",
             Self::Contracts => "contracts",
             Self::Ticket => "ticket",
+            Self::Cursor => "cursor",
             Self::Invalid => "invalid",
             Self::Unauthorized => "unauthorized",
             Self::Diverged => "diverged",
@@ -142,6 +146,25 @@ impl ClientMetrics {
 
     pub fn disconnected(&self) {
         self.connections.decrement(1.0);
+    }
+}
+
+/// How far one cursor is behind that a client has left to the server.
+#[derive(Debug, Clone)]
+pub struct CursorMetrics {
+    behind: Gauge,
+    oldest: Gauge,
+}
+
+impl CursorMetrics {
+    /// Creates the series at zero. Both names are those of the configuration, so the labels are a closed set.
+    pub fn new(client: &str, cursor: &str) -> Self {
+        Self { behind: list::FEED_CURSOR_LAG.gauge(&[client, cursor]), oldest: list::FEED_CURSOR_AGE.gauge(&[client, cursor]) }
+    }
+
+    pub fn lags(&self, behind: u64, oldest: Option<std::time::Duration>) {
+        self.behind.set(behind as f64);
+        self.oldest.set(oldest.unwrap_or_default().as_secs_f64());
     }
 }
 

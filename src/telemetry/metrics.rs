@@ -114,10 +114,14 @@ metrics! {
     FEED_LAST_PLACE = "outboxd_feed_last_place", G, Count, [],
         "The last place that this instance has given; 0 on an instance that has given none.";
     FEED_REQUESTS = "outboxd_feed_requests_total", C, Count, ["client", "answer"],
-        "Requests of clients, by what they were answered: page, empty, event (how far handlers are), stream, negotiated and hub (a connection of SignalR was prepared, has begun), contracts, ticket, invalid, unauthorized, diverged (409), expired (410), busy (429), unavailable and brownout (503). Without a known token the client is empty.";
+        "Requests of clients, by what they were answered: page, empty, event (how far handlers are), stream, negotiated and hub (a connection of SignalR was prepared, has begun), contracts, ticket, cursor (one that the server keeps was read, stored or removed), invalid, unauthorized, diverged (409), expired (410), busy (429), unavailable and brownout (503). Without a known token the client is empty.";
     FEED_EVENTS = "outboxd_feed_events_sent_total", C, Count, ["client"], "Events sent to a client, on pages, on streams and by the hub.";
     FEED_UNAVAILABLE = "outboxd_feed_events_unavailable_total", C, Count, ["client"], "Events that had no valid form in the version that the client reads, or were damaged. The client got an event outboxd.unavailable in place of each.";
     FEED_CONNECTIONS = "outboxd_feed_connections", G, Count, ["client"], "Requests of a client that are open now: streams, connections of the hub, and pages that are waited for.";
+    FEED_CURSOR_LAG = "outboxd_feed_cursor_lag_events", G, Count, ["client", "cursor"],
+        "Places of the feed behind a cursor that a client has left to the server, those that the client may not see included; as of the last look, every `alerts.interval`.";
+    FEED_CURSOR_AGE = "outboxd_feed_cursor_lag_seconds", G, Seconds, ["client", "cursor"],
+        "Time since the first event behind a cursor that a client has left to the server happened; 0 when there is none.";
     HUB_CLOSED = "outboxd_hub_closed_total", C, Count, ["client", "reason"],
         "Connections of the hub that ended, by reason: left, stopped (the relay stops), changed (the client is configured otherwise), slow (it took nothing of what waited for it), silent, invalid (it sent what the protocol does not have), diverged (it cannot go on from its cursor), brownout (a version that it reads is not sent for a while).";
     FEED_TAIL_BYTES = "outboxd_feed_tail_bytes", G, Bytes, [], "Bytes of events that are kept in memory for clients at the end of the feed.";

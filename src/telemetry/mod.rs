@@ -18,7 +18,7 @@ pub use alert_metrics::{AlertMetrics, ChannelMetrics};
 pub use console_metrics::{ConsoleAnswer, ConsoleMetrics, Login};
 pub use contract_use::{ContractUse, ReceiverUse, UseKey, Used};
 pub use errors::chain;
-pub use feed_metrics::{ClientMetrics, FeedAnswer, FeedMetrics, FeedTailMetrics, HubEnd, HubMetrics};
+pub use feed_metrics::{ClientMetrics, CursorMetrics, FeedAnswer, FeedMetrics, FeedTailMetrics, HubEnd, HubMetrics};
 pub use handler_metrics::{Backlog, HandlerMetrics, ReplayOutcome};
 pub use health::{Health, HealthReport, Report};
 pub use logging::{LogFormat, LoggingError};

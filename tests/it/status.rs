@@ -428,7 +428,7 @@ async fn an_outbox_of_a_newer_version_is_refused() {
     database.execute("insert into migrations (version, name, checksum) values (99, '0099_later', 'x')").await;
     let refused = outboxd(&database, &["migrate"]).await;
     assert_eq!((refused.code, refused.stdout.as_str()), (Some(75), ""), "{refused:?}");
-    assert!(refused.stderr.contains("at version 99, this outboxd knows 9; upgrade outboxd"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("at version 99, this outboxd knows 10; upgrade outboxd"), "{}", refused.stderr);
     assert_eq!(outboxd(&database, &["status"]).await.code, Some(2));
 }
 

@@ -78,6 +78,8 @@ closed_set! {
         ConfigReloadFailed = "config_reload_failed",
         /// An adopted table records no events, or not those that the configuration says.
         AdoptionBroken = "adoption_broken",
+        /// A client of the feed has not read for long, as the cursor says that it has left to the server.
+        CursorLag = "cursor_lag",
     }
 }
 
@@ -114,7 +116,7 @@ impl AlertStatus {
 pub struct Alert {
     #[schema(value_type = String)]
     pub kind: AlertKind,
-    /// The handler or channel it is about; empty: the relay as a whole.
+    /// The handler, channel, table or cursor it is about; empty: the relay as a whole.
     pub subject: String,
     #[schema(value_type = String)]
     pub severity: Severity,
@@ -198,7 +200,11 @@ impl Alert {
     pub fn handler(&self) -> Option<&str> {
         let is_of_relay = matches!(
             self.kind,
-            AlertKind::Database | AlertKind::ChannelFailed | AlertKind::ConfigReloadFailed | AlertKind::AdoptionBroken
+            AlertKind::Database
+                | AlertKind::ChannelFailed
+                | AlertKind::ConfigReloadFailed
+                | AlertKind::AdoptionBroken
+                | AlertKind::CursorLag
         );
         (!is_of_relay && !self.subject.is_empty()).then_some(self.subject.as_str())
     }
@@ -217,6 +223,7 @@ impl Alert {
             AlertKind::ChannelFailed => format!("outboxd alerts test {name}"),
             AlertKind::ConfigReloadFailed => "outboxd check".to_owned(),
             AlertKind::AdoptionBroken => "outboxd doctor".to_owned(),
+            AlertKind::CursorLag => "outboxd feed status".to_owned(),
         }
     }
 }
@@ -284,6 +291,7 @@ mod tests {
             backlog_for: Duration::from_secs(120),
             backlog_critical: Duration::from_secs(1_800),
             circuit_open_for: Duration::from_secs(300),
+            cursor_lag: Duration::from_secs(86_400),
             paused_for: Duration::from_secs(4 * 3600),
             not_polling_for: Duration::from_secs(60),
             database_for: Duration::from_secs(60),

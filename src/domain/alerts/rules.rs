@@ -25,6 +25,8 @@ pub struct AlertPolicy {
     /// Age above which an old backlog is critical.
     pub backlog_critical: Duration,
     pub circuit_open_for: Duration,
+    /// Age of the oldest event that a client has not read; zero: never told.
+    pub cursor_lag: Duration,
     pub paused_for: Duration,
     pub not_polling_for: Duration,
     pub database_for: Duration,
@@ -55,6 +57,8 @@ pub enum Measure {
     ChannelFailed,
     ConfigReloadFailed,
     AdoptionBroken,
+    /// `None`: the client has read everything.
+    CursorLag(Option<Duration>),
 }
 
 /// One look at one condition.
@@ -88,6 +92,11 @@ impl Observation {
         Self::new("", Measure::ConfigReloadFailed, u64::from(refused.is_some())).detail(refused)
     }
 
+    /// The cursor `name` of a client: so many places of the feed lie behind it, the first of them so old.
+    pub fn cursor_lag((client, name): (&str, &str), behind: u64, oldest: Option<Duration>) -> Self {
+        Self::new(format!("{client}/{name}"), Measure::CursorLag(oldest), behind)
+    }
+
     /// An adopted table that is broken, and what is wrong with it.
     pub fn broken_adoption(table: String, why: String) -> Self {
         Self::new(table, Measure::AdoptionBroken, 1).detail(Some(why))
@@ -106,6 +115,7 @@ impl Observation {
             AlertKind::ChannelFailed => Measure::ChannelFailed,
             AlertKind::ConfigReloadFailed => Measure::ConfigReloadFailed,
             AlertKind::AdoptionBroken => Measure::AdoptionBroken,
+            AlertKind::CursorLag => Measure::CursorLag(None),
         };
         Self::new(&alert.subject, measure, 0)
     }
@@ -122,6 +132,7 @@ impl Observation {
             Measure::ChannelFailed => AlertKind::ChannelFailed,
             Measure::ConfigReloadFailed => AlertKind::ConfigReloadFailed,
             Measure::AdoptionBroken => AlertKind::AdoptionBroken,
+            Measure::CursorLag(_) => AlertKind::CursorLag,
         }
     }
 
@@ -140,7 +151,7 @@ impl Observation {
 
     fn age_seconds(&self) -> Option<u64> {
         match self.measure {
-            Measure::BacklogAge(age) => age.map(|age| age.as_secs()),
+            Measure::BacklogAge(age) | Measure::CursorLag(age) => age.map(|age| age.as_secs()),
             _ => None,
         }
     }
@@ -188,6 +199,9 @@ fn judge(seen: &Observation, policy: &AlertPolicy) -> Judgement {
         Measure::BacklogAge(Some(age)) if age >= policy.backlog_critical => Holds(Severity::Critical),
         Measure::BacklogAge(Some(age)) if age >= policy.backlog_age => Holds(Severity::Warning),
         Measure::BacklogAge(Some(age)) if age >= policy.backlog_age / 2 => Between,
+        Measure::CursorLag(_) if policy.cursor_lag.is_zero() => Clear,
+        Measure::CursorLag(Some(age)) if age >= policy.cursor_lag => Holds(Severity::Warning),
+        Measure::CursorLag(Some(age)) if age >= policy.cursor_lag / 2 => Between,
         Measure::CircuitOpen { open: Some(_), is_fault: true } => Holds(Severity::Warning),
         Measure::CircuitOpen { open, .. } => lasts(open, policy.circuit_open_for, Severity::Warning),
         Measure::Paused(lasted) => lasts(lasted, policy.paused_for, Severity::Info),
@@ -201,7 +215,8 @@ fn judge(seen: &Observation, policy: &AlertPolicy) -> Judgement {
         | Measure::BacklogAge(_)
         | Measure::ChannelFailed
         | Measure::ConfigReloadFailed
-        | Measure::AdoptionBroken => Clear,
+        | Measure::AdoptionBroken
+        | Measure::CursorLag(_) => Clear,
     }
 }
 

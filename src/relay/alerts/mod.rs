@@ -45,6 +45,19 @@ struct Signals {
     refused_reload: Option<String>,
     /// Adopted tables that are broken, and what is wrong with each.
     adoptions: Vec<(String, String)>,
+    /// Where clients stand that leave their cursors to the server; `None`: that could not be read.
+    cursors: Option<Vec<CursorLag>>,
+}
+
+/// How far a client is behind, by a cursor that it has left to the server.
+#[derive(Debug, Clone)]
+pub struct CursorLag {
+    pub client: String,
+    pub name: String,
+    /// Places of the feed behind the cursor.
+    pub behind: u64,
+    /// Age of the first event behind it.
+    pub oldest: Option<Duration>,
 }
 
 impl AlertSignals {
@@ -61,6 +74,15 @@ impl AlertSignals {
     /// Adopted tables that are broken: their names, and what is wrong. Those that are not named are well.
     pub fn adoptions(&self, broken: Vec<(String, String)>) {
         self.signals().adoptions = broken;
+    }
+
+    /// Where clients stand that leave their cursors to the server. `None`: unknown now, which ends no alert.
+    pub fn cursors(&self, lags: Option<Vec<CursorLag>>) {
+        self.signals().cursors = lags;
+    }
+
+    fn lags(&self) -> Option<Vec<CursorLag>> {
+        self.signals().cursors.clone()
     }
 
     fn refused_reload(&self) -> Option<String> {

@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::looking::{Seen, Wishes, look_at_channels, look_at_database, look_at_handlers};
 use super::telling::{Line, Sent, Situation, log_line};
-use super::{AlertContext, AlertSetup};
+use super::{AlertContext, AlertSetup, CursorLag};
 use crate::channels::SendFailure;
 use crate::domain::Timestamp;
 use crate::domain::alerts::{Alert, AlertKind, AlertStatus, Observation, REMEMBERED, step};
@@ -35,6 +35,14 @@ struct Ownership {
     trusted_until: Instant,
     /// Channels that have gone are forgotten once.
     has_tidied: bool,
+}
+
+/// What this look could not see: nothing is known of it, which ends no alert.
+struct Unknown<'a> {
+    /// Handlers whose events and dead letters could not be counted.
+    handlers: &'a [String],
+    /// Where the clients of the feed stand.
+    cursors: bool,
 }
 
 enum Ended {
@@ -191,6 +199,10 @@ impl Watch {
         seen.extend(self.setup.signals.refused_reload().map(|why| Observation::config_reload(Some(why))));
         let broken = self.setup.signals.broken_adoptions();
         seen.extend(broken.into_iter().map(|(table, why)| Observation::broken_adoption(table, why)));
+        let lags = self.setup.signals.lags();
+        let lag = |lag: &CursorLag| Observation::cursor_lag((&lag.client, &lag.name), lag.behind, lag.oldest);
+        seen.extend(lags.iter().flatten().map(lag));
+        let unknown = Unknown { handlers: &uncounted, cursors: lags.is_none() };
         let Some(own) = &self.own else { return Ok(()) };
         let (epoch, has_tidied, began) = (own.epoch, own.has_tidied, Instant::now());
         let mut transaction = begin(&pool).await?;
@@ -200,7 +212,7 @@ impl Watch {
         };
         alerts::lock(&mut transaction).await?;
         let stored = alerts::read(&mut *transaction).await?;
-        let after = self.step_all(stored.clone(), &seen, &uncounted, now);
+        let after = self.step_all(stored.clone(), &seen, &unknown, now);
         save(&mut transaction, &stored, &after).await?;
         if !has_tidied {
             let names: Vec<String> = self.lines.iter().map(|line| line.name().to_owned()).collect();
@@ -220,7 +232,7 @@ impl Watch {
     }
 
     /// Every alert after this look; what is long over is left out.
-    fn step_all(&self, stored: Vec<Alert>, seen: &[Observation], uncounted: &[String], now: Timestamp) -> Vec<Alert> {
+    fn step_all(&self, stored: Vec<Alert>, seen: &[Observation], unknown: &Unknown<'_>, now: Timestamp) -> Vec<Alert> {
         let policy = &self.setup.config.policy;
         let mut before = stored;
         // Notices that were sent while the database was away are known here only.
@@ -236,8 +248,10 @@ impl Watch {
             let place = before.iter().position(|alert| alert.key() == observation.key());
             after.extend(step(place.map(|place| before.swap_remove(place)), observation, policy, now));
         }
-        let is_unknown = |alert: &Alert| {
-            matches!(alert.kind, AlertKind::DeadLetters | AlertKind::BacklogAge) && uncounted.contains(&alert.subject)
+        let is_unknown = |alert: &Alert| match alert.kind {
+            AlertKind::DeadLetters | AlertKind::BacklogAge => unknown.handlers.contains(&alert.subject),
+            AlertKind::CursorLag => unknown.cursors,
+            _ => false,
         };
         after.extend(before.into_iter().filter_map(|alert| {
             if is_unknown(&alert) {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::ListedUse;
 use super::adoption::InspectedAdoption;
 use super::blind_spots::BlindSpot;
+use super::feed::ListedCursor;
 use super::rebase::LowSequence;
 use crate::domain::ServerIdentity;
 
@@ -38,6 +39,8 @@ pub struct Facts {
     pub unwanted: Option<Vec<UnwantedType>>,
     pub inbox: Option<InboxAge>,
     pub contract_use: Option<Vec<ListedUse>>,
+    /// Cursors that clients of the feed have left to the server.
+    pub cursors: Option<Vec<ListedCursor>>,
     /// Filled in by a caller that has a configuration.
     pub adoptions: Option<Vec<InspectedAdoption>>,
     /// Filled in by a caller whose configuration names a ledger of destroyed keys.

@@ -13,6 +13,7 @@ use super::{
 use crate::domain::Adoption;
 use crate::store::adoption::inspect_adoptions;
 use crate::store::contract_use::decode_use;
+use crate::store::feed::decode_listed;
 use crate::store::instances::identity;
 use crate::store::rebase::LowSequence;
 use crate::store::{StoreError, blind_spots, migrate, session};
@@ -51,6 +52,7 @@ async fn read_outbox(reader: &Reader<'_>, facts: &mut Facts, unread: &mut Vec<Un
     facts.missing_grants = keep(unread, "grants", reader.all(include_str!("../sql/find_missing_grants.sql"), grant).await);
     facts.inbox = keep(unread, "inbox", reader.one(include_str!("../sql/read_inbox.sql"), inbox).await);
     facts.contract_use = keep(unread, "contracts", reader.all(include_str!("../sql/list_contract_use.sql"), decode_use).await);
+    facts.cursors = keep(unread, "feed", reader.all(include_str!("../sql/list_client_cursors.sql"), decode_listed).await);
     facts.relays = keep(unread, "relays", reader.all(include_str!("../sql/read_silent_relays.sql"), relay).await);
     facts.handlers = keep(unread, "handlers", reader.all(include_str!("../sql/read_handler_partitions.sql"), handler).await);
     facts.unmatched = keep(unread, "event_types", reader.all(include_str!("../sql/find_unmatched_patterns.sql"), unmatched).await);

@@ -3,12 +3,18 @@
 
 mod damage;
 mod handled;
+mod kept;
 mod people;
 mod publish;
 mod read;
 
 pub use damage::read_page_around_damage;
 pub use handled::{HandlerProgress, read_event_progress, stage_of};
+pub(in crate::store) use kept::decode_listed;
+pub use kept::{
+    CursorKey, CursorMove, ListedCursor, StoredCursor, insert_client_cursor, list_client_cursors, move_client_cursor,
+    read_client_cursor, remove_client_cursor,
+};
 pub use people::{FeedEpoch, FeedStatus, list_epochs, read_status};
 pub(super) use publish::begin_epoch_of_rebase;
 pub use publish::{Epoch, PublishedPage, PublishedWindow, PublishingPage, begin_epoch, publish_page, publish_window};
