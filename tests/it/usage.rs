@@ -21,6 +21,7 @@ const EVERY_COMMAND: &[&str] = &[
     "events",
     "feed",
     "handlers",
+    "handover",
     "health",
     "keys",
     "migrate",
