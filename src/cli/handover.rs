@@ -40,7 +40,8 @@ pub async fn run(args: HandoverArgs, global: &Global) -> Result<ExitCode, CliErr
 }
 
 fn describe(note: &Handover) -> String {
-    let mut text = format!("handover of {}, acts since {}: {}\n", describe_moment(note.at), describe_moment(note.since), note.level);
+    let mut text =
+        format!("handover of {}, acts since {}: {}\n", describe_moment(note.at), describe_moment(note.since), note.level);
     let mut section = |title: &str, lines: Vec<String>| {
         if !lines.is_empty() {
             writeln!(text, "\n{title}\n  {}", lines.join("\n  ")).expect("a text takes any text");
@@ -56,7 +57,12 @@ fn describe(note: &Handover) -> String {
     let groups = note.dead_letters.iter().map(|group| {
         let since = group.first.map(|first| format!(", since {}", describe_moment(first))).unwrap_or_default();
         let error = shorten(group.error.as_deref().unwrap_or("-"));
-        format!("{} of {}, {}: {error}{since}", group.count, printable(&group.handler), describe_reason(group.reason.as_deref(), group.status))
+        format!(
+            "{} of {}, {}: {error}{since}",
+            group.count,
+            printable(&group.handler),
+            describe_reason(group.reason.as_deref(), group.status)
+        )
     });
     section("DEAD LETTERS", groups.collect());
     let replays = note.replays.iter().map(|replay| {
@@ -67,7 +73,14 @@ fn describe(note: &Handover) -> String {
     section("REPLAYS UNDER WAY", replays.collect());
     let keys = note.keys.iter().map(|key| {
         let followers = key.followers;
-        format!("{} of {}: {followers} event{} behind {} ({})", printable(&key.key), printable(&key.handler), plural(followers), key.head, key.state)
+        format!(
+            "{} of {}: {followers} event{} behind {} ({})",
+            printable(&key.key),
+            printable(&key.handler),
+            plural(followers),
+            key.head,
+            key.state
+        )
     });
     section("BLOCKED KEYS", keys.collect());
     text.push_str(&acts(note));

@@ -68,16 +68,24 @@ pub(super) fn print_link_of(global: &Global, path: &str, which: &Which) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::TrustedPeer;
+    use crate::config::{ConsoleProxy, TrustedPeer};
 
     #[test]
     fn the_front_page_is_where_a_browser_reaches_it() {
+        let off = || Console {
+            listen: None,
+            path: String::new(),
+            hosts: vec![],
+            redact: vec![],
+            tokens: vec![],
+            proxy: ConsoleProxy::default(),
+        };
         let at = |listen: &str, hosts: &[&str], path: &str, is_behind_proxy: bool| {
             let mut console = Console {
                 listen: Some(ConsoleAddress::parse(listen).expect("an address")),
                 hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
                 path: path.to_owned(),
-                ..Console::default()
+                ..off()
             };
             if is_behind_proxy {
                 console.proxy.trusted = vec![TrustedPeer::Unix];
@@ -90,6 +98,6 @@ mod tests {
         assert_eq!(at("0.0.0.0:9189", &["outboxd.internal"], "", false), "http://outboxd.internal:9189/");
         assert_eq!(at("127.0.0.1:9189", &["ops.example.org"], "/outboxd", true), "https://ops.example.org/outboxd/");
         assert_eq!(at("unix:/run/console.sock", &["ops.example.org"], "", true), "https://ops.example.org/");
-        assert!(front_page(&Console::default()).is_none());
+        assert!(front_page(&off()).is_none());
     }
 }

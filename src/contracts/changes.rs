@@ -9,8 +9,7 @@ use super::tree::{JsonType, Member, Node, Problem};
 const DEEPEST: usize = 64;
 
 /// A place at which two payloads differ.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-#[cfg_attr(feature = "daemon", derive(utoipa::ToSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct PayloadChange {
     /// For example `lines[2].price`; a name with other characters is quoted: `["a b"]`.
     pub path: String,

@@ -30,7 +30,8 @@ pub async fn status(state: ApiState, mut call: Call) -> Answered {
 
 pub async fn handover(state: ApiState, mut call: Call) -> Answered {
     call.check()?;
-    let hours = call.input.count("hours").map_or(o::handover::HOURS, |hours| u32::try_from(hours).expect("it is declared with a bound"));
+    let hours =
+        call.input.count("hours").map_or(o::handover::HOURS, |hours| u32::try_from(hours).expect("it is declared with a bound"));
     Ok(Answer::of(&o::handover::read(state.pool(), state.schema(), state.adoptions(), hours).await?))
 }
 

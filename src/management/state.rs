@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use sqlx::PgPool;
 
+use super::documents::Groups;
 use crate::config::Database;
 use crate::domain::Adoption;
-use super::documents::Groups;
 use crate::operations::status::Status;
 use crate::operations::{ReadConfiguration, Shared, redact_json};
 use crate::store::{self, StoreError};

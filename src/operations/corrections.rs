@@ -151,7 +151,8 @@ pub async fn read_letter(pool: &PgPool, id: Uuid, handler: &str) -> Result<(Even
 }
 
 fn not_dead(id: Uuid, handler: &str, state: &str) -> OperationError {
-    let text = format!("event {id} is {state} at {handler}: only a dead letter can be edited; another operator may have been faster");
+    let text =
+        format!("event {id} is {state} at {handler}: only a dead letter can be edited; another operator may have been faster");
     OperationError::refused(RefusalKind::NotNow, text, format!("outboxd events show {id}"))
 }
 
@@ -182,7 +183,8 @@ async fn check_payload<'a>(pool: &PgPool, event: &Event, draft: &Draft<'a>) -> R
         return Err(invalid(format!("the payload has {bytes} bytes, {bound} are allowed (outbox.max_payload)")));
     }
     if hides(&event.payload, draft.redact) || hides(raw, draft.redact) {
-        let text = "a part of the payload is redacted here (console.redact), so it cannot be edited here; the command edits all of it";
+        let text =
+            "a part of the payload is redacted here (console.redact), so it cannot be edited here; the command edits all of it";
         return Err(OperationError::refused(RefusalKind::Invalid, text, edit_command(event.id, draft.handler)));
     }
     Ok(payload)
@@ -226,7 +228,8 @@ fn check_contract(
     let version = notification.recorded_version().ok_or_else(|| refused("the header version is no number".to_owned()))?;
     let recorded = registry.version(event_type, version).map_err(|error| refused(chain(&error)))?;
     recorded.schema.validate(&notification.payload).map_err(|invalid| refused(chain(&invalid)))?;
-    let pins = configuration.handlers.iter().find(|(config, _)| config.name == handler).and_then(|(config, _)| config.contracts.as_ref());
+    let pins =
+        configuration.handlers.iter().find(|(config, _)| config.name == handler).and_then(|(config, _)| config.contracts.as_ref());
     match pins.map(|pins| relay::prepare(pins, notification)) {
         Some(Err(verdict)) => Err(refused(verdict.detail.to_string())),
         None | Some(Ok(Cow::Borrowed(_) | Cow::Owned(_))) => Ok(ContractCheck::Valid),
@@ -285,7 +288,10 @@ pub async fn carry_out(
             return Err(OperationError::plain(RefusalKind::Taken, text));
         }
         Corrected::Unwanted => {
-            let text = format!("{handler} does not want events of type {} any more, so it would not receive the correction", plan.event_type);
+            let text = format!(
+                "{handler} does not want events of type {} any more, so it would not receive the correction",
+                plan.event_type
+            );
             return Err(OperationError::refused(RefusalKind::NotNow, text, "outboxd handlers list"));
         }
     };

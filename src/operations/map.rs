@@ -43,7 +43,8 @@ pub async fn read(pool: &PgPool) -> Result<Vec<MapType>, OperationError> {
 
 fn with_troubles(handler: String, event_type: &str, troubles: &[TypeTrouble]) -> MapHandler {
     let count = |state: &str| {
-        let is_it = |trouble: &&TypeTrouble| trouble.handler == handler && trouble.event_type == event_type && trouble.state == state;
+        let is_it =
+            |trouble: &&TypeTrouble| trouble.handler == handler && trouble.event_type == event_type && trouble.state == state;
         troubles.iter().find(is_it).map_or(0, |trouble| trouble.deliveries)
     };
     let (retrying, waiting, dead) = (count("retrying"), count("waiting"), count("dead"));

@@ -49,7 +49,9 @@ impl<Q: Hash + Eq + Clone, V> Shared<Q, V> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= MOST_QUESTIONS && !slots.contains_key(question) {
             // What is old is of no use; so many questions within a moment are not those of people.
-            slots.retain(|_, slot| slot.try_lock().is_ok_and(|answer| answer.as_ref().is_some_and(|(at, _)| at.elapsed() < self.fresh)));
+            slots.retain(|_, slot| {
+                slot.try_lock().is_ok_and(|answer| answer.as_ref().is_some_and(|(at, _)| at.elapsed() < self.fresh))
+            });
             if slots.len() >= MOST_QUESTIONS {
                 slots.clear();
             }

@@ -89,7 +89,13 @@ async fn lock_letter(connection: &mut PgConnection, new: &NewCorrection<'_>) -> 
 }
 
 /// Whether an event of the id exists, and whether it is this very correction.
-async fn find(executor: impl PgExecutor<'_>, id: Uuid, corrects: Uuid, handler: &str, payload: &str) -> Result<Option<bool>, StoreError> {
+async fn find(
+    executor: impl PgExecutor<'_>,
+    id: Uuid,
+    corrects: Uuid,
+    handler: &str,
+    payload: &str,
+) -> Result<Option<bool>, StoreError> {
     let found: Option<Option<bool>> = sqlx::query_scalar(include_str!("sql/find_correction.sql"))
         .bind(id)
         .bind(handler)

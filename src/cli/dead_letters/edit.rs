@@ -99,11 +99,7 @@ pub(super) async fn run(args: EditArgs, global: &Global) -> Result<ExitCode, Cli
 fn read_payload(path: &Path) -> Result<String, CliError> {
     let is_input = path == Path::new("-");
     let mut text = String::new();
-    let read = if is_input {
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(path)
-    };
+    let read = if is_input { std::io::stdin().read_to_string(&mut text).map(|_| text) } else { std::fs::read_to_string(path) };
     let name = if is_input { "standard input".to_owned() } else { path.display().to_string() };
     read.map_err(|error| CliError::new(EXIT_CONFIG, EditError::Read(name, error)))
 }
@@ -123,12 +119,8 @@ fn configuration(global: &Global) -> Option<Configuration> {
 }
 
 fn describe(plan: &CorrectionPlan) -> String {
-    let mut text = format!(
-        "event {} of type {}, a dead letter of {}\n\n",
-        plan.event,
-        printable(&plan.event_type),
-        printable(&plan.handler)
-    );
+    let mut text =
+        format!("event {} of type {}, a dead letter of {}\n\n", plan.event, printable(&plan.event_type), printable(&plan.handler));
     for PayloadChange { path, was, now } in &plan.changes {
         let value = |value: &Option<String>| match value {
             Some(value) => bounded(&printable(value).replace('\n', " "), SHOWN_BYTES),

@@ -24,16 +24,17 @@ pub fn compare(ask: &Ask, attempts: &[&Attempt], action: &str) -> Markup {
             (choice("one", "The first", one, attempts)) (choice("other", "The second", other, attempts))
             p { button.quiet type="submit" { "Compare" } }
         }
-        (table("What differed", &["", "The first", "The second", ""], &facts_of(ask, a, b)))
+        (table("What differed", &["What", "The first", "The second", "Difference"], &facts_of(ask, a, b)))
         (answers(a, b))
     }
 }
 
 /// The places of the two: those that the query names, else the last two.
 fn chosen(query: &Fields, count: usize) -> Option<(usize, usize)> {
-    let named = |name: &str| query.get(name).and_then(|text| text.parse::<usize>().ok()).filter(|place| (1..=count).contains(place));
+    let named =
+        |name: &str| query.get(name).and_then(|text| text.parse::<usize>().ok()).filter(|place| (1..=count).contains(place));
     let (one, other) = (named("one").unwrap_or(count.checked_sub(1)?), named("other").unwrap_or(count));
-    (one >= 1 && count >= 2).then_some((one - 1, other - 1))
+    (count >= 2).then(|| (one - 1, other - 1))
 }
 
 fn choice(name: &str, label: &str, place: usize, attempts: &[&Attempt]) -> Markup {
@@ -50,16 +51,15 @@ fn choice(name: &str, label: &str, place: usize, attempts: &[&Attempt]) -> Marku
 }
 
 fn facts_of(ask: &Ask, a: &Attempt, b: &Attempt) -> Markup {
-    let may = |ambiguous: bool| if ambiguous { "may have arrived" } else { "did not arrive, or said so" };
+    let may = |ambiguous: bool| if ambiguous { "yes: no answer came back" } else { "no" };
     let gap = if b.at >= a.at { b.at.since(a.at) } else { a.at.since(b.at) };
     html! {
         (fact("At", moment(a.at, ask.now), moment(b.at, ask.now), &format!("{} apart", span(gap))))
         (fact("Attempt", html! { (a.attempt) }, html! { (b.attempt) }, ""))
-        (fact("Handler", foreign(&a.handler), foreign(&b.handler), differs(a.handler == b.handler)))
         (fact("Outcome", foreign(&a.outcome), foreign(&b.outcome), differs(a.outcome == b.outcome)))
         (fact("Reason", reason(Some(&a.reason), a.status), reason(Some(&b.reason), b.status), differs((&a.reason, a.status) == (&b.reason, b.status))))
         (fact("Took", took(a), took(b), &slower(a.duration_ms, b.duration_ms)))
-        (fact("The event", html! { (may(a.ambiguous)) }, html! { (may(b.ambiguous)) }, differs(a.ambiguous == b.ambiguous)))
+        (fact("May have arrived", html! { (may(a.ambiguous)) }, html! { (may(b.ambiguous)) }, differs(a.ambiguous == b.ambiguous)))
         (fact("Relay", foreign_or_dash(a.instance.as_deref()), foreign_or_dash(b.instance.as_deref()), differs(a.instance == b.instance)))
     }
 }

@@ -153,7 +153,9 @@ fn contract(check: ContractCheck) -> &'static str {
     match check {
         ContractCheck::Valid => "The payload is valid under its contract.",
         ContractCheck::None => "The type has no contract.",
-        ContractCheck::Unchecked => "No contract was checked: this process has no configuration. The relay checks it at the attempt.",
+        ContractCheck::Unchecked => {
+            "No contract was checked: this process has no configuration. The relay checks it at the attempt."
+        }
     }
 }
 

@@ -47,13 +47,13 @@ fn wrong(ask: &Ask, note: &Handover) -> Markup {
     html! {
         h2 { "What is wrong now" }
         @if note.reasons.is_empty() && note.alerts.is_empty() { (nothing("Nothing.")) }
-        ul.list {
+        (list(&html! {
             @for reason in &note.reasons {
                 li { (badge(level_class(reason.level), &reason.level.to_string())) " " @if let Some(handler) = &reason.handler { (foreign(handler)) ": " } (foreign_long(&reason.text)) }
             }
-        }
+        }))
         @if !note.alerts.is_empty() { h3 { "Alerts" } }
-        ul.list {
+        (list(&html! {
             @for view in &note.alerts {
                 @let alert = &view.alert;
                 li {
@@ -63,11 +63,11 @@ fn wrong(ask: &Ask, note: &Handover) -> Markup {
                     @if let Some(until) = alert.snoozed_until.filter(|until| *until > note.at) { ", " strong { "silent until " (point(until)) } }
                 }
             }
-        }
+        }))
         @if !note.handlers.is_empty() { h3 { "Handlers that are not well" } }
-        ul.list { @for handler in &note.handlers { li { (troubled(ask, handler)) } } }
+        (list(&html! { @for handler in &note.handlers { li { (troubled(ask, handler)) } } }))
         @if !note.dead_letters.is_empty() { h3 { "Dead letters" } }
-        ul.list {
+        (list(&html! {
             @for group in &note.dead_letters {
                 li {
                     (count(group.count, true)) " of " (foreign(&group.handler)) ", " (reason(group.reason.as_deref(), group.status)) ": "
@@ -76,8 +76,13 @@ fn wrong(ask: &Ask, note: &Handover) -> Markup {
                     @for note in &group.notes { p.hint { "Note of " (foreign(&note.actor)) ": " (foreign(&note.text)) } }
                 }
             }
-        }
+        }))
     }
+}
+
+/// A list; nothing where it has no entries.
+fn list(entries: &Markup) -> Markup {
+    html! { @if !entries.0.is_empty() { ul.list { (entries) } } }
 }
 
 fn troubled(ask: &Ask, handler: &HandlerStatus) -> Markup {
@@ -97,7 +102,7 @@ fn left_open(ask: &Ask, note: &Handover) -> Markup {
     html! {
         h2 { "What is left open" }
         @if note.replays.is_empty() && note.keys.is_empty() { (nothing("No replay goes on, and no key waits.")) }
-        ul.list {
+        (list(&html! {
             @for replay in &note.replays {
                 li {
                     "Replay " a href=(ask.links.replay(replay.id)) { (foreign(replay.handler.as_deref().unwrap_or("of all handlers"))) } ": " (progress(replay))
@@ -111,7 +116,7 @@ fn left_open(ask: &Ask, note: &Handover) -> Markup {
                     @if let Some(since) = key.since { ", since " (moment(since, ask.now)) }
                 }
             }
-        }
+        }))
     }
 }
 

@@ -19,7 +19,7 @@ pub async fn show(ask: &Ask) -> Result<Answer, Trouble> {
         p.intro { "The types of the newest " (count(LOOKED_AT.unsigned_abs(), true)) " events, with the handlers that want them and what is not finished there." }
         div data-part="map" {
             @if types.is_empty() { (nothing("No event is recorded.")) }
-            @else { (table("Types by handlers", &["Type", "#A minute", "#Events", "Newest", "Handlers"], &rows)) }
+            @else { (table("Types by handlers", &["Type", "Handlers", "#A minute", "#Events", "Newest"], &rows)) }
             h2 { "Handlers" }
             ul.tags { @for handler in &sight.status.handlers { li { (backlog(ask, handler)) } } }
             p.seen { "Seen at " (point(ask.now)) ". " a href=(ask.links.to("map")) { "Look again" } }
@@ -33,13 +33,13 @@ fn row(ask: &Ask, one: &MapType) -> Markup {
     html! {
         tr {
             th scope="row" { a href=(ask.links.query("tail", &[("type", &one.event_type)])) { (foreign(&one.event_type)) } }
-            td.number { (rate(one.recent)) }
-            td.number { (count(one.events, true)) }
-            td { (moment(one.last_at, ask.now)) }
             td {
                 @if one.handlers.is_empty() { (badge("warning", "no handler wants it")) }
                 @else { ul.tags { @for handler in &one.handlers { li { (handler_of(ask, one, handler)) } } } }
             }
+            td.number { (rate(one.recent)) }
+            td.number { (count(one.events, true)) }
+            td { (moment(one.last_at, ask.now)) }
         }
     }
 }
@@ -80,7 +80,9 @@ mod tests {
 
     #[test]
     fn a_rate_is_told_as_exactly_as_five_minutes_tell_it() {
-        for (recent, want) in [(0, "0"), (1, "0.2"), (4, "0.8"), (5, "1.0"), (12, "2.4"), (49, "9.8"), (50, "10"), (6_000, "1\u{202f}200")] {
+        for (recent, want) in
+            [(0, "0"), (1, "0.2"), (4, "0.8"), (5, "1.0"), (12, "2.4"), (49, "9.8"), (50, "10"), (6_000, "1\u{202f}200")]
+        {
             assert_eq!(rate(recent), want);
         }
     }

@@ -33,11 +33,17 @@ async fn the_same_edit_again_changes_nothing_and_another_one_is_refused() {
     order["payload"]["seq"] = json!(9);
     let other = api.post(&path, &order).await;
     assert_eq!((other.status, other.kind()), (StatusCode::CONFLICT, "conflict"), "{}", other.text);
-    assert_eq!((api.database.count("events").await, api.database.count("audit where action = 'edit' and via = 'api'").await), (2, 1));
+    assert_eq!(
+        (api.database.count("events").await, api.database.count("audit where action = 'edit' and via = 'api'").await),
+        (2, 1)
+    );
 
     // What became of both, in one sentence each.
     let why = api.read(&format!("/events/{event}/explain?handler=billing")).await;
-    assert!(why["handlers"][0]["text"].as_str().is_some_and(|text| text.ends_with(&format!("corrected by event {id}: their format"))), "{why}");
+    assert!(
+        why["handlers"][0]["text"].as_str().is_some_and(|text| text.ends_with(&format!("corrected by event {id}: their format"))),
+        "{why}"
+    );
     api.add_handler("mail").await;
     let why = api.read(&format!("/events/{id}/explain?handler=mail")).await;
     assert_eq!(why["handlers"][0]["text"], format!("not for this handler: it corrects event {event} for billing only"));

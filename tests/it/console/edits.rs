@@ -19,24 +19,45 @@ async fn a_payload_that_is_edited_by_the_pages_arrives_once_as_it_was_shown() {
     let hostile = "</textarea><img src=x onerror=alert(1)>\u{202e}\"";
     let order = NewRow::new("order.placed").of("order", 1).payload(json!({ "total": "9.50", "note": hostile }));
     let id = database.insert_events([order]).await[0];
-    eventually("it is a dead letter", || async { (database.count("deliveries where state = 'dead'").await == 1).then_some(()) }).await;
+    eventually("it is a dead letter", || async { (database.count("deliveries where state = 'dead'").await == 1).then_some(()) })
+        .await;
     let admin = console.bearer(ADMIN);
     let path = format!("/e/{id}/billing/edit");
     let letter = admin.get(&format!("/e/{id}/billing")).await;
     assert!(letter.body.contains("Edit…"), "{}", letter.body);
-    assert!(!console.bearer(OPERATOR).get(&format!("/e/{id}/billing")).await.body.contains("Edit…"), "payloads are a right of their own");
+    assert!(
+        !console.bearer(OPERATOR).get(&format!("/e/{id}/billing")).await.body.contains("Edit…"),
+        "payloads are a right of their own"
+    );
     let form = admin.get(&path).await;
-    assert!(form.status == 200 && form.body.matches("</textarea>").count() == 1 && !form.body.contains('\u{202e}'), "{}", form.body);
+    assert!(
+        form.status == 200 && form.body.matches("</textarea>").count() == 1 && !form.body.contains('\u{202e}'),
+        "{}",
+        form.body
+    );
     assert!(form.body.contains("\\u202e") && !form.body.contains("<img"), "{}", form.body);
-    eventually("the log says who looked", || async { console.running.stderr().contains("a payload was shown in the console").then_some(()) }).await;
+    eventually("the log says who looked", || async {
+        console.running.stderr().contains("a payload was shown in the console").then_some(())
+    })
+    .await;
 
-    for (payload, want) in [("{\"total\": 9.50", "is no JSON"), (&json!({ "note": hostile, "total": "9.50" }).to_string(), "says what it said before")] {
+    for (payload, want) in
+        [("{\"total\": 9.50", "is no JSON"), (&json!({ "note": hostile, "total": "9.50" }).to_string(), "says what it said before")]
+    {
         let refused = admin.post(&path, &[("payload", payload)]).await;
-        assert!(refused.status == 200 && refused.body.contains(want) && refused.body.contains("<textarea"), "{want}: {}", refused.body);
+        assert!(
+            refused.status == 200 && refused.body.contains(want) && refused.body.contains("<textarea"),
+            "{want}: {}",
+            refused.body
+        );
     }
     let typed = "{\r\n  \"total\": 12345678901234567890.50,\r\n  \"note\": \"</textarea>\\u202e\"\r\n}";
     let preview = admin.post(&path, &[("payload", typed)]).await;
-    assert!(preview.body.contains("12345678901234567890.50") && preview.body.contains("Record it and discard the letter"), "{}", preview.body);
+    assert!(
+        preview.body.contains("12345678901234567890.50") && preview.body.contains("Record it and discard the letter"),
+        "{}",
+        preview.body
+    );
     assert_eq!(database.count("events").await, 1, "nothing was changed");
     let payload = preview.hidden("payload").replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">");
     let correction = preview.hidden("correction");

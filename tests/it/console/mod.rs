@@ -3,6 +3,7 @@
 mod browser;
 mod edits;
 mod hostile;
+mod pages;
 mod security;
 mod visitor;
 

@@ -36,7 +36,9 @@ async fn a_corrected_letter_is_a_new_event_with_its_trace_and_the_letter_is_disc
 
     let dry = outbox.edit(id, payload, &["--dry-run"]).await;
     assert_eq!((dry.code, dry.stdout.as_str()), (Some(0), ""), "{dry:?}");
-    for line in ["  total\n    - \"99.50\"\n    + 99.50\n", "  n\n    - 12345678901234567890.10\n", "  gone\n    - true\n    + (absent)\n"] {
+    for line in
+        ["  total\n    - \"99.50\"\n    + 99.50\n", "  n\n    - 12345678901234567890.10\n", "  gone\n    - true\n    + (absent)\n"]
+    {
         assert!(dry.stderr.contains(line), "{line}: {}", dry.stderr);
     }
     assert!(!dry.stderr.contains('\u{202e}') && dry.stderr.contains("nothing was changed"), "{}", dry.stderr);
@@ -54,7 +56,9 @@ async fn a_corrected_letter_is_a_new_event_with_its_trace_and_the_letter_is_disc
                           \"outboxd-only-for\": \"billing\"}}'"
     );
     assert_eq!(outbox.database.count(&recorded).await, 1, "byte for byte, and linked");
-    let letter = format!("deliveries where state = 'discarded' and reason = 'operator' and detail = 'corrected by event {new}: total was a text'");
+    let letter = format!(
+        "deliveries where state = 'discarded' and reason = 'operator' and detail = 'corrected by event {new}: total was a text'"
+    );
     assert_eq!(outbox.database.count(&letter).await, 1);
     let audit: String = sqlx::query_scalar(
         "select filter::text from outbox.audit where action = 'edit' and actor = 'ada' and handler = 'billing' and affected = 1
@@ -101,7 +105,8 @@ async fn what_cannot_be_a_correction_is_refused_and_changes_nothing() {
         let refused = outbox.edit(event, payload, &["--yes"]).await;
         assert!(refused.code != Some(0) && refused.stderr.contains(want), "{want}: {refused:?}");
     }
-    let unknown = ["dead-letters", "edit", &id.to_string(), "--handler", "biling", "--payload", "/dev/null", "--because", "x", "--yes"];
+    let unknown =
+        ["dead-letters", "edit", &id.to_string(), "--handler", "biling", "--payload", "/dev/null", "--because", "x", "--yes"];
     let unknown = outbox.run(&unknown).await;
     assert!(unknown.code != Some(0) && unknown.stderr.contains("did you mean \"billing\"?"), "{unknown:?}");
     outbox.database.execute("update outbox.subscriptions set type_patterns = '{invoice.%}'").await;
@@ -119,17 +124,21 @@ async fn what_waits_behind_a_letter_goes_before_its_correction_only_if_the_opera
     outbox.add("waiting", Some("order/42")).await;
     outbox.read_all().await;
     let refused = outbox.edit(id, "{\"total\": 2}", &["--yes"]).await;
-    assert!(refused.code != Some(0) && refused.stderr.contains("1 delivery of key order/42 waits behind this letter"), "{refused:?}");
+    assert!(
+        refused.code != Some(0) && refused.stderr.contains("1 delivery of key order/42 waits behind this letter"),
+        "{refused:?}"
+    );
     assert_eq!(outbox.database.count("events").await, 2);
 
     let (_binary, _relay) = start_relay(&outbox, "on_dead_letter = \"hold_key\"\nrecord = \"all\"").await;
     let done = outbox.edit(id, "{\"total\": 2}", &["--yes", "--force"]).await;
     assert_eq!(done.code, Some(0), "{done:?}");
     wait_for_delivered(&outbox, 2).await;
-    let order: Vec<i64> = sqlx::query_scalar("select seq from outbox.deliveries where state = 'delivered' order by handled_at, seq")
-        .fetch_all(outbox.database.pool())
-        .await
-        .expect("the deliveries");
+    let order: Vec<i64> =
+        sqlx::query_scalar("select seq from outbox.deliveries where state = 'delivered' order by handled_at, seq")
+            .fetch_all(outbox.database.pool())
+            .await
+            .expect("the deliveries");
     assert_eq!(order, [2, 3], "the correction comes last in its key");
 }
 
@@ -184,13 +193,17 @@ async fn a_correction_reaches_its_handler_and_nobody_else() {
     let binary = crate::support::Binary::relay(database.url(), &config);
     let running = binary.spawn(&["run"]);
     let headers = json!({ "outboxd-corrects": Uuid::new_v4(), "outboxd-only-for": "billing" });
-    crate::support::eventually("the handlers are registered", || async { (database.count("subscriptions").await == 3).then_some(()) }).await;
+    crate::support::eventually("the handlers are registered", || async {
+        (database.count("subscriptions").await == 3).then_some(())
+    })
+    .await;
     let correction = database.insert_event(NewRow::new("order.placed").headers(headers)).await;
     let plain = database.insert_event(NewRow::new("order.placed")).await;
     crate::support::eventually("all have read both", || async {
         let places = "feed f join events e on e.seq = f.seq";
         let read = database.count("deliveries where state = 'delivered'").await >= 3 && database.count(places).await >= 1;
-        let passed = database.count(&format!("event_states where state = 'pending' and id in ('{correction}', '{plain}')")).await == 0;
+        let passed =
+            database.count(&format!("event_states where state = 'pending' and id in ('{correction}', '{plain}')")).await == 0;
         (read && passed).then_some(())
     })
     .await;
@@ -202,8 +215,10 @@ async fn a_correction_reaches_its_handler_and_nobody_else() {
     .expect("the deliveries");
     let (billing, mail) = ("billing".to_owned(), "mail".to_owned());
     assert_eq!(received, [(billing.clone(), correction), (billing, plain), (mail, plain)]);
-    let placed: Vec<Uuid> =
-        sqlx::query_scalar("select e.id from feed f join events e on e.seq = f.seq").fetch_all(database.pool()).await.expect("the places");
+    let placed: Vec<Uuid> = sqlx::query_scalar("select e.id from feed f join events e on e.seq = f.seq")
+        .fetch_all(database.pool())
+        .await
+        .expect("the places");
     assert_eq!(placed, [plain]);
     running.terminate();
     assert_eq!(running.finish().await.code, Some(0));
