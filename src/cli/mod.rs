@@ -20,8 +20,10 @@ mod feed;
 mod filter;
 mod forget;
 mod handlers;
+mod handover;
 mod health;
 mod keys;
+mod link;
 mod migrate;
 mod print;
 mod projections;
@@ -133,6 +135,8 @@ pub enum Command {
     Forget(forget::ForgetArgs),
     /// List, pause, resume, move, test and forget handlers
     Handlers(handlers::HandlersArgs),
+    /// Print what is wrong now, who did what in the last hours, and what is left open
+    Handover(handover::HandoverArgs),
     /// Ask a running relay whether it is ready
     Health(health::Args),
     /// List the keys that wait behind a failed event, and let one go on
@@ -183,6 +187,7 @@ pub async fn execute(cli: Cli) -> ExitCode {
         Command::Feed(args) => feed::run(args, &global).await,
         Command::Forget(args) => forget::run(args, &global).await,
         Command::Handlers(args) => handlers::run(args, &global).await,
+        Command::Handover(args) => handover::run(args, &global).await,
         Command::Health(args) => health::run(args, &global).await,
         Command::Keys(args) => keys::run(args, &global).await,
         Command::Migrate(args) => migrate::run(args, &global).await,

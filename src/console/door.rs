@@ -25,8 +25,8 @@ use crate::management::Problem;
 use crate::operations::{Caller, Via};
 use crate::telemetry::ConsoleAnswer;
 
-/// Far more than a form has.
-const MOST_FORM_BYTES: usize = 64 * 1024;
+/// More than a form has that holds an edited payload with its escapes.
+const MOST_FORM_BYTES: usize = 256 * 1024;
 /// For the body of a form.
 const READING: Duration = Duration::from_secs(15);
 /// For a page; its statements are bounded by themselves.
@@ -271,7 +271,7 @@ async fn read_form(parts: &Parts, body: Incoming) -> Result<Fields, (StatusCode,
     }
     match tokio::time::timeout(READING, Limited::new(body, MOST_FORM_BYTES).collect()).await {
         Ok(Ok(collected)) => Ok(Fields::parse(&collected.to_bytes())),
-        Ok(Err(_)) => Err((StatusCode::PAYLOAD_TOO_LARGE, "the form could not be read as a whole; it may have 64 KiB")),
+        Ok(Err(_)) => Err((StatusCode::PAYLOAD_TOO_LARGE, "the form could not be read as a whole; it may have 256 KiB")),
         Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the form did not come")),
     }
 }

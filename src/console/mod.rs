@@ -28,6 +28,7 @@ use crate::operations::{Configuration, ReadConfiguration};
 use crate::store::StoreError;
 use crate::telemetry::ConsoleMetrics;
 
+pub use links::{part, with_query};
 pub use routes::{RouteRule, route_rules};
 pub use server::{ConsoleBindError, Listener, bind, serve};
 

@@ -73,7 +73,13 @@ pub const ROUTES: &[Route] = routes! {
     GET "events" Read => events::list;
     GET "e/{}" Read => event::show;
     GET "e/{}/{}" Read => event::show;
+    GET "e/{}/{}/edit" Operate + payload => edit::form;
+    POST "e/{}/{}/edit" Operate + payload => edit::preview;
+    POST "e/{}/{}/edit/record" Operate + payload => edit::record;
     GET "payloads/{}" Read + payload => event::payload;
+    GET "tail" Read => tail::show;
+    GET "map" Read => map::show;
+    GET "handover" Read => handover::show;
     GET "audit" Read => audit::list;
     GET "doctor" Read => doctor::show;
 };

@@ -1,20 +1,24 @@
-//! What the front page shows, read once for everybody who looks at the same time: ten viewers cost the database what one costs.
+//! What live pages show, read once for everybody who looks at the same time: ten viewers cost the database what one costs.
 //! Kept for a moment only; an act makes the next look a new one.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::PgPool;
-use tokio::sync::Mutex;
 
 use crate::domain::Adoption;
 use crate::operations::alerts::AlertView;
+use crate::operations::handlers::HandlerView;
+use crate::operations::keys::Blocked;
+use crate::operations::map::MapType;
 use crate::operations::status::Status;
-use crate::operations::{OperationError, alerts, replays, status};
-use crate::store::Replay;
+use crate::operations::{OperationError, Page, Shared, alerts, replays, status};
+use crate::store::events::EventList;
+use crate::store::{DeadLetterGroup, DeliveryFilter, Replay};
 
-/// Shorter than anybody reads a page.
+/// For the front page and the map, which cost the most. Shorter than anybody reads a page.
 const FRESH: Duration = Duration::from_secs(2);
+/// For all others.
+const JUST_NOW: Duration = Duration::from_secs(1);
 /// Replays looked at for those that go on.
 const REPLAYS: u32 = 20;
 
@@ -26,29 +30,45 @@ pub struct Sight {
     pub replays: Vec<Replay>,
 }
 
-/// The last look.
-#[derive(Default)]
-pub struct Seen(Mutex<Option<(Instant, Arc<Sight>)>>);
+/// The last looks, each by what it was asked with.
+pub struct Seen {
+    pub front: Shared<(), Sight>,
+    pub map: Shared<(), Vec<MapType>>,
+    /// By the filter as it was written; with the filter that it stood for.
+    pub groups: Shared<String, (DeliveryFilter, Page<DeadLetterGroup>)>,
+    pub handlers: Shared<String, HandlerView>,
+    /// By handler; none: of all.
+    pub keys: Shared<Option<String>, Blocked>,
+    /// By type and key.
+    pub tails: Shared<(Option<String>, Option<String>), EventList>,
+}
 
-impl Seen {
-    /// The last look, or a new one. Whoever comes while somebody looks waits and gets the same.
-    pub async fn look(&self, pool: &PgPool, schema: &str, adoptions: &[Adoption]) -> Result<Arc<Sight>, OperationError> {
-        let mut last = self.0.lock().await;
-        if let Some((_, sight)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
-            return Ok(Arc::clone(sight));
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            front: Shared::new(FRESH),
+            map: Shared::new(FRESH),
+            groups: Shared::new(JUST_NOW),
+            handlers: Shared::new(JUST_NOW),
+            keys: Shared::new(JUST_NOW),
+            tails: Shared::new(JUST_NOW),
         }
-        let sight = Arc::new(read(pool, schema, adoptions).await?);
-        *last = Some((Instant::now(), Arc::clone(&sight)));
-        Ok(sight)
-    }
-
-    /// Something was changed.
-    pub async fn forget(&self) {
-        *self.0.lock().await = None;
     }
 }
 
-async fn read(pool: &PgPool, schema: &str, adoptions: &[Adoption]) -> Result<Sight, OperationError> {
+impl Seen {
+    /// Something was changed. Events are not: no act of the console takes one back.
+    pub fn forget(&self) {
+        self.front.forget();
+        self.groups.forget();
+        self.handlers.forget();
+        self.keys.forget();
+        self.map.forget();
+    }
+}
+
+/// Reads what the front page shows.
+pub async fn read_sight(pool: &PgPool, schema: &str, adoptions: &[Adoption]) -> Result<Sight, OperationError> {
     let status = status::look(pool, schema, adoptions).await;
     if status.handlers.is_empty() && status.relays.is_empty() {
         // Nothing has run here yet, or the database is away, and the status says which.

@@ -18,6 +18,7 @@
 mod asyncapi;
 mod brownout;
 mod cast;
+mod changes;
 pub mod compat;
 mod decimal;
 mod difference;
@@ -35,6 +36,7 @@ mod tree;
 pub use asyncapi::asyncapi;
 pub use brownout::{Brownout, InBrownout};
 pub use cast::{Cast, CastError};
+pub use changes::{PayloadChange, changes};
 pub use decimal::Decimal;
 pub use difference::{Difference, differences};
 pub use lock::{Change, InvalidLock, Lock, Locked, digest};

@@ -47,6 +47,33 @@ fn redact(text: &str, paths: &[&[String]], levels: usize) -> String {
     if is_nested { REDACTED.to_owned() } else { text.to_owned() }
 }
 
+/// Whether something stands at one of the paths, so that [`redact_json`] would hide it.
+pub fn hides(json: &RawValue, paths: &[Vec<String>]) -> bool {
+    let paths: Vec<&[String]> = paths.iter().map(Vec::as_slice).collect();
+    hides_some(json.get(), &paths, DEEPEST)
+}
+
+fn hides_some(text: &str, paths: &[&[String]], levels: usize) -> bool {
+    if paths.is_empty() {
+        return false;
+    }
+    let is_nested = text.starts_with(['{', '[']);
+    if paths.iter().any(|path| path.is_empty()) || (levels == 0 && is_nested) {
+        return true;
+    }
+    if let Ok(Members(members)) = serde_json::from_str(text) {
+        return members.iter().any(|(name, value)| {
+            let below: Vec<&[String]> =
+                paths.iter().filter(|path| path[0] == *name || path[0] == "*").map(|path| &path[1..]).collect();
+            hides_some(value.get(), &below, levels - 1)
+        });
+    }
+    match serde_json::from_str::<Vec<&RawValue>>(text) {
+        Ok(items) => items.iter().any(|item| hides_some(item.get(), paths, levels - 1)),
+        Err(_) => is_nested,
+    }
+}
+
 /// An object as it is written: in its order, with names that stand twice.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
@@ -70,6 +97,37 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
         }
         deserializer.deserialize_map(Collect)
     }
+}
+
+/// The text without white space between its values. Changes nothing else.
+pub fn compact_json(text: &str) -> String {
+    let (mut in_string, mut is_escaped) = (false, false);
+    let is_content = |c: &char| {
+        let is_content = in_string || !c.is_ascii_whitespace();
+        (in_string, is_escaped) = step(*c, in_string, is_escaped);
+        is_content
+    };
+    text.chars().filter(is_content).collect()
+}
+
+/// The text with escapes in place of characters that a person cannot see, or that turn the direction of a text. In a JSON text such
+/// characters stand within strings only, so it says the same.
+pub fn visible_json(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\n' || c == '\t' || c == '\r' || !is_hidden(c) {
+            visible.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            visible.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    visible
+}
+
+fn is_hidden(c: char) -> bool {
+    super::text::printable(&c.to_string()) != c.to_string()
 }
 
 /// A JSON text with one member per line. Changes white space only; what is no JSON comes out unharmed, if not pretty.
@@ -153,6 +211,23 @@ mod tests {
         assert!(redacted(&["*.card"]).contains("\"card\":null"));
         assert!(redacted(&["card"]).contains("\"card\":\"[redacted]\",\"b.c\""));
         assert!(parse_path("a..b").is_err() && parse_path("").is_err());
+    }
+
+    #[test]
+    fn what_would_be_hidden_is_known_whatever_its_white_space() {
+        let json = RawValue::from_string("{ \"a\": [ { \"card\" : 1 } ], \"b\": null }".to_owned()).expect("it is JSON");
+        let hides = |path: &str| hides(&json, &[parse_path(path).expect("a path")]);
+        assert!(hides("a.card") && hides("*.card") && hides("b") && !hides("card") && !hides("a.b"));
+        assert!(!super::hides(&json, &[]));
+    }
+
+    #[test]
+    fn a_compact_or_visible_text_says_the_same() {
+        assert_eq!(compact_json("{ \"a b\" :\r\n [ 1, 2.50 ] , \"c\": \" \\\" { \" }"), "{\"a b\":[1,2.50],\"c\":\" \\\" { \"}");
+        let hostile = "{\"a\":\"\u{202e}x\u{7f}ä\"}";
+        assert_eq!(visible_json(hostile), "{\"a\":\"\\u202ex\\u007fä\"}");
+        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("it is JSON");
+        assert_eq!(read(&visible_json(hostile)), read(hostile));
     }
 
     #[test]

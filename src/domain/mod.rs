@@ -12,6 +12,8 @@ mod backoff;
 #[cfg(feature = "daemon")]
 mod circuit;
 #[cfg(feature = "daemon")]
+mod correction;
+#[cfg(feature = "daemon")]
 mod delivery;
 #[cfg(feature = "daemon")]
 mod destinations;
@@ -70,6 +72,7 @@ pub use {
     advice::circuit_command,
     backoff::{Backoff, InvalidBackoff},
     circuit::{Admission, Circuit, CircuitPolicy, CircuitState},
+    correction::{CORRECTS, ONLY_FOR},
     delivery::DeliveryState,
     destinations::{Access, DestinationPolicy, Destinations, OnBadDestination, Sentence, Trouble},
     error_group::ErrorGroup,

@@ -1,5 +1,7 @@
 //! What can be changed, and what would be. An act on dead letters repeats moment and number of its preview and touches only what was seen.
 
+use tracing::info;
+
 use super::answer::Answer;
 use super::documents::{Asked, AskedInstance, Discarded, Moved, Noted, PreviewDocument};
 use super::numbers::quote_numbers;
@@ -8,6 +10,7 @@ use super::reads::{id_of, name_of, which};
 use super::serve::Call;
 use super::state::ApiState;
 use crate::domain::Timestamp;
+use crate::operations::corrections::{CorrectionOrder, CorrectionPlan, Draft};
 use crate::operations::moves::{Direction, MovePlan, Place, parse_start};
 use crate::operations::replays::ReplayOrder;
 use crate::operations::trial::{MadeUp, TrialError, parse_aggregate};
@@ -30,6 +33,41 @@ pub async fn discard(state: ApiState, mut call: Call) -> Answered {
         Acted::Done(discarded) => Ok(Answer::of(&Discarded { discarded })),
         Acted::Drifted(found) => Err(drifted(&state, &which, Purpose::Discard, expected, found).await),
     }
+}
+
+pub async fn preview_edit(state: ApiState, mut call: Call) -> Answered {
+    Ok(Answer::of(&plan_edit(&state, &mut call).await?))
+}
+
+pub async fn edit(state: ApiState, mut call: Call) -> Answered {
+    let id = id_of(&mut call, "id")?;
+    let (why, force) = (required_why(&call), call.input.flag("force"));
+    let order = CorrectionOrder { id, reason: &why, force };
+    // The same request once more finds no dead letter: it is answered with what it has done.
+    let event = id_of(&mut call, "event")?;
+    let handler = name_of(&mut call)?;
+    let payload = call.input.text("payload").expect("a request without a required field is refused");
+    if let Some(known) = o::corrections::find(state.pool(), event, &handler, (id, &payload)).await? {
+        return Ok(Answer::of(&known));
+    }
+    let plan = plan_edit(&state, &mut call).await?;
+    let recorded = o::corrections::carry_out(state.pool(), &call.caller, &plan, &order).await?;
+    Ok(Answer::created(&recorded, format!("/api/v1/events/{id}")))
+}
+
+async fn plan_edit(state: &ApiState, call: &mut Call) -> Result<CorrectionPlan, Problem> {
+    let event = id_of(call, "event")?;
+    let handler = name_of(call)?;
+    let payload = call.input.text("payload").expect("a request without a required field is refused");
+    let configuration = match state.configuration().map(|read| read()) {
+        Some(Ok(configuration)) => Some(configuration),
+        Some(Err(why)) => return Err(Problem::new("refused", why).command("outboxd check")),
+        None => None,
+    };
+    let draft = Draft { event, handler: &handler, payload: &payload, redact: state.redaction() };
+    let plan = o::corrections::plan(state.pool(), configuration.as_ref(), &draft).await?;
+    info!(event_id = %event, actor = call.caller.name, via = call.caller.via.name(), "a payload was shown");
+    Ok(plan)
 }
 
 pub async fn preview_replay(state: ApiState, mut call: Call) -> Answered {

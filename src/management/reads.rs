@@ -24,7 +24,15 @@ const USUAL: u64 = 50;
 
 pub async fn status(state: ApiState, mut call: Call) -> Answered {
     call.check()?;
-    Ok(Answer::of(&o::status::look(state.pool(), state.schema(), state.adoptions()).await))
+    let look = async { Ok::<_, Problem>(o::status::look(state.pool(), state.schema(), state.adoptions()).await) };
+    Ok(Answer::of(&*state.shared_status().get(&(), look).await?))
+}
+
+pub async fn handover(state: ApiState, mut call: Call) -> Answered {
+    call.check()?;
+    let hours =
+        call.input.count("hours").map_or(o::handover::HOURS, |hours| u32::try_from(hours).expect("it is declared with a bound"));
+    Ok(Answer::of(&o::handover::read(state.pool(), state.schema(), state.adoptions(), hours).await?))
 }
 
 pub async fn relays(state: ApiState, mut call: Call) -> Answered {
@@ -109,9 +117,12 @@ pub async fn letters(state: ApiState, mut call: Call) -> Answered {
 pub async fn groups(state: ApiState, mut call: Call) -> Answered {
     let limit = limit(&call);
     call.check()?;
-    let filter = which(&call).resolve(state.pool()).await?;
-    let found = o::dead_letters::groups(state.pool(), &filter, limit).await?;
-    Ok(Answer::of(&Groups { more: found.more, groups: found.items }))
+    let read = async {
+        let filter = which(&call).resolve(state.pool()).await?;
+        let found = o::dead_letters::groups(state.pool(), &filter, limit).await?;
+        Ok::<_, Problem>(Groups { more: found.more, groups: found.items })
+    };
+    Ok(Answer::of(&*state.shared_groups().get(&call.query, read).await?))
 }
 
 pub async fn letter(state: ApiState, mut call: Call) -> Answered {

@@ -55,7 +55,11 @@ async fn answer(route: &'static Route, state: ApiState, request: Request) -> Res
     // Before anything of the request is read: who may not do it learns nothing of whether it would have worked.
     decide(&caller, route.access)?;
     let call = understand(route, caller, request).await?;
-    (route.handler)(state, call).await
+    let answer = (route.handler)(state.clone(), call).await;
+    if route.verb != Verb::Get {
+        state.forget();
+    }
+    answer
 }
 
 async fn understand(route: &'static Route, caller: Caller, request: Request) -> Result<Call, Problem> {

@@ -6,9 +6,11 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use sqlx::PgPool;
 
+use super::documents::Groups;
 use crate::config::Database;
 use crate::domain::Adoption;
-use crate::operations::{ReadConfiguration, redact_json};
+use crate::operations::status::Status;
+use crate::operations::{ReadConfiguration, Shared, redact_json};
 use crate::store::{self, StoreError};
 
 /// Connections of the pool, at most.
@@ -27,7 +29,15 @@ struct Parts {
     adoptions: Vec<Adoption>,
     redact: Vec<Vec<String>>,
     unencrypted: Option<String>,
+    status: Shared<(), Status>,
+    groups: Shared<Query, Groups>,
 }
+
+/// A query as it was given.
+type Query = Vec<(String, String)>;
+
+/// What costs much to read is read once for all who ask within this time.
+const JUST_NOW: Duration = Duration::from_secs(1);
 
 /// Opens the pool of the API and proves that the server answers. `purpose` is shown in `pg_stat_activity`.
 pub async fn connect(database: &Database, schema: &str, purpose: &str) -> Result<PgPool, StoreError> {
@@ -55,8 +65,16 @@ fn options<'a>(database: &'a Database, schema: &'a str, purpose: &'a str) -> sto
 impl ApiState {
     /// On a pool from [`connect`].
     pub fn new(pool: PgPool, schema: &str) -> Self {
-        let (configuration, adoptions, redact, unencrypted) = (None, Vec::new(), Vec::new(), None);
-        Self(Arc::new(Parts { pool, schema: schema.to_owned(), configuration, adoptions, redact, unencrypted }))
+        Self(Arc::new(Parts {
+            pool,
+            schema: schema.to_owned(),
+            configuration: None,
+            adoptions: Vec::new(),
+            redact: Vec::new(),
+            unencrypted: None,
+            status: Shared::new(JUST_NOW),
+            groups: Shared::new(JUST_NOW),
+        }))
     }
 
     fn change(mut self, change: impl FnOnce(&mut Parts)) -> Self {
@@ -88,6 +106,22 @@ impl ApiState {
         self.change(|parts| parts.unencrypted = unencrypted)
     }
 
+    /// The answers about the status; shared by all who ask at about the same time.
+    pub(super) fn shared_status(&self) -> &Shared<(), Status> {
+        &self.0.status
+    }
+
+    /// The answers about groups, by query.
+    pub(super) fn shared_groups(&self) -> &Shared<Query, Groups> {
+        &self.0.groups
+    }
+
+    /// Something was changed: the next answer is a new one.
+    pub(super) fn forget(&self) {
+        self.0.status.forget();
+        self.0.groups.forget();
+    }
+
     pub fn pool(&self) -> &PgPool {
         &self.0.pool
     }
@@ -111,6 +145,11 @@ impl ApiState {
 
     pub fn unencrypted(&self) -> Option<&str> {
         self.0.unencrypted.as_deref()
+    }
+
+    /// The paths that nobody sees.
+    pub fn redaction(&self) -> &[Vec<String>] {
+        &self.0.redact
     }
 
     /// A payload or headers without what nobody sees.

@@ -91,6 +91,7 @@ const fn shape<T: ToSchema + PartialSchema>() -> Shape {
 const READ: Access = Access { role: Role::Read, needs_payloads: false };
 const PAYLOADS: Access = Access { role: Role::Read, needs_payloads: true };
 const OPERATE: Access = Access { role: Role::Operate, needs_payloads: false };
+const EDIT: Access = Access { role: Role::Operate, needs_payloads: true };
 const ADMIN: Access = Access { role: Role::Admin, needs_payloads: false };
 
 const HANDLER: Field = Field::required("handler", K::Text(255), "The handler");
@@ -116,6 +117,8 @@ const FORCE: Field = Field::new("force", K::Flag, "Deliver again what was handle
 const AS_OF: Field = Field::required("as_of", K::At, "The moment of the preview");
 const EXPECTED: Field =
     Field::required("expected", K::Expected, "`matched` of the preview; if another number matches, nothing is changed");
+
+const PAYLOAD: Field = Field::required("payload", K::Object, "The corrected payload; recorded byte for byte");
 
 const FILTER: &[Field] = &[OF_HANDLER, TYPE, KEY, REASON, SINCE, UNTIL, TEXT, GROUP, IDS, ALL];
 const NO_FIELDS: &[Field] = &[];
@@ -149,6 +152,9 @@ pub const ROUTES: &[Route] = &[
         NO_FIELDS, NO_FIELDS, NO_FIELDS, 200 d::Relays, reads::relays),
     route!(Get "/doctor", READ, "getDoctor", "What is wrong with server, outbox and configuration, and what to paste", "doctor",
         NO_FIELDS, NO_FIELDS, NO_FIELDS, 200 crate::doctor::Report, reads::doctor),
+    route!(Get "/handover", READ, "getHandover", "What is wrong now, who did what in the last hours, and what is left open", "handover",
+        NO_FIELDS, &[Field::new("hours", K::Count(1, o::handover::MOST_HOURS), "Hours of acts; 12 by default")],
+        NO_FIELDS, 200 o::handover::Handover, reads::handover),
     route!(Get "/audit", READ, "listAudit", "Who did what, the newest first", "",
         NO_FIELDS,
         &[Field::new("actor", K::Text(1024), "Only of this actor"), Field::new("action", K::Text(64), "Only this action"), OF_HANDLER,
@@ -180,6 +186,14 @@ pub const ROUTES: &[Route] = &[
         200 d::Noted, acts::note),
     route!(Get "/dead-letters/{event}/{handler}", READ, "getDeadLetter", "A dead letter with every attempt and what can be done", "dead-letters show",
         &[EVENT, HANDLER], NO_FIELDS, NO_FIELDS, 200 d::LetterDocument, reads::letter),
+    route!(Post "/dead-letters/{event}/{handler}/edit/preview", PAYLOADS, "previewEdit", "What a corrected payload would change", "dead-letters edit",
+        &[EVENT, HANDLER], NO_FIELDS, &[PAYLOAD], 200 o::corrections::CorrectionPlan, acts::preview_edit),
+    route!(Post "/dead-letters/{event}/{handler}/edit", EDIT, "editDeadLetter",
+        "Record a dead letter with a corrected payload as a new event for its handler; the same request again changes nothing", "dead-letters edit",
+        &[EVENT, HANDLER], NO_FIELDS,
+        &[PAYLOAD, Field::required("id", K::Uuid, "The id of the new event, made by the client"), WHY,
+          Field::new("force", K::Flag, "Also if events of its key wait behind the dead letter; they go before the correction")],
+        201 o::corrections::RecordedCorrection, acts::edit),
     route!(Post "/dead-letters/preview", READ, "previewDiscard", "What a discard would change", "dead-letters discard",
         NO_FIELDS, NO_FIELDS, FILTER, 200 d::PreviewDocument, acts::preview_discard),
     route!(Post "/dead-letters/discard", OPERATE, "discardDeadLetters", "Give dead letters up for good, as previewed", "dead-letters discard",

@@ -32,6 +32,7 @@ pub struct LetterDelivery {
 pub struct LetterCommands {
     pub replay: String,
     pub discard: String,
+    pub edit: String,
 }
 
 /// A page of dead letters, the newest first.
@@ -103,6 +104,10 @@ fn commands(id: Uuid, handler: &str, schema: Option<&str>) -> LetterCommands {
     LetterCommands {
         replay: format!("outboxd dead-letters replay {which}"),
         discard: format!("outboxd dead-letters discard {which} --because 'why it need not be delivered'"),
+        edit: format!(
+            "outboxd dead-letters edit {id} --handler {}{schema} --payload corrected.json --because 'what was wrong'",
+            shell_word(handler)
+        ),
     }
 }
 

@@ -6,8 +6,11 @@ use uuid::Uuid;
 
 use super::{Caller, OperationError, RefusalKind, check_handler, refuse_projection};
 use crate::domain::EventFilter;
-use crate::store::events::{EventHistory, EventList, EventQuery, list_events, read_history};
+use crate::store::events::{EventHistory, EventList, EventQuery, SEARCHED, list_events, read_history};
 use crate::store::{Burial, bury_event};
+
+/// How far back a tail looks, in numbers.
+pub const TAIL: i64 = 10_000;
 
 /// Which events a search is for; everything that is given must match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,10 +33,19 @@ pub struct Buried {
 
 /// The newest events that match, below a sequence number if one is given.
 pub async fn list(pool: &PgPool, search: &Search, before: Option<i64>, limit: u32) -> Result<EventList, OperationError> {
+    Ok(list_events(pool, &query(search, before, limit, SEARCHED)).await?)
+}
+
+/// What was recorded last, for a look every few seconds: goes back over the last 10,000 numbers only.
+pub async fn tail(pool: &PgPool, search: &Search, limit: u32) -> Result<EventList, OperationError> {
+    Ok(list_events(pool, &query(search, None, limit, TAIL)).await?)
+}
+
+fn query(search: &Search, before: Option<i64>, limit: u32, searched: i64) -> EventQuery {
     let Search { event_type, key, aggregate_id } = search.clone();
     let filter = EventFilter { types: event_type.into_iter().collect(), ..EventFilter::default() };
     let type_pattern = filter.type_patterns().and_then(|mut patterns| patterns.pop());
-    Ok(list_events(pool, &EventQuery { type_pattern, key, aggregate_id, before, limit }).await?)
+    EventQuery { type_pattern, key, aggregate_id, before, limit, searched }
 }
 
 /// One event with what became of it at every handler, and every recorded attempt.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use super::corrections::Correction;
 use super::{OperationError, events, shell_word};
 use crate::domain::circuit_command;
 use crate::settings::describe_duration;
@@ -35,6 +36,7 @@ pub struct Explanation {
 /// Explains an event at every handler that wants it, or at one.
 pub async fn explain(pool: &PgPool, schema: &str, id: Uuid, handler: Option<&str>) -> Result<Vec<Explanation>, OperationError> {
     let history = events::show(pool, schema, id).await?;
+    let correction = Correction::of(&history.event);
     let mut explanations = Vec::new();
     for delivery in history.handlers.iter().filter(|delivery| handler.is_none_or(|handler| delivery.handler == handler)) {
         let stats = match delivery.state.as_str() {
@@ -45,9 +47,27 @@ pub async fn explain(pool: &PgPool, schema: &str, id: Uuid, handler: Option<&str
             (Some(key), "waiting") => find_key_head(pool, &delivery.handler, delivery.partition, key).await?,
             _ => None,
         };
-        explanations.push(judge(id, delivery, stats.as_ref(), head.as_ref()));
+        let explanation = judge(id, delivery, stats.as_ref(), head.as_ref());
+        explanations.push(match &correction {
+            Some(correction) if is_for_another(correction, delivery) => for_another(explanation, correction),
+            _ => explanation,
+        });
     }
     Ok(explanations)
+}
+
+/// Whether the handler leaves the event out, because it corrects an event for another one.
+fn is_for_another(correction: &Correction, delivery: &EventState) -> bool {
+    correction.only_for != delivery.handler && matches!(delivery.state.as_str(), "pending" | "passed")
+}
+
+fn for_another(explanation: Explanation, correction: &Correction) -> Explanation {
+    let Correction { corrects, only_for } = correction;
+    Explanation {
+        text: format!("not for this handler: it corrects event {corrects} for {only_for} only"),
+        command: Some(format!("outboxd events show {corrects}")),
+        ..explanation
+    }
 }
 
 fn judge(id: Uuid, delivery: &EventState, stats: Option<&HandlerStats>, head: Option<&KeyHead>) -> Explanation {

@@ -117,6 +117,8 @@ pub struct EventQuery {
     /// Only events below this number.
     pub before: Option<i64>,
     pub limit: u32,
+    /// How far back a list is searched, in numbers; [`SEARCHED`] unless a shorter look is enough.
+    pub searched: i64,
 }
 
 /// The newest events that were asked for.
@@ -160,7 +162,7 @@ async fn try_event(pool: &PgPool, id: Uuid, remains: &Remains) -> Result<Option<
     row.as_ref().map(event).transpose().map_err(StoreError::query("understand the event"))
 }
 
-/// Lists the newest events, as far back as [`SEARCHED`].
+/// Lists the newest events, as far back as the query says.
 pub async fn list_events(pool: &PgPool, query: &EventQuery) -> Result<EventList, StoreError> {
     let last = sqlx::query_scalar(include_str!("sql/read_last_seq.sql")).fetch_one(pool);
     let newest: i64 = match query.before {
@@ -171,7 +173,7 @@ pub async fn list_events(pool: &PgPool, query: &EventQuery) -> Result<EventList,
         .bind(&query.type_pattern)
         .bind(&query.aggregate_id)
         .bind(i64::from(query.limit))
-        .bind(SEARCHED)
+        .bind(query.searched)
         .bind(newest)
         .bind(&query.key)
         .fetch_all(pool)
@@ -179,9 +181,9 @@ pub async fn list_events(pool: &PgPool, query: &EventQuery) -> Result<EventList,
         .map_err(StoreError::query("list the events"))?;
     let events: Vec<_> = rows.iter().map(summary).collect::<Result<_, _>>().map_err(StoreError::query("understand the events"))?;
     let is_full = u32::try_from(events.len()).is_ok_and(|found| found >= query.limit);
-    let is_cut_short = newest > SEARCHED && !is_full;
+    let is_cut_short = newest > query.searched && !is_full;
     let last = events.last().map(|event: &EventSummary| event.seq);
-    let goes_on_below = if is_full { last.filter(|last| *last > 1) } else { is_cut_short.then_some(newest - SEARCHED + 1) };
+    let goes_on_below = if is_full { last.filter(|last| *last > 1) } else { is_cut_short.then_some(newest - query.searched + 1) };
     Ok(EventList { events, is_cut_short, goes_on_below })
 }
 

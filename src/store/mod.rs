@@ -13,6 +13,7 @@ pub mod blind_spots;
 mod burials;
 mod connect;
 mod contract_use;
+mod corrections;
 mod dead_letters;
 mod deliveries;
 mod destinations;
@@ -52,6 +53,7 @@ pub mod subjects;
 pub mod subscriptions;
 mod text;
 mod together;
+mod traffic;
 mod types;
 mod unreadable;
 mod windows;
@@ -61,6 +63,7 @@ pub use bell::{BellLock, BellSession, Ring, ring_control};
 pub use burials::{Burial, bury_event};
 pub use connect::{Connections, Options, ServerWatch, answer_timeout, connect, connect_lazily, connect_relay, connect_thoroughly};
 pub use contract_use::{CountedUse, ListedUse, read_contract_use, record_contract_use};
+pub use corrections::{Corrected, NewCorrection, correct_letter, is_correction, is_sourced, read_max_payload};
 pub use dead_letters::{
     Acted, DeadLetter, DeliveryCount, ExportedLetter, LetterPlace, count_dead_letters, discard_dead_letters, export_dead_letters,
     list_dead_letters,
@@ -105,6 +108,7 @@ pub use server::{Server, describe_server, has_function, read_now, read_server_st
 pub use session::SessionSettings;
 pub use splits::splits_alike;
 pub use together::{Successes, record_together};
+pub use traffic::{LOOKED_AT, TypeTraffic, TypeTrouble, list_type_traffic, list_type_troubles};
 pub use unreadable::{Unreadable, read_unreadable};
 pub use windows::{
     Moment, OpenedPage, OpenedWindow, PAGE_SPAN, Page, Recorded, Room, Selection, WindowBounds, WindowRead, nudge_flush,

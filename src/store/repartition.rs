@@ -5,6 +5,7 @@
 use sqlx::{PgConnection, PgPool};
 
 use super::audit::lift_statement_timeout;
+use super::corrections::count_unread_corrections;
 use super::{Actor, AuditEntry, StoreError, begin, commit, record_audit, ring_control, subscriptions};
 
 /// Pieces that `done` may have. It is written with every flush until the position has passed it.
@@ -22,6 +23,8 @@ pub enum Rebuilt<T> {
     Taken,
     /// The partitions are too far apart; nothing was changed.
     Apart(u64),
+    /// So many corrections for the handler are not read yet; nothing was changed.
+    Corrections(u64),
 }
 
 /// Another number of partitions that an operator asks for.
@@ -63,6 +66,11 @@ pub async fn rename_handler(
     }
     if subscriptions::list(&mut *transaction).await?.iter().any(|known| known.handler == new) {
         return Ok(Rebuilt::Taken);
+    }
+    // A correction is for a handler by its name; under another name it would be for nobody.
+    let unread = count_unread_corrections(&mut transaction, old).await?;
+    if unread > 0 {
+        return Ok(Rebuilt::Corrections(unread));
     }
     let renamed: i64 = sqlx::query_scalar(include_str!("sql/rename_handler.sql"))
         .bind(old)

@@ -1,6 +1,7 @@
 //! What a person does about dead letters and handlers: on a real database, by the built binary where words or exit codes matter.
 //! No relay runs here; the rows are those that one would have left.
 
+mod edits;
 mod groups;
 mod handlers;
 mod keys;

@@ -115,6 +115,13 @@ async fn hot_statements_use_their_indexes_on_a_large_log() {
     let lanes = plan(&mut connection, "integer, boolean", include_str!("../../src/store/sql/read_lanes.sql"), "1, false").await;
     assert_plan("read_lanes", &lanes, &["deliveries_by_key"]);
 
+    let traffic =
+        plan(&mut connection, "bigint, bigint", include_str!("../../src/store/sql/list_type_traffic.sql"), "20000, 200").await;
+    assert_plan("list_type_traffic", &traffic, &["events_pkey"]);
+
+    let troubles = plan(&mut connection, "bigint", include_str!("../../src/store/sql/list_type_troubles.sql"), "20000").await;
+    assert_plan("list_type_troubles", &troubles, &["deliveries_unfinished", "events_pkey"]);
+
     let backlog = plan(
         &mut connection,
         "integer, text[], text[], jsonb, text, text[], integer, integer, bigint, bigint",

@@ -406,7 +406,7 @@ async fn migrating_twice_changes_nothing() {
     let json: Value = serde_json::from_str(&second.stdout).unwrap_or_else(|error| panic!("{error}: {second:?}"));
     assert_eq!(
         (second.code, &json["schema"], &json["applied"], &json["version"]),
-        (Some(0), &json!("outbox"), &json!([]), &json!(9))
+        (Some(0), &json!("outbox"), &json!([]), &json!(10))
     );
 }
 

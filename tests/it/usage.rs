@@ -22,6 +22,7 @@ const EVERY_COMMAND: &[&str] = &[
     "feed",
     "forget",
     "handlers",
+    "handover",
     "health",
     "keys",
     "migrate",

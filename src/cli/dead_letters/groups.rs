@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::super::filter::FilterArgs;
 use super::super::text::{as_json, dash, describe_moment, describe_reason, plain_table, plural, printable, shell_word, shorten};
-use super::super::{CliError, EXIT_OK, Global, ask, print::print, session};
+use super::super::{CliError, EXIT_OK, Global, ask, link, print::print, session};
 use crate::operations::{Page, dead_letters};
 use crate::store::{DeadLetterGroup, Fingerprint};
 
@@ -27,6 +27,9 @@ pub(super) struct GroupsArgs {
     /// At most so many groups
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
+    /// Print the address of the same page of the console
+    #[arg(long)]
+    link: bool,
 }
 
 #[derive(Debug, Args)]
@@ -46,6 +49,10 @@ pub(super) struct NoteArgs {
 }
 
 pub(super) async fn run(args: GroupsArgs, global: &Global) -> Result<ExitCode, CliError> {
+    if args.link {
+        link::print_link_of(global, "dead-letters", &args.filter.which(Vec::new()))?;
+        return Ok(ExitCode::from(EXIT_OK));
+    }
     let session = session::open(global).await?;
     let filter = args.filter.resolve(&session.pool, Vec::new()).await?;
     let Page { items: groups, more } = dead_letters::groups(&session.pool, &filter, args.limit).await?;

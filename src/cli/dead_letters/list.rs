@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::super::filter::{FilterArgs, describe_letters};
-use super::super::{CliError, EXIT_OK, Global, print::print, session, text::as_json};
+use super::super::{CliError, EXIT_OK, Global, link, print::print, session, text::as_json};
 use crate::operations::dead_letters;
 use crate::store::DeadLetter;
 
@@ -22,6 +22,9 @@ pub(super) struct ListArgs {
     /// At most so many
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
+    /// Print the address of the same page of the console
+    #[arg(long)]
+    link: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -32,6 +35,10 @@ struct Listed {
 }
 
 pub(super) async fn run(args: ListArgs, global: &Global) -> Result<ExitCode, CliError> {
+    if args.link {
+        link::print_link_of(global, "dead-letters/list", &args.filter.which(Vec::new()))?;
+        return Ok(ExitCode::from(EXIT_OK));
+    }
     let session = session::open(global).await?;
     let filter = args.filter.resolve(&session.pool, Vec::new()).await?;
     let page = dead_letters::list(&session.pool, &filter, None, args.limit).await?;

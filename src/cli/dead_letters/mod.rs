@@ -2,6 +2,7 @@
 //! Works while the relay is down: everything happens in the database, and a relay that sleeps is woken.
 
 mod discard;
+mod edit;
 mod export;
 mod groups;
 mod list;
@@ -34,6 +35,8 @@ enum DeadLettersCommand {
     Export(export::ExportArgs),
     /// Deliver dead letters once more, in the order of their keys; the same as `outboxd replay`
     Replay(replay::ReplayArgs),
+    /// Record a dead letter with a corrected payload as a new event for its handler
+    Edit(edit::EditArgs),
     /// Give dead letters up for good, with a reason that is kept
     Discard(discard::DiscardArgs),
 }
@@ -46,6 +49,7 @@ pub async fn run(args: DeadLettersArgs, global: &Global) -> Result<ExitCode, Cli
         DeadLettersCommand::Show(args) => show::run(args, global).await,
         DeadLettersCommand::Export(args) => export::run(args, global).await,
         DeadLettersCommand::Replay(args) => replay::run(args, global).await,
+        DeadLettersCommand::Edit(args) => edit::run(args, global).await,
         DeadLettersCommand::Discard(args) => discard::run(args, global).await,
     }
 }

@@ -10,7 +10,7 @@ use super::super::text::{
     SHOWN_BYTES, SHOWN_KEY_BYTES, as_json, bounded, describe_event, describe_moment, describe_reason, plain_table, printable,
     shorten,
 };
-use super::super::{CliError, EXIT_OK, Global, print::print, session};
+use super::super::{CliError, EXIT_OK, Global, link, print::print, session};
 use super::export::RedactPath;
 use crate::domain::Reason;
 use crate::operations::dead_letters::{self, Letter, LetterCommands, LetterDelivery};
@@ -37,9 +37,16 @@ pub(super) struct ShowArgs {
     /// Hide what stands here in payload or headers, for example customer.card; * stands for any name
     #[arg(long, value_name = "PATH", value_parser = parse_path, num_args = 1..)]
     redact: Vec<RedactPath>,
+    /// Print the address of the same page of the console
+    #[arg(long)]
+    link: bool,
 }
 
 pub(super) async fn run(args: ShowArgs, global: &Global) -> Result<ExitCode, CliError> {
+    if args.link {
+        link::print_link(global, &link::letter_path(args.id, args.handler.as_deref()), &[])?;
+        return Ok(ExitCode::from(EXIT_OK));
+    }
     let session = session::open(global).await?;
     let mut letter = dead_letters::show(&session.pool, args.id, args.handler.as_deref(), global.schema.as_deref()).await?;
     letter.event.payload = redact_json(&letter.event.payload, &args.redact);
@@ -76,8 +83,8 @@ fn describe_delivery(letter: &LetterDelivery) -> String {
         line("replay", &replay.to_string());
     }
     text.push_str(&describe_attempts(attempts_made, delivery.attempts.unwrap_or_default()));
-    if let Some(LetterCommands { replay, discard }) = commands {
-        write!(text, "\n  {replay}\n  {discard}\n").expect("a text takes any text");
+    if let Some(LetterCommands { replay, discard, edit }) = commands {
+        write!(text, "\n  {replay}\n  {discard}\n  {edit}\n").expect("a text takes any text");
     }
     text
 }

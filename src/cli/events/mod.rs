@@ -17,7 +17,7 @@ use super::text::{
     SHOWN_BYTES, as_json, dash, describe_age, describe_aggregate, describe_event, describe_reason, plain_table, printable,
     shell_word,
 };
-use super::{CliError, Global, ask, session};
+use super::{CliError, Global, ask, link, session};
 use crate::operations::check_handler;
 use crate::operations::events::{self, Search};
 use crate::store::events::{Attempt, EventHistory, EventList, EventState, SEARCHED};
@@ -99,6 +99,9 @@ pub struct ListArgs {
     /// At most this many
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,
+    /// Print the address of the same page of the console
+    #[arg(long)]
+    pub link: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -111,10 +114,23 @@ pub struct ShowArgs {
     /// With the payload as a receiver of this version of its contract gets it
     #[arg(long, value_name = "NUMBER")]
     pub version: Option<u32>,
+    /// Print the address of the same page of the console
+    #[arg(long)]
+    pub link: bool,
 }
 
 pub async fn run(args: EventsArgs, global: &Global) -> Result<ExitCode, CliError> {
     let text = match args.command {
+        EventsCommand::List(args) if args.link => {
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            let (event_type, key, aggregate) = (text(&args.event_type), text(&args.key), text(&args.aggregate_id));
+            link::print_link(global, "events", &[("type", &event_type), ("key", &key), ("aggregate", &aggregate)])?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        EventsCommand::Show(args) if args.link => {
+            link::print_link(global, &link::letter_path(args.id, None), &[])?;
+            return Ok(ExitCode::SUCCESS);
+        }
         EventsCommand::List(args) => list(args, global).await?,
         EventsCommand::Show(args) => show(args, global).await?,
         EventsCommand::Wait(args) => return wait::run(args, global).await,

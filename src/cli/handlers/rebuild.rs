@@ -88,6 +88,11 @@ enum RebuildError {
          Let the handler catch up first (PENDING in `outboxd status`), then repartition it"
     )]
     Apart(String, u64),
+    #[error(
+        "{0} has not read {1} of its corrected events (`outboxd dead-letters edit`), which are recorded under this name: let it catch up first, \
+         with the entry in the configuration (PENDING in `outboxd status`), then rename it"
+    )]
+    Corrections(String, u64),
 }
 
 pub(super) async fn rename(args: RenameArgs, global: &Global) -> Result<ExitCode, CliError> {
@@ -115,6 +120,7 @@ pub(super) async fn rename(args: RenameArgs, global: &Global) -> Result<ExitCode
         }
         Rebuilt::Owned(owners) => Err(still_owned(&old, &owners).into()),
         Rebuilt::Taken => Err(taken(&session.pool, new).await?),
+        Rebuilt::Corrections(unread) => Err(CliError::failed(RebuildError::Corrections(old.clone(), unread))),
         Rebuilt::Unknown | Rebuilt::Apart(_) => Err(gone(&old).into()),
     }
 }
@@ -157,7 +163,7 @@ fn finish(name: &str, rebuilt: Rebuilt<Moved>) -> Result<Moved, CliError> {
         Rebuilt::Done(moved) => Ok(moved),
         Rebuilt::Owned(owners) => Err(still_owned(name, &owners).into()),
         Rebuilt::Apart(pending) => Err(CliError::failed(RebuildError::Apart(name.to_owned(), pending))),
-        Rebuilt::Unknown | Rebuilt::Taken => Err(gone(name).into()),
+        Rebuilt::Unknown | Rebuilt::Taken | Rebuilt::Corrections(_) => Err(gone(name).into()),
     }
 }
 

@@ -33,6 +33,8 @@ const SECTIONS: &[(&str, &str)] = &[
     ("keys", "Keys"),
     ("alerts", "Alerts"),
     ("events", "Events"),
+    ("map", "Map"),
+    ("handover", "Handover"),
     ("audit", "Audit"),
     ("doctor", "Doctor"),
 ];

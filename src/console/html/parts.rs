@@ -34,6 +34,11 @@ pub fn foreign_block(text: &str, label: &str) -> Markup {
     html! { pre tabindex="0" role="group" aria-label=(label) { (cut(&printable(text), IN_FULL)) } }
 }
 
+/// One of many lines of what a stranger wrote, as long as a line may be.
+pub fn foreign_line(text: &str) -> Markup {
+    html! { (cut(&printable(text), IN_SENTENCE)) }
+}
+
 fn cut(text: &str, room: usize) -> String {
     match text.char_indices().nth(room) {
         Some((end, _)) => format!("{}… ({} more bytes)", &text[..end], text.len() - end),

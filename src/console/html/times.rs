@@ -8,7 +8,7 @@ use crate::domain::Timestamp;
 
 /// For example "2026-01-31 08:00:00 UTC", with "2 minutes ago" beside it.
 pub fn moment(at: Timestamp, now: Timestamp) -> Markup {
-    html! { span.moment { time datetime=(at) { (clock(at)) } " " span.ago { (relative(at, now)) } } }
+    html! { span.moment { time datetime=(at) { span.clock { (clock(at)) } } " " span.ago { (relative(at, now)) } } }
 }
 
 pub fn moment_or_dash(at: Option<Timestamp>, now: Timestamp) -> Markup {
@@ -16,6 +16,11 @@ pub fn moment_or_dash(at: Option<Timestamp>, now: Timestamp) -> Markup {
         Some(at) => moment(at, now),
         None => html! { span.none { "–" } },
     }
+}
+
+/// A moment that counts by itself, without how long ago it was.
+pub fn point(at: Timestamp) -> Markup {
+    html! { time datetime=(at) { span.clock { (clock(at)) } } }
 }
 
 /// To the second, with the zone.

@@ -122,6 +122,6 @@ pub async fn snooze(ask: &Ask) -> Result<Answer, Trouble> {
 }
 
 async fn finish(ask: &Ask, changed: bool, done: &str) -> Result<Answer, Trouble> {
-    ask.console.seen.forget().await;
+    ask.console.seen.forget();
     Ok(Answer::SeeOther(ask.links.query("alerts", &[("done", if changed { done } else { "unchanged" })])))
 }

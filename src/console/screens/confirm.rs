@@ -54,6 +54,8 @@ pub fn done(ask: &Ask) -> Markup {
         Some("skipped") => "Skipped. The event is a dead letter now, and its key goes on.",
         Some("acknowledged") => "Acknowledged. Nothing is repeated until it grows worse or is over.",
         Some("snoozed") => "Silent for a while. Then what is true is told.",
+        Some("edited") => "Recorded. The handler receives it in the order of its key; the dead letter is discarded.",
+        Some("edited-before") => "This correction was recorded already; nothing was recorded twice.",
         Some("noted") => "The note is kept.",
         Some("started") => "Started. It goes on without this page.",
         Some("known") => "This replay was started already; nothing was started twice.",

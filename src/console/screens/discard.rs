@@ -56,7 +56,7 @@ pub async fn act(ask: &Ask) -> Result<Answer, Trouble> {
     let plan = preview(ask.pool(), &which, Purpose::Discard, Some(as_of)).await?;
     match dead_letters::discard(ask.pool(), &ask.caller, &plan.filter, Some(expected), reason).await? {
         Acted::Done(_) => {
-            ask.console.seen.forget().await;
+            ask.console.seen.forget();
             Ok(Answer::SeeOther(ask.links.to(&which::address("dead-letters", &ask.form, &[("done", "discarded")]))))
         }
         Acted::Drifted(found) => self::plan(ask, &which, Some(drifted(expected, found))).await,

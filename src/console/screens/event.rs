@@ -7,9 +7,12 @@ use super::super::answer::{Answer, Trouble};
 use super::super::ask::Ask;
 use super::super::html::*;
 use super::super::links::part;
+use super::compare::compare;
+use super::confirm::done;
 use super::letters::reason;
 use crate::domain::Role;
 use crate::domain::json::{indent_json, redact_json};
+use crate::operations::corrections::Correction;
 use crate::operations::{Explanation, events, explain, shell_word};
 use crate::store::events::{Attempt, Event, EventState};
 
@@ -28,11 +31,13 @@ pub async fn show(ask: &Ask) -> Result<Answer, Trouble> {
             @if handler.is_some() { " / " a href=(ask.links.event(id)) { "this event at every handler" } }
         }
         h1 { (foreign(&event.event_type)) }
+        (done(ask))
         (about(ask, event))
         @if states.is_empty() { (nothing("No handler wants this event, or none has met it yet.")) }
         @for state in &states { (at_handler(ask, event, state, explanations.iter().find(|one| one.handler == state.handler))) }
         h2 { "Attempts" }
         @if attempts.is_empty() { (nothing("None is recorded. A success at the first attempt leaves no entry.")) } @else { (attempt_table(ask, &attempts)) }
+        @if let Some(handler) = handler { (compare(ask, &attempts, &ask.links.to(&format!("e/{id}/{}", part(handler))))) }
         (command(&match handler {
             Some(handler) => format!("outboxd dead-letters show {id} --handler {}", shell_word(handler)),
             None => format!("outboxd events show {id}"),
@@ -55,6 +60,12 @@ fn about(ask: &Ask, event: &Event) -> Markup {
                 @else { span.hint { "shown to those with the right to payloads" } }
             }),
         ]))
+        @if let Some(correction) = Correction::of(event) {
+            p.note {
+                "A correction of " a href=(ask.links.event(correction.corrects)) { code { (correction.corrects) } }
+                " for " (foreign(&correction.only_for)) " only."
+            }
+        }
         @if let Some(damage) = &event.damage { p.problem { "It cannot be read as a whole: " (foreign(damage)) } }
     }
 }
@@ -94,6 +105,7 @@ fn at_handler(ask: &Ask, event: &Event, state: &EventState, explanation: Option<
             div.acts {
                 @if ask.may(Role::Operate) && state.state == "dead" {
                     (button(&to("replays/new"), "Replay…"))
+                    @if ask.caller.sees_payloads { a.button.quiet href=(ask.links.to(&format!("e/{id}/{}/edit", part(name)))) { "Edit…" } }
                     a.button.quiet href=(to("dead-letters/discard")) { "Discard…" }
                 }
                 @if let Some(line) = explanation.and_then(|explanation| explanation.command.as_deref()) { (command(line)) }

@@ -57,6 +57,7 @@ pub async fn list(ask: &Ask) -> Result<Answer, Trouble> {
             }
             p { button.quiet type="submit" { "Search" } }
         }
+        p { a href=(ask.links.query("tail", &pairs)) { "Watch new events as they come" } }
         @if found.events.is_empty() { (nothing("No event matches.")) } @else { (table("Events", &["Happened", "Type", "Aggregate", "#Number", "#Bytes"], &rows)) }
         @if found.is_cut_short { p.note { "Only the " (count(SEARCHED.unsigned_abs(), true)) " events before this place were searched; older ones may match." } }
         p.pages {

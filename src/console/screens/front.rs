@@ -1,12 +1,14 @@
 //! The front page: whether all is well, and if not, what is wrong and what to do about it.
 
+use std::sync::Arc;
+
 use maud::{Markup, html};
 
 use super::super::answer::{Answer, Trouble};
 use super::super::ask::Ask;
 use super::super::html::*;
 use super::super::links::Links;
-use super::super::seen::Sight;
+use super::super::seen::{Sight, read_sight};
 use crate::domain::alerts::Severity;
 use crate::domain::{Level, Timestamp};
 use crate::operations::status::{HandlerStatus, RelayStatus};
@@ -14,8 +16,14 @@ use crate::status::{Complaint, HandlerState};
 use crate::store::Replay;
 
 pub async fn show(ask: &Ask) -> Result<Answer, Trouble> {
-    let sight = ask.console.seen.look(ask.pool(), ask.schema(), &ask.console.adoptions()).await?;
+    let sight = sight(ask).await?;
     Ok(ask.page("Now", "", Some(5), body(&sight, &ask.links, ask.now)))
+}
+
+/// How everything is doing, read once for all who look at the same time.
+pub async fn sight(ask: &Ask) -> Result<Arc<Sight>, Trouble> {
+    let adoptions = ask.console.adoptions();
+    Ok(ask.console.seen.front.get(&(), read_sight(ask.pool(), ask.schema(), &adoptions)).await?)
 }
 
 fn body(sight: &Sight, links: &Links, now: Timestamp) -> Markup {
@@ -28,7 +36,7 @@ fn body(sight: &Sight, links: &Links, now: Timestamp) -> Markup {
             @if !sight.replays.is_empty() { h2 { "Replays under way" } (replays(&sight.replays, links)) }
             h2 { "Relays" }
             (relays(&sight.status.relays, now))
-            p.seen { "Seen at " (clock(now)) ". " a href=(links.to("")) { "Look again" } }
+            p.seen { "Seen at " (point(now)) ". " a href=(links.to("")) { "Look again" } }
         }
     }
 }

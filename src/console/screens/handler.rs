@@ -16,7 +16,8 @@ use crate::operations::shell_word;
 use crate::operations::trial::{self, MadeUp, TrialView};
 
 pub async fn show(ask: &Ask) -> Result<Answer, Trouble> {
-    let handler = handlers::show(ask.pool(), ask.parameter(0)).await?;
+    let name = ask.parameter(0).to_owned();
+    let handler = ask.console.seen.handlers.get(&name, handlers::show(ask.pool(), &name)).await?;
     let body = html! {
         p.crumbs { a href=(ask.links.to("")) { "Now" } }
         h1 { (foreign(&handler.name)) span.kind { " " (foreign(&handler.kind)) } }
@@ -113,7 +114,7 @@ async fn confirm(ask: &Ask, act: &str, title: &str, what: Markup, fields: Markup
 }
 
 async fn finish(ask: &Ask, changed: bool, done: &str) -> Result<Answer, Trouble> {
-    ask.console.seen.forget().await;
+    ask.console.seen.forget();
     let done = if changed { done } else { "unchanged" };
     Ok(Answer::SeeOther(ask.links.query(&path(ask.parameter(0)), &[("done", done)])))
 }

@@ -19,9 +19,10 @@ const KEYS: u32 = 100;
 
 pub async fn show(ask: &Ask) -> Result<Answer, Trouble> {
     let handler = ask.query.get("handler");
-    let Blocked { keys, destinations, only_witnesses } = keys::list(ask.pool(), handler, KEYS).await?;
+    let seen = ask.console.seen.keys.get(&handler.map(str::to_owned), keys::list(ask.pool(), handler, KEYS)).await?;
+    let Blocked { keys, destinations, only_witnesses } = &*seen;
     let rows = html! {
-        @for key in &keys {
+        @for key in keys {
             tr {
                 td { (foreign(&key.key)) }
                 td { a href=(ask.links.handler(&key.handler)) { (foreign(&key.handler)) } }
@@ -34,7 +35,7 @@ pub async fn show(ask: &Ask) -> Result<Answer, Trouble> {
         }
     };
     let troubled = html! {
-        @for destination in &destinations {
+        @for destination in destinations {
             tr {
                 td { (foreign(&destination.destination)) }
                 td { a href=(ask.links.handler(&destination.handler)) { (foreign(&destination.handler)) } }
@@ -58,7 +59,7 @@ pub async fn show(ask: &Ask) -> Result<Answer, Trouble> {
             }
             @if !only_witnesses.is_empty() {
                 h2 { "Events by which alone a circuit is judged" }
-                ul.list { @for witness in &only_witnesses { li {
+                ul.list { @for witness in only_witnesses { li {
                     a href=(ask.links.to(&format!("e/{}/{}", witness.event, part(&witness.handler)))) { (witness.event) }
                     " of " (foreign(&witness.handler)) ": " (foreign_or_dash(witness.reason.as_deref()))
                 } } }
@@ -112,6 +113,6 @@ pub async fn skip(ask: &Ask) -> Result<Answer, Trouble> {
         .map_err(|_| Trouble::invalid("seen: is no id of an event"))?;
     let reason = reason(ask).ok_or_else(|| Trouble::invalid("because: say why the event need not be delivered first"))?;
     keys::skip(ask.pool(), &ask.caller, (handler, key), Some(seen), reason).await?;
-    ask.console.seen.forget().await;
+    ask.console.seen.forget();
     Ok(Answer::SeeOther(ask.links.query("keys", &[("done", "skipped")])))
 }

@@ -9,7 +9,7 @@ use super::super::links::part;
 use super::confirm::done;
 use super::which;
 use crate::domain::{Role, Timestamp};
-use crate::operations::{Page, dead_letters, filter_options};
+use crate::operations::{OperationError, Page, dead_letters, filter_options};
 use crate::store::{DeadLetter, DeadLetterGroup, DeliveryFilter, LetterPlace};
 
 /// Groups on a page; there are few, or something is wrong with the grouping.
@@ -18,8 +18,14 @@ const GROUPS: u32 = 100;
 const LETTERS: u32 = 50;
 
 pub async fn groups(ask: &Ask) -> Result<Answer, Trouble> {
-    let filter = which::read(&ask.query)?.resolve(ask.pool()).await?;
-    let groups = dead_letters::groups(ask.pool(), &filter, GROUPS).await?;
+    let which = which::read(&ask.query)?;
+    let read = async {
+        let filter = which.resolve(ask.pool()).await?;
+        let groups = dead_letters::groups(ask.pool(), &filter, GROUPS).await?;
+        Ok::<_, OperationError>((filter, groups))
+    };
+    let seen = ask.console.seen.groups.get(&which::address("", &ask.query, &[]), read).await?;
+    let (filter, groups) = &*seen;
     let total: u64 = groups.items.iter().map(|group| group.count).sum();
     let body = html! {
         h1 { "Dead letters" }
@@ -29,8 +35,8 @@ pub async fn groups(ask: &Ask) -> Result<Answer, Trouble> {
         div data-part="groups" {
             p { strong { (counted(total, "dead letter", "dead letters")) } " in " (counted(groups.items.len() as u64, "group", "groups"))
                 @if groups.more { "; only the largest " (GROUPS) " groups are shown and counted" } "." }
-            @if total > 0 { (acts(ask, &filter)) }
-            @if groups.items.is_empty() { (nothing("No dead letter matches.")) } @else { (group_table(ask, &groups)) }
+            @if total > 0 { (acts(ask, filter)) }
+            @if groups.items.is_empty() { (nothing("No dead letter matches.")) } @else { (group_table(ask, groups)) }
         }
     };
     Ok(ask.page("Dead letters", "dead-letters", Some(10), body))

@@ -150,7 +150,7 @@ pub async fn cancel_form(ask: &Ask) -> Result<Answer, Trouble> {
 pub async fn cancel(ask: &Ask) -> Result<Answer, Trouble> {
     let id = ask.id(0)?;
     replays::cancel(ask.pool(), &ask.caller, id, reason(ask)).await?;
-    ask.console.seen.forget().await;
+    ask.console.seen.forget();
     Ok(Answer::SeeOther(ask.links.query(&format!("replays/{id}"), &[("done", "cancelled")])))
 }
 
@@ -174,7 +174,7 @@ pub async fn resume_form(ask: &Ask) -> Result<Answer, Trouble> {
 pub async fn resume(ask: &Ask) -> Result<Answer, Trouble> {
     let id = ask.id(0)?;
     let held = replays::resume(ask.pool(), &ask.caller, id).await?;
-    ask.console.seen.forget().await;
+    ask.console.seen.forget();
     let done = if held == 0 { "unchanged" } else { "taken-up" };
     Ok(Answer::SeeOther(ask.links.query(&format!("replays/{id}"), &[("done", done)])))
 }

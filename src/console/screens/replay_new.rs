@@ -122,7 +122,7 @@ pub async fn act(ask: &Ask) -> Result<Answer, Trouble> {
             self::plan(ask, &ask.form, Some("Nothing was left to replay. This is how it is now.".to_owned())).await
         }
         Started::Frozen(_) => {
-            ask.console.seen.forget().await;
+            ask.console.seen.forget();
             to("started")
         }
         Started::Known => to("known"),

@@ -195,6 +195,10 @@ impl Books {
         }
         self.has_moved |= count > 0;
         for notification in segment.notifications {
+            if !notification.is_for(&self.handler.config.name) {
+                self.progress.settle(id, notification.seq, false);
+                continue;
+            }
             let queued = Queued { notification, origin: Origin::Log(id), attempts: 0, age_micros: 0 };
             if let Some(parked) = self.lanes.offer(queued) {
                 self.park(parked);

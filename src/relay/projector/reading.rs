@@ -41,12 +41,13 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    fn of(head: &Position, segment: Segment, real_window: Option<OpenWindow>) -> Self {
+    /// Leaves out what is for a handler alone: a projection has had the event that a correction corrects.
+    fn of(name: &str, head: &Position, segment: Segment, real_window: Option<OpenWindow>) -> Self {
         let Segment { notifications, unreadable, end, has_more, .. } = segment;
         let of_end =
             || OpenWindow { snapshot: end.snapshot.clone(), low_seq: end.low_seq, high_seq: end.high_seq, seq: end.high_seq };
         let window = real_window.or_else(|| end.window.clone()).unwrap_or_else(of_end);
-        let events = notifications.into_iter().map(Item::Event);
+        let events = notifications.into_iter().filter(|notification| notification.is_for(name)).map(Item::Event);
         let mut items: Vec<Item> = events.chain(unreadable.into_iter().map(Item::Unreadable)).collect();
         items.sort_by_key(Item::seq);
         Self { base: Position { window: None, ..head.clone() }, window, items, end, has_more }
@@ -102,7 +103,7 @@ impl Projector {
         let segment = reader::read_segment(self.post.shared.connections.log.clone(), selection, plan).await?;
         // Nothing may be concluded from what is not durable yet.
         let is_nothing = segment.end == self.position && segment.notifications.is_empty() && segment.unreadable.is_empty();
-        Ok((!is_nothing).then(|| Ahead::of(&self.position, segment, None)))
+        Ok((!is_nothing).then(|| Ahead::of(&self.name, &self.position, segment, None)))
     }
 
     /// A window that ends where the live version is; by pages, if it is large or something in it cannot be read.
@@ -110,7 +111,7 @@ impl Projector {
         let whole = Plan { until: Some(until.clone()), ..plan.clone() };
         if let Some(segment) = reader::read_tail(&self.post.shared.connections.log, &self.selection, &whole).await? {
             let is_nothing = segment.end == self.position && segment.notifications.is_empty();
-            return Ok((!is_nothing).then(|| Ahead::of(&self.position, segment, None)));
+            return Ok((!is_nothing).then(|| Ahead::of(&self.name, &self.position, segment, None)));
         }
         let Position { snapshot, low_seq, high_seq, .. } = until;
         let window = self.begin_window(OpenWindow { snapshot, low_seq, high_seq, seq: 0 }).await?;
@@ -132,7 +133,7 @@ impl Projector {
         } else if let Some(inside) = &mut segment.end.window {
             inside.low_seq = window.low_seq;
         }
-        Ok(Some(Ahead::of(&self.position, segment, Some(window))))
+        Ok(Some(Ahead::of(&self.name, &self.position, segment, Some(window))))
     }
 
     /// The window with the number before its first event.

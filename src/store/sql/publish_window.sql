@@ -6,6 +6,7 @@
 -- Order: the last seq of a transaction, then seq. A transaction that waited for another one's commit has the higher last seq, so the order
 -- follows the order of commits per aggregate, and the events of a transaction stay together.
 -- Commits synchronously: no reader sees a place before it is flushed, nor the event below it.
+-- A correction (header outboxd-only-for) is for one handler and gets no place: clients have had the event that it corrects.
 -- $1 subscription, $2 epoch, $3 its snapshot, $4 most rows, $5 type patterns (null: every type), $6 timeline, $7 whether to move over
 -- nothing, too. Returns the rows of the window (one more than $4: it is larger, and nothing was written), how many of them were given a
 -- place, whether the position moved, whether the server is on the timeline, the sequence, the end of the window, and the last place.
@@ -17,17 +18,18 @@ reached as materialized (
            left(pg_walfile_name(pg_current_wal_lsn()), 8) = $6::text as is_same_timeline
       from events_seq_seq),
 in_window as materialized (
-    (select seq, tx, type from events where tx >= pg_snapshot_xmax($3::text::pg_snapshot) order by tx, seq limit $4::bigint + 1)
+    (select seq, tx, type, headers ? 'outboxd-only-for' as is_addressed from events where tx >= pg_snapshot_xmax($3::text::pg_snapshot) order by tx, seq limit $4::bigint + 1)
     union all
-    (select straggler.seq, straggler.tx, straggler.type
+    (select straggler.seq, straggler.tx, straggler.type, straggler.is_addressed
        from pg_snapshot_xip($3::text::pg_snapshot) x
       cross join lateral (
-            select seq, tx, type from events where tx >= x and tx <= x order by tx, seq limit $4 + 1) straggler
+            select seq, tx, type, headers ? 'outboxd-only-for' as is_addressed from events where tx >= x and tx <= x order by tx, seq limit $4 + 1) straggler
       limit $4 + 1)),
 size as materialized (select count(*) as rows from in_window),
 wanted as materialized (
     select seq, type, row_number() over (order by last_seq, seq) as number
-      from (select seq, type, max(seq) over (partition by tx) as last_seq from in_window where $5::text[] is null or type like any ($5)) w),
+      from (select seq, type, max(seq) over (partition by tx) as last_seq from in_window
+             where ($5::text[] is null or type like any ($5)) and not is_addressed) w),
 given as materialized (select count(*) as places from wanted),
 moved as (
     update subscriptions s

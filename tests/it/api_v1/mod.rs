@@ -4,6 +4,7 @@
 mod access;
 mod acts;
 mod document;
+mod edits;
 mod letters;
 mod pages;
 mod parity;

@@ -15,6 +15,10 @@ fn pages(event: Uuid) -> Value {
         ["dead-letters", "dead-letters"],
         ["letters", "dead-letters/list?handler=billing"],
         ["letter", format!("e/{event}/billing")],
+        ["edit", format!("e/{event}/billing/edit")],
+        ["tail", "tail"],
+        ["map", "map"],
+        ["handover", "handover"],
         ["payload", format!("payloads/{event}")],
         ["replay-preview", "replays/new?handler=billing"],
         ["discard-preview", "dead-letters/discard?handler=billing"],
@@ -47,6 +51,16 @@ async fn an_operator_replays_the_first_ten_and_then_the_rest_in_a_real_browser()
     .await;
     let console = Served::relay(&database, &(entry("ann", ADMIN, Role::Admin, true) + &webhook(&receiver))).await;
     let ids = dead_letters(&database, 160).await;
+    // A second attempt of the letter that is looked at, to compare.
+    sqlx::query(
+        "insert into attempts (at, seq, subscription, attempt, duration_ms, status, outcome, reason, detail, instance)
+         select clock_timestamp() - interval '1 hour', e.seq, s.id, 1, 250, 503, 'retry', 'server_error', E'later\nplease', 'relay-1'
+           from events e, subscriptions s where e.id = $1 and s.handler = 'billing'",
+    )
+    .bind(ids[0])
+    .execute(database.pool())
+    .await
+    .expect("an attempt");
     receiver.answer_with(|_| Answer::ok());
     let pictures = std::env::var("OUTBOXD_TEST_PICTURES").unwrap_or_default();
     let output = Command::new(node)
@@ -54,6 +68,7 @@ async fn an_operator_replays_the_first_ten_and_then_the_rest_in_a_real_browser()
         .args([&format!("http://{}/", console.address), ADMIN, &chromium.to_string_lossy(), &pictures])
         .env("NODE_PATH", &modules)
         .env("CONSOLE_PATHS", pages(ids[0]).to_string())
+        .env("CONSOLE_LETTER", format!("e/{}/billing", ids[39]))
         .output()
         .await
         .expect("node runs");
@@ -70,10 +85,21 @@ async fn an_operator_replays_the_first_ten_and_then_the_rest_in_a_real_browser()
     }
     assert!(said[2]["plain"]["paused"].as_str().is_some_and(|text| text.contains("a test without a script")), "{said:?}");
     assert!(said[2]["plain"]["resumed"].as_str().is_some_and(|text| text.contains("Resumed.")), "{said:?}");
+    let edited = &said[3]["edited"];
+    assert!(edited["changes"].as_str().is_some_and(|text| text.contains("12345678901234567891")), "{edited}");
+    assert!(edited["done"].as_str().is_some_and(|text| text.contains("Recorded.") && text.contains("A correction of")), "{edited}");
+    let keys = &said[4]["keys"];
+    assert!(keys["gone"].as_str().is_some_and(|url| url.ends_with("/events")), "{keys}");
+    assert_eq!((&keys["help"], &keys["focused"]), (&json!(true), &json!("A")), "{keys}");
+    let zone = &said[5]["zone"];
+    let (utc, local) = (zone["utc"].as_str().expect("a time"), zone["local"].as_str().expect("a time"));
+    assert!(utc.ends_with(" UTC") && !local.ends_with(" UTC") && zone["kept"] == zone["local"], "{zone}");
+    assert_eq!((&said[6]["hidden"], &said[6]["shown"]), (&json!(0), &json!(true)), "{}", said[6]);
+    let said = [&said[..3], &said[7..]].concat();
     assert!(said[3]["after"].as_str().is_some_and(|url| url.contains("/login?next=audit")), "{said:?}");
     assert_eq!(said[3]["trouble"], json!([]), "no error of a script, nothing that the policy refused");
-    assert_eq!(database.count("deliveries where state = 'delivered'").await, 156);
-    assert_eq!(database.count("deliveries where state = 'dead'").await, 4);
-    assert_eq!(receiver.received().len(), 160 + 156, "each was sent once more, and once only");
+    assert_eq!(database.count("deliveries where state = 'delivered'").await, 157);
+    assert_eq!(database.count("deliveries where state = 'dead'").await, 3);
+    assert_eq!(receiver.received().len(), 160 + 156 + 1, "each was sent once more, and once only; the corrected one is new");
     console.stop().await;
 }

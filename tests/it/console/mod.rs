@@ -1,7 +1,9 @@
 //! The console as browsers, programs and attackers meet it: by raw HTTP, so that every header is the test's own.
 
 mod browser;
+mod edits;
 mod hostile;
+mod pages;
 mod security;
 mod visitor;
 

@@ -43,6 +43,77 @@ const replayAll = async (page) => {
   return { clicks, shown, first, rest };
 };
 
+// A payload is corrected: the recorded one is in the field, and what would change is shown before anything is changed.
+const editLetter = async (page) => {
+  await page.goto(address + process.env.CONSOLE_LETTER);
+  await page.getByRole("link", { name: "Edit…" }).click();
+  const field = page.getByLabel("Payload, a JSON object");
+  const text = await field.inputValue();
+  await field.fill(text.replace(/"n": \d+/, '"n": 12345678901234567891'));
+  await page.getByRole("button", { name: "Show what would change" }).click();
+  const changes = await page.locator(".chosen").innerText();
+  await page.getByLabel("Why").fill("a number that was wrong");
+  await page.getByRole("button", { name: "Record it and discard the letter" }).click();
+  await page.locator(".badge", { hasText: "delivered" }).first().waitFor();
+  return { changes, done: await page.locator("main").innerText() };
+};
+
+const useKeys = async (page) => {
+  await page.goto(address);
+  await page.keyboard.press("g");
+  await page.keyboard.press("e");
+  await page.getByRole("heading", { name: "Events" }).waitFor();
+  const gone = page.url();
+  await page.keyboard.press("j");
+  await page.keyboard.press("j");
+  const focused = await page.evaluate(() => document.activeElement.tagName);
+  await page.keyboard.press("?");
+  const help = await page.getByRole("dialog").isVisible();
+  await page.keyboard.press("Escape");
+  return { gone, focused, help };
+};
+
+// Somewhere with another clock: the switch holds from page to page.
+const switchZone = async (browser, context) => {
+  const there = await browser.newContext({ timezoneId: "Asia/Tokyo", locale: "de-DE", storageState: await context.storageState() });
+  const page = await there.newPage();
+  watch(page);
+  await page.goto(`${address}events`);
+  const clock = page.locator("main time .clock").first();
+  const utc = await clock.innerText();
+  await page.getByRole("button", { name: "Times: UTC" }).click();
+  const local = await clock.innerText();
+  await page.goto(`${address}events`);
+  const kept = await page.locator("main time .clock").first().innerText();
+  await there.close();
+  return { utc, local, kept };
+};
+
+// A page that nobody sees asks for nothing, and looks again as soon as it is seen. The clock of the page is ours.
+const watchTail = async (context) => {
+  const page = await context.newPage();
+  watch(page);
+  await page.clock.install();
+  await page.goto(`${address}tail`);
+  let asked = 0;
+  page.on("request", () => { asked += 1; });
+  const hide = (isHidden) => page.evaluate((isHidden) => {
+    Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, isHidden);
+  await hide(true);
+  await page.clock.runFor(60_000);
+  const hidden = asked;
+  const request = page.waitForRequest(/tail/);
+  await hide(false);
+  await request;
+  const response = page.waitForResponse(/tail/);
+  await page.clock.runFor(4_000);
+  const shown = (await response).ok();
+  await page.close();
+  return { hidden, shown };
+};
+
 const audit = async (page, name, theme) => {
   await page.evaluate(axe.source);
   const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
@@ -100,6 +171,11 @@ const main = async () => {
   await old.getByRole("button", { name: "Resume the handler" }).click();
   const resumed = await old.locator("main").innerText();
   say({ plain: { paused, resumed } });
+
+  say({ edited: await editLetter(page) });
+  say({ keys: await useKeys(page) });
+  say({ zone: await switchZone(browser, context) });
+  say(await watchTail(context));
 
   // The next page needs a token again.
   await page.getByRole("button", { name: "Log out" }).click();
