@@ -103,7 +103,7 @@ impl Projector {
         let segment = reader::read_segment(self.post.shared.connections.log.clone(), selection, plan).await?;
         // Nothing may be concluded from what is not durable yet.
         let is_nothing = segment.end == self.position && segment.notifications.is_empty() && segment.unreadable.is_empty();
-        Ok((!is_nothing).then(|| Ahead::of(&self.name, &self.position, segment, None)))
+        Ok((!is_nothing).then(|| Ahead::of(&self.post.handler.config.name, &self.position, segment, None)))
     }
 
     /// A window that ends where the live version is; by pages, if it is large or something in it cannot be read.
@@ -111,7 +111,7 @@ impl Projector {
         let whole = Plan { until: Some(until.clone()), ..plan.clone() };
         if let Some(segment) = reader::read_tail(&self.post.shared.connections.log, &self.selection, &whole).await? {
             let is_nothing = segment.end == self.position && segment.notifications.is_empty();
-            return Ok((!is_nothing).then(|| Ahead::of(&self.name, &self.position, segment, None)));
+            return Ok((!is_nothing).then(|| Ahead::of(&self.post.handler.config.name, &self.position, segment, None)));
         }
         let Position { snapshot, low_seq, high_seq, .. } = until;
         let window = self.begin_window(OpenWindow { snapshot, low_seq, high_seq, seq: 0 }).await?;
@@ -133,7 +133,7 @@ impl Projector {
         } else if let Some(inside) = &mut segment.end.window {
             inside.low_seq = window.low_seq;
         }
-        Ok(Some(Ahead::of(&self.name, &self.position, segment, Some(window))))
+        Ok(Some(Ahead::of(&self.post.handler.config.name, &self.position, segment, Some(window))))
     }
 
     /// The window with the number before its first event.
