@@ -13,7 +13,6 @@ use super::{CliError, EXIT_CONFIG, EXIT_DATABASE, EXIT_OK, Global, chain};
 use crate::app::{self, Loaded};
 use crate::config::{Config, ConfigError, HandlerConfig, adoption_path};
 use crate::domain::Ordering;
-use crate::forgetting;
 use crate::handlers::{Built, Projected, ProjectionSpec};
 use crate::registration::{self, Consequence};
 use crate::settings::describe_duration;
@@ -176,18 +175,16 @@ async fn probe_all(loaded: &Loaded) -> Vec<Probe> {
     let database = probe_database(&pool, &loaded.config.outbox.schema).await;
     let handlers = join_all(loaded.handlers.iter().map(|(config, built)| probe_handler(config, built, &pool))).await;
     let adopted = probe_adoptions(&loaded.config, &pool).await;
-    let registered = probe_registration(loaded, &pool).await;
-    let ledger = probe_ledger(loaded, &pool).await;
-    [database].into_iter().chain(handlers).chain(registered).chain(adopted).chain(ledger).collect()
+    let last = adopted.into_iter().chain(probe_ledger(loaded, &pool).await);
+    [database].into_iter().chain(handlers).chain(probe_registration(loaded, &pool).await).chain(last).collect()
 }
 
-/// Whether a backup was restored that has keys of persons who were forgotten since. Nothing before there is an outbox.
+/// Whether a restored backup has keys of persons who were forgotten. Nothing before there is an outbox.
 async fn probe_ledger(loaded: &Loaded, pool: &Result<PgPool, StoreError>) -> Option<Probe> {
     let (ledger, pool) = (loaded.config.erasure.ledger.as_ref()?, pool.as_ref().ok()?);
     store::check_schema(pool, &loaded.config.outbox.schema).await.ok()?;
-    let checked = forgetting::check_ledger(pool, ledger).await;
-    let result = checked.map(|()| format!("no subject of {} has a key", ledger.display())).map_err(|error| chain(&error));
-    Some(Probe::new("erasure.ledger".to_owned(), result))
+    let checked = crate::forgetting::check_ledger(pool, ledger).await.map_err(|error| chain(&error));
+    Some(Probe::new("erasure.ledger".to_owned(), checked.map(|()| format!("no subject of {} has a key", ledger.display()))))
 }
 
 /// What a relay with this configuration would do to what is pending. Nothing before there is an outbox: `probe_database` tells that.

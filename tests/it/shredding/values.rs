@@ -110,6 +110,7 @@ async fn values_are_encrypted_in_the_log_and_clear_for_handlers_projections_and_
     })
     .await;
     relay.stop().await.expect("it stops");
+    received.lock().expect("a lock").sort();
     assert_eq!(*received.lock().expect("a lock"), [Ok(format!("{MARKER} email")), Ok("bob email".to_owned())]);
     assert_eq!(database.count(&format!("app.emails where email = '{MARKER} email'")).await, 1);
 }
