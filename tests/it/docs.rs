@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use clap::Parser;
 use outboxd::app;
@@ -11,7 +12,7 @@ use outboxd::cli::Cli;
 use outboxd::config::Environment;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
-use crate::support::TestDatabase;
+use crate::support::{Authority, TestDatabase};
 
 const PAGES: &[&str] = &[
     "README.md",
@@ -158,6 +159,9 @@ fn every_mutation_is_told_beside_the_tests_that_catch_it() {
 
 // ---- configurations
 
+/// Of the listener of the feed.
+static CERTIFICATE: LazyLock<(String, String)> = LazyLock::new(|| Authority::new().issue("feed.internal"));
+
 /// Has every variable, of a shape that any setting takes, and no file.
 struct AnyEnvironment;
 
@@ -180,7 +184,11 @@ impl Environment for AnyEnvironment {
         if path.starts_with("/run/secrets") {
             return Ok("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n".to_owned());
         }
-        Err(io::ErrorKind::NotFound.into())
+        match path.to_str() {
+            Some("/etc/outboxd/feed.pem") => Ok(CERTIFICATE.0.clone()),
+            Some("/etc/outboxd/feed.key") => Ok(CERTIFICATE.1.clone()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     fn directory(&self) -> &Path {

@@ -103,7 +103,7 @@ async fn haproxy(servers: &[&str]) -> Option<Proxy> {
 /// The hub, too; nothing but events makes a stream move while the test runs.
 fn settings() -> String {
     let feed = FEED.replace("heartbeat = \"200ms\"", "heartbeat = \"20s\"");
-    format!("[relay]\nlease = \"1s\"\n[hub]\npath = \"/hubs/events\"\nkeep_alive = \"1s\"\n{feed}")
+    format!("[hub]\npath = \"/hubs/events\"\nkeep_alive = \"1s\"\n{feed}")
 }
 
 async fn passes_all_roads(proxy: &str, database: &TestDatabase) {
