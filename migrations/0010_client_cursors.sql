@@ -14,4 +14,4 @@ create table client_cursors (
     revision uuid        not null default gen_random_uuid(),
     moved_at timestamptz not null default clock_timestamp(),
     primary key (client, name)
-);
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::config::Config;
-use crate::feed::{self, Doors, Feed, FeedBindError};
+use crate::feed::{self, Certificates, Doors, Feed, FeedBindError};
 use crate::hub;
 use crate::store::answer_timeout;
 use crate::telemetry::ContractUse;
@@ -26,6 +26,7 @@ pub(super) struct FeedListener {
 /// The feed while it answers.
 pub(super) struct ServedFeed {
     doors: Arc<Doors>,
+    certificates: Arc<Certificates>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -56,13 +57,15 @@ impl FeedListener {
             published,
             stop.clone(),
         );
+        let certificates = Arc::clone(&served.certificates);
+        let tls = config.feed.certificate.is_some();
         match &config.hub.path {
-            Some(hub) => info!(address = %self.address, hub, "serving /v1/feed"),
-            None => info!(address = %self.address, "serving /v1/feed"),
+            Some(hub) => info!(address = %self.address, tls, hub, "serving /v1/feed"),
+            None => info!(address = %self.address, tls, "serving /v1/feed"),
         }
         let hub = hub::routes(&config.hub, &config.feed, &served);
         let task = tokio::spawn(feed::serve(self.listener, served, hub));
-        ServedFeed { doors, stop, task }
+        ServedFeed { doors, certificates, stop, task }
     }
 }
 
@@ -70,6 +73,11 @@ impl ServedFeed {
     /// Where another configuration of the clients is put in effect.
     pub(super) fn doors(&self) -> Arc<Doors> {
         Arc::clone(&self.doors)
+    }
+
+    /// Where another certificate is put in effect.
+    pub(super) fn certificates(&self) -> Arc<Certificates> {
+        Arc::clone(&self.certificates)
     }
 
     pub(super) async fn stop(self) {

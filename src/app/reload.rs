@@ -21,7 +21,7 @@ use super::kept_cursors::KeptCursors;
 use super::service_manager::ServiceManager;
 use crate::config::{Config, ConfigError, Console as ConsoleConfig, HandlerConfig, compare};
 use crate::console::Console;
-use crate::feed::Doors;
+use crate::feed::{Certificates, Doors};
 use crate::handlers::Built;
 use crate::registration;
 use crate::relay::{AlertSignals, Change, HandlerSetup, RelayHandle};
@@ -84,6 +84,8 @@ pub(super) struct Reloader {
 pub(super) struct Listeners {
     /// Who may read the feed, where it is served.
     pub doors: Option<Arc<Doors>>,
+    /// The certificate of the feed, where it is served.
+    pub certificates: Option<Arc<Certificates>>,
     /// Who may use the console, where it is served.
     pub console: Option<Arc<Console>>,
 }
@@ -211,6 +213,9 @@ impl Reloader {
         if let Some(doors) = &self.listeners.doors {
             doors.replace(&self.current.config.feed.events, &self.current.config.clients);
         }
+        if let Some(certificates) = &self.listeners.certificates {
+            certificates.replace(&self.current.config.feed);
+        }
         if let Some(console) = &self.listeners.console {
             console.replace(&self.current.config);
         }
@@ -306,6 +311,8 @@ fn in_effect(old: &Config, new: &Config) -> Config {
     config.outbox.inbox_retention = new.outbox.inbox_retention;
     config.contracts = new.contracts.clone();
     (config.feed.events, config.feed.start) = (new.feed.events.clone(), new.feed.start);
+    config.feed.certificate = new.feed.certificate.clone();
+    config.feed.certificate_key = new.feed.certificate_key.clone();
     config.console = ConsoleConfig { listen: old.console.listen.clone(), path: old.console.path.clone(), ..new.console.clone() };
     config
 }

@@ -116,8 +116,8 @@ async fn relay(loaded: Loaded, mut options: ServeOptions, health: Arc<Health>, s
     )?;
     let patience = store::answer_timeout(config.database.statement_timeout);
     let use_writer = UseWriter::start(contract_use, connections.aside.clone(), patience);
-    let doors = feed.as_ref().map(ServedFeed::doors);
-    let listeners = Listeners { doors, console: console.as_ref().map(ServedConsole::console) };
+    let (doors, certificates) = (feed.as_ref().map(ServedFeed::doors), feed.as_ref().map(ServedFeed::certificates));
+    let listeners = Listeners { doors, certificates, console: console.as_ref().map(ServedConsole::console) };
     let announcements = announce(manager.clone(), loaded.handlers.len(), started, stop.clone());
     let reloader = Reloader::new(loaded, options.reloads.take(), handle, connections.keeper.clone(), (signals, manager), listeners);
     let ended = tokio::select! {

@@ -84,6 +84,8 @@ const SETTINGS: &[Setting] = settings! {
     "feed.events", true, feed.events;
     "feed.start", true, feed.start;
     "feed.listen", false, feed.listen;
+    "feed.certificate", true, feed.certificate;
+    "feed.certificate_key", true, feed.certificate_key;
     "feed.source", false, feed.source;
     "feed.max_wait", false, feed.max_wait;
     "feed.heartbeat", false, feed.heartbeat;

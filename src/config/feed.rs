@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -13,6 +14,7 @@ use super::fields::{CLIENT, CLIENTS};
 use super::projections::PROJECTION_KIND;
 use super::rate::read_rate;
 use super::rules::{at_least, check_name, count, is_name, report_name};
+use super::server_tls::{read_server_tls, server_config};
 use super::{ClientConfig, CursorForm, Feed, HandlerConfig, Start, Token, handler_path};
 use crate::domain::EventFilter;
 use crate::settings::{Mistakes, Secret, Section, address_hint};
@@ -24,9 +26,12 @@ pub(super) fn read_feed(section: &Section<'_>) -> Feed {
     check_types(section);
     at_least(section, "max_wait", Duration::from_secs(1), "");
     at_least(section, "heartbeat", Duration::from_millis(100), "");
+    let (certificate, certificate_key) = read_server_tls(section);
     Feed {
         events: section.texts("events"),
         listen: read_address(section),
+        certificate,
+        certificate_key,
         source: read_source(section),
         max_wait: section.duration("max_wait"),
         heartbeat: section.duration("heartbeat"),
@@ -281,6 +286,11 @@ impl Feed {
     /// Whether any event may leave by the feed.
     pub fn is_on(&self) -> bool {
         !self.events.is_empty()
+    }
+
+    /// What connections to the listener are given; `None`: HTTP in the clear. A certificate that does not work was a mistake before.
+    pub fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
+        server_config(self.certificate.as_deref(), self.certificate_key.as_ref()).ok().flatten()
     }
 
     /// The feed as the relay serves it: a subscription like that of a handler. `None`: there is no feed. `like`: a handler with every

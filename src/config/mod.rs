@@ -25,6 +25,7 @@ mod reference;
 mod resolve;
 mod rules;
 mod schema;
+mod server_tls;
 mod show;
 
 use std::collections::BTreeMap;
@@ -190,6 +191,10 @@ pub struct Feed {
     pub start: Start,
     /// Where it is served; `None`: events get places, and another instance serves them.
     pub listen: Option<SocketAddr>,
+    /// Certificate chain of the listener, PEM; `None`: HTTP in the clear.
+    pub certificate: Option<String>,
+    /// Its key, PEM.
+    pub certificate_key: Option<Secret>,
     /// Source of the CloudEvents, a URI reference.
     pub source: String,
     /// Longest that a request may wait for an event.

@@ -67,6 +67,13 @@ pub const FEED: &[Field] = &[
         "Where a feed that is new to the database begins; auto: at the beginning of a new outbox, now in an old one.",
     ),
     Field::new("listen", T::Text, "", "Address of /v1/feed, for example \"0.0.0.0:9188\"; \"\": not served by this instance."),
+    Field::new(
+        "certificate",
+        T::Text,
+        "",
+        "Certificate chain (PEM) for TLS at this address, read again by a reload; needs certificate_key. Absent: HTTP in the clear.",
+    ),
+    Field::new("certificate_key", T::Secret, "", "Private key (PEM) of certificate."),
     Field::new("source", T::Text, "outboxd", "Source of the CloudEvents, a URI reference."),
     Field::new(
         "max_wait",

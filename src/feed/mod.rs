@@ -4,7 +4,7 @@
 //! Reads the database, and changes nothing in it but the cursors that clients leave to it (`kept`). A client sees what the configuration allows, and no answer reveals anything of
 //! the rest. Which versions a client was sent is counted in memory (`telemetry::contract_use`).
 //!
-//! In the order of reading: `server` and `routes`, `access`, `query`, `cursor` and `seal`, `reader` (pages and the tail), `tail`, `filter`,
+//! In the order of reading: `server`, `tls` and `routes`, `access`, `query`, `cursor` and `seal`, `reader` (pages and the tail), `tail`, `filter`,
 //! `render`, `stream`; `handled`, `streams`, `contracts` and `kept` are other addresses.
 
 pub(crate) mod access;
@@ -26,6 +26,7 @@ mod stream;
 mod streams;
 pub(crate) mod tail;
 pub(crate) mod tickets;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,7 @@ pub use cursor::{Cursor, EpochOfPlaces, Ground, InvalidStart, Refusal, Removed, 
 pub use handled::{describe_progress, is_handled};
 pub use look::{Look, LookError, judge_stored};
 pub use server::{FeedBindError, bind, serve};
+pub use tls::Certificates;
 
 use reader::Source;
 use render::Renderer;
@@ -55,6 +57,7 @@ pub struct Feed {
     pub(crate) source: Arc<Source>,
     pub(crate) doors: Arc<Doors>,
     pub(crate) tickets: Tickets,
+    pub(crate) certificates: Arc<Certificates>,
     settings: Settings,
     /// Of requests whose client is not known.
     pub(crate) unknown: ClientMetrics,
@@ -100,6 +103,7 @@ impl Feed {
             source: Arc::new(Source::new(pool, patience, renderer, tail)),
             doors,
             tickets: Tickets::new(settings.ticket_key.as_ref()),
+            certificates: Arc::new(Certificates::new(settings)),
             settings: Settings {
                 max_wait: settings.max_wait,
                 heartbeat: settings.heartbeat,

@@ -314,7 +314,13 @@ async fn wait(feed: &Arc<Feed>, client: &Arc<Client>, query: &Query, reader: &mu
     tokio::pin!(is_over);
     loop {
         moves.mark_unchanged();
+        let before = reader.cursor();
         let batch = reader.read(query.limit).await?;
+        // A read can take longer than a reload: what it found is for nobody, and the next request finds it again.
+        if !feed.doors.knows(client) {
+            reader.go_on_from(before);
+            return Ok(Batch { events: Vec::new(), is_up_to_date: false });
+        }
         if !batch.events.is_empty() {
             return Ok(batch);
         }

@@ -10,8 +10,11 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::routes::routes;
@@ -54,7 +57,7 @@ pub async fn serve(listener: TcpListener, feed: Arc<Feed>, further: Router) {
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 // One too many is closed at once: a place that it waited for would be one that others lack.
-                Ok((stream, _)) if tasks.len() + sockets.len() <= most => drop(tasks.spawn(answer(stream, routes.clone(), stop.clone()))),
+                Ok((stream, _)) if tasks.len() + sockets.len() <= most => drop(tasks.spawn(answer(stream, feed.certificates.current(), routes.clone(), stop.clone()))),
                 Ok(_) => {}
                 Err(_) => tokio::time::sleep(PAUSE).await,
             },
@@ -72,9 +75,26 @@ pub async fn serve(listener: TcpListener, feed: Arc<Feed>, further: Router) {
     cut.cancel();
 }
 
-async fn answer(stream: TcpStream, routes: Router, stop: CancellationToken) {
+async fn answer(stream: TcpStream, tls: Option<Arc<ServerConfig>>, routes: Router, stop: CancellationToken) {
     // Events are small and should not wait for others.
     stream.set_nodelay(true).ok();
+    let Some(tls) = tls else { return converse(stream, routes, stop).await };
+    let handshake = tokio::time::timeout(HEAD, TlsAcceptor::from(tls).accept(stream));
+    // Apart from the rest: a connection in the clear should not hold the memory of one that is not.
+    let encrypted = async {
+        let stream = tokio::select! {
+            stream = handshake => stream,
+            () = stop.cancelled() => return,
+        };
+        // A client that breaks off, or speaks no TLS, is no failure.
+        if let Ok(Ok(stream)) = stream {
+            converse(stream, routes, stop.clone()).await;
+        }
+    };
+    Box::pin(encrypted).await;
+}
+
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, routes: Router, stop: CancellationToken) {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(MOST_HEAD_BYTES);
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)).with_upgrades();

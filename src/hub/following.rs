@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::debug;
@@ -66,6 +66,18 @@ impl Beginning {
             }
             Err(trouble) => Err(problem_of(&feed.source, &trouble, place_of(start))),
         }
+    }
+}
+
+impl Beginning {
+    /// For the client; `head` is where the feed ends.
+    pub fn describe(&self, head: Cursor) -> Value {
+        let [cursor, head] = [self.reader.cursor(), head].map(|cursor| self.reader.source().cursors.text(cursor));
+        let mut told = json!({ "cursor": cursor, "head": head });
+        if let Some(gap) = &self.gap {
+            told["gap"] = gap.clone();
+        }
+        told
     }
 }
 

@@ -11,6 +11,7 @@
 //! - `queue` holds the records on their way to the client. It is bounded. Without room the session reads nothing, and after
 //!   `hub.client_timeout` without progress it closes the connection.
 
+mod acknowledging;
 mod admission;
 mod calls;
 mod following;

@@ -6,25 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info};
 
 use super::Hub;
+use super::acknowledging::acknowledge;
 use super::admission::Admitted;
-use super::calls::{Method, Wanted, mistake, read_acknowledgement};
+use super::calls::{Method, Wanted, mistake};
 use super::following::{Beginning, Following, head};
 use super::line::{Heard, Line, Presence, Transport};
 use super::numbers::Numbers;
 use super::protocol::{self, Handshake, Message, Records, Unreadable};
 use crate::feed::access::Client;
-use crate::feed::kept::acknowledge;
 use crate::feed::problem::Problem;
 use crate::feed::query::Bounds;
-use crate::feed::reader::Trouble;
-use crate::feed::routes::problem_of;
-use crate::feed::{Refusal, Start};
 use crate::telemetry::{HubEnd, HubMetrics};
 
 /// From the beginning until the handshake, and no longer than a client may be silent.
@@ -319,7 +316,7 @@ impl Session {
     async fn call(&mut self, id: Option<String>, target: &str, arguments: Vec<Value>) {
         let result = match Method::find(target, false) {
             Ok(Method::Unsubscribe) => self.unsubscribe(),
-            Ok(Method::Ack) => self.acknowledge(arguments).await,
+            Ok(Method::Ack) => acknowledge(&self.hub.feed, &self.client, arguments).await,
             Ok(_) => self.subscribe(arguments).await,
             Err(error) => Err(mistake(&error)),
         };
@@ -334,11 +331,7 @@ impl Session {
         self.refuse_beside_stream()?;
         let beginning = self.begin(arguments).await?;
         let head = head(&self.hub.feed, &self.client).await.map_err(|problem| problem.to_json().to_string())?;
-        let [cursor, head] = [beginning.reader.cursor(), head].map(|cursor| self.hub.feed.source.cursors.text(cursor));
-        let mut result = json!({ "cursor": cursor, "head": head });
-        if let Some(gap) = &beginning.gap {
-            result["gap"] = gap.clone();
-        }
+        let result = beginning.describe(head);
         self.follow(beginning, None);
         Ok(result)
     }
@@ -347,21 +340,6 @@ impl Session {
         self.refuse_beside_stream()?;
         self.following = None;
         Ok(Value::Null)
-    }
-
-    /// Stores how far the client is, unless it has been further.
-    async fn acknowledge(&self, arguments: Vec<Value>) -> Result<Value, String> {
-        let (cursor, name) = read_acknowledgement(arguments).map_err(|error| mistake(&error))?;
-        let cursor = match self.hub.feed.source.cursors.start(&cursor) {
-            Ok(Start::At(cursor)) => cursor,
-            Ok(Start::Foreign) => {
-                let trouble = Trouble::Refused(Refusal::AnotherHistory, None);
-                return Err(problem_of(&self.hub.feed.source, &trouble, None).to_json().to_string());
-            }
-            _ => return Err(mistake("cursor: expected the cursor of an event, as the hub has sent it")),
-        };
-        let stored = acknowledge(&self.hub.feed, &self.client, name.as_deref(), cursor).await;
-        stored.map(|()| Value::Null).map_err(|problem| problem.to_json().to_string())
     }
 
     async fn stream(&mut self, id: String, target: &str, arguments: Vec<Value>) {

@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::Command;
 
-use crate::support::{Binary, Finished, TestDatabase};
+use crate::feed::ask;
+use crate::support::{Binary, Finished, TestDatabase, find_program};
 
 fn tally(finished: &Finished) -> Value {
     assert_eq!(finished.code, Some(0), "{}\n{}", finished.stdout, finished.stderr);
@@ -90,4 +94,50 @@ async fn without_any_postgres_the_demo_says_so() {
 
     assert_eq!(finished.code, Some(1), "{}", finished.stdout);
     assert!(finished.stderr.contains("/does/not/exist"), "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn the_page_of_the_demo_shows_the_feed_in_a_real_browser_and_goes_on_after_a_reload() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let modules = root.join("target/clients/browser/node_modules");
+    let Some(node) = find_program(&["node"], &["--version"]).await else { return };
+    let Some(chromium) = find_program(&["/usr/bin/chromium", "chromium"], &["--version"]).await else { return };
+    let Some(_) = find_program(&["test"], &["-d", &modules.join("playwright-core").to_string_lossy()]).await else { return };
+    let running = Binary::with_config("").spawn(&["demo", "--fail-percent", "0"]);
+    let line = running.wait_for_output("shows the feed live").await;
+    let page = line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address").to_owned();
+    let lines = running.wait_for_output("Accept: text/event-stream").await;
+    assert!(lines.contains("curl -N"), "{lines}");
+    let output = Command::new(node)
+        .arg(root.join("tests/it/demo/page.cjs"))
+        .args([&page, &*chromium.to_string_lossy()])
+        .env("NODE_PATH", &modules)
+        .output()
+        .await
+        .expect("node runs");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}{err}{}", running.stdout());
+    let seen: Value = serde_json::from_str(&out).expect("an object");
+    assert_eq!((&seen["state"], &seen["others"], &seen["refused"]), (&json!("live"), &json!([]), &json!(true)), "{seen}");
+    assert!(seen["violations"].as_u64().is_some_and(|count| count >= 1), "the policy says what it refused: {seen}");
+    assert!(seen["type"].as_str().is_some_and(|name| name.starts_with("order.")), "{seen}");
+    assert!(seen["policy"].as_str().is_some_and(|policy| policy.starts_with("default-src 'none'; script-src 'self'")), "{seen}");
+    // The newest first; after the reload only what comes behind it.
+    let cursors = |name: &str| -> Vec<String> { serde_json::from_value(seen[name].clone()).expect("texts") };
+    let (before, after) = (cursors("before"), cursors("after"));
+    assert!(before.iter().zip(&before[1..]).all(|(newer, older)| newer > older), "{seen}");
+    assert!(after.iter().all(|cursor| *cursor > before[0]), "nothing is shown twice: {seen}");
+
+    // The ticket is for this page only, and the token is not in it.
+    let address = page.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let html = ask(&address, "/", &[]).await.expect("answered");
+    assert!(html.status == 200 && !html.body.contains("Bearer") && !html.body.contains("<script>"), "{html:?}");
+    let mut elsewhere = TcpStream::connect(&address).await.expect("it listens");
+    elsewhere.write_all(b"POST /ticket HTTP/1.1\r\nhost: elsewhere.example\r\nconnection: close\r\n\r\n").await.expect("it reads");
+    let mut answer = String::new();
+    elsewhere.read_to_string(&mut answer).await.expect("it answers");
+    assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+    running.interrupt();
+    let finished = running.finish().await;
+    assert_eq!(finished.code, Some(0), "{}", finished.stdout);
 }

@@ -1,17 +1,18 @@
 //! What the documents say, as far as a machine can tell: tests that are named exist, configurations parse, commands are
 //! understood, links lead somewhere, and statements for operators do what is written beside them.
 
+mod environment;
+
 use std::collections::BTreeSet;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use outboxd::app;
 use outboxd::cli::Cli;
-use outboxd::config::Environment;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 use crate::support::TestDatabase;
+use environment::AnyEnvironment;
 
 const PAGES: &[&str] = &[
     "README.md",
@@ -157,36 +158,6 @@ fn every_mutation_is_told_beside_the_tests_that_catch_it() {
 }
 
 // ---- configurations
-
-/// Has every variable, of a shape that any setting takes, and no file.
-struct AnyEnvironment;
-
-impl Environment for AnyEnvironment {
-    fn variable(&self, name: &str) -> Option<String> {
-        let text = match name {
-            "DATABASE_URL" => "postgres://app@localhost/app",
-            // Where systemd puts the secrets of a service.
-            "CREDENTIALS_DIRECTORY" => "/run/secrets",
-            _ => "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-        };
-        Some(text.to_owned())
-    }
-
-    fn read_file(&self, path: &Path) -> io::Result<String> {
-        // Secrets are mounted there.
-        if path == Path::new("/run/secrets/database-url") {
-            return Ok("postgres://app@localhost/app\n".to_owned());
-        }
-        if path.starts_with("/run/secrets") {
-            return Ok("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n".to_owned());
-        }
-        Err(io::ErrorKind::NotFound.into())
-    }
-
-    fn directory(&self) -> &Path {
-        Path::new("")
-    }
-}
 
 #[test]
 fn the_readme_configuration_is_valid() {

@@ -185,6 +185,9 @@ async fn hot_statements_use_their_indexes_on_a_large_log() {
     let ground = plan(&mut connection, "bigint", include_str!("../../src/store/sql/read_feed_ground.sql"), "1000").await;
     assert_plan("read_feed_ground", &ground, &["feed_pkey", "events_pkey"]);
 
+    let cursors = plan(&mut connection, "", include_str!("../../src/store/sql/list_client_cursors.sql"), "").await;
+    assert_plan("list_client_cursors", &cursors, &["feed_pkey", "events_pkey"]);
+
     let status = plan(&mut connection, "", include_str!("../../src/store/sql/read_feed_status.sql"), "").await;
     assert_plan("read_feed_status", &status, &["feed_pkey"]);
 

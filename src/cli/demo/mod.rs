@@ -4,6 +4,7 @@
 mod application;
 mod ledger;
 mod outage;
+mod page;
 mod play;
 mod receiver;
 mod relay_config;

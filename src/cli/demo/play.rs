@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::DemoArgs;
 use super::application::Application;
 use super::ledger::Ledger;
+use super::page::Page;
 use super::receiver::{self, Mischief, Receiver};
 use super::relay_config::Looks;
 use super::stage::{Schemas, Stage};
@@ -34,6 +35,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 /// Everything that runs.
 struct Cast {
     receiver: Receiver,
+    page: Page,
     relay: JoinHandle<Result<(), ServeError>>,
     relay_stop: CancellationToken,
     application: JoinHandle<Result<(), sqlx::Error>>,
@@ -50,7 +52,7 @@ pub async fn play(
 ) -> Result<Tally, CliError> {
     let ledger = Arc::new(Ledger::default());
     let cast = start(stage, args, story, manner, &ledger).await?;
-    let Cast { receiver, mut relay, relay_stop, mut application, application_stop } = cast;
+    let Cast { receiver, page, mut relay, relay_stop, mut application, application_stop } = cast;
     let end = args.length().map(|length| tokio::time::Instant::now() + length);
     let ended_early = tokio::select! {
         () = stop.cancelled() => None,
@@ -71,6 +73,7 @@ pub async fn play(
     settle(&stage.pool, &ledger).await?;
     relay_stop.cancel();
     relay.await.map_err(CliError::failed)?.map_err(CliError::failed)?;
+    drop(page);
     receiver.stop().await;
     let tally = tally::take(&tally::read(&stage.pool, stage.schemas).await?, &ledger);
     tell_end(&tally, story);
@@ -84,7 +87,9 @@ async fn start(stage: &Stage, args: &DemoArgs, story: &Story, manner: Manner, le
     let receiver = Receiver::start(&secret, mischief, Arc::clone(ledger), story.clone()).await.map_err(CliError::failed)?;
     let address = || relay_config::free_address().map_err(CliError::failed);
     let (token, digest) = console::make().map_err(CliError::failed)?;
-    let looks = Looks { metrics: address()?, console: address()?, token, digest };
+    let (feed_token, _) = console::make().map_err(CliError::failed)?;
+    let looks = Looks { metrics: address()?, console: address()?, token, digest, feed: address()?, page: address()?, feed_token };
+    let page = Page::start(looks.page, looks.feed, looks.feed_token.clone()).await.map_err(CliError::failed)?;
     let text = relay_config::text(stage, &looks, &receiver.url(), &secret);
     let path = stage.directory.join(CONFIG_FILE);
     std::fs::write(&path, &text).map_err(CliError::failed)?;
@@ -106,7 +111,7 @@ async fn start(stage: &Stage, args: &DemoArgs, story: &Story, manner: Manner, le
         Application { pool: stage.pool.clone(), schemas: stage.schemas, ledger: Arc::clone(ledger), story: story.clone() };
     let application_stop = CancellationToken::new();
     let application = tokio::spawn(application.run(args.orders_per_second.into(), application_stop.clone()));
-    Ok(Cast { receiver, relay, relay_stop, application, application_stop })
+    Ok(Cast { receiver, page, relay, relay_stop, application, application_stop })
 }
 
 fn introduce(receiver: &Receiver, looks: &Looks, config: &Path, args: &DemoArgs, story: &Story, manner: Manner) {
@@ -120,6 +125,11 @@ fn introduce(receiver: &Receiver, looks: &Looks, config: &Path, args: &DemoArgs,
         story.say(format!("  outboxd --config {config} {command}"));
     }
     story.say(format!("\nIn a browser: http://{}/  Log in with the token {}", looks.console, looks.token));
+    story.say(format!("              http://{}/  shows the feed live, as a client gets it", looks.page));
+    story.say("The feed by hand:".to_owned());
+    let (feed, bearer) = (looks.feed, format!("-H 'Authorization: Bearer {}'", looks.feed_token));
+    story.say(format!("  curl {bearer} 'http://{feed}/v1/feed?limit=3'"));
+    story.say(format!("  curl -N {bearer} -H 'Accept: text/event-stream' 'http://{feed}/v1/feed?after=latest'"));
     let every = match manner.stride() {
         1 => "every order".to_owned(),
         stride => format!("one order in {stride}"),

@@ -18,11 +18,16 @@ pub struct Looks {
     /// What opens the console.
     pub token: String,
     pub digest: String,
+    pub feed: SocketAddr,
+    /// Of the page that shows the feed.
+    pub page: SocketAddr,
+    /// Of the client of the feed.
+    pub feed_token: String,
 }
 
 /// The text of the file.
 pub fn text(stage: &Stage, looks: &Looks, receiver_url: &str, secret: &str) -> String {
-    let Looks { metrics, console, digest, .. } = looks;
+    let Looks { metrics, console, digest, feed, page, feed_token, .. } = looks;
     let (outbox, shop, url) = (stage.schemas.outbox, stage.schemas.shop, toml::Value::from(stage.url.as_str()));
     format!(
         r#"# The relay of the demo. Times are short, so that a minute shows what takes hours elsewhere.
@@ -49,6 +54,17 @@ name = "demo"
 role = "operate"
 payload = true
 sha256 = "{digest}"
+
+# Clients read the same events by themselves. A page of this origin may do so in a browser.
+[feed]
+events = ["order.*"]
+listen = "{feed}"
+source = "demo"
+origins = ["http://{page}"]
+
+[[clients]]
+name = "page"
+tokens = ["{feed_token}"]
 
 # Every order event goes to the receiver: signed, per order one after the other, tried again when it fails.
 [[handlers]]

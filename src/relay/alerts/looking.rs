@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use super::CursorLag;
 use crate::config::Alerts;
-use crate::domain::alerts::{Measure, Observation, SAMPLE_ERROR_CHARS, Sample};
+use crate::domain::alerts::{Alert, AlertKind, Measure, Observation, SAMPLE_ERROR_CHARS, Sample};
 use crate::domain::{Reason, Timestamp};
 use crate::store::alerts::{self, ChannelRow};
 use crate::store::status::{Counting, HandlerStats, LastFailure, OpenCircuit, read_stats};
@@ -38,6 +39,25 @@ pub(super) struct Seen {
     pub observations: Vec<Observation>,
     /// Handlers whose events and dead letters could not be counted: nothing is known of them, which does not end an alert.
     pub uncounted: Vec<String>,
+}
+
+/// What one look could not see: nothing is known of it, which ends no alert.
+pub(super) struct Unknown<'a> {
+    /// Handlers whose events and dead letters could not be counted.
+    pub handlers: &'a [String],
+    /// Where the clients of the feed stand.
+    pub cursors: bool,
+}
+
+impl Unknown<'_> {
+    /// Whether an alert is about something that could not be seen.
+    pub fn covers(&self, alert: &Alert) -> bool {
+        match alert.kind {
+            AlertKind::DeadLetters | AlertKind::BacklogAge => self.handlers.contains(&alert.subject),
+            AlertKind::CursorLag => self.cursors,
+            _ => false,
+        }
+    }
 }
 
 /// Everything about the handlers. `now` is the time of the database.
@@ -119,6 +139,12 @@ pub(super) fn look_at_channels(channels: &[ChannelRow]) -> impl Iterator<Item = 
         let count = u64::from(channel.failures);
         Observation::new(&channel.name, Measure::ChannelFailed, count).detail(channel.last_error.clone().filter(|_| count > 0))
     })
+}
+
+/// The cursors that clients have left to the server; `None`: they could not be read.
+pub(super) fn look_at_cursors(lags: Option<&[CursorLag]>) -> impl Iterator<Item = Observation> {
+    let lag = |lag: &CursorLag| Observation::cursor_lag((&lag.client, &lag.name), lag.behind, lag.oldest);
+    lags.unwrap_or_default().iter().map(lag)
 }
 
 /// The database, as this process has it. `failing`: for how long our own looks have failed, and why.

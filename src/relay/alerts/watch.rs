@@ -12,9 +12,9 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::looking::{Seen, Wishes, look_at_channels, look_at_database, look_at_handlers};
+use super::looking::{Seen, Unknown, Wishes, look_at_channels, look_at_cursors, look_at_database, look_at_handlers};
 use super::telling::{Line, Sent, Situation, log_line};
-use super::{AlertContext, AlertSetup, CursorLag};
+use super::{AlertContext, AlertSetup};
 use crate::channels::SendFailure;
 use crate::domain::Timestamp;
 use crate::domain::alerts::{Alert, AlertKind, AlertStatus, Observation, REMEMBERED, step};
@@ -35,14 +35,6 @@ struct Ownership {
     trusted_until: Instant,
     /// Channels that have gone are forgotten once.
     has_tidied: bool,
-}
-
-/// What this look could not see: nothing is known of it, which ends no alert.
-struct Unknown<'a> {
-    /// Handlers whose events and dead letters could not be counted.
-    handlers: &'a [String],
-    /// Where the clients of the feed stand.
-    cursors: bool,
 }
 
 enum Ended {
@@ -200,8 +192,7 @@ impl Watch {
         let broken = self.setup.signals.broken_adoptions();
         seen.extend(broken.into_iter().map(|(table, why)| Observation::broken_adoption(table, why)));
         let lags = self.setup.signals.lags();
-        let lag = |lag: &CursorLag| Observation::cursor_lag((&lag.client, &lag.name), lag.behind, lag.oldest);
-        seen.extend(lags.iter().flatten().map(lag));
+        seen.extend(look_at_cursors(lags.as_deref()));
         let unknown = Unknown { handlers: &uncounted, cursors: lags.is_none() };
         let Some(own) = &self.own else { return Ok(()) };
         let (epoch, has_tidied, began) = (own.epoch, own.has_tidied, Instant::now());
@@ -248,13 +239,8 @@ impl Watch {
             let place = before.iter().position(|alert| alert.key() == observation.key());
             after.extend(step(place.map(|place| before.swap_remove(place)), observation, policy, now));
         }
-        let is_unknown = |alert: &Alert| match alert.kind {
-            AlertKind::DeadLetters | AlertKind::BacklogAge => unknown.handlers.contains(&alert.subject),
-            AlertKind::CursorLag => unknown.cursors,
-            _ => false,
-        };
         after.extend(before.into_iter().filter_map(|alert| {
-            if is_unknown(&alert) {
+            if unknown.covers(&alert) {
                 return Some(alert);
             }
             let gone = Observation::gone(&alert);

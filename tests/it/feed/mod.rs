@@ -11,6 +11,7 @@ mod places;
 mod proxies;
 mod sealed;
 mod streams;
+mod tls;
 mod traffic;
 mod versions;
 pub mod writers;

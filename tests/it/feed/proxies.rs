@@ -103,7 +103,7 @@ async fn haproxy(servers: &[&str]) -> Option<Proxy> {
 /// The hub, too; nothing but events makes a stream move while the test runs.
 fn settings() -> String {
     let feed = FEED.replace("heartbeat = \"200ms\"", "heartbeat = \"20s\"");
-    format!("[relay]\nlease = \"1s\"\n[hub]\npath = \"/hubs/events\"\nkeep_alive = \"1s\"\n{feed}")
+    format!("[hub]\npath = \"/hubs/events\"\nkeep_alive = \"1s\"\n{feed}")
 }
 
 async fn passes_all_roads(proxy: &str, database: &TestDatabase) {
@@ -126,7 +126,7 @@ async fn passes_all_roads(proxy: &str, database: &TestDatabase) {
     let waiting = ask(proxy, &path, &as_all);
     let inserting = async { database.insert_event(order(8)).await.to_string() };
     let (page, id) = tokio::join!(waiting, inserting);
-    assert_eq!(page.expect("answered").ids(), [id.clone()]);
+    assert_eq!(page.expect("answered").ids(), [id.as_str()]);
     // One event, and none behind it that could push it out of a buffer.
     let event = stream.next_event().await.expect("it is not kept back");
     assert!(event.data.contains(&id), "{event:?}");

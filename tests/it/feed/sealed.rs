@@ -92,6 +92,10 @@ async fn no_road_shows_a_place_and_every_road_takes_what_another_gave() {
     assert_eq!((stored.status, &stored.json()["cursor"]), (201, &json!(second)), "{stored:?}");
     assert_eq!(database.count("client_cursors where cursor like '0000000000000002.%'").await, 1);
 
+    let plain: String =
+        sqlx::query_scalar("select cursor from client_cursors").fetch_one(database.pool()).await.expect("it is stored");
+    assert_eq!(served.ask(&format!("/v1/feed?after={plain}")).await.status, 409, "the very same cursor, but not sealed");
+
     // What an operator looks at is what the client has.
     let binary = Binary::relay(database.url(), &sealed);
     let tail = binary.run(&["feed", "tail", "--client", "all", "--after", &second, "--limit", "1"]).await;

@@ -47,6 +47,19 @@ fn dead_letters_fire_at_once_grow_by_the_factor_and_resolve_at_zero() {
 }
 
 #[test]
+fn a_client_that_is_behind_is_told_at_its_age_and_over_at_half_of_it_and_never_without_one() {
+    let lag = |seconds: Option<u64>| Observation::cursor_lag(("acme", "main"), 3, seconds.map(Duration::from_secs));
+    let looks =
+        [(0, None), (1, Some(86_399)), (2, Some(86_400)), (3, Some(43_200)), (4, Some(43_199)), (5, Some(86_400)), (6, None)];
+    assert_eq!(
+        life(&looks.map(|(second, age)| (second, lag(age)))),
+        ["-", "-", "firing warning 1", "firing warning 1", "resolved warning 2", "firing warning 3", "resolved warning 4"]
+    );
+    let never = AlertPolicy { cursor_lag: Duration::ZERO, ..policy() };
+    assert_eq!(step(None, &lag(Some(u64::MAX / 2_000_000)), &never, at(0)), None);
+}
+
+#[test]
 fn dead_letters_that_stay_are_news_every_day() {
     let day = 86_400;
     let looks = [(0, 5), (day - 1, 5), (day, 5), (day + 1, 5), (2 * day, 5)];
