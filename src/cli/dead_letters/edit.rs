@@ -43,7 +43,7 @@ pub(super) struct EditArgs {
     /// File with the corrected payload, a JSON object; - for standard input
     #[arg(long, value_name = "FILE")]
     payload: PathBuf,
-    /// What was wrong, in your words; kept in the audit
+    /// Why the payload needs a correction, in your words; kept in the audit
     #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text)]
     because: String,
     /// Also if events of its key wait behind the dead letter; they go before the correction

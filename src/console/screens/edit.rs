@@ -26,9 +26,14 @@ pub async fn form(ask: &Ask) -> Result<Answer, Trouble> {
     if hides(&event.payload, &ask.rules.redact) {
         return Ok(only_by_command(ask, id, "A part of the payload is redacted for everybody here, so it cannot be edited here."));
     }
+    showed(ask, id);
+    Ok(page(ask, &visible_json(&indent_json(event.payload.get())), &[]))
+}
+
+/// Every look at a payload is in the log; what would be changed shows a part of one.
+fn showed(ask: &Ask, id: Uuid) {
     info!(actor = ask.caller.name, event_id = %id, "a payload was shown in the console");
     ask.console.metrics.showed_payload();
-    Ok(page(ask, &visible_json(&indent_json(event.payload.get())), &[]))
 }
 
 fn only_by_command(ask: &Ask, id: Uuid, why: &str) -> Answer {
@@ -77,7 +82,10 @@ fn page(ask: &Ask, payload: &str, problems: &[String]) -> Answer {
 pub async fn preview(ask: &Ask) -> Result<Answer, Trouble> {
     let typed = ask.form.need("payload", "the corrected payload")?;
     match plan(ask, typed).await {
-        Ok(plan) => Ok(confirm(ask, &plan, typed)),
+        Ok(plan) => {
+            showed(ask, plan.event);
+            Ok(confirm(ask, &plan, typed))
+        }
         Err(Trouble::Operation(OperationError::Refused(refusal))) if is_about_payload(&refusal) => {
             Ok(page(ask, &visible_json(typed), &[refusal.text]))
         }

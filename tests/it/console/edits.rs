@@ -58,6 +58,10 @@ async fn a_payload_that_is_edited_by_the_pages_arrives_once_as_it_was_shown() {
         "{}",
         preview.body
     );
+    eventually("the log says that the changes were shown", || async {
+        (console.running.stderr().matches("a payload was shown in the console").count() == 2).then_some(())
+    })
+    .await;
     assert_eq!(database.count("events").await, 1, "nothing was changed");
     let payload = preview.hidden("payload").replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">");
     let correction = preview.hidden("correction");

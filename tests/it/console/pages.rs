@@ -92,7 +92,7 @@ async fn two_attempts_are_compared_line_by_line() {
     assert!(!reader.get(&path).await.body.contains("Two attempts compared"), "there is one");
     sqlx::query(
         "insert into attempts (at, seq, subscription, attempt, duration_ms, status, ambiguous, outcome, reason, detail, instance)
-         select clock_timestamp() - interval '1 hour' * n, e.seq, s.id, 3 - n, 100 * n, 500 + n, n = 1, 'retry', 'server_error',
+         select now() - interval '1 hour' * n, e.seq, s.id, 3 - n, 100 * n, 500 + n, n = 1, 'retry', 'server_error',
                 E'trouble\\nnumber ' || n, 'relay-' || n
            from generate_series(1, 2) n, events e, subscriptions s where e.id = $1 and s.handler = 'billing'",
     )
