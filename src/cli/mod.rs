@@ -65,7 +65,7 @@ pub struct Global {
     /// Configuration file
     #[arg(long, short, global = true, env = "OUTBOXD_CONFIG", value_name = "FILE", default_value = "outboxd.toml")]
     pub config: PathBuf,
-    /// Database to connect to; no configuration file is needed then
+    /// Address of the database; no configuration file is then needed
     #[arg(long, global = true, env = "OUTBOXD_DATABASE_URL", hide_env_values = true, value_name = "URL", value_parser = session::parse_url)]
     pub database_url: Option<Secret>,
     /// Schema of the outbox [default: as configured, else outbox]
@@ -77,12 +77,12 @@ pub struct Global {
 }
 
 impl Global {
-    /// The configuration, with what the command line says about database and schema in place of what the file says.
+    /// The configuration; database and schema of the command line replace those of the file.
     fn load(&self) -> Result<Loaded, CliError> {
         app::load_with(&self.config, &self.overrides()).map_err(|error| CliError::new(EXIT_CONFIG, error))
     }
 
-    /// [`Global::load`] as far as it goes, mistakes and all.
+    /// [`Global::load`], but with the mistakes beside the sections that could be read.
     fn read(&self) -> Result<Draft, CliError> {
         app::read(&self.config, &self.overrides()).map_err(|error| CliError::new(EXIT_CONFIG, error))
     }
@@ -91,7 +91,7 @@ impl Global {
         Overrides { database_url: self.address().cloned(), schema: self.schema.clone() }
     }
 
-    /// The address that was given. An empty variable is how compose files say "not set".
+    /// The given address. Compose files express "not set" as an empty variable.
     fn address(&self) -> Option<&Secret> {
         self.database_url.as_ref().filter(|url| !url.expose().is_empty())
     }
@@ -99,11 +99,11 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Let the rows that an application inserts into a table of its own be events
+    /// Record the rows that an application inserts into its own table as events
     Adopt(adopt::AdoptArgs),
-    /// List, acknowledge and snooze alerts, and try out a channel
+    /// List, acknowledge and snooze alerts, and test a channel
     Alerts(alerts::AlertsArgs),
-    /// Measure this machine, each figure beside the limit it is compared with
+    /// Measure the performance on this machine
     Bench(bench::BenchArgs),
     /// Check the configuration and report every mistake at once
     Check(check::CheckArgs),
@@ -113,51 +113,51 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
     /// Print the configuration, its reference or its schema
     Config(config::ConfigArgs),
-    /// Serve the pages for operators without a relay, and make tokens for them
+    /// Serve the console without a relay, and make tokens for it
     Console(console::ConsoleArgs),
     /// Show, check, compare and export the versions of public events
     Contracts(contracts::ContractsArgs),
     /// List, group, show, export, replay and discard dead letters
     DeadLetters(dead_letters::DeadLettersArgs),
-    /// Watch it work: an application, the relay and a receiver that sometimes fails, on a throw-away Postgres
+    /// Show outboxd at work: an application, a relay and a receiver that sometimes fails, on a temporary Postgres
     Demo(demo::DemoArgs),
-    /// Find what is wrong with server, outbox and configuration, and what to paste to mend it
+    /// Find faults of the server, the outbox and the configuration, and print how to fix them
     Doctor(doctor::DoctorArgs),
-    /// Show an event and what became of it, or list the newest ones
+    /// Show an event and its deliveries, list the newest events, or erase events
     Events(events::EventsArgs),
-    /// Show how far the feed goes, and what a client sees of it
+    /// Show the state of the feed, and its events as a client sees them
     Feed(feed::FeedArgs),
     /// List, pause, resume, move, test and forget handlers
     Handlers(handlers::HandlersArgs),
     /// Ask a running relay whether it is ready
     Health(health::Args),
-    /// List the keys that wait behind a failed event, and let one go on
+    /// List the keys that wait behind a failed event, and skip such an event
     Keys(keys::KeysArgs),
     /// Create the outbox in the database, or bring it up to date
     Migrate(migrate::MigrateArgs),
     /// List, build, switch and drop the versions of projections
     Projections(projections::ProjectionsArgs),
-    /// After a restore, a copy or an upgrade: find what is pending, and let the positions belong to this server
+    /// After a restore, a copy or an upgrade: count the pending events, and move the positions to this server
     Rebase(rebase::RebaseArgs),
-    /// Have the relays that run read their configuration again
+    /// Make the running relays read their configuration again
     Reload(reload::ReloadArgs),
-    /// Deliver dead letters, or what was delivered, once more: in order, at a bounded rate, counted to the end
+    /// Deliver dead letters or delivered events again, in order and at a bounded rate
     Replay(replay::ReplayArgs),
     /// List, show, cancel and resume replays
     Replays(replay::ReplaysArgs),
     /// Run the relay in the foreground
     Run(run::RunArgs),
-    /// Make a secret that webhooks are signed with
+    /// Make a secret for signing webhooks
     Secret(secret::SecretArgs),
-    /// Show how every handler is doing; the exit code says whether all is well
+    /// Show the state of every handler; the exit code says whether all is well
     Status(status::StatusArgs),
-    /// Show a stream, and verify that all streams are whole
+    /// Show a stream, and verify all streams
     Streams(streams::StreamsArgs),
-    /// Count what is pending by two witnesses, and say whether they agree
+    /// Count the pending events in two independent ways, and compare
     Verify(verify::VerifyArgs),
 }
 
-/// Runs what was asked for; the value is the exit code of the process.
+/// Runs the command; the value is the exit code of the process.
 pub async fn execute(cli: Cli) -> ExitCode {
     let Cli { global, command } = cli;
     let result = match command {

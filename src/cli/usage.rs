@@ -1,5 +1,5 @@
-//! The arguments: parsed, and refused in words with exit code 64. `status` and `doctor` use 2 for what is broken, so a typing error must not
-//! exit with clap's own 2.
+//! The arguments: parsed, or refused with a message and exit code 64. `status` and `doctor` use 2 for a broken system, so a typing error must
+//! not exit with clap's own 2.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -10,11 +10,11 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use super::{Cli, EXIT_CONFIG, EXIT_OK};
 
-/// Words for the audit stood behind `--reason` once; today it chooses deliveries, in every command that has it.
-const REASON: &str = "--reason chooses deliveries by why they failed, such as timeout or client_error, in every command that has it. \
-                      To say why you do something, write --because 'your words'.";
+/// Earlier versions took the reason for the audit as `--reason`; now `--reason` selects deliveries in every command.
+const REASON: &str = "--reason selects deliveries by the reason of their failure, such as timeout or client_error. \
+To give your reason for the audit, use --because 'your words'.";
 
-/// Reads the arguments of the process. `Err`: help was printed, or what is wrong with them; the value is the exit code.
+/// Reads the arguments of the process. `Err`: help or an error was printed; the value is the exit code.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
     let parsed = Cli::command().try_get_matches_from(arguments).and_then(|matches| {
         refuse_ignored(&matches)?;
@@ -25,7 +25,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitC
 
 /// Prints help to standard output and mistakes to standard error.
 fn report(error: &clap::Error) -> u8 {
-    error.print().ok(); // a message that cannot be printed changes nothing about the exit code
+    error.print().ok(); // a message that cannot be printed does not change the exit code
     if let Some(hint) = hint(error) {
         eprintln!("\n  tip: {hint}");
     }
@@ -42,8 +42,8 @@ fn hint(error: &clap::Error) -> Option<&'static str> {
     (matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidValue) && is_about_reason()).then_some(REASON)
 }
 
-/// Commands for which the address or the schema of an outbox means nothing. Given on the command line it is refused instead of ignored;
-/// in the environment it may stand for other commands.
+/// Commands that use neither the address nor the schema of an outbox. On the command line these options are refused instead of ignored;
+/// in the environment they may be set for other commands.
 const WITHOUT_ADDRESS: &[&str] = &["bench", "completions", "health", "secret"];
 const WITHOUT_SCHEMA: &[&str] = &["bench", "completions", "demo", "health", "secret"];
 
@@ -53,7 +53,7 @@ fn refuse_ignored(matches: &ArgMatches) -> Result<(), clap::Error> {
     for (id, flag, commands) in [("database_url", "--database-url", WITHOUT_ADDRESS), ("schema", "--schema", WITHOUT_SCHEMA)] {
         let is_given = arguments.value_source(id) == Some(ValueSource::CommandLine);
         if is_given && (is_description || commands.contains(&name)) {
-            let text = format!("{flag} means nothing to `outboxd {name}`, which uses no outbox of yours; leave it out\n");
+            let text = format!("{flag} has no effect on `outboxd {name}`, which uses no outbox of yours; remove it\n");
             return Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
         }
     }

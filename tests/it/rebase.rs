@@ -290,7 +290,7 @@ async fn what_was_written_with_numbers_used_before_is_pending_after_a_copy_witho
     new.record(1_001..=1_006).await;
     assert_eq!(new.number("select max(seq) from events where (payload ->> 'n')::int > 1000").await, 6);
     let low = new.outboxd(&["rebase", "--dry-run"]).await;
-    assert!(low.stdout.contains("sequence events_seq_seq stands at 6"), "{low:?}");
+    assert!(low.stdout.contains("sequence events_seq_seq is at 6"), "{low:?}");
 
     take_over(&new, (&all, &few), numbers(1_001..=1_006)).await;
 }
