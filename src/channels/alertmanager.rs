@@ -21,7 +21,7 @@ pub const KIND: ChannelKind = ChannelKind {
     summary: "post alerts to Prometheus Alertmanager",
     fields: &[
         // Secret, because an address may hold a password.
-        Field::new("urls", FieldType::SecretList, "", "Base URLs of every Alertmanager of the cluster: each is told everything."),
+        Field::new("urls", FieldType::SecretList, "", "Base URLs of every Alertmanager of the cluster; each receives every alert."),
         Field::new("labels", FieldType::TextMap, "", "Labels to add to every alert, for routing."),
         Field::new("ca", FieldType::Text, "", "Certificates (PEM) to trust instead of those of the platform."),
     ],

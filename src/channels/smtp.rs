@@ -22,15 +22,20 @@ pub const KIND: ChannelKind = ChannelKind {
     summary: "send mail",
     fields: &[
         Field::required("host", FieldType::Text, "The mail server."),
-        Field::new("port", FieldType::Integer(0, 65535), "0", "Its port; 0: 587 with starttls, 465 with tls, 25 with none."),
+        Field::new(
+            "port",
+            FieldType::Integer(0, 65535),
+            "0",
+            "Port of the server; 0: 587 with starttls, 465 with tls, 25 with none.",
+        ),
         Field::new(
             "tls",
             FieldType::Choice(&["starttls", "tls", "none"]),
             "starttls",
-            "Ask for encryption and send nothing without it, encrypt from the first byte, or not at all.",
+            "Require STARTTLS, use TLS from the first byte, or do not encrypt.",
         ),
         Field::new("ca", FieldType::Text, "", "Certificates (PEM) to trust instead of those of the platform."),
-        Field::new("username", FieldType::Text, "", "Who we are; needs password."),
+        Field::new("username", FieldType::Text, "", "User name; needs password."),
         Field::new("password", FieldType::Secret, "", "The password of username."),
         Field::required("from", FieldType::Text, "The sender: \"outboxd@example.org\" or \"Orders relay <outboxd@example.org>\"."),
         Field::required("to", FieldType::TextList, "The receivers."),

@@ -21,14 +21,14 @@ pub const KIND: ChannelKind = ChannelKind {
     name: "webhook",
     summary: "post to a URL what Alertmanager would post there, signed",
     fields: &[
-        Field::required("url", FieldType::Secret, "Where to post: an http or https URL. Redirects are not followed."),
+        Field::required("url", FieldType::Secret, "Address of the receiver, an http or https URL. Redirects are not followed."),
         Field::new(
             "secrets",
             FieldType::SecretList,
             "",
             "Secrets to sign with (\"whsec_...\"): all of them sign, the first is the current one.",
         ),
-        Field::new("headers", FieldType::SecretMap, "", "Headers to send besides, for example authorization."),
+        Field::new("headers", FieldType::SecretMap, "", "Additional headers, for example authorization."),
         Field::new("ca", FieldType::Text, "", "Certificates (PEM) to trust instead of those of the platform."),
     ],
     example: include_str!("../../config/examples/alerts-webhook.toml"),

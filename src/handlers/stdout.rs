@@ -22,7 +22,7 @@ pub const KIND: Kind = Kind {
         "format",
         FieldType::Choice(&["json", "text"]),
         "json",
-        "One JSON object per line, or a line for people.",
+        "One JSON object per line, or a line of plain text.",
     )],
     example: include_str!("../../config/examples/stdout.toml"),
     build: |section| {

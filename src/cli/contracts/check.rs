@@ -71,7 +71,9 @@ fn describe(args: &CheckArgs, registry: &Registry, changes: &[Change]) -> String
             text.push_str(&format!("  {finding}\n"));
             match allowed {
                 Some(reason) => text.push_str(&format!("    allowed: {reason}\n")),
-                None => text.push_str(&format!("    to allow it: allow = {{ \"{}\" = \"why no reader breaks\" }}\n", finding.key())),
+                None => {
+                    text.push_str(&format!("    to allow it: allow = {{ \"{}\" = \"why no reader breaks\" }}\n", finding.key()))
+                }
             }
         }
     }

@@ -170,7 +170,9 @@ fn describe_objection(objection: &Objection) -> String {
         }
         Objection::NoSunset => "its deprecation has no sunset; add the day from which it may be retired".to_owned(),
         Objection::SunsetAhead(day) => format!("its sunset, {day}, has not passed"),
-        Objection::OnlyServed => "no other version is served; receivers would get events in the form in which they were recorded".to_owned(),
+        Objection::OnlyServed => {
+            "no other version is served; receivers would get events in the form in which they were recorded".to_owned()
+        }
         Objection::CountedSince(since, time) => format!(
             "deliveries are counted since {}, for less than {}; earlier receivers are unknown (--unused-for shortens the time)",
             describe_moment(*since),

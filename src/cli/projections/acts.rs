@@ -75,7 +75,9 @@ pub(super) struct SkipArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  outboxd projections retry sales 2\n\nThe relay also tries again without the command, at least once a minute.")]
+#[command(
+    after_help = "Example:\n  outboxd projections retry sales 2\n\nThe relay also tries again without the command, at least once a minute."
+)]
 pub(super) struct RetryArgs {
     #[command(flatten)]
     which: WhichArgs,

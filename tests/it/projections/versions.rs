@@ -164,7 +164,12 @@ async fn a_version_that_has_seen_fewer_events_is_live_only_if_that_is_accepted()
     let want = "sales@2 has read 16 events, and sales@1 has read 20 up to the same position: 4 are no longer in the log";
     assert!(refusal.contains(want), "{refusal}");
     let note = command(&binary, &["projections", "rebuild", "sales", "2", "--yes"]).await.stderr;
-    assert!(note.contains("events of type order.placed are not part of a stream; the rebuilt table lacks those that retention has removed"), "{note}");
+    assert!(
+        note.contains(
+            "events of type order.placed are not part of a stream; the rebuilt table lacks those that retention has removed"
+        ),
+        "{note}"
+    );
     wait_for_state(&binary, 2, "ready").await;
     command(&binary, &["projections", "switch", "sales", "2", "--accept-missing", "--yes"]).await;
     stop(running).await;
