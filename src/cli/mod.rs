@@ -21,6 +21,7 @@ mod filter;
 mod handlers;
 mod health;
 mod keys;
+mod man;
 mod migrate;
 mod print;
 mod projections;
@@ -133,6 +134,8 @@ pub enum Command {
     Health(health::Args),
     /// List the keys that wait behind a failed event, and skip such an event
     Keys(keys::KeysArgs),
+    /// Write the manual pages
+    Man(man::ManArgs),
     /// Create the outbox in the database, or bring it up to date
     Migrate(migrate::MigrateArgs),
     /// List, build, switch and drop the versions of projections
@@ -178,6 +181,7 @@ pub async fn execute(cli: Cli) -> ExitCode {
         Command::Handlers(args) => handlers::run(args, &global).await,
         Command::Health(args) => health::run(args, &global).await,
         Command::Keys(args) => keys::run(args, &global).await,
+        Command::Man(args) => man::run(&args, &global),
         Command::Migrate(args) => migrate::run(args, &global).await,
         Command::Projections(args) => projections::run(args, &global).await,
         Command::Rebase(args) => rebase::run(args, &global).await,
