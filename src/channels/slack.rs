@@ -76,7 +76,7 @@ fn colour(notice: &Notice) -> &'static str {
     }
 }
 
-/// The three characters that mean something to Slack; an error text must not call everybody.
+/// The three characters that mean something to Slack; an error text must not mention a whole channel.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

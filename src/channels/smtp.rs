@@ -50,7 +50,7 @@ struct Smtp {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
     to: Vec<Mailbox>,
-    /// What stands behind the `@` of the ids.
+    /// The part of message ids after the `@`.
     domain: String,
 }
 
@@ -92,7 +92,7 @@ fn read_credentials(section: &Section<'_>) -> Option<Option<Credentials>> {
     match (section.optional_text("username"), section.secret("password")) {
         (None, None) => Some(None),
         (Some(_), Some(_)) if section.text("tls") == "none" => {
-            section.mistake("tls", "got \"none\": a password is not sent over a connection that everybody can read");
+            section.mistake("tls", "got \"none\": a password is not sent over an unencrypted connection");
             None
         }
         (Some(user), Some(password)) => Some(Some(Credentials::new(user, password.expose().to_owned()))),
