@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(outcome("unchanged", None), "a.b was adopted already\n");
         assert_eq!(
             outcome("adopted", Some(2)),
-            "a.b is adopted: every row that is inserted from now on is an event; 2 rows that were there became events\n"
+            "a.b is adopted: every row that is inserted from now on becomes an event; 2 existing rows became events\n"
         );
     }
 }

@@ -73,7 +73,7 @@ fn show(global: &Global) -> Result<String, CliError> {
 }
 
 fn as_json(shown: &str) -> Value {
-    let document: toml::Table = shown.parse().expect("what is shown is valid TOML");
+    let document: toml::Table = shown.parse().expect("the printed configuration is valid TOML");
     serde_json::to_value(document).expect("a TOML document without dates is a JSON value")
 }
 

@@ -32,7 +32,7 @@ mod tests {
         assert_eq!(describe(&["webhook", "exec"], &[]), format!("{version}\nkinds: webhook exec"));
         assert_eq!(
             describe(&["webhook"], &["nats", "mqtt"]),
-            format!("{version}\nkinds: webhook\nleft out, each a cargo feature: nats mqtt")
+            format!("{version}\nkinds: webhook\nnot in this build, each a cargo feature: nats mqtt")
         );
     }
 }

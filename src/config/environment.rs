@@ -176,7 +176,7 @@ mod tests {
         for (text, want) in [
             ("${NOPE}", "the environment variable \"NOPE\" is not set"),
             ("x${NOPE", "is not closed"),
-            ("${}", "stands a name"),
+            ("${}", "write a name"),
             ("${9A}", "write a name"),
             ("${A-b}", "write a name"),
         ] {

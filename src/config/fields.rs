@@ -286,7 +286,7 @@ pub const COMMON: &[Field] = &[
         "on_bad_destination",
         T::Choice(&["auto", "hold", "dead_letter"]),
         "auto",
-        "What to do, after max_attempts probes, with the events of one routing key, subject, topic or stream that accepts none \
+        "Policy, after max_attempts probes, for the events of one routing key, subject, topic or stream that accepts none \
         although others do: hold them, or make them dead letters; auto: hold if it is full, dead letters if it is unknown or \
         forbidden.",
     ),

@@ -1,4 +1,4 @@
-//! What the front page shows, read once for everybody who looks at the same time: ten viewers cost the database what one costs.
+//! The content of the front page, read once for all concurrent viewers: ten viewers cost the database as much as one.
 //! Kept for a moment only; an act makes the next look a new one.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::operations::status::Status;
 use crate::operations::{OperationError, alerts, replays, status};
 use crate::store::Replay;
 
-/// Shorter than anybody reads a page.
+/// Shorter than an operator reads a page.
 const FRESH: Duration = Duration::from_secs(2);
 /// Replays looked at for those that go on.
 const REPLAYS: u32 = 20;
@@ -31,7 +31,7 @@ pub struct Sight {
 pub struct Seen(Mutex<Option<(Instant, Arc<Sight>)>>);
 
 impl Seen {
-    /// The last look, or a new one. Whoever comes while somebody looks waits and gets the same.
+    /// The last result, or a new one. A viewer that comes during a read waits and gets the same result.
     pub async fn look(&self, pool: &PgPool, schema: &str, adoptions: &[Adoption]) -> Result<Arc<Sight>, OperationError> {
         let mut last = self.0.lock().await;
         if let Some((_, sight)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {

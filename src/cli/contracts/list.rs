@@ -128,7 +128,7 @@ fn describe(contract: &Contract, version: &Version, receivers: &Receivers, with_
         let link = ending.link.as_ref().map(|link| format!("; {link}")).unwrap_or_default();
         text.push_str(&format!("  deprecated     since {}{sunset}{successor}{link}\n", ending.since));
     }
-    let sent_to = receivers.describe(&contract.event_type, version.number).unwrap_or_else(|| "nobody".to_owned());
+    let sent_to = receivers.describe(&contract.event_type, version.number).unwrap_or_else(|| "no receiver".to_owned());
     text.push_str(&format!("  sent to        {sent_to}\n"));
     for used in receivers.used(&contract.event_type, version.number).unwrap_or_default() {
         let (first, last) = (describe_moment(used.first_at), describe_moment(used.last_at));

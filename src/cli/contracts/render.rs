@@ -87,14 +87,14 @@ pub(in crate::cli) fn show_version(event: &mut Event, version: u32, global: &Glo
     let rendered =
         contracts.registry.render(&event.event_type, recorded, version, event.payload.get()).map_err(CliError::failed)?;
     if let Cow::Owned(rendered) = rendered {
-        event.payload = RawValue::from_string(rendered).expect("what was rendered is JSON");
+        event.payload = RawValue::from_string(rendered).expect("a rendered payload is JSON");
     }
     Ok(())
 }
 
 /// The payload is inserted as text: parsing it would round large numbers.
 fn as_json(recorded: &Recorded, wanted: u32, rendered: &str) -> String {
-    let payload: &RawValue = serde_json::from_str(rendered).expect("what was rendered is JSON");
+    let payload: &RawValue = serde_json::from_str(rendered).expect("a rendered payload is JSON");
     let document = json!({ "type": recorded.event_type, "recorded": recorded.version, "version": wanted });
     let head = document.to_string();
     format!("{},\"payload\":{}}}\n", &head[..head.len() - 1], payload.get())

@@ -43,7 +43,7 @@ pub(super) async fn run(args: ExportArgs, global: &Global) -> Result<ExitCode, C
     let count = store::export_dead_letters(&session.pool, &filter, |mut letter: ExportedLetter| {
         letter.payload = redact_json(&letter.payload, &args.redact);
         letter.headers = redact_json(&letter.headers, &args.redact);
-        let line = serde_json::to_string(&letter).expect("what was read from the database has a JSON form");
+        let line = serde_json::to_string(&letter).expect("a dead letter has a JSON form");
         written = writeln!(output, "{line}");
         written.is_ok()
     })

@@ -43,7 +43,7 @@ Examples:
   outboxd handlers start-from search 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --yes
   outboxd handlers start-from search beginning --force --yes
 
-Events before the first event that the handler has not handled are skipped for good. Events from there on that it has handled are delivered \
+Events before the given one that the handler has not handled are skipped for good. Events from there on that it has handled are delivered \
 again only with --force. Deliveries that are retrying, waiting or dead stay as they are. An event that is in flight now may still arrive.")]
 pub(super) struct StartFromArgs {
     /// Name of the handler

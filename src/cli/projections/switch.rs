@@ -85,7 +85,7 @@ pub(super) async fn run(args: SwitchArgs, global: &Global) -> Result<ExitCode, C
     let refusal = match projections::switch(&session.pool, &wish).await? {
         Switched::Done { from, view } => {
             let view = view.map(|view| format!("; {view} shows it")).unwrap_or_default();
-            let before = from.map(|from| format!("instead of version {from}")).unwrap_or_default();
+            let before = from.map(|from| format!(" instead of version {from}")).unwrap_or_default();
             return tell(&session, &which, &format!("{new} is live{before}{view}"), global).await;
         }
         Switched::Unknown => return Err(gone(&which)),

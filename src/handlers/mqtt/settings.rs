@@ -170,7 +170,7 @@ fn read_qos(section: &Section<'_>) -> Option<QoS> {
         1 => Some(QoS::AtLeastOnce),
         2 => Some(QoS::ExactlyOnce),
         _ => {
-            section.mistake("qos", "got 0, expected 1 or 2: with 0 a broker acknowledges nothing, and nobody would know of a loss");
+            section.mistake("qos", "got 0, expected 1 or 2: with 0 a broker acknowledges nothing, and a loss would go unnoticed");
             None
         }
     }
@@ -182,7 +182,7 @@ fn read_must_be_routed(section: &Section<'_>) -> Option<bool> {
     if is_wanted && section.integer("qos") == 2 {
         section.mistake(
             "require_subscriber",
-            "got true with qos = 2, expected qos = 1: only then does a broker say that nobody subscribes",
+            "got true with qos = 2, expected qos = 1: only then does a broker report that a topic has no subscriber",
         );
         return None;
     }

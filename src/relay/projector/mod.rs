@@ -66,7 +66,7 @@ struct Projector {
     /// Behind everything that was projected. Ahead of the stored one by windows without events at most.
     position: Position,
     standing: Standing,
-    /// What was read and not projected yet.
+    /// The events that were read and not projected yet.
     ahead: Option<Ahead>,
     /// Bounds how fast history is read, at the rate beside it.
     pace: Option<(u32, Pace)>,
@@ -83,7 +83,7 @@ struct Projector {
     rests: bool,
 }
 
-/// What one look at the log has brought.
+/// The result of one read of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
     Nothing,
@@ -252,7 +252,7 @@ impl Projector {
     async fn pass_over(&mut self, ahead: &Ahead) -> Result<Look, RelayError> {
         let was_history = self.position.is_in_history();
         self.position = ahead.end.clone();
-        // What others follow or compare with has to be stored; and history must not be longer after a restart than it was.
+        // Other versions follow or compare with the stored position; and after a restart the history must not be longer than before.
         let is_watched = was_history || !self.standing.is_live || ahead.has_more;
         if (is_watched || self.last_flush.elapsed() >= IDLE_FLUSH) && self.store_position().await? == Fenced::LeaseLost {
             return Ok(Look::LeaseLost);
@@ -264,7 +264,7 @@ impl Projector {
     async fn idle(&mut self) -> Result<Look, RelayError> {
         self.shared.health.read_ok(&self.name);
         self.shared.metrics.read_at(unix_time());
-        // What is not durable yet ends no window. The commit makes it so, and then history has an end.
+        // Rows that are not durable yet end no window. The commit makes them durable, and then the history has an end.
         let is_due = self.last_flush.elapsed() >= IDLE_FLUSH || self.position.is_in_history();
         if is_due && self.store_position().await? == Fenced::LeaseLost {
             return Ok(Look::LeaseLost);
@@ -411,7 +411,7 @@ impl Projector {
         let is_quiet = self.position.window.is_none() && self.last_event.elapsed() >= options.linger;
         let follows = !self.standing.is_live;
         self.seat.set_idle(is_quiet || matches!(look, Look::Later(_)) || (follows && look == Look::Nothing));
-        // Of what the live version stores nobody rings, so a version that follows looks.
+        // No notification announces the position of the live version, so a following version polls it.
         let rests = look == Look::Nothing && is_quiet && !follows && !self.position.is_in_history() && self.seat.is_armed();
         self.pause = match look {
             Look::Partly => Duration::ZERO,

@@ -127,7 +127,7 @@ async fn rows_that_were_there_are_copied_beside_producers_that_go_on_nothing_is_
     let refused = shop.fail(&["adopt", "--existing"]).await;
     assert!(refused.contains("were copied at") && refused.contains("--again"), "{refused}");
     let again = shop.succeed(&["adopt", "--existing", "--again"]).await;
-    assert!(again.contains("was adopted already; 0 rows"), "{again}");
+    assert!(again.contains("was adopted already; 0 existing rows"), "{again}");
     assert_complete(&shop, "after another copy").await;
 }
 
