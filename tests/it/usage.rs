@@ -183,7 +183,7 @@ async fn a_schema_of_any_accepted_name_works_to_the_end() {
             .env("DATABASE_URL", "postgres://h/d")
             .run(&["check"])
             .await;
-        assert!(refused.code == Some(64) && refused.stderr.contains("Postgres keeps"), "{refused:?}");
+        assert!(refused.code == Some(64) && refused.stderr.contains("Postgres reserves"), "{refused:?}");
     }
 }
 
