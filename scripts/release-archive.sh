@@ -22,6 +22,7 @@ mkdir -p "$files" "$place/$name/completions"
 cp "$binary" README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE "$place/$name/"
 cp -R config deploy/systemd "$place/$name/"
 for shell in bash zsh fish; do "$binary" completions "$shell" >"$place/$name/completions/outboxd.$shell"; done
+"$binary" man "$place/$name/man1"
 # What is packed is what runs: a binary that does not start here is no release.
 "$binary" --version
 

@@ -14,6 +14,8 @@ command -v cargo-generate-rpm >/dev/null 2>&1 || cargo install cargo-generate-rp
 mkdir -p target/release-files target/packages
 # The tools take their files from there.
 for shell in bash zsh fish; do "$directory/outboxd" completions "$shell" >"target/packages/outboxd.$shell"; done
+rm -rf target/packages/man
+"$directory/outboxd" man target/packages/man
 cargo deb --no-build --no-strip --locked --profile dist --target "$target" --output target/release-files/
 cargo generate-rpm --profile dist --target "$target" --output target/release-files/
 ls target/release-files

@@ -101,7 +101,7 @@ mod armed {
     static IS_ARMED: AtomicBool = AtomicBool::new(false);
     static POINTS: OnceLock<Vec<Point>> = OnceLock::new();
 
-    /// A name that is no point would test nothing, and nobody would notice; so it ends the process.
+    /// An unknown name would test nothing without notice; so it ends the process.
     #[derive(Debug, PartialEq, Eq, thiserror::Error)]
     pub enum Unknown {
         #[error("{VARIABLE}: got {0:?}, expected <name>=kill@<n> or <name>=stop@<n>")]

@@ -152,7 +152,7 @@ fn describe_new(config: &HandlerConfig, is_first_run: bool, left: &[&Subscriptio
 fn describe_filter(name: &str, unfinished: &Unfinished) -> String {
     let unwanted = unfinished.unwanted();
     let widened = format!(
-        "what {name} passed under the old filter stays passed; `outboxd handlers rewind {name} --to TIME --force` delivers from a time on"
+        "events that {name} passed under the old filter stay passed; `outboxd handlers rewind {name} --to TIME --force` delivers from a time on"
     );
     if unwanted == 0 {
         let looked =

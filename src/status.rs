@@ -148,7 +148,7 @@ pub fn judge(stats: &Stats) -> StatusVerdict {
         reasons.push(Complaint {
             level: Level::Critical,
             handler: None,
-            text: format!("what {} and later handlers have left to do could not be counted: {why}", handler.handler),
+            text: format!("the unfinished events of {} and later handlers could not be counted: {why}", handler.handler),
             command: "outboxd doctor".to_owned(),
         });
     }

@@ -103,7 +103,7 @@ async fn answer(stream: TcpStream, routes: Router, bounds: Bounds, shutdown: Can
         connection.as_mut().graceful_shutdown();
         connection.await
     };
-    // A client that breaks off or takes too long is nobody's failure.
+    // A client that disconnects or takes too long is not an error.
     tokio::time::timeout(bounds.whole, answered).await.ok();
 }
 

@@ -206,7 +206,7 @@ impl EmbeddedRelay {
     }
 
     /// Goes on as another builder says, without a stop: handlers that are new, changed (other settings, or another `Arc`) or gone, and
-    /// the settings that can change while it runs. What has not changed is not touched. On an error nothing has changed, and the
+    /// the settings that can change while it runs. Unchanged settings stay in effect. On an error nothing has changed, and the
     /// report says why; `None`: the relay has ended. Waits while the database cannot be reached.
     pub async fn reload(&self, builder: RelayBuilder) -> Result<Option<ReloadReport>, Mistake> {
         let loaded = Box::new(builder.loaded()?);

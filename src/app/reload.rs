@@ -79,14 +79,14 @@ pub(super) struct Reloader {
     listeners: Listeners,
 }
 
-/// What others reach beside the relay, and what of it follows another configuration.
+/// The listeners beside the relay, and their settings that a reload can change.
 #[derive(Default)]
 pub(super) struct Listeners {
-    /// Who may read the feed, where it is served.
+    /// The clients of the feed, if it is served.
     pub doors: Option<Arc<Doors>>,
-    /// The certificate of the feed, where it is served.
+    /// The certificate of the feed, if it is served.
     pub certificates: Option<Arc<Certificates>>,
-    /// Who may use the console, where it is served.
+    /// The access to the console, if it is served.
     pub console: Option<Arc<Console>>,
 }
 
@@ -151,7 +151,7 @@ impl Reloader {
                 warn!(error = %chain(&failure), "could not note what came of the reload");
             }
             if let Some(waits) = waits {
-                waits.send(report).ok(); // whoever asked may have gone
+                waits.send(report).ok(); // the requester may have gone
             }
         }
     }
@@ -236,7 +236,7 @@ impl Reloader {
                 .filter(|found| is_changed(&found.handler) && !found.is_refused)
                 .map(|found| format!("{} {}", found.handler, found.text))
                 .collect(),
-            Err(failure) => vec![format!("what is pending could not be counted: {}", chain(&failure))],
+            Err(failure) => vec![format!("the pending events could not be counted: {}", chain(&failure))],
         }
     }
 }
@@ -321,13 +321,13 @@ async fn next_wish(reloads: &mut Option<Reloads>) -> Wish {
     match reloads {
         Some(reloads) => match reloads.wishes.recv().await {
             Some(wish) => wish,
-            None => std::future::pending().await, // nobody is left who could wish
+            None => std::future::pending().await, // no sender is left
         },
         None => std::future::pending().await,
     }
 }
 
-/// What the service manager shows after a reload.
+/// The status for the service manager after a reload.
 fn status(report: &ReloadReport, handlers: usize) -> String {
     match report.outcome {
         ReloadOutcome::Refused => format!("relaying, {handlers} handlers; the last reload was refused, see the log"),

@@ -21,7 +21,7 @@ pub const KIND: ChannelKind = ChannelKind {
     summary: "post alerts to Prometheus Alertmanager",
     fields: &[
         // Secret, because an address may hold a password.
-        Field::new("urls", FieldType::SecretList, "", "Base URLs of every Alertmanager of the cluster: each is told everything."),
+        Field::new("urls", FieldType::SecretList, "", "Base URLs of every Alertmanager of the cluster; each receives every alert."),
         Field::new("labels", FieldType::TextMap, "", "Labels to add to every alert, for routing."),
         Field::new("ca", FieldType::Text, "", "Certificates (PEM) to trust instead of those of the platform."),
     ],
@@ -61,7 +61,7 @@ fn read_urls(section: &Section<'_>) -> Option<Vec<Url>> {
     Some(urls)
 }
 
-// A name that Alertmanager refuses would make it refuse whatever comes with it.
+// If Alertmanager refuses one name, it refuses the whole request.
 fn read_labels(section: &Section<'_>) -> Option<Map<String, Value>> {
     let labels = section.text_map("labels");
     let is_label = |name: &str| {
@@ -113,7 +113,7 @@ impl Alertmanager {
         self.client.post(url, reqwest::header::HeaderMap::new(), body.to_vec()).await?.check()
     }
 
-    /// What one Alertmanager has of an alert, and whom it is to tell.
+    /// The state of an alert at one Alertmanager, and its receivers.
     async fn ask(&self, url: &Url, labels: &Map<String, Value>) -> Result<String, SendFailure> {
         let mut url = url.clone();
         for name in ["alertname", "relay", "handler"] {
@@ -172,7 +172,7 @@ impl Alertmanager {
         entry
     }
 
-    // These are what an alert is to Alertmanager: nothing that changes while it lasts may be among them.
+    // Labels identify an alert in Alertmanager, so no label may change while the alert lasts.
     fn labels_of(&self, relay: &str, alert: &Alert, severity: Severity) -> Value {
         let mut labels = self.labels.clone();
         labels.extend(labels_of(relay, alert, severity));
@@ -180,7 +180,7 @@ impl Alertmanager {
     }
 }
 
-/// What names an alert to anything that speaks Prometheus.
+/// The name of an alert in Prometheus and Alertmanager.
 pub(super) fn labels_of(relay: &str, alert: &Alert, severity: Severity) -> Map<String, Value> {
     let mut labels = Map::new();
     labels.insert("alertname".to_owned(), json!(alert_name(alert.kind)));
@@ -200,7 +200,7 @@ pub(super) fn labels_of(relay: &str, alert: &Alert, severity: Severity) -> Map<S
     labels
 }
 
-/// An alert as the API gives it: its state, and who is told of it.
+/// An alert as the API gives it: its state and receivers.
 fn describe(alert: &Value) -> String {
     let names = |list: &Value, name: &str| -> Vec<String> {
         let text = |one: &Value| one.get(name).unwrap_or(one).as_str().map(str::to_owned);
@@ -212,8 +212,8 @@ fn describe(alert: &Value) -> String {
     let state = status["state"].as_str().unwrap_or("in an unknown state");
     match (silences.as_slice(), inhibitors.as_slice()) {
         ([], []) => format!("{state}, for the receiver {receivers}"),
-        ([], _) => format!("{state}: nobody is told, because other alerts inhibit it"),
-        (silences, _) => format!("{state}: nobody is told, because it is silenced by {}", silences.join(", ")),
+        ([], _) => format!("{state}: no notification is sent, because other alerts inhibit it"),
+        (silences, _) => format!("{state}: no notification is sent, because it is silenced by {}", silences.join(", ")),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::domain::alerts::{Change, Notice, Notices, Severity};
 
 pub const KIND: ChannelKind = ChannelKind {
     name: "log",
-    summary: "write alerts to the log; there without being configured, too",
+    summary: "write alerts to the log; always active, also without configuration",
     fields: &[],
     example: include_str!("../../config/examples/alerts-log.toml"),
     build: |_| Some(Arc::new(Log)),

@@ -29,7 +29,7 @@ pub trait Channel: Send + Sync + 'static {
     /// One try. The relay bounds its time; dropping the future must be safe.
     fn send<'a>(&'a self, notices: &'a Notices) -> BoxFuture<'a, Result<(), SendFailure>>;
 
-    /// The receiver forgets an alert that is not refreshed within this time, and repeats by itself.
+    /// The receiver forgets an alert that is not refreshed within this time, and repeats alerts on its own.
     fn refresh(&self) -> Option<Duration> {
         None
     }

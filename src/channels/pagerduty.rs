@@ -19,7 +19,7 @@ pub const KIND: ChannelKind = ChannelKind {
     summary: "open, acknowledge and resolve incidents of PagerDuty",
     fields: &[
         Field::required("routing_key", FieldType::Secret, "The integration key of the service (Events API v2)."),
-        Field::new("url", FieldType::Text, "https://events.pagerduty.com", "Base URL, for the European region or a stand-in."),
+        Field::new("url", FieldType::Text, "https://events.pagerduty.com", "Base URL, for the European region or a test server."),
     ],
     example: include_str!("../../config/examples/alerts-pagerduty.toml"),
     build,

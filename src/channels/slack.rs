@@ -17,7 +17,7 @@ use crate::settings::{Field, FieldType, Section};
 pub const KIND: ChannelKind = ChannelKind {
     name: "slack",
     summary: "post to an incoming webhook of Slack",
-    fields: &[Field::required("url", FieldType::Secret, "The URL of the incoming webhook, which is its secret.")],
+    fields: &[Field::required("url", FieldType::Secret, "URL of the incoming webhook; the URL is a secret.")],
     example: include_str!("../../config/examples/alerts-slack.toml"),
     build,
 };
@@ -76,7 +76,7 @@ fn colour(notice: &Notice) -> &'static str {
     }
 }
 
-/// The three characters that mean something to Slack; an error text must not call everybody.
+/// The three characters that mean something to Slack; an error text must not mention a whole channel.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

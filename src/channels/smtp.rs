@@ -22,15 +22,20 @@ pub const KIND: ChannelKind = ChannelKind {
     summary: "send mail",
     fields: &[
         Field::required("host", FieldType::Text, "The mail server."),
-        Field::new("port", FieldType::Integer(0, 65535), "0", "Its port; 0: 587 with starttls, 465 with tls, 25 with none."),
+        Field::new(
+            "port",
+            FieldType::Integer(0, 65535),
+            "0",
+            "Port of the server; 0: 587 with starttls, 465 with tls, 25 with none.",
+        ),
         Field::new(
             "tls",
             FieldType::Choice(&["starttls", "tls", "none"]),
             "starttls",
-            "Ask for encryption and send nothing without it, encrypt from the first byte, or not at all.",
+            "Require STARTTLS, use TLS from the first byte, or do not encrypt.",
         ),
         Field::new("ca", FieldType::Text, "", "Certificates (PEM) to trust instead of those of the platform."),
-        Field::new("username", FieldType::Text, "", "Who we are; needs password."),
+        Field::new("username", FieldType::Text, "", "User name; needs password."),
         Field::new("password", FieldType::Secret, "", "The password of username."),
         Field::required("from", FieldType::Text, "The sender: \"outboxd@example.org\" or \"Orders relay <outboxd@example.org>\"."),
         Field::required("to", FieldType::TextList, "The receivers."),
@@ -45,7 +50,7 @@ struct Smtp {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
     to: Vec<Mailbox>,
-    /// What stands behind the `@` of the ids.
+    /// The part of message ids after the `@`.
     domain: String,
 }
 
@@ -87,7 +92,7 @@ fn read_credentials(section: &Section<'_>) -> Option<Option<Credentials>> {
     match (section.optional_text("username"), section.secret("password")) {
         (None, None) => Some(None),
         (Some(_), Some(_)) if section.text("tls") == "none" => {
-            section.mistake("tls", "got \"none\": a password is not sent over a connection that everybody can read");
+            section.mistake("tls", "got \"none\": a password is not sent over an unencrypted connection");
             None
         }
         (Some(user), Some(password)) => Some(Some(Credentials::new(user, password.expose().to_owned()))),

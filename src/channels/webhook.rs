@@ -19,16 +19,16 @@ use crate::settings::{Field, FieldType, Section};
 
 pub const KIND: ChannelKind = ChannelKind {
     name: "webhook",
-    summary: "post to a URL what Alertmanager would post there, signed",
+    summary: "post to a URL in the format of Alertmanager's webhooks, signed",
     fields: &[
-        Field::required("url", FieldType::Secret, "Where to post: an http or https URL. Redirects are not followed."),
+        Field::required("url", FieldType::Secret, "Address of the receiver, an http or https URL. Redirects are not followed."),
         Field::new(
             "secrets",
             FieldType::SecretList,
             "",
             "Secrets to sign with (\"whsec_...\"): all of them sign, the first is the current one.",
         ),
-        Field::new("headers", FieldType::SecretMap, "", "Headers to send besides, for example authorization."),
+        Field::new("headers", FieldType::SecretMap, "", "Additional headers, for example authorization."),
         Field::new("ca", FieldType::Text, "", "Certificates (PEM) to trust instead of those of the platform."),
     ],
     example: include_str!("../../config/examples/alerts-webhook.toml"),
@@ -118,7 +118,7 @@ fn entry(notices: &Notices, notice: &Notice) -> Value {
         "labels": labels,
         "annotations": annotations,
         "startsAt": alert.started_at,
-        // What Alertmanager writes while there is no end.
+        // The value that Alertmanager uses if there is no end.
         "endsAt": if is_over { alert.changed_at.to_string() } else { "0001-01-01T00:00:00Z".to_owned() },
         "generatorURL": notices.external_url.as_deref().unwrap_or_default(),
         "fingerprint": fingerprint,
@@ -132,7 +132,7 @@ fn common(alerts: &[Value], part: &str) -> Map<String, Value> {
     first.iter().filter(|(name, value)| is_shared(name, value)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Names a set of labels; not the number that Alertmanager would make of it, which nobody relies on.
+/// Identifies a set of labels; not the hash of Alertmanager, on which no receiver relies.
 fn fingerprint(labels: &Map<String, Value>) -> String {
     let mut hash = Sha256::new();
     for (name, value) in labels {

@@ -1,5 +1,5 @@
-//! `outboxd adopt`: puts the `[[adopt]]` entries of the configuration in effect, or takes them back.
-//! Looks at every table before it changes the first, and changes nothing in the rows of any.
+//! `outboxd adopt`: installs or removes the triggers of the `[[adopt]]` entries of the configuration.
+//! The command checks every table before it changes the first one, and never changes a row of a table.
 
 use std::process::ExitCode;
 
@@ -17,18 +17,18 @@ use crate::store::adoption::{AdoptionError, AdoptionPlan, AdoptionState, install
 #[command(after_help = "\
 Every [[adopt]] entry of the configuration names a table of an application,
 such as the one of Debezium's outbox event router. This command puts a trigger
-on it that records each inserted row as an event, in the same transaction. The
-application and its table stay as they are; it needs no rights on the outbox,
-and may delete its rows at once.
+on the table that records each inserted row as an event, in the same
+transaction. The application and its table stay as they are. The application
+needs no rights on the outbox, and may delete its rows at once.
 
-Running it again changes nothing. Run it again after the entry or the columns
-have changed. It waits for open transactions that have written to the table,
-no longer than database.lock_timeout, and others wait for it meanwhile.
+Running the command again changes nothing. Run it again after the entry or the
+columns have changed. It waits for open transactions that have written to the
+table, at most database.lock_timeout; other writers wait meanwhile.
 
-Rows that are there already become events only with --existing: each once, in
-the order of their time, before any that is inserted later. Do it when the
-relay that has published them so far is stopped, with a condition
-(`existing` in the entry) if it has left some that it had published.
+Existing rows become events only with --existing: each once, in the order of
+their time, before any row that is inserted later. Stop the old relay first. If
+it has left rows that it had published, exclude them with a condition
+(`existing` in the entry).
 
 Examples:
   outboxd adopt --dry-run
@@ -36,24 +36,24 @@ Examples:
   outboxd adopt public.outboxevent --existing
   outboxd adopt --remove public.outboxevent")]
 pub struct AdoptArgs {
-    /// The tables [default: every one in the configuration]
+    /// The tables to adopt [default: every table in the configuration]
     #[arg(value_name = "TABLE", value_parser = parse_table)]
     pub tables: Vec<TableName>,
-    /// Print the SQL that would be executed, for another migration tool, and change nothing
+    /// Print the SQL for another migration tool, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Copy the rows that are there already, too
+    /// Copy existing rows as well
     #[arg(long, conflicts_with = "remove")]
     pub existing: bool,
-    /// With --existing: even where that was done before. Rows whose events have been removed meanwhile are delivered again
+    /// With --existing: copy again. Rows whose events have been removed meanwhile are delivered again
     #[arg(long, requires = "existing")]
     pub again: bool,
-    /// Take the triggers off; what was recorded stays and is delivered
+    /// Remove the triggers; events that were recorded stay and are delivered
     #[arg(long, conflicts_with = "dry_run")]
     pub remove: bool,
 }
 
-/// What became of one table.
+/// The result for one table.
 #[derive(Debug, Serialize)]
 struct Outcome {
     table: String,
@@ -89,7 +89,7 @@ pub async fn run(args: AdoptArgs, global: &Global) -> Result<ExitCode, CliError>
 
 async fn remove(args: &AdoptArgs, global: &Global) -> Result<ExitCode, CliError> {
     let tables: Vec<TableName> = match args.tables.as_slice() {
-        // Without a name it is what the configuration says; with one, it need not be there any more.
+        // Without names, the tables of the configuration. A named table may no longer exist.
         [] => chosen(&[], read_adoptions(global)?)?.into_iter().map(|adoption| adoption.table).collect(),
         tables => tables.to_vec(),
     };
@@ -103,7 +103,7 @@ async fn remove(args: &AdoptArgs, global: &Global) -> Result<ExitCode, CliError>
     report(&outcomes, global)
 }
 
-/// All of them before the first is touched, and everything that is wrong at once.
+/// Checks all tables before the first change, and reports every mistake at once.
 async fn plan_all(session: &Session, adoptions: &[Adoption]) -> Result<Vec<AdoptionPlan>, CliError> {
     let (mut plans, mut reasons) = (Vec::new(), Vec::new());
     for adoption in adoptions {
@@ -122,8 +122,8 @@ async fn check_copies(session: &Session, plans: &[AdoptionPlan], again: bool) ->
         reasons.extend(plan.copy_refusal());
         if let Some(at) = last_copy(&session.pool, &plan.table).await?.filter(|_| !again) {
             reasons.push(format!(
-                "the rows of {} were copied at {at}; add --again to copy those that have no event now, of which some may have been \
-                 delivered and removed",
+                "the rows of {} were copied at {at}; add --again to copy the rows that have no event now; some of these events may have been \
+                delivered and removed",
                 plan.table
             ));
         }
@@ -131,7 +131,7 @@ async fn check_copies(session: &Session, plans: &[AdoptionPlan], again: bool) ->
     if reasons.is_empty() { Ok(()) } else { Err(failed(AdoptionError::Refused(reasons))) }
 }
 
-/// `[[adopt]]` of the file, also where the database is given otherwise. Mistakes elsewhere are not ours to report.
+/// `[[adopt]]` of the file, also if the address of the database comes from elsewhere. Mistakes in other sections are not reported here.
 fn read_adoptions(global: &Global) -> Result<Vec<Adoption>, CliError> {
     let draft = global.read()?;
     let adoptions = draft.adoptions().to_vec();
@@ -178,12 +178,12 @@ fn report(outcomes: &[Outcome], global: &Global) -> Result<ExitCode, CliError> {
 fn describe(outcome: &Outcome) -> String {
     let Outcome { table, outcome, copied } = outcome;
     let text = match *outcome {
-        "adopted" => format!("{table} is adopted: every row that is inserted from now on is an event"),
+        "adopted" => format!("{table} is adopted: every row that is inserted from now on becomes an event"),
         "unchanged" => format!("{table} was adopted already"),
-        "removed" => format!("{table} is adopted no more; events that were recorded stay"),
+        "removed" => format!("{table} is no longer adopted; events that were recorded stay"),
         _ => format!("{table} was not adopted"),
     };
-    let copied = copied.map(|count| format!("; {count} row{} that were there became events", plural(count))).unwrap_or_default();
+    let copied = copied.map(|count| format!("; {count} existing row{} became events", plural(count))).unwrap_or_default();
     format!("{text}{copied}\n")
 }
 
@@ -196,7 +196,7 @@ fn describe_plan(plan: &AdoptionPlan, copies_rows: bool) -> String {
     let what = match &plan.state {
         AdoptionState::AsConfigured => "is adopted as configured",
         AdoptionState::Missing => "is not adopted yet",
-        _ => "is adopted otherwise",
+        _ => "is adopted differently",
     };
     let statements: String = plan.statements().iter().map(|text| format!("{text};\n")).collect();
     if statements.is_empty() {
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(outcome("unchanged", None), "a.b was adopted already\n");
         assert_eq!(
             outcome("adopted", Some(2)),
-            "a.b is adopted: every row that is inserted from now on is an event; 2 rows that were there became events\n"
+            "a.b is adopted: every row that is inserted from now on becomes an event; 2 existing rows became events\n"
         );
     }
 }

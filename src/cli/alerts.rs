@@ -1,4 +1,4 @@
-//! `outboxd alerts`: what a human must know of, and saying that one knows. Works while the relay is down; `test` sends from here.
+//! `outboxd alerts`: lists, acknowledges and snoozes alerts. Works while the relay is down; `test` sends from this process.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::settings::{describe_duration, parse_duration};
 use crate::store::alerts::ChannelRow;
 use crate::telemetry::logging;
 
-/// List, acknowledge and snooze alerts, and try out a channel
+/// List, acknowledge and snooze alerts, and test a channel
 #[derive(Debug, Args)]
 pub struct AlertsArgs {
     #[command(subcommand)]
@@ -26,59 +26,59 @@ pub struct AlertsArgs {
 
 #[derive(Debug, Subcommand)]
 enum AlertsCommand {
-    /// List what fires, and how each channel is doing
+    /// List the alerts that fire, and the state of each channel
     #[command(after_help = "Examples:\n  outboxd alerts list\n  outboxd alerts list --all\n  \
                             outboxd alerts list --json | jq '.alerts[] | select(.severity == \"critical\")'")]
     List(ListArgs),
-    /// Say that you know: nothing is repeated until it grows worse or is over
+    /// Acknowledge an alert: it is not repeated until it gets worse or is over
     #[command(after_help = "Example:\n  outboxd alerts ack dead_letters/billing --because 'billing is rolling back, ann'")]
     Ack(AckArgs),
-    /// Be told nothing of an alert for a while
+    /// Silence an alert for a while
     #[command(after_help = "Examples:\n  outboxd alerts snooze backlog_age/billing --for 2h\n  \
-                            outboxd alerts snooze backlog_age/billing --for 0s      # tell me again\n\n\
-                            When the time is over, what is true then is told: that it still is, or that it is over.")]
+                            outboxd alerts snooze backlog_age/billing --for 0s      # send it again\n\n\
+                            When the time is over, outboxd sends the state at that time: still firing, or over.")]
     Snooze(SnoozeArgs),
-    /// Send a test alert through a channel of the configuration, from here
+    /// Send a test alert through a channel of the configuration, from this machine
     #[command(
         after_help = "Examples:\n  outboxd alerts test slack\n  outboxd alerts test alertmanager --for 90s\n\nThe alert says that it is a test. \
-                            Alertmanager waits (group_wait, 30s by default) before it notifies: there the test alert fires for a minute, and \
-                            is over then or with Ctrl-C. Other channels are told at once that it is over. Nothing is stored. Exit code 1: it \
-                            was not sent, and why."
+                            Alertmanager waits (group_wait, 30s by default) before it notifies: there the test alert fires for a minute or until \
+                            Ctrl-C. Other channels receive its end at once. Nothing is stored. Exit code 1: the alert was not sent; the reason is \
+                            printed."
     )]
     Test(TestArgs),
 }
 
 #[derive(Debug, Args)]
 struct ListArgs {
-    /// Those that are over, too, for 30 days
+    /// Also list alerts that are over, for 30 days
     #[arg(long, short)]
     all: bool,
 }
 
 #[derive(Debug, Args)]
 struct AckArgs {
-    /// The alert, as `alerts list` names it
+    /// Name of the alert, as `alerts list` shows it
     alert: String,
-    /// What you know or do; kept in the audit
+    /// What you know or do about it; kept in the audit
     #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text)]
     because: Option<String>,
 }
 
 #[derive(Debug, Args)]
 struct SnoozeArgs {
-    /// The alert, as `alerts list` names it
+    /// Name of the alert, as `alerts list` shows it
     alert: String,
-    /// For how long, such as 30m or 2h; 0s ends a snooze
+    /// Duration such as 30m or 2h; 0s ends a snooze
     #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
     time: Duration,
-    /// Why; kept in the audit
+    /// Reason; kept in the audit
     #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text)]
     because: Option<String>,
 }
 
 #[derive(Debug, Args)]
 struct TestArgs {
-    /// The channel, as the configuration names it
+    /// Name of the channel in the configuration
     channel: String,
     /// How long the alert fires before it is over [default: 1m for Alertmanager, else 0s]
     #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
@@ -117,12 +117,12 @@ async fn acknowledge(args: &AckArgs, global: &Global) -> Result<ExitCode, CliErr
     let session = session::open(global).await?;
     let change = alerts::acknowledge(&session.pool, &ask::caller(), &args.alert, args.because.as_deref()).await?;
     let text = match (&change.alert.alert, change.changed) {
-        (_, true) => format!("{} is acknowledged: nothing is repeated until it grows worse or is over", args.alert),
+        (_, true) => format!("{} is acknowledged: it is not repeated until it gets worse or is over", args.alert),
         (Alert { status: AlertStatus::Acknowledged, acknowledged_by, .. }, false) => {
             let by = acknowledged_by.as_deref().map(|by| format!(" by {by}")).unwrap_or_default();
             format!("{} was acknowledged already{by}", args.alert)
         }
-        (alert, false) => format!("{} does not fire, it is {}", args.alert, alert.status),
+        (alert, false) => format!("{} does not fire; it is {}", args.alert, alert.status),
     };
     tell(global, &change, &text)
 }
@@ -132,8 +132,8 @@ async fn snooze(args: &SnoozeArgs, global: &Global) -> Result<ExitCode, CliError
     let change = alerts::snooze(&session.pool, &ask::caller(), &args.alert, args.time, args.because.as_deref()).await?;
     let text = match (change.changed, change.alert.alert.snoozed_until) {
         (true, Some(until)) => format!("{} is silent until {}", args.alert, describe_moment(until)),
-        (true, None) => format!("{} is told again", args.alert),
-        (false, _) => format!("{} is over, there is nothing to snooze", args.alert),
+        (true, None) => format!("{} is sent again", args.alert),
+        (false, _) => format!("{} is over; there is nothing to snooze", args.alert),
     };
     tell(global, &change, &text)
 }
@@ -146,13 +146,13 @@ fn tell(global: &Global, change: &AlertChange, text: &str) -> Result<ExitCode, C
     Ok(ExitCode::from(if change.is_as_wanted() { EXIT_OK } else { EXIT_FAILED }))
 }
 
-/// Longer than Alertmanager's own default of `group_wait`, with the time that its next look takes.
+/// Longer than Alertmanager's default `group_wait` and its evaluation interval together.
 const FIRING: Duration = Duration::from_secs(60);
 
-/// Tells a channel of an example, and then that it is over: at once, or when a receiver that groups by itself has had the time to tell of it.
+/// Sends an example alert and its end: the end follows at once, or after the time that a receiver with its own grouping needs to notify.
 async fn test(args: &TestArgs, global: &Global) -> Result<ExitCode, CliError> {
     let loaded = global.load()?;
-    // What the channel `log` says has to appear somewhere.
+    // The channel `log` writes to the log, so a log must exist.
     logging::install(loaded.config.log.format, &loaded.config.log.filter).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
     let Some((config, channel)) = loaded.channels.iter().find(|(config, _)| config.name == args.channel) else {
         let names: Vec<&str> = loaded.channels.iter().map(|(config, _)| config.name.as_str()).collect();
@@ -169,7 +169,7 @@ async fn test(args: &TestArgs, global: &Global) -> Result<ExitCode, CliError> {
     }
     if !time.is_zero() {
         eprintln!(
-            "the test alert fires for {}, so that whoever it is for is notified (with Alertmanager: after group_wait); Ctrl-C ends it",
+            "the test alert fires for {}, so that its receiver is notified (with Alertmanager: after group_wait); Ctrl-C ends it",
             describe_duration(time)
         );
         tokio::select! {
@@ -179,8 +179,8 @@ async fn test(args: &TestArgs, global: &Global) -> Result<ExitCode, CliError> {
     }
     let resolved = example(&loaded.config, Change::Resolved, Some(fired.id));
     in_time(config.timeout, channel.send(&resolved)).await.map_err(failed)?;
-    let person = if channel.refresh().is_some() { "; look whether a person was notified" } else { "" };
-    eprintln!("sent a test alert through {}, and that it is over{person}", config.name);
+    let person = if channel.refresh().is_some() { "; check that the operators were notified" } else { "" };
+    eprintln!("sent a test alert and its end through {}{person}", config.name);
     if global.json {
         let document = json!({
             "channel": config.name, "kind": config.kind, "sent": true, "fired_seconds": time.as_secs_f64(), "receiver_says": report,
@@ -220,7 +220,7 @@ fn describe(found: &[AlertView], channels: &[ChannelRow]) -> String {
     text
 }
 
-/// One line each, and below it what to run.
+/// One line for each alert, and below it the command to run.
 fn describe_alerts(found: &[AlertView]) -> String {
     let mut table = plain_table(&["ALERT", "SEVERITY", "STATE", "SINCE", "WHAT"]);
     for AlertView { alert, key, summary, .. } in found {
@@ -243,7 +243,7 @@ fn describe_status(alert: &Alert) -> String {
     if let Some(who) = &alert.acknowledged_by {
         text.push_str(&format!(" by {who}"));
     }
-    // By our own clock: a few seconds more or less of a snooze matter to nobody.
+    // By the clock of this process: a few seconds more or less of a snooze do not matter.
     let now = now();
     if let Some(until) = alert.snoozed_until.filter(|_| alert.status != AlertStatus::Resolved && alert.is_snoozed(now)) {
         text.push_str(&format!(", silent until {}", describe_moment(until)));
@@ -277,7 +277,7 @@ fn describe_moment(moment: Timestamp) -> String {
 }
 
 fn parse_time(text: &str) -> Result<Duration, String> {
-    parse_duration(text).ok_or_else(|| "expected a time such as 30m or 2h".to_owned())
+    parse_duration(text).ok_or_else(|| "expected a duration such as 30m or 2h".to_owned())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Before a person's command changes something: who it is, and whether they mean it.
+//! Before a command changes something: the name of the operator for the audit, and a confirmation.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -7,15 +7,15 @@ use crate::operations::{Caller, Role, Via};
 
 #[derive(Debug, thiserror::Error)]
 enum AskError {
-    #[error("this changes what will be delivered and there is no terminal to ask on; add --yes to go ahead")]
+    #[error("this changes what will be delivered, and there is no terminal for a confirmation; add --yes to continue")]
     NoTerminal,
     #[error("stopped; nothing was changed")]
     Declined,
-    #[error("could not ask")]
+    #[error("could not ask for a confirmation")]
     Read(#[source] io::Error),
 }
 
-/// Who acts, for the audit: `OUTBOXD_ACTOR`, otherwise user and host.
+/// The operator's name for the audit: `OUTBOXD_ACTOR`, otherwise user and host.
 pub(super) fn actor() -> String {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     variable("OUTBOXD_ACTOR").unwrap_or_else(|| {
@@ -25,12 +25,12 @@ pub(super) fn actor() -> String {
     })
 }
 
-/// The same person as a caller of operations. Whoever has the address of the database may do everything.
+/// The operator as a caller of operations. An operator who has the address of the database may do everything.
 pub(super) fn caller() -> Caller {
     Caller { name: actor(), role: Role::Admin, sees_payloads: true, via: Via::Cli }
 }
 
-/// Asks on standard error, unless the answer was given with `--yes`. Returns only if the answer is yes.
+/// Asks on standard error, unless `--yes` was given. Returns `Ok` only if the answer is yes.
 pub(super) fn confirm(question: &str, yes: bool) -> Result<(), CliError> {
     if yes {
         return Ok(());
@@ -39,7 +39,7 @@ pub(super) fn confirm(question: &str, yes: bool) -> Result<(), CliError> {
         return Err(CliError::new(EXIT_CONFIG, AskError::NoTerminal));
     }
     eprint!("{question} [y/N] ");
-    io::stderr().flush().ok(); // a prompt that cannot be shown is no reason to stop
+    io::stderr().flush().ok(); // a prompt that cannot be printed is no reason to stop
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).map_err(|error| CliError::failed(AskError::Read(error)))?;
     if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
@@ -48,8 +48,8 @@ pub(super) fn confirm(question: &str, yes: bool) -> Result<(), CliError> {
     Err(CliError::failed(AskError::Declined))
 }
 
-/// What a person says about why; blanks are no reason.
+/// The reason that the operator gives; blanks are not a reason.
 pub(super) fn parse_text(text: &str) -> Result<String, &'static str> {
     let text = text.trim();
-    if text.is_empty() { Err("expected some words about why") } else { Ok(text.to_owned()) }
+    if text.is_empty() { Err("expected a reason in your words") } else { Ok(text.to_owned()) }
 }

@@ -1,4 +1,4 @@
-//! `outboxd check`: is the configuration right, and with `--connect` does everything answer that it names.
+//! `outboxd check`: checks the configuration; with `--connect` it also checks that the database and every receiver answer.
 //! Delivers nothing and changes nothing.
 
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ use crate::store::adoption::{AdoptionState, InspectedAdoption, inspect_adoption}
 use crate::store::blind_spots::find_blind_spots;
 use crate::store::{self, Server, StoreError};
 
-/// The oldest server whose snapshots and triggers the relay was written for.
+/// The oldest server version that the relay supports.
 const OLDEST_MAJOR: i32 = 14;
 
 #[derive(Debug, clap::Args)]
@@ -30,13 +30,13 @@ pub struct CheckArgs {
     pub connect: bool,
 }
 
-/// One thing that was tried with `--connect`.
+/// One probe of `--connect`.
 #[derive(Debug, Serialize)]
 struct Probe {
     /// `database`, `handlers.<name>` or `adopt.<table>`.
     what: String,
     ok: bool,
-    /// Nothing is wrong, but something to know before a relay runs with this configuration.
+    /// The probe succeeded, but the operator should know this before a relay runs with this configuration.
     note: bool,
     text: String,
 }
@@ -61,7 +61,7 @@ pub async fn run(args: CheckArgs, global: &Global) -> Result<ExitCode, CliError>
     };
     let summaries: Vec<HandlerSummary> = loaded.handlers.iter().map(|(config, _)| summarise(config)).collect();
     if !global.json {
-        // Before the probes, which may take their time.
+        // Before the probes, which may be slow.
         print(&describe_summaries(&global.config.display().to_string(), &summaries))?;
     }
     loaded.handlers.iter().flat_map(|(config, _)| older_settings(config)).for_each(|note| eprintln!("note: {note}"));
@@ -75,7 +75,7 @@ pub async fn run(args: CheckArgs, global: &Global) -> Result<ExitCode, CliError>
     Ok(ExitCode::from(if ok { EXIT_OK } else { EXIT_DATABASE }))
 }
 
-/// Settings that still work and have a better name.
+/// Settings that still work under an old name.
 fn older_settings(config: &HandlerConfig) -> Vec<String> {
     let newer =
         [("conflict", "answers = { \"409\" = \"duplicate\" }"), ("retry_client_errors", "answers = { \"4xx\" = \"retry\" }")];
@@ -84,7 +84,7 @@ fn older_settings(config: &HandlerConfig) -> Vec<String> {
     newer.iter().filter(|(name, _)| is_set(name)).map(note).collect()
 }
 
-/// What works, and should be known all the same. Changes no exit code.
+/// Notes on settings that work. They do not change the exit code.
 #[derive(Debug, Serialize)]
 struct Note {
     what: String,
@@ -94,7 +94,7 @@ struct Note {
 async fn notes(loaded: &Loaded, connects: bool) -> Vec<Note> {
     let mut notes: Vec<Note> = app::cautions(&loaded.config).into_iter().map(|(what, text)| Note { what, text }).collect();
     if connects {
-        // An address that is none was told by the probe.
+        // The probe has reported an invalid address already.
         let told = store::unencrypted(&options(&loaded.config)).await.ok().flatten();
         notes.extend(told.map(|text| Note { what: "database".to_owned(), text }));
     }
@@ -125,12 +125,12 @@ fn summarise(config: &HandlerConfig) -> HandlerSummary {
     }
 }
 
-/// As the configuration has it: a type, and the version that it pins.
+/// As the configuration writes it: a type, and the version that it pins.
 fn described((glob, version): &(String, Option<u32>)) -> String {
     version.map_or_else(|| glob.clone(), |version| format!("{glob}@{version}"))
 }
 
-/// For example `12 attempts over 22h 33m`: what a person must know of a backoff.
+/// For example `12 attempts over 22h 33m`: the backoff as an operator needs it.
 fn describe_retries(config: &HandlerConfig) -> String {
     let attempts = config.retry.max_attempts;
     if attempts == 1 {
@@ -187,7 +187,7 @@ async fn probe_ledger(loaded: &Loaded, pool: &Result<PgPool, StoreError>) -> Opt
     Some(Probe::new("erasure.ledger".to_owned(), checked.map(|()| format!("no subject of {} has a key", ledger.display()))))
 }
 
-/// What a relay with this configuration would do to what is pending. Nothing before there is an outbox: `probe_database` tells that.
+/// What a relay with this configuration would change for pending events. Empty if there is no outbox; `probe_database` reports that.
 async fn probe_registration(loaded: &Loaded, pool: &Result<PgPool, StoreError>) -> Vec<Probe> {
     let Ok(pool) = pool else { return Vec::new() };
     if store::check_schema(pool, &loaded.config.outbox.schema).await.is_err() {
@@ -210,10 +210,10 @@ async fn probe_adoptions(config: &Config, pool: &Result<PgPool, StoreError>) -> 
                     Err(format!("every insert of the application fails: {error}; `outboxd doctor` says what to do"))
                 }
                 Ok(InspectedAdoption { state: AdoptionState::Refused(reasons), .. }) => Err(reasons.join("; ")),
-                Ok(_) => Err(format!("is not adopted, or not as configured; `outboxd adopt {}` does it", adoption.table)),
+                Ok(_) => Err(format!("is not adopted, or not as configured; run `outboxd adopt {}`", adoption.table)),
                 Err(error) => Err(chain(&error)),
             },
-            Err(_) => Err("could not be looked up without the database".to_owned()),
+            Err(_) => Err("could not be checked without the database".to_owned()),
         };
         probes.push(Probe::new(adoption_path(&adoption.table), result));
     }
@@ -254,7 +254,7 @@ async fn probe_database(pool: &Result<PgPool, StoreError>, schema: &str) -> Prob
     Probe::new("database".to_owned(), result)
 }
 
-/// What could hide committed events from the relay.
+/// Conditions that could hide committed events from the relay.
 async fn find_severe(pool: &PgPool, schema: &str) -> Result<(), String> {
     let found = find_blind_spots(pool, schema).await.map_err(|error| chain(&error))?;
     let severe: Vec<String> = found.iter().filter(|spot| spot.is_severe()).map(ToString::to_string).collect();
@@ -267,7 +267,7 @@ fn judge(server: &Server, schema: &str) -> Result<String, String> {
         return Err(format!("PostgreSQL {version} is too old; outboxd needs {OLDEST_MAJOR} or newer"));
     }
     if *is_in_recovery {
-        return Err("the server is a standby; outboxd reads from the primary only, so let database.url name that".to_owned());
+        return Err("the server is a standby; outboxd reads from the primary only: set database.url to the primary".to_owned());
     }
     if let Some(refusal) = store::encoding_refusal(database, encoding) {
         return Err(refusal);
@@ -280,20 +280,20 @@ fn judge(server: &Server, schema: &str) -> Result<String, String> {
 
 async fn probe_handler(config: &HandlerConfig, built: &Built, pool: &Result<PgPool, StoreError>) -> Probe {
     let result = match built {
-        // A receiver that accepts a connection and falls silent must not keep the check from its end.
+        // A receiver that accepts a connection and never answers must not block the check.
         Built::Handler(handler) => match tokio::time::timeout(config.timeout, handler.probe()).await {
             Ok(result) => result,
             Err(_) => Err(format!("no answer within {}", describe_duration(config.timeout))),
         },
         Built::Function(function) => probe_function(&function.function, pool).await,
         Built::Projection(projection) => probe_projection(projection, pool).await,
-        Built::Publisher => Ok("gives events their places; nothing to connect to".to_owned()),
+        Built::Publisher => Ok("assigns places to events; nothing to connect to".to_owned()),
     };
     Probe::new(format!("handlers.{}", config.name), result)
 }
 
 async fn probe_function(name: &str, pool: &Result<PgPool, StoreError>) -> Result<String, String> {
-    let Ok(pool) = pool else { return Err("could not be looked up without the database".to_owned()) };
+    let Ok(pool) = pool else { return Err("could not be checked without the database".to_owned()) };
     match store::has_function(pool, name).await {
         Ok(true) => Ok(format!("function {name} exists")),
         Ok(false) => Err(format!("there is no function {name}(uuid, text, text, jsonb, jsonb)")),
@@ -304,7 +304,7 @@ async fn probe_function(name: &str, pool: &Result<PgPool, StoreError>) -> Result
 async fn probe_projection(projection: &ProjectionSpec, pool: &Result<PgPool, StoreError>) -> Result<String, String> {
     let Projected::Function(function) = &projection.projected else { return Ok("is code of the program".to_owned()) };
     let (name, Ok(pool)) = (&function.function, pool) else {
-        return Err("could not be looked up without the database".to_owned());
+        return Err("could not be checked without the database".to_owned());
     };
     match store::projections::has_function(pool, name).await {
         Ok(true) => Ok(format!("function {name} exists")),

@@ -1,4 +1,4 @@
-//! `outboxd clients`: who may read the feed, and tokens for them. Reads the configuration only; prints no token but a new one.
+//! `outboxd clients`: lists the clients that may read the feed, and makes tokens. Reads the configuration only; prints only new tokens.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -24,18 +24,18 @@ pub struct ClientsArgs {
 
 #[derive(Debug, Subcommand)]
 enum ClientsCommand {
-    /// List the clients: what each may see and how many requests it may have open
+    /// List the clients: which events each may read, and how many requests it may have open
     #[command(after_help = "Examples:
   outboxd clients list
   outboxd clients list --json | jq -r '.clients[].name'")]
     List,
-    /// Make a token, and the line that stands for it in the configuration
+    /// Make a token, and its line for the configuration
     #[command(after_help = "Examples:
   outboxd clients token
   outboxd clients token --json | jq -r .token
 
-Give the token to the client and put the digest into `tokens` of its [[clients]] entry; the token itself need not be stored. To replace \
-a token, put the new digest beside the old one, run `outboxd reload`, and remove the old one when the client has changed.")]
+Give the token to the client and put the digest into `tokens` of its [[clients]] entry; do not store the token itself. To replace \
+a token, put the new digest beside the old one, run `outboxd reload`, and remove the old one when the client uses the new token.")]
     Token,
 }
 
@@ -67,7 +67,7 @@ fn list(global: &Global) -> Result<String, CliError> {
         return Ok(format!("{:#}\n", json!({ "events": config.feed.events, "clients": clients })));
     }
     if config.clients.is_empty() {
-        return Ok("no client is configured, so nobody may read the feed\n".to_owned());
+        return Ok("no client is configured, so no client may read the feed\n".to_owned());
     }
     let mut table = plain_table(&["CLIENT", "EVENTS", "WHERE", "TOKENS", "CONNECTIONS", "CURSORS"]);
     for client in &config.clients {
@@ -84,7 +84,7 @@ fn list(global: &Global) -> Result<String, CliError> {
     Ok(table.trim_fmt() + "\n")
 }
 
-/// The types that a client may see, as far as its own list says; each must also be among those of the feed.
+/// The types that the client's own list allows; the list of the feed must allow them as well.
 fn seen<'a>(client: &'a ClientConfig, feed: &'a [String]) -> &'a [String] {
     if client.events.is_empty() { feed } else { &client.events }
 }

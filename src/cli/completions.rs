@@ -1,4 +1,4 @@
-//! `outboxd completions`: the script that teaches a shell the command line.
+//! `outboxd completions`: the completion script of a shell.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use super::{Cli, CliError, Global};
 
 #[derive(Debug, clap::Args)]
 pub struct CompletionsArgs {
-    /// Shell to write the script for
+    /// The shell
     pub shell: Shell,
 }
 

@@ -1,4 +1,4 @@
-//! `outboxd config`: what was understood, what there is to say, and a schema for editors.
+//! `outboxd config`: the configuration as outboxd reads it, the reference of all settings, and a schema for editors.
 
 use std::process::ExitCode;
 
@@ -21,11 +21,11 @@ pub struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Print every setting with its default and what it means
+    /// Print every setting with its meaning and default
     Reference,
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
-    /// Print the configuration as it was understood, with secrets masked
+    /// Print the configuration as outboxd reads it, with secrets masked
     Show,
 }
 
@@ -40,20 +40,20 @@ pub async fn run(args: ConfigArgs, global: &Global) -> Result<ExitCode, CliError
     Ok(ExitCode::SUCCESS)
 }
 
-/// The reference file, and behind it what each kind of handler and channel adds.
+/// The reference file, followed by the settings of each kind of handler and channel.
 fn reference() -> String {
     let handlers: String = KINDS.iter().map(|kind| describe_kind(kind.name, kind.summary, kind.example, kind.fields)).collect();
     let channels: String = CHANNELS.iter().map(|kind| describe_kind(kind.name, kind.summary, kind.example, kind.fields)).collect();
     format!(
         "{REFERENCE}\n# The kinds of handlers: an example of each, and its settings with their defaults.\n{handlers}\
-         \n# The kinds of alert channels, likewise.\n{channels}"
+         \n# The kinds of alert channels: an example of each, and its settings with their defaults.\n{channels}"
     )
 }
 
 fn describe_kind(name: &str, summary: &str, example: &str, fields: &[Field]) -> String {
     let example: String = example.lines().map(|line| format!("#   {line}\n")).collect();
     let fields = match fields {
-        [] => "# It has no settings of its own.\n".to_owned(),
+        [] => "# This kind has no settings of its own.\n".to_owned(),
         fields => describe_fields(fields, ""),
     };
     format!("\n# ---- kind = \"{name}\": {summary}\n#\n{example}#\n{fields}")
@@ -66,14 +66,14 @@ fn schema() -> Value {
 }
 
 fn show(global: &Global) -> Result<String, CliError> {
-    // Checked first: a document that is wrong would be shown as if it were understood.
+    // Checked first: otherwise an invalid document would be shown as if it were valid.
     global.load()?;
     let draft = global.read()?;
     Ok(config::show(draft.resolved(), app::KIND_FIELDS))
 }
 
 fn as_json(shown: &str) -> Value {
-    let document: toml::Table = shown.parse().expect("what is shown is valid TOML");
+    let document: toml::Table = shown.parse().expect("the printed configuration is valid TOML");
     serde_json::to_value(document).expect("a TOML document without dates is a JSON value")
 }
 

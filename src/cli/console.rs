@@ -1,4 +1,4 @@
-//! `outboxd console`: the pages for operators as a process of its own, which works while relays are down; and tokens for them.
+//! `outboxd console`: serves the console in a process of its own, also while no relay runs, and makes tokens for it.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -22,7 +22,7 @@ use crate::config::{self, ConsoleAddress};
 use crate::domain::Role;
 use crate::telemetry::logging;
 
-/// Serve the pages for operators without a relay, and make tokens for them
+/// Serve the console without a relay, and make tokens for it
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -33,39 +33,40 @@ Examples:
   ssh -L 9189:127.0.0.1:9189 shop.internal outboxd console
   outboxd console token alice --role operate
 
-The pages work while no relay runs. `outboxd run` serves them, too, where `console.listen` is set. Without tokens a local address shows \
-everything but payloads and changes nothing; an address that other machines can reach is refused. SIGHUP reads tokens and rights again."
+The console works while no relay runs. `outboxd run` also serves it if `console.listen` is set. Without tokens, a console at a local \
+address shows everything but payloads and changes nothing; an address that other machines can reach is refused. SIGHUP reads tokens and \
+rights again."
 )]
 pub struct ConsoleArgs {
     #[command(subcommand)]
     command: Option<ConsoleCommand>,
-    /// Where to serve it [default: console.listen, else 127.0.0.1:9189]
+    /// Address to listen at [default: console.listen, else 127.0.0.1:9189]
     #[arg(long, value_name = "ADDRESS", value_parser = ConsoleAddress::parse)]
     listen: Option<ConsoleAddress>,
 }
 
 #[derive(Debug, Subcommand)]
 enum ConsoleCommand {
-    /// Make a token, and the entry that stands for it in the configuration
+    /// Make a token, and its entry for the configuration
     #[command(after_help = "Examples:
   outboxd console token alice
   outboxd console token alice --role operate --payload
   outboxd console token deploy --role admin --json | jq -r .token
 
-Give the token to the person and put the entry into the configuration; the token itself need not be stored. `outboxd reload` puts an entry \
-in effect, and ends the sessions of one that was removed.")]
+Give the token to the operator and put the entry into the configuration; do not store the token itself. `outboxd reload` activates a new \
+entry, and ends the sessions of a removed one.")]
     Token(TokenArgs),
 }
 
 #[derive(Debug, Args)]
 struct TokenArgs {
-    /// Names the person or the program in the audit
+    /// Name of the operator or program in the audit
     #[arg(value_parser = config::check_handler_name)]
     name: String,
     /// What the token may do
     #[arg(long, default_value = "read", value_parser = ["read", "operate", "admin"])]
     role: String,
-    /// May see payloads and headers, too
+    /// Also allow payloads and headers
     #[arg(long)]
     payload: bool,
 }
@@ -140,7 +141,7 @@ async fn serve(listen: Option<ConsoleAddress>, global: &Global) -> Result<ExitCo
     }
 }
 
-/// The configuration; beside an address of the database no file is needed.
+/// The configuration. No file is needed if the address of the database is given.
 fn load(global: &Global) -> Result<config::Config, CliError> {
     if global.address().is_some() && !global.config.exists() {
         return app::without_file(&global.overrides()).map_err(|error| CliError::new(EXIT_CONFIG, error));
@@ -148,7 +149,7 @@ fn load(global: &Global) -> Result<config::Config, CliError> {
     Ok(global.load()?.config)
 }
 
-/// SIGHUP has tokens and rights read again. What is not valid, or would leave the address open to others, changes nothing.
+/// SIGHUP reads tokens and rights again. An invalid configuration, or one that would open the address to others, changes nothing.
 async fn reload_on_hang_up(global: Global, address: ConsoleAddress, sender: mpsc::Sender<config::Config>) {
     let Ok(mut hang_up) = signal(SignalKind::hangup()) else {
         warn!("SIGHUP cannot be caught here; start the console again instead");

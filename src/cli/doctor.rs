@@ -1,4 +1,4 @@
-//! `outboxd doctor`: what is wrong with the server, the outbox and the configuration, why it matters, and what to paste.
+//! `outboxd doctor`: finds faults of the server, the outbox and the configuration, and prints why each matters and how to fix it.
 //! Changes nothing.
 
 use std::process::ExitCode;
@@ -16,17 +16,17 @@ use crate::store::StoreError;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Every finding says what is wrong, why that matters, and what mends it: a
-statement for psql, a command, or lines of the configuration. Where there are
-several, one is enough. Nothing is changed by this command itself.
+Every finding says what is wrong, why it matters, and how to fix it: with a
+statement for psql, a command, or lines of the configuration. If a finding has
+several fixes, one is enough. The command itself changes nothing.
 
-With --database-url no configuration is read; what needs one is left out,
-and the report says so. Run it with the address of the relay, so that it sees
-what the relay sees: its rights, its pooler, its clock.
+With --database-url no configuration is read; the report lists the checks that
+were skipped. Use the database address of the relay, so that the checks see the
+same rights, pooler and clock.
 
 Exit code:
   0  nothing was found
-  1  warnings: a person should look
+  1  warnings: an operator should look
   2  critical: events can be lost, delayed for ever, or are not delivered
 
 Examples:
@@ -35,7 +35,7 @@ Examples:
   outboxd doctor --older-than 1h
   outboxd doctor --database-url postgres://localhost/app")]
 pub struct DoctorArgs {
-    /// Tell of transactions that have been open for longer
+    /// Report transactions that have been open for longer
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub older_than: Duration,
 }
@@ -61,7 +61,7 @@ async fn examine(args: &DoctorArgs, global: &Global) -> Result<Report, CliError>
     let mut broken = None;
     let loaded = match global.address().is_some() {
         true => None,
-        // A broken file is a finding, and not the only one that may be.
+        // A broken file is one finding; there may be others.
         false => match app::load_with(&global.config, &global.overrides()) {
             Ok(loaded) => Some(loaded),
             Err(error) => {
@@ -72,7 +72,7 @@ async fn examine(args: &DoctorArgs, global: &Global) -> Result<Report, CliError>
     };
     let Session { pool, schema } = match session::open_thoroughly(global).await {
         Ok(session) => session,
-        // Nothing can be looked at: then all mistakes of the file are told, not only those of the address.
+        // Without an address no check can run: report all mistakes of the file, not only those of the address.
         Err(error) if error.code == EXIT_CONFIG => return Err(broken.map_or(error, |broken| CliError::new(EXIT_CONFIG, broken))),
         Err(error) => {
             let why = chain(&*error.error);
@@ -96,7 +96,7 @@ fn describe(report: &Report) -> String {
         text.push_str(&describe_finding(finding));
     }
     if !report.left_out.is_empty() {
-        text.push_str("\nleft out:\n");
+        text.push_str("\nskipped:\n");
         for left_out in &report.left_out {
             text.push_str(&format!("  {}: {}\n", left_out.check, left_out.reason));
         }
@@ -114,7 +114,7 @@ fn describe_finding(finding: &Finding) -> String {
             Fix::Config(lines) => ("in the configuration", lines),
         };
         text.push_str(&format!("  {}{into}:\n", if place == 0 { "" } else { "or " }));
-        // At the margin: what stands here is pasted as it is.
+        // Not indented: operators paste these lines.
         lines.lines().for_each(|line| text.push_str(&format!("{line}\n")));
     }
     text

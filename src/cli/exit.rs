@@ -1,4 +1,4 @@
-//! Exit codes, and the one place that turns an error into words on standard error.
+//! Exit codes, and the one place that prints errors on standard error.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -11,14 +11,14 @@ pub const EXIT_OK: u8 = 0;
 pub const EXIT_WARNING: u8 = 1;
 /// `status`: something is broken.
 pub const EXIT_CRITICAL: u8 = 2;
-/// Any command: it could not do what was asked.
+/// Any command: it failed.
 pub const EXIT_FAILED: u8 = 1;
 /// The configuration or the arguments are wrong (EX_USAGE).
 pub const EXIT_CONFIG: u8 = 64;
 /// Postgres cannot be reached or is not ready for us (EX_TEMPFAIL).
 pub const EXIT_DATABASE: u8 = 75;
 
-/// Why a command failed: the code for scripts and the error for people.
+/// The failure of a command: the exit code for scripts and the error for operators.
 #[derive(Debug)]
 pub struct CliError {
     pub code: u8,

@@ -1,4 +1,4 @@
-//! `outboxd feed`: how far the feed goes, and what a client would see of it. Reads the database directly; changes nothing.
+//! `outboxd feed`: the state of the feed, and its events as a client sees them. Reads the database directly; changes nothing.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::feed::{Look, judge_stored};
 use crate::settings::describe_duration;
 use crate::store::feed::{FeedEpoch, FeedStatus, ListedCursor, list_client_cursors, list_epochs, read_status};
 
-/// Show how far the feed goes, and what a client sees of it
+/// Show the state of the feed, and its events as a client sees them
 #[derive(Debug, Args)]
 pub struct FeedArgs {
     #[command(subcommand)]
@@ -25,13 +25,13 @@ pub struct FeedArgs {
 
 #[derive(Debug, Subcommand)]
 enum FeedCommand {
-    /// Show the last place, what retention has removed, the histories of the places, and the cursors that clients leave to the server
+    /// Show the last place, the events that retention has removed, the epochs of the feed, and the cursors that clients leave to the server
     #[command(after_help = "Examples:
   outboxd feed status
   outboxd feed status --json | jq .last_place
 
 The state of a cursor is valid, expired (retention has removed events behind it), history-diverged or another-history (see docs/clients.md).
-How the publisher gets on is shown by `outboxd status`, as for every handler: its name is feed.")]
+`outboxd status` shows the publisher like a handler, under the name feed.")]
     Status,
     /// Print events as a client would see them, one CloudEvent a line
     #[command(after_help = "Examples:
@@ -43,16 +43,16 @@ How the publisher gets on is shown by `outboxd status`, as for every handler: it
 
 #[derive(Debug, Args)]
 struct TailArgs {
-    /// The client, as the configuration names it
+    /// Name of the client in the configuration
     #[arg(long, value_name = "NAME")]
     client: String,
-    /// Begin behind this: earliest, latest, a cursor, the id of an event, or a time
+    /// Start after this: earliest, latest, a cursor, the id of an event, or a time
     #[arg(long, value_name = "WHERE", default_value = "earliest")]
     after: String,
     /// At most so many
     #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     limit: u32,
-    /// Wait for more at the end
+    /// At the end, wait for more
     #[arg(long)]
     follow: bool,
 }
@@ -64,7 +64,7 @@ struct UnknownClient {
     known: String,
 }
 
-/// Between looks for more.
+/// The pause between two polls.
 const LOOK: Duration = Duration::from_millis(250);
 
 pub async fn run(args: FeedArgs, global: &Global) -> Result<ExitCode, CliError> {

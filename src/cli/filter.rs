@@ -1,4 +1,4 @@
-//! The options with which a person says which deliveries are meant: the same words for every command that takes a set of them.
+//! The options that select deliveries: the same for every command that acts on a set of them.
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -12,7 +12,7 @@ use crate::domain::Reason;
 use crate::operations::{Moment, Preview, Which, parse_moment};
 use crate::store::{DeadLetter, DeliveryFilter, Fingerprint};
 
-/// Which deliveries; everything that is given must match.
+/// A selection of deliveries; all options must match.
 #[derive(Debug, Args)]
 pub(super) struct FilterArgs {
     /// Only of this handler
@@ -24,42 +24,42 @@ pub(super) struct FilterArgs {
     /// Only of this ordering key, for example order/42
     #[arg(long)]
     pub key: Option<String>,
-    /// Only those that failed for this reason, for example timeout or client_error
+    /// Only deliveries that failed for this reason, for example timeout or client_error
     #[arg(long, visible_alias = "failed-with", value_parser = reasons(), hide_possible_values = true)]
     pub reason: Option<String>,
-    /// Only what was given up (or delivered) at this moment or later: RFC 3339, or so long ago, for example 2h
+    /// Only events that were given up (or delivered) at this time or later: RFC 3339, or an age such as 2h
     #[arg(long, value_name = "MOMENT", value_parser = parse_moment)]
     pub since: Option<Moment>,
-    /// Only what was given up (or delivered) before this moment
+    /// Only events that were given up (or delivered) before this time
     #[arg(long, value_name = "MOMENT", value_parser = parse_moment)]
     pub until: Option<Moment>,
-    /// Only those whose detail contains this text
+    /// Only deliveries whose error contains this text
     #[arg(long)]
     pub text: Option<String>,
-    /// Only those of this group, as `dead-letters groups` shows it
+    /// Only dead letters of this group, as `dead-letters groups` shows it
     #[arg(long, value_name = "GROUP")]
     pub group: Option<Fingerprint>,
 }
 
 impl FilterArgs {
-    /// The deliveries that are meant.
+    /// The selection.
     pub fn which(self, ids: Vec<Uuid>) -> Which {
         let Self { handler, event_type, key, reason, since, until, text, group } = self;
         Which { delivered: false, handler, event_type, key, reason, ids, since, until, text, group }
     }
 
-    /// The filter, by the clock of the database; a handler that it does not know is refused.
+    /// The filter, by the clock of the database; an unknown handler is refused.
     pub async fn resolve(self, pool: &PgPool, ids: Vec<Uuid>) -> Result<DeliveryFilter, CliError> {
         Ok(self.which(ids).resolve(pool).await?)
     }
 }
 
-/// The closed set of reasons; a word that is not in it would match nothing.
+/// The closed set of reasons; an unknown reason would match nothing.
 fn reasons() -> PossibleValuesParser {
     PossibleValuesParser::new(Reason::ALL.iter().map(|reason| reason.as_str()))
 }
 
-/// What a filter meets before anything is changed, as a document.
+/// The deliveries that a filter matches before a change, as a document.
 #[derive(Debug, Serialize)]
 pub(super) struct Previewed {
     pub dry_run: bool,
@@ -68,7 +68,7 @@ pub(super) struct Previewed {
 }
 
 impl Previewed {
-    /// Tells what is about to change, on standard error; whether there is anything to change. `what` for example "dead letter".
+    /// Prints on standard error what is about to change; returns whether there is anything to change. `what` is for example "dead letter".
     pub fn goes_on(&self, what: &str, verb: &str) -> bool {
         if self.preview.matched == 0 {
             eprintln!("no {what} matches; there is nothing to {verb}");

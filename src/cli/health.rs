@@ -1,5 +1,5 @@
-//! `outboxd health`: asks a running relay whether it is ready, for container health checks and people.
-//! Speaks HTTP/1.0 by hand: one request, one bounded answer, no client to set up.
+//! `outboxd health`: asks a running relay whether it is ready, for container health checks and operators.
+//! Sends one HTTP/1.0 request without a client library, and reads one bounded answer.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,21 +14,21 @@ use super::{CliError, EXIT_FAILED, EXIT_OK, Global, print::print};
 /// Ask a running relay whether it is ready: exit code 0 if so, 1 and the reasons if not
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Ready means that the relay does its work; a balancer or a rollout asks that. Alive (--live) means that the process runs and answers; only what \
-restarts a process should ask that, because a relay that waits for its database is not mended by a restart.")]
+Ready means that the relay does its work: use it for load balancers and rollouts. Alive (--live) means that the process runs and answers: \
+use it to restart the process. A restart does not help a relay that waits for its database.")]
 pub struct Args {
-    /// Where the relay serves HTTP [default: http.listen of the configuration, else 127.0.0.1:9187]
+    /// HTTP address of the relay [default: http.listen of the configuration, else 127.0.0.1:9187]
     #[arg(long, value_name = "HOST:PORT")]
     pub address: Option<String>,
-    /// Ask only whether the process lives and answers
+    /// Ask only whether the process runs and answers
     #[arg(long)]
     pub live: bool,
 }
 
-/// Where a relay listens unless its configuration says otherwise.
+/// The default address of a relay.
 const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9187);
 
-/// A relay that takes longer to say that it is well is not.
+/// A relay that takes longer to answer is not ready.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Far more than any list of reasons.
@@ -36,13 +36,13 @@ const MAX_ANSWER: u64 = 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 enum HealthError {
-    #[error("could not ask the relay at {address}; is it running, and is this its http.listen?")]
+    #[error("could not reach the relay at {address}; is it running, and is this its http.listen?")]
     Ask {
         address: String,
         #[source]
         cause: io::Error,
     },
-    #[error("could not understand the answer of {address}; it does not seem to be a relay")]
+    #[error("could not read the answer of {address}; it does not seem to be a relay")]
     Answer { address: String },
 }
 
@@ -54,8 +54,8 @@ struct Readiness {
 
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, CliError> {
     let Some(address) = args.address.or_else(|| listens_at(global)) else {
-        // Nobody can be asked, and whoever runs this command beside the relay knows that its process is there.
-        eprintln!("the relay serves no HTTP: http.listen is empty; `outboxd status` asks the database");
+        // No address can be asked. A health check inside the container of the relay shows already that the process runs.
+        eprintln!("the relay serves no HTTP because http.listen is empty; `outboxd status` reads the database instead");
         return Ok(ExitCode::from(if args.live { EXIT_OK } else { EXIT_FAILED }));
     };
     if args.live {
@@ -72,14 +72,14 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, CliError> {
     Ok(ExitCode::from(if readiness.ready { EXIT_OK } else { EXIT_FAILED }))
 }
 
-/// The address at which this machine reaches a relay with this configuration; `None`: it serves no HTTP. A file that cannot be read, or has mistakes
-/// elsewhere, is no reason to call a relay dead that runs with what was there when it started.
+/// The address at which this machine reaches a relay with this configuration; `None`: it serves no HTTP. An unreadable file, or a mistake
+/// elsewhere in it, does not make a relay unhealthy that started with an earlier version of the file.
 fn listens_at(global: &Global) -> Option<String> {
     let Ok(draft) = global.read() else { return Some(DEFAULT.to_string()) };
     draft.http().listen.map(|address| reachable(address).to_string())
 }
 
-/// What listens everywhere is reached at home.
+/// A relay that listens on all addresses is reached at the loopback address.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -119,7 +119,7 @@ async fn exchange(address: &str, path: &str) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// Believes "ready" only if status and body agree, so that whatever else may listen there is not taken for a healthy relay.
+/// Accepts "ready" only if status and body agree, so that another program at this address is not taken for a healthy relay.
 fn understand(answer: &[u8]) -> Option<Readiness> {
     let (head, body) = std::str::from_utf8(answer).ok()?.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?;
@@ -179,7 +179,7 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
         let error = ask(address.clone()).await.unwrap_err().to_string();
-        assert_eq!(error, format!("could not ask the relay at {address}; is it running, and is this its http.listen?"));
+        assert_eq!(error, format!("could not reach the relay at {address}; is it running, and is this its http.listen?"));
     }
 
     #[tokio::test(start_paused = true)]

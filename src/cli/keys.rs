@@ -1,5 +1,5 @@
-//! `outboxd keys`: ordering keys whose events wait behind one that failed, and letting one of them go on.
-//! Works while the relay is down; one that runs follows at once.
+//! `outboxd keys`: lists ordering keys whose events wait behind a failed event, and skips the event that blocks a key.
+//! Works while the relay is down; a running relay follows at once.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use super::{CliError, EXIT_OK, Global, ask, print::print, session};
 use crate::operations::{check_handler, keys};
 use crate::store::{BlockedKey, ListedDestination, OnlyWitness};
 
-/// List the keys that wait behind a failed event, and let one go on
+/// List the keys that wait behind a failed event, and skip such an event
 #[derive(Debug, Args)]
 pub struct KeysArgs {
     #[command(subcommand)]
@@ -19,42 +19,43 @@ pub struct KeysArgs {
 
 #[derive(Debug, Subcommand)]
 enum KeysCommand {
-    /// List blocked keys: what they wait for, since when, and how many deliveries wait
+    /// List blocked keys: the event that blocks each, since when, and how many deliveries wait
     #[command(after_help = "Examples:
   outboxd keys list
   outboxd keys list --handler billing --json
 
-Below the keys: destinations (routing keys, subjects, topics, streams) that take no events although others of the handler do. Above them: \
-an event by which alone an open circuit is judged.
+Below the keys the command lists destinations (routing keys, subjects, topics, streams) that accept no events although others of the \
+handler do. Above the keys it names an event because of which alone a circuit is open.
 
-The most followers first. A head that is `retrying` moves by itself; one that is `dead` waits for a person: replay, discard or skip it.")]
+Keys with the most waiting deliveries come first. A blocking event in the state `retrying` is attempted again; one in the state `dead` \
+waits until you replay, discard or skip it.")]
     List(ListArgs),
-    /// Make a dead letter of what a key waits for, and let its followers go on
+    /// Make the event that blocks a key a dead letter, and deliver the following events
     #[command(after_help = "Example:
   outboxd keys skip billing order/42 --because 'their record is broken, sent by hand (OPS-311)'
 
-The event stays as a dead letter and can be replayed; it then comes after what went on without it. Who skipped it and why is kept \
-in the audit.")]
+The event stays as a dead letter and can be replayed; it then arrives after the events that followed it. The audit keeps the operator and \
+the reason.")]
     Skip(SkipArgs),
 }
 
 #[derive(Debug, Args)]
 struct ListArgs {
-    /// Only of this handler
+    /// Only keys of this handler
     #[arg(long, value_name = "NAME")]
     handler: Option<String>,
-    /// At most so many
+    /// At most this many
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
 }
 
 #[derive(Debug, Args)]
 struct SkipArgs {
-    /// The handler
+    /// Name of the handler
     handler: String,
     /// The key, as `keys list` shows it, for example order/42
     key: String,
-    /// Why its followers need not wait; kept in the audit
+    /// Why the following events need not wait; kept in the audit
     #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text)]
     because: String,
     /// Do not ask
@@ -87,11 +88,11 @@ async fn skip(args: SkipArgs, global: &Global) -> Result<ExitCode, CliError> {
     let SkipArgs { handler, key, because, yes } = args;
     let session = session::open(global).await?;
     check_handler(&session.pool, &handler).await?;
-    let question = format!("Make a dead letter of what {} waits for at {}?", printable(&key), printable(&handler));
+    let question = format!("Make the event that blocks {} at {} a dead letter?", printable(&key), printable(&handler));
     ask::confirm(&question, yes)?;
     let skipped = keys::skip(&session.pool, &ask::caller(), (&handler, &key), None, &because).await?;
     let id = skipped.head;
-    eprintln!("{} goes on without event {id}, which is a dead letter", printable(&key));
+    eprintln!("{} continues without event {id}, which is a dead letter", printable(&key));
     eprintln!("  outboxd dead-letters show {id} --handler {}", shell_word(&handler));
     if global.json {
         print(&as_json(&skipped))?;
@@ -99,14 +100,14 @@ async fn skip(args: SkipArgs, global: &Global) -> Result<ExitCode, CliError> {
     Ok(ExitCode::from(EXIT_OK))
 }
 
-/// Events by which alone an open circuit is judged.
+/// Events because of which alone a circuit is open.
 fn describe_witnesses(witnesses: &[OnlyWitness]) -> String {
     let line = |witness: &OnlyWitness| {
         let OnlyWitness { handler, key, event, reason } = witness;
         let key = key.as_deref().map_or_else(dash, printable);
         format!(
-            "the circuit of {} is open because of event {event} alone (key {key}, {}); there is no other to judge by: the next event of \
-             another key decides, or you do\n  outboxd events bury {event} --handler {} --because ...\n",
+            "the circuit of {} is open because of event {event} alone (key {key}, {}); the next event of another key decides whether the \
+            handler is at fault, or you do\n  outboxd events bury {event} --handler {} --because ...\n",
             printable(handler),
             describe_reason(reason.as_deref(), None),
             shell_word(handler)
@@ -115,7 +116,7 @@ fn describe_witnesses(witnesses: &[OnlyWitness]) -> String {
     witnesses.iter().map(line).collect()
 }
 
-/// Destinations that take nothing although others of the handler do.
+/// Destinations that accept no events although others of the handler do.
 fn describe_destinations(destinations: &[ListedDestination]) -> String {
     if destinations.is_empty() {
         return String::new();

@@ -1,4 +1,4 @@
-//! `outboxd migrate`: creates the outbox or brings it up to date; with `--print`, the SQL for another tool.
+//! `outboxd migrate`: creates the outbox or brings it up to date; `--print` prints the SQL for another tool.
 
 use std::process::ExitCode;
 
@@ -11,8 +11,8 @@ use crate::store::{self, Migrated};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Running it again changes nothing. It never drops anything, and refuses an
-outbox that is newer than this program.
+Running the command again changes nothing. It never drops anything, and
+refuses an outbox that is newer than this program.
 
 Examples:
   outboxd migrate
@@ -38,7 +38,7 @@ pub async fn run(args: MigrateArgs, global: &Global) -> Result<ExitCode, CliErro
 }
 
 async fn migrate(global: &Global) -> Result<String, CliError> {
-    // An address alone says nothing about the bound on payloads, and must not undo what a configuration has set.
+    // Without a configuration the bound on payloads is unknown; a bound that a configuration has set must stay.
     let max_payload = if has_address(global) { None } else { Some(read_outbox(global)?.max_payload) };
     let session = session::open_unchecked(global).await?;
     let migrated = store::migrate(&session.pool, &session.schema, max_payload).await?;
@@ -48,7 +48,7 @@ async fn migrate(global: &Global) -> Result<String, CliError> {
 
 /// The statements; as a JSON string with `--json`.
 fn script(global: &Global) -> Result<String, CliError> {
-    // Without a file an address or a schema may still be given; with one, what it says of the outbox counts.
+    // Without a file, address and schema come from the command line; with a file, its section [outbox] counts.
     let outbox = match read_outbox(global) {
         Err(_) if !global.config.exists() && (global.schema.is_some() || has_address(global)) => None,
         outbox => Some(outbox?),
@@ -59,12 +59,12 @@ fn script(global: &Global) -> Result<String, CliError> {
     Ok(if global.json { format!("{}\n", as_json(&serde_json::json!({ "schema": schema, "sql": script }))) } else { script })
 }
 
-/// As in `session`: an empty address is none.
+/// As in `session`: an empty address counts as no address.
 fn has_address(global: &Global) -> bool {
     global.address().is_some()
 }
 
-/// `[outbox]` of the file. Mistakes elsewhere, such as a database address that is not set here, are not ours to report.
+/// `[outbox]` of the file. Mistakes in other sections, such as a missing database address, are not reported here.
 fn read_outbox(global: &Global) -> Result<Outbox, CliError> {
     let draft = global.read()?;
     let outbox = draft.outbox().clone();

@@ -24,6 +24,7 @@ mod handover;
 mod health;
 mod keys;
 mod link;
+mod man;
 mod migrate;
 mod print;
 mod projections;
@@ -69,7 +70,7 @@ pub struct Global {
     /// Configuration file
     #[arg(long, short, global = true, env = "OUTBOXD_CONFIG", value_name = "FILE", default_value = "outboxd.toml")]
     pub config: PathBuf,
-    /// Database to connect to; no configuration file is needed then
+    /// Address of the database; no configuration file is then needed
     #[arg(long, global = true, env = "OUTBOXD_DATABASE_URL", hide_env_values = true, value_name = "URL", value_parser = session::parse_url)]
     pub database_url: Option<Secret>,
     /// Schema of the outbox [default: as configured, else outbox]
@@ -81,12 +82,12 @@ pub struct Global {
 }
 
 impl Global {
-    /// The configuration, with what the command line says about database and schema in place of what the file says.
+    /// The configuration; database and schema of the command line replace those of the file.
     fn load(&self) -> Result<Loaded, CliError> {
         app::load_with(&self.config, &self.overrides()).map_err(|error| CliError::new(EXIT_CONFIG, error))
     }
 
-    /// [`Global::load`] as far as it goes, mistakes and all.
+    /// [`Global::load`], but with the mistakes beside the sections that could be read.
     fn read(&self) -> Result<Draft, CliError> {
         app::read(&self.config, &self.overrides()).map_err(|error| CliError::new(EXIT_CONFIG, error))
     }
@@ -95,7 +96,7 @@ impl Global {
         Overrides { database_url: self.address().cloned(), schema: self.schema.clone() }
     }
 
-    /// The address that was given. An empty variable is how compose files say "not set".
+    /// The given address. Compose files express "not set" as an empty variable.
     fn address(&self) -> Option<&Secret> {
         self.database_url.as_ref().filter(|url| !url.expose().is_empty())
     }
@@ -103,11 +104,11 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Let the rows that an application inserts into a table of its own be events
+    /// Record the rows that an application inserts into its own table as events
     Adopt(adopt::AdoptArgs),
-    /// List, acknowledge and snooze alerts, and try out a channel
+    /// List, acknowledge and snooze alerts, and test a channel
     Alerts(alerts::AlertsArgs),
-    /// Measure this machine, each figure beside the limit it is compared with
+    /// Measure the performance on this machine
     Bench(bench::BenchArgs),
     /// Check the configuration and report every mistake at once
     Check(check::CheckArgs),
@@ -117,19 +118,19 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
     /// Print the configuration, its reference or its schema
     Config(config::ConfigArgs),
-    /// Serve the pages for operators without a relay, and make tokens for them
+    /// Serve the console without a relay, and make tokens for it
     Console(console::ConsoleArgs),
     /// Show, check, compare and export the versions of public events
     Contracts(contracts::ContractsArgs),
     /// List, group, show, export, replay and discard dead letters
     DeadLetters(dead_letters::DeadLettersArgs),
-    /// Watch it work: an application, the relay and a receiver that sometimes fails, on a throw-away Postgres
+    /// Show outboxd at work: an application, a relay and a receiver that sometimes fails, on a temporary Postgres
     Demo(demo::DemoArgs),
-    /// Find what is wrong with server, outbox and configuration, and what to paste to mend it
+    /// Find faults of the server, the outbox and the configuration, and print how to fix them
     Doctor(doctor::DoctorArgs),
-    /// Show an event and what became of it, or list the newest ones
+    /// Show an event and its deliveries, list the newest events, or erase events
     Events(events::EventsArgs),
-    /// Show how far the feed goes, and what a client sees of it
+    /// Show the state of the feed, and its events as a client sees them
     Feed(feed::FeedArgs),
     /// Forget a person: destroy the key of their encrypted values, and remove what else is known
     Forget(forget::ForgetArgs),
@@ -139,35 +140,37 @@ pub enum Command {
     Handover(handover::HandoverArgs),
     /// Ask a running relay whether it is ready
     Health(health::Args),
-    /// List the keys that wait behind a failed event, and let one go on
+    /// List the keys that wait behind a failed event, and skip such an event
     Keys(keys::KeysArgs),
+    /// Write the manual pages
+    Man(man::ManArgs),
     /// Create the outbox in the database, or bring it up to date
     Migrate(migrate::MigrateArgs),
     /// List, build, switch and drop the versions of projections
     Projections(projections::ProjectionsArgs),
-    /// After a restore, a copy or an upgrade: find what is pending, and let the positions belong to this server
+    /// After a restore, a copy or an upgrade: count the pending events, and move the positions to this server
     Rebase(rebase::RebaseArgs),
-    /// Have the relays that run read their configuration again
+    /// Make the running relays read their configuration again
     Reload(reload::ReloadArgs),
-    /// Deliver dead letters, or what was delivered, once more: in order, at a bounded rate, counted to the end
+    /// Deliver dead letters or delivered events again, in order and at a bounded rate
     Replay(replay::ReplayArgs),
     /// List, show, cancel and resume replays
     Replays(replay::ReplaysArgs),
     /// Run the relay in the foreground
     Run(run::RunArgs),
-    /// Make a secret that webhooks are signed with
+    /// Make a secret for signing webhooks
     Secret(secret::SecretArgs),
-    /// Show how every handler is doing; the exit code says whether all is well
+    /// Show the state of every handler; the exit code says whether all is well
     Status(status::StatusArgs),
-    /// Show a stream, and verify that all streams are whole
+    /// Show a stream, and verify all streams
     Streams(streams::StreamsArgs),
     /// Make master keys for the keys of persons, and wrap those keys by a new one
     Subjects(subjects::SubjectsArgs),
-    /// Count what is pending by two witnesses, and say whether they agree
+    /// Count the pending events in two independent ways, and compare
     Verify(verify::VerifyArgs),
 }
 
-/// Runs what was asked for; the value is the exit code of the process.
+/// Runs the command; the value is the exit code of the process.
 pub async fn execute(cli: Cli) -> ExitCode {
     let Cli { global, command } = cli;
     let result = match command {
@@ -190,6 +193,7 @@ pub async fn execute(cli: Cli) -> ExitCode {
         Command::Handover(args) => handover::run(args, &global).await,
         Command::Health(args) => health::run(args, &global).await,
         Command::Keys(args) => keys::run(args, &global).await,
+        Command::Man(args) => man::run(&args, &global),
         Command::Migrate(args) => migrate::run(args, &global).await,
         Command::Projections(args) => projections::run(args, &global).await,
         Command::Rebase(args) => rebase::run(args, &global).await,

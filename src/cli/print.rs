@@ -1,4 +1,4 @@
-//! Standard output: a reader that stops early, such as `head`, is no failure.
+//! Standard output: a reader that stops early, such as `head`, is not a failure.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,4 @@
-//! `outboxd rebase`: after a restore, a copy or an upgrade, says what is pending here and moves the positions to this server.
+//! `outboxd rebase`: after a restore, a copy or an upgrade, counts the pending events and moves the positions to this server.
 
 use std::process::ExitCode;
 
@@ -14,19 +14,19 @@ use crate::store::rebase::{RebasePlan, plan_rebase};
 #[command(after_help = "\
 A relay refuses positions that belong to another server: after a dump and
 restore, a logical migration or an upgrade into a new cluster, after a
-recovery to a point in time, and in a clone. This command finds out what is
-pending here, and lets the positions belong to this server. Events that have
-an outcome are not delivered again; events written here before the relay
+recovery to a point in time, and in a clone. This command counts the events
+that are pending and moves the positions to this server. Events that have an
+outcome are not delivered again; events that are recorded before the relay
 starts are not lost.
 
-On a clone for tests do not run it: the relay would deliver real events.
+Do not run it on a clone for tests: the relay would deliver real events.
 
-It is one transaction; applications that record events wait until it ends.
-It refuses while a relay is connected, and where the positions belong to
-this server already.
+The command uses one transaction; applications that record events wait until
+it ends. It refuses to run while a relay is connected, or if the positions
+already belong to this server.
 
 Exit code:
-  0  done, or with --dry-run: it would be done
+  0  done; with --dry-run: it would be done
   1  refused; nothing was changed
 
 Examples:
@@ -34,7 +34,7 @@ Examples:
   outboxd rebase
   outboxd rebase --yes --json --database-url postgres://localhost/app")]
 pub struct RebaseArgs {
-    /// Say what would be done, and change nothing
+    /// Show what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Do not ask
@@ -55,7 +55,7 @@ pub async fn run(args: RebaseArgs, global: &Global) -> Result<ExitCode, CliError
     }
     verdict.map_err(failed)?;
     eprint!("{}", describe(&plan, None));
-    ask::confirm("Let the positions belong to this server, and deliver what is pending when a relay starts?", args.yes)?;
+    ask::confirm("Move the positions to this server, and deliver the pending events when a relay starts?", args.yes)?;
     let rebased = rebase::rebase(&session.pool, &ask::actor()).await.map_err(failed)?;
     let done = (rebased.subscriptions, rebased.renumbered);
     eprintln!("rebased {} subscription(s), renumbered {} event(s); now start the relay: outboxd run", done.0, done.1);
@@ -105,10 +105,10 @@ fn describe(plan: &RebasePlan, refusal: Option<&RebaseError>) -> String {
         text.push_str(&format!("\n{}\n", describe_handlers(plan)));
     }
     for low in &plan.low_sequences {
-        text.push_str(&format!("\nsequence {} stands at {} although {} is taken; it is raised\n", low.name, low.last, low.needed));
+        text.push_str(&format!("\nsequence {} is at {} although {} is used; it is raised\n", low.name, low.last, low.needed));
     }
     if !plan.is_bell_right {
-        text.push_str("\nthe bell does not belong to this schema, or is switched off; it is made anew\n");
+        text.push_str("\nthe trigger ring_bell does not belong to this schema, or is disabled; it is created again\n");
     }
     format!("{text}\n{}\n", rebase::LIMITS)
 }

@@ -1,5 +1,5 @@
-//! `outboxd reload`: has the relays that run read their configuration again, each its own file, and tells what came of it.
-//! By way of the database, so it reaches every instance. Reads no handler's configuration itself.
+//! `outboxd reload`: makes every running relay read its own configuration file again, and prints the results.
+//! The request goes through the database, so it reaches every instance. The command itself reads no configuration of handlers.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -16,22 +16,22 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Each relay reads its own file, compares it with what it runs, and applies only what differs: handlers that were added, changed or taken \
-out, and the settings that can change while it runs. A handler that changes finishes what is in flight and goes on with the new settings, \
-from where it is; the others do not notice. A file with a mistake changes nothing: the old configuration goes on, and `outboxd status` \
-says why. Settings that need a restart are named. `outboxd check` reads the file without a relay.
+Each relay reads its own file, compares it with its running configuration, and applies the differences: added, changed and removed handlers, \
+and the settings that can change at run time. A changed handler finishes the deliveries in flight and continues from its position with the \
+new settings; other handlers are not affected. If a file has a mistake, the relay keeps the old configuration, and `outboxd status` shows \
+the mistake. The output names settings that need a restart. `outboxd check` checks the file without a relay.
 
 Exit code:
   0  every relay has the new configuration
-  1  one refused it, or did not answer in time
-  64 no relay runs, or none of that name; or the file here, which names the
-     database, has a mistake: nobody was asked
+  1  a relay refused it, or did not answer in time
+  64 no relay runs, or none with that id; or the local file, which has the
+  address of the database, has a mistake: no relay was asked
 
 Examples:
   outboxd check && outboxd reload
   outboxd reload --json | jq '.relays[] | select(.needs_restart | length > 0)'")]
 pub struct ReloadArgs {
-    /// Only this relay, by its id in `outboxd status --json`
+    /// Id of one relay, from `outboxd status --json`
     #[arg(long, value_name = "ID")]
     instance: Option<String>,
     /// How long to wait for the answers
@@ -40,7 +40,7 @@ pub struct ReloadArgs {
 }
 
 pub async fn run(args: ReloadArgs, global: &Global) -> Result<ExitCode, CliError> {
-    // Beside a file with a mistake no relay needs to be asked. With an address alone there is no file here to look at.
+    // If the local file has a mistake, no relay is asked. With an address alone there is no file to check.
     if global.address().is_none() {
         global.load()?;
     }
@@ -60,7 +60,7 @@ pub async fn run(args: ReloadArgs, global: &Global) -> Result<ExitCode, CliError
     Ok(ExitCode::from(if answers.iter().all(is_well) { EXIT_OK } else { EXIT_FAILED }))
 }
 
-/// The answers in the order of the relays; what is pending at the end of the time stays so.
+/// The answers in the order of the relays; an answer that is missing when the time is over stays pending.
 async fn wait_for_answers(pool: &PgPool, asked: &[AskedRelay], wait: Duration) -> Result<Vec<ReloadAnswer>, CliError> {
     let deadline = Instant::now() + wait;
     let mut answers = vec![ReloadAnswer::Pending; asked.len()];
@@ -78,7 +78,7 @@ async fn wait_for_answers(pool: &PgPool, asked: &[AskedRelay], wait: Duration) -
 fn describe(relay: &AskedRelay, answer: &ReloadAnswer) -> String {
     let name = format!("{}/{}", relay.host, relay.pid);
     match answer {
-        ReloadAnswer::Pending => format!("{name}: no answer yet; `outboxd status` will tell\n"),
+        ReloadAnswer::Pending => format!("{name}: no answer yet; see `outboxd status`\n"),
         ReloadAnswer::Stopped => format!("{name}: has stopped\n"),
         ReloadAnswer::Answered(report) => format!("{name}: {}\n{}", describe_outcome(report.outcome), describe_report(report)),
     }
@@ -88,7 +88,7 @@ fn describe_outcome(outcome: ReloadOutcome) -> &'static str {
     match outcome {
         ReloadOutcome::Applied => "reloaded",
         ReloadOutcome::Unchanged => "nothing to apply",
-        ReloadOutcome::Refused => "refused, the old configuration goes on",
+        ReloadOutcome::Refused => "refused; the old configuration stays",
     }
 }
 
@@ -96,7 +96,7 @@ fn describe_report(report: &ReloadReport) -> String {
     let lists = [
         ("added", &report.added),
         ("changed", &report.changed),
-        ("taken out", &report.removed),
+        ("removed", &report.removed),
         ("settings", &report.settings),
         ("needs a restart", &report.needs_restart),
     ];

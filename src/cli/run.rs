@@ -16,13 +16,13 @@ use crate::telemetry::{Telemetry, logging};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Signals:
-  SIGTERM, SIGINT  stop after what is in flight; a second one ends at once
-  SIGHUP           read the configuration again, see `outboxd reload --help`")]
+  SIGTERM, SIGINT  finish the deliveries in flight, then stop; a second signal stops at once
+  SIGHUP           read the configuration again; see `outboxd reload --help`")]
 pub struct RunArgs {
-    /// Do not touch the schema, whatever outbox.migrate says
+    /// Do not migrate the schema, even if outbox.migrate is set
     #[arg(long)]
     pub no_migrate: bool,
-    /// Relay from a server that was promoted or restored since the last run (once; the new timeline is remembered)
+    /// Accept a server that was promoted or restored since the last run (needed once; the new timeline is stored)
     #[arg(long)]
     pub follow_new_timeline: bool,
 }
@@ -75,12 +75,12 @@ fn exit_code(failure: &ServeError) -> u8 {
     }
 }
 
-/// SIGHUP has the configuration read again. Several that come while one is carried out are one. Caught from the call on.
+/// SIGHUP reads the configuration again. Signals that arrive during a reload cause one further reload. Caught from the call on.
 fn reload_on_hang_up(wishes: mpsc::Sender<Wish>) -> impl Future<Output = ()> {
     let caught = signal(SignalKind::hangup());
     async move {
         let Ok(mut hang_up) = caught else {
-            warn!("SIGHUP cannot be caught here; use `outboxd reload`");
+            warn!("SIGHUP cannot be caught on this system; use `outboxd reload`");
             return;
         };
         while hang_up.recv().await.is_some() {
@@ -92,13 +92,13 @@ fn reload_on_hang_up(wishes: mpsc::Sender<Wish>) -> impl Future<Output = ()> {
     }
 }
 
-/// The first signal asks for a graceful stop, the second ends the process at once. Caught from the call on: a task that has only been spawned would
-/// leave the process to the default of the system for a moment, which is to be killed.
+/// The first signal requests a graceful stop, the second ends the process at once. Both are caught from the call on: if the spawned task caught
+/// them, a signal that arrives before its first poll would kill the process.
 pub fn stop_on_signals(stop: CancellationToken) -> impl Future<Output = ()> {
     let caught = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     async move {
         let (Ok(mut interrupt), Ok(mut terminate)) = caught else {
-            warn!("signals cannot be caught here; a stop will not be graceful");
+            warn!("signals cannot be caught on this system; a stop will not be graceful");
             return;
         };
         for count in 1.. {
@@ -110,7 +110,7 @@ pub fn stop_on_signals(stop: CancellationToken) -> impl Future<Output = ()> {
                 warn!("stopping at once");
                 std::process::exit(i32::from(EXIT_FAILED));
             }
-            info!("stopping: what is in flight may finish; a second signal ends at once");
+            info!("stopping after the deliveries in flight; a second signal stops at once");
             stop.cancel();
         }
     }

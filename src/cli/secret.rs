@@ -1,4 +1,4 @@
-//! `outboxd secret`: makes a secret with which webhooks are signed. Needs no file and no database; stores nothing.
+//! `outboxd secret`: makes a secret for signing webhooks. Needs no file and no database; stores nothing.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{CliError, EXIT_OK, Global, print::print};
 
-/// As many as the signature has; the scheme takes 24 to 64.
+/// As many bytes as the signature; Standard Webhooks allows 24 to 64.
 const BYTES: usize = 32;
 
 #[derive(Debug, clap::Args)]
@@ -20,8 +20,8 @@ Examples:
   umask 077; outboxd secret > /run/secrets/billing
   outboxd secret --json | jq -r .secret
 
-Name the file as `secrets_file` of the handler, and give the secret to the receiver. To change it, put the new secret above the old one in \
-the file and run `outboxd reload`: requests then carry a signature of each.")]
+Set `secrets_file` of the handler to the file, and give the secret to the receiver. To rotate the secret, put the new one above the old one \
+in the file and run `outboxd reload`: requests then have a signature of each.")]
 pub struct SecretArgs {}
 
 #[derive(Debug, thiserror::Error)]

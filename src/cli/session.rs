@@ -1,5 +1,5 @@
-//! How a command gets its connection: `--database-url`, which needs no configuration file, or the file's own database.
-//! Never creates or migrates anything; a schema that is not ours is refused with what to do.
+//! The connection of a command: from `--database-url`, which needs no configuration file, or from the file.
+//! Never creates or migrates anything; a schema that is not an outbox is refused with what to do.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub struct Session {
     pub schema: String,
 }
 
-/// Where to connect, whoever said so.
+/// The address, from the command line or the file.
 struct Address {
     url: Secret,
     schema: String,
@@ -41,7 +41,7 @@ impl Address {
     }
 }
 
-/// Connects, and makes sure that the outbox is there in the version that this program knows.
+/// Connects, and checks that the outbox exists in the version that this program supports.
 pub async fn open(global: &Global) -> Result<Session, CliError> {
     let session = open_unchecked(global).await?;
     store::check_schema(&session.pool, &session.schema).await?;
@@ -55,14 +55,14 @@ pub async fn open_unchecked(global: &Global) -> Result<Session, CliError> {
     Ok(Session { pool, schema: address.schema })
 }
 
-/// [`open_unchecked`] for a command that looks at why things do not work, the way to the server included.
+/// [`open_unchecked`] for a command that diagnoses faults, including the connection to the server.
 pub async fn open_thoroughly(global: &Global) -> Result<Session, CliError> {
     let address = address(global)?;
     let pool = store::connect_thoroughly(&address.options()).await?;
     Ok(Session { pool, schema: address.schema })
 }
 
-/// What a person should know of the way to the server; see [`store::unencrypted`].
+/// A warning about the connection to the server; see [`store::unencrypted`].
 pub async fn unencrypted(global: &Global) -> Option<String> {
     let address = address(global).ok()?;
     store::unencrypted(&address.options()).await.ok().flatten()
@@ -85,17 +85,17 @@ fn address(global: &Global) -> Result<Address, CliError> {
     Ok(address)
 }
 
-/// `outbox.schema` of the file, as `run` takes it. No file is needed beside an address; one that cannot be read is told, because the outbox
-/// may lie elsewhere.
+/// `outbox.schema` of the file, as in `run`. With an address no file is needed; an unreadable file is reported, because it may name another
+/// schema.
 fn configured_schema(global: &Global) -> String {
     const DEFAULT: &str = "outbox";
     if global.schema.is_some() || !global.config.exists() {
-        return DEFAULT.to_owned(); // `--schema` takes its place in a moment
+        return DEFAULT.to_owned(); // the caller replaces it with `--schema`
     }
     match global.read() {
         Ok(draft) => draft.outbox().schema.clone(),
         Err(error) => {
-            eprintln!("outboxd: {}; going on with schema \"{DEFAULT}\", --schema names another", chain(&*error.error));
+            eprintln!("outboxd: {}; using schema \"{DEFAULT}\"; --schema names another", chain(&*error.error));
             DEFAULT.to_owned()
         }
     }
@@ -105,7 +105,7 @@ fn from_file(global: &Global) -> Result<Address, CliError> {
     let (database, outbox, others) = app::load_database(&global.config).map_err(|error| CliError::new(EXIT_CONFIG, error))?;
     if others > 0 {
         let mistakes = if others == 1 { "a mistake".to_owned() } else { format!("{others} mistakes") };
-        eprintln!("note: {} has {mistakes} outside [database]; `outboxd check` names what is wrong", global.config.display());
+        eprintln!("note: {} has {mistakes} outside [database]; `outboxd check` lists them", global.config.display());
     }
     Ok(Address {
         url: database.url,
@@ -116,17 +116,17 @@ fn from_file(global: &Global) -> Result<Address, CliError> {
     })
 }
 
-/// An address holds a password: from here on nothing prints it.
+/// An address contains a password: nothing prints it from here on.
 pub(super) fn parse_url(text: &str) -> Result<Secret, Infallible> {
     Ok(Secret::new(text))
 }
 
-/// The same rule as `outbox.schema` of the configuration: it becomes part of the search path unquoted.
+/// The same rule as for `outbox.schema` of the configuration: the name becomes part of the search path unquoted.
 pub(super) fn parse_schema(name: &str) -> Result<String, String> {
     let is_first = |first: char| first.is_ascii_lowercase() || first == '_';
     let is_plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if name.starts_with("pg_") || name == "information_schema" {
-        return Err("Postgres keeps this name for itself".to_owned());
+        return Err("Postgres reserves this name".to_owned());
     }
     if name.len() <= 63 && is_plain && name.starts_with(is_first) {
         return Ok(name.to_owned());

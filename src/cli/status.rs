@@ -1,4 +1,4 @@
-//! `outboxd status`: how every handler is doing, as a table or JSON, and as an exit code for scripts and monitors.
+//! `outboxd status`: the state of every handler, as a table or JSON, and as an exit code for scripts and monitors.
 
 use std::io::IsTerminal;
 use std::pin::pin;
@@ -13,7 +13,7 @@ use crate::operations::status::{self, HandlerStatus, RelayStatus, Status};
 use crate::status::{Complaint, HandlerState, Level};
 use crate::store::status::{HandlerStats, LastFailure};
 
-/// Often enough to watch a backlog shrink, seldom enough not to be part of it.
+/// Often enough to watch a backlog shrink, and rare enough not to load the database.
 const REDRAW: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
@@ -23,8 +23,8 @@ Exit code:
   1  something needs attention: dead letters, an open circuit, a pause,
      a receiver that asked for a long pause, events unfinished for more than
      five minutes
-  2  something is broken: no relay, a handler that nobody owns, one that is
-     stuck because it cannot read or cannot record, no database
+  2  something is broken: no relay, a handler without a relay, a handler that
+  is stuck because it cannot read or record, no database
 
 Examples:
   outboxd status
@@ -32,7 +32,7 @@ Examples:
   outboxd status --json | jq '.handlers[] | select(.dead > 0)'
   outboxd status --database-url postgres://localhost/app")]
 pub struct StatusArgs {
-    /// Look again every two seconds until Ctrl-C; with --json, one document per line
+    /// Update every two seconds until Ctrl-C; with --json, one document per line
     #[arg(long, short)]
     pub watch: bool,
 }
@@ -47,7 +47,7 @@ pub async fn run(args: StatusArgs, global: &Global) -> Result<ExitCode, CliError
     Ok(exit_code(status.level))
 }
 
-/// Redraws until Ctrl-C; a database that goes away and comes back is shown as that.
+/// Redraws until Ctrl-C; also shows when the database goes away and comes back.
 async fn watch(global: &Global) -> Result<ExitCode, CliError> {
     let mut interrupted = pin!(tokio::signal::ctrl_c());
     let (mut session, mut level) = (None, Level::Ok);
@@ -78,7 +78,7 @@ fn redraw(status: &Status, json: bool) -> Result<(), CliError> {
     })
 }
 
-/// One look. Trouble with the database is a finding; only a wrong command line or configuration is an error.
+/// Reads the status once. Trouble with the database is a finding; only a wrong command line or configuration is an error.
 async fn look(session: &mut Option<Session>, global: &Global) -> Result<Status, CliError> {
     if session.is_none() {
         match session::open(global).await {
@@ -88,12 +88,12 @@ async fn look(session: &mut Option<Session>, global: &Global) -> Result<Status, 
         }
     }
     let opened = session.as_ref().expect("a session was opened above");
-    // The database alone does not know which tables should be adopted.
+    // Only the configuration knows which tables should be adopted.
     let draft = global.read().ok();
     let adoptions = draft.as_ref().map(|draft| draft.adoptions()).unwrap_or_default();
     let status = status::look(&opened.pool, &opened.schema, adoptions).await;
     if status.handlers.is_empty() && status.relays.is_empty() {
-        *session = None; // perhaps the database has gone; the next look finds out
+        *session = None; // the database may be away; the next update connects again
     }
     Ok(status)
 }
@@ -151,7 +151,7 @@ fn describe_failure(failure: &LastFailure) -> String {
     format!("{}{status}{at}", failure.reason)
 }
 
-/// By the process, if the relay is known; its id says nothing to a person.
+/// Names the process if the relay is known; its id alone does not help an operator.
 fn describe_owners(owners: &[String], relays: &[RelayStatus]) -> String {
     let name = |owner: &String| match relays.iter().find(|relay| relay.stats.id == *owner) {
         Some(relay) => format!("{}/{}", relay.stats.host, relay.stats.pid),
@@ -170,7 +170,7 @@ fn describe_relays(relays: &[RelayStatus]) -> String {
     format!("{}\n", table.trim_fmt())
 }
 
-/// What is wrong, and under each the command to run.
+/// Each problem, and below it the command to run.
 fn describe_reasons(status: &Status) -> String {
     let line = |reason: &Complaint| {
         let handler = reason.handler.as_ref().map(|handler| format!("{handler}: ")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `outboxd streams`: one stream as it stands, and whether all of them are whole. Changes nothing.
+//! `outboxd streams`: shows one stream, and verifies all streams. Changes nothing.
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ use crate::store::streams::{
     verify_streams,
 };
 
-/// Show a stream, and verify that all streams are whole
+/// Show a stream, and verify all streams
 #[derive(Debug, Args)]
 pub struct StreamsArgs {
     #[command(subcommand)]
@@ -26,32 +26,32 @@ pub struct StreamsArgs {
 
 #[derive(Debug, Subcommand)]
 enum StreamsCommand {
-    /// Show a stream: its version, the states that are kept of it, and its events
+    /// Show a stream: its version, its kept states, and its events
     #[command(after_help = "Examples:
   outboxd streams show account ann
   outboxd streams show account ann --from 1000 --limit 500
   outboxd streams show account ann --json | jq '.events[].payload'
 
-Without --from the last events are shown. A version whose event was erased is shown without one.")]
+Without --from the last events are shown. A version whose event was erased is shown without an event.")]
     Show(ShowArgs),
-    /// Look through all streams for versions that are missing or have no event, and for heads that differ
+    /// Check all streams for missing versions, versions without an event, and heads that differ
     #[command(after_help = "Examples:
   outboxd streams verify
   outboxd streams verify --json | jq '.faults[] | select(.fault == \"gap\")'
 
 Faults:
   gap          versions are missing
-  no_event     versions have no event: it was erased, or somebody deleted it
-  other_event  the event of a version says that it belongs to another stream or version
+  no_event     versions have no event: it was erased or deleted
+  other_event  the event of a version belongs to another stream or version
   head         the version of the stream is not that of its last event
-  no_stream    there are versions without a stream
-  state        a state is kept of a later version than the stream has, or without a stream
+  no_stream    versions have no stream
+  state        a kept state is of a later version than the stream has, or has no stream
 
-Every version and its event is looked at, so it takes a while on a large log. Writers and relays are not disturbed.
+The command reads every version and its event, so it takes a while on a large log. It does not block writers or relays.
 
 Exit code:
-  0  all streams are whole
-  2  some are not")]
+  0  no faults
+  2  faults were found")]
     Verify(VerifyArgs),
 }
 
@@ -60,19 +60,19 @@ struct ShowArgs {
     /// Type of the stream, for example account
     #[arg(value_name = "TYPE")]
     stream_type: String,
-    /// Its key, for example ann
+    /// Key of the stream, for example ann
     key: String,
     /// From this version on
     #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u32).range(1..))]
     from: Option<u32>,
-    /// At most so many events
+    /// At most this many events
     #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
 }
 
 #[derive(Debug, Args)]
 struct VerifyArgs {
-    /// At most so many faults
+    /// At most this many faults
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
 }
@@ -88,11 +88,11 @@ struct Shown {
     events: Vec<ShownEvent>,
 }
 
-/// Headers and payload stay text: a number beyond 2^53 comes out as it went in.
+/// Headers and payload stay text, so that numbers beyond 2^53 keep their digits.
 #[derive(Debug, Serialize)]
 struct ShownEvent {
     version: i64,
-    /// `None`: it was erased, and so is what follows.
+    /// `None`: the event was erased, and the following fields are empty as well.
     event: Option<Uuid>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     event_type: Option<String>,
@@ -130,7 +130,7 @@ async fn show(args: ShowArgs, global: &Global) -> Result<ExitCode, CliError> {
     Ok(ExitCode::from(EXIT_OK))
 }
 
-/// Page after page, because one ends early where an event is damaged.
+/// Reads page after page, because a page ends early at a damaged event.
 async fn read_events(pool: &PgPool, head: &StreamHead, mut after: i64, limit: i64) -> Result<Vec<StreamEvent>, CliError> {
     let (up_to, mut events) = (head.version.min(after.saturating_add(limit)), Vec::new());
     while after < up_to {
@@ -206,7 +206,7 @@ fn describe_verified(verified: &VerifiedStreams) -> String {
     let counted =
         format!("{streams} stream{} with {versions} event{}", plural(streams.unsigned_abs()), plural(versions.unsigned_abs()));
     if faults.is_empty() {
-        return format!("{counted}: all are whole\n");
+        return format!("{counted}: no faults\n");
     }
     let mut table = plain_table(&["STREAM", "FAULT", "VERSION", "COUNT"]);
     for fault in faults {

@@ -1,5 +1,5 @@
-//! What people read: tables, moments, the texts of others made harmless, one event printed the same way by every command.
-//! Documents for scripts, too. Prints nothing itself.
+//! Output for the terminal: tables, times, foreign texts without control characters, and one form of an event for every command.
+//! Also JSON documents for scripts. Prints nothing itself.
 
 use std::time::Duration;
 
@@ -13,21 +13,21 @@ pub(super) use crate::domain::text::{printable, shell_word};
 use crate::settings::describe_duration;
 use crate::store::events::Event;
 
-/// Bytes of a payload that are shown unless all of it is asked for.
+/// Bytes of a payload that are shown by default.
 pub(super) const SHOWN_BYTES: usize = 4 * 1024;
 
-/// The document for scripts. Not by way of `serde_json::Value`, which would read the numbers of a payload.
+/// The document for scripts. Not built from a `serde_json::Value`, which would parse and round the numbers of a payload.
 pub(super) fn as_json(document: &impl Serialize) -> String {
     serde_json::to_string_pretty(document).expect("texts and numbers have a JSON form") + "\n"
 }
 
-/// Characters of one cell of a table: what others wrote may be of any length, and one row must not fill the terminal.
+/// Characters of one cell of a table: foreign texts have any length, and one row must not fill the terminal.
 const CELL: usize = 200;
 
-/// Bytes of a key or an aggregate where one event has the page for itself.
+/// Bytes of a key or an aggregate on the page of one event.
 pub(super) const SHOWN_KEY_BYTES: usize = 1024;
 
-/// Rows below a header, each cell bounded and on one line. JSON is for whoever wants all of it.
+/// Rows below a header, each cell bounded and on one line. The JSON form has the whole texts.
 pub(super) struct PlainTable(Table);
 
 impl PlainTable {
@@ -40,7 +40,7 @@ impl PlainTable {
     }
 }
 
-/// As wide as the terminal; as wide as its text where there is none.
+/// As wide as the terminal; without a terminal as wide as the text.
 pub(super) fn plain_table(header: &[&str]) -> PlainTable {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
@@ -48,7 +48,7 @@ pub(super) fn plain_table(header: &[&str]) -> PlainTable {
     PlainTable(table)
 }
 
-/// At most so many characters, and whether there were more.
+/// At most this many characters, and a mark if there were more.
 fn cut(text: &str, room: usize) -> String {
     match text.char_indices().nth(room) {
         Some((end, _)) => format!("{}...", &text[..end]),
@@ -56,7 +56,7 @@ fn cut(text: &str, room: usize) -> String {
     }
 }
 
-/// The beginning of a text that has no bound of its own, and how much is left out.
+/// The beginning of an unbounded text, and the number of bytes that are left out.
 pub(super) fn bounded(text: &str, bytes: usize) -> String {
     if text.len() <= bytes {
         return text.to_owned();
@@ -92,7 +92,7 @@ pub(super) fn describe_aggregate(aggregate_type: Option<&str>, id: Option<&str>,
     printable(&format!("{name}{version}"))
 }
 
-/// Indented, but otherwise the text as it is; cut where the room ends.
+/// The text with an indentation, cut at the limit.
 fn printable_json(json: &RawValue, shown_bytes: usize) -> String {
     let text = indent_json(json.get());
     if text.len() <= shown_bytes {
@@ -110,7 +110,7 @@ pub(super) fn describe_reason(reason: Option<&str>, status: Option<i32>) -> Stri
     }
 }
 
-/// To the second: nobody decides by less.
+/// To the second; operators need no more.
 pub(super) fn describe_moment(moment: Timestamp) -> String {
     let text = moment.to_string();
     match text.split_once('.') {
@@ -119,12 +119,12 @@ pub(super) fn describe_moment(moment: Timestamp) -> String {
     }
 }
 
-/// Whole seconds: nothing here is decided by less.
+/// Whole seconds; operators need no more.
 pub(super) fn describe_age(age: Duration) -> String {
     describe_duration(Duration::from_secs(age.as_secs()))
 }
 
-/// The first line of what a receiver said, as far as a table has room for it.
+/// The first line of a receiver's answer, bounded for a table.
 pub(super) fn shorten(text: &str) -> String {
     const ROOM: usize = 80;
     cut(&printable(text.trim().lines().next().unwrap_or_default()), ROOM)

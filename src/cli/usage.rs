@@ -1,5 +1,5 @@
-//! The arguments: parsed, and refused in words with exit code 64. `status` and `doctor` use 2 for what is broken, so a typing error must not
-//! exit with clap's own 2.
+//! The arguments: parsed, or refused with a message and exit code 64. `status` and `doctor` use 2 for a broken system, so a typing error must
+//! not exit with clap's own 2.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -10,11 +10,11 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use super::{Cli, EXIT_CONFIG, EXIT_OK};
 
-/// Words for the audit stood behind `--reason` once; today it chooses deliveries, in every command that has it.
-const REASON: &str = "--reason chooses deliveries by why they failed, such as timeout or client_error, in every command that has it. \
-                      To say why you do something, write --because 'your words'.";
+/// Earlier versions took the reason for the audit as `--reason`; now `--reason` selects deliveries in every command.
+const REASON: &str = "--reason selects deliveries by the reason of their failure, such as timeout or client_error. \
+To give your reason for the audit, use --because 'your words'.";
 
-/// Reads the arguments of the process. `Err`: help was printed, or what is wrong with them; the value is the exit code.
+/// Reads the arguments of the process. `Err`: help or an error was printed; the value is the exit code.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
     let parsed = Cli::command().try_get_matches_from(arguments).and_then(|matches| {
         refuse_ignored(&matches)?;
@@ -25,7 +25,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitC
 
 /// Prints help to standard output and mistakes to standard error.
 fn report(error: &clap::Error) -> u8 {
-    error.print().ok(); // a message that cannot be printed changes nothing about the exit code
+    error.print().ok(); // a message that cannot be printed does not change the exit code
     if let Some(hint) = hint(error) {
         eprintln!("\n  tip: {hint}");
     }
@@ -42,10 +42,10 @@ fn hint(error: &clap::Error) -> Option<&'static str> {
     (matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidValue) && is_about_reason()).then_some(REASON)
 }
 
-/// Commands for which the address or the schema of an outbox means nothing. Given on the command line it is refused instead of ignored;
-/// in the environment it may stand for other commands.
-const WITHOUT_ADDRESS: &[&str] = &["bench", "completions", "health", "secret"];
-const WITHOUT_SCHEMA: &[&str] = &["bench", "completions", "demo", "health", "secret"];
+/// Commands that use neither the address nor the schema of an outbox. On the command line these options are refused instead of ignored;
+/// in the environment they may be set for other commands.
+const WITHOUT_ADDRESS: &[&str] = &["bench", "completions", "health", "man", "secret"];
+const WITHOUT_SCHEMA: &[&str] = &["bench", "completions", "demo", "health", "man", "secret"];
 
 fn refuse_ignored(matches: &ArgMatches) -> Result<(), clap::Error> {
     let Some((name, arguments)) = matches.subcommand() else { return Ok(()) };
@@ -53,7 +53,7 @@ fn refuse_ignored(matches: &ArgMatches) -> Result<(), clap::Error> {
     for (id, flag, commands) in [("database_url", "--database-url", WITHOUT_ADDRESS), ("schema", "--schema", WITHOUT_SCHEMA)] {
         let is_given = arguments.value_source(id) == Some(ValueSource::CommandLine);
         if is_given && (is_description || commands.contains(&name)) {
-            let text = format!("{flag} means nothing to `outboxd {name}`, which uses no outbox of yours; leave it out\n");
+            let text = format!("{flag} has no effect on `outboxd {name}`, which uses no outbox of yours; remove it\n");
             return Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
         }
     }
@@ -111,13 +111,13 @@ mod tests {
             "outboxd demo --schema x",
         ] {
             let (code, text) = refused(arguments);
-            assert!(code == EXIT_CONFIG && text.contains("means nothing to"), "{arguments}: {text}");
+            assert!(code == EXIT_CONFIG && text.contains("has no effect on"), "{arguments}: {text}");
         }
         let accepted = Cli::command().try_get_matches_from(["outboxd", "--schema", "x", "config", "show"]);
         assert!(accepted.and_then(|matches| refuse_ignored(&matches)).is_ok());
     }
 
-    /// One meaning per flag: whoever adds a command with `--reason` for words, or with another type, fails here.
+    /// One meaning per flag: a new command with `--reason` for a text, or with another type, fails here.
     #[test]
     fn a_flag_means_the_same_in_every_command() {
         fn look(command: &clap::Command, path: &str, found: &mut Vec<String>) {
@@ -127,7 +127,7 @@ mod tests {
                 let is_filter = help.starts_with("Only");
                 let is_wrong = match id {
                     "reason" | "key" | "since" | "until" | "text" => !is_filter,
-                    "because" => !help.contains("Why") && !help.contains("What you know"),
+                    "because" => !["Why", "Reason", "What you know"].iter().any(|word| help.contains(word)),
                     "note" => true,
                     _ => false,
                 };

@@ -1,4 +1,4 @@
-//! `outboxd verify`: counts what every handler has not finished by two witnesses, and says whether they agree.
+//! `outboxd verify`: counts the pending events of every handler in two independent ways, and compares the counts.
 
 use std::process::ExitCode;
 
@@ -14,20 +14,20 @@ use crate::store::{list_handler_names, read_identity};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A position is a snapshot; the highest number that it can have seen stands
-beside it. An event is pending by the first witness if the snapshot does not
-see its transaction, by the second if its number is higher. A transaction
-that overtakes makes an event LATE: only the snapshot knows that it is
-pending, and that is right. Where transaction numbers began anew (a restored
-dump) the two contradict one another: AGAIN would be delivered a second
-time, LOST would never be delivered.
+A position is a snapshot, stored with the highest sequence number that it can
+have seen. By the first count an event is pending if the snapshot does not see
+its transaction, by the second if its sequence number is higher. If a
+transaction with a higher number commits first, the event is LATE: only the
+snapshot knows that it is pending, and the snapshot is right. If transaction
+ids start again (in a restored dump), the two counts contradict each other:
+events of AGAIN would be delivered twice, events of LOST never.
 
-Of a handler with partitions and record = \"failures\" the counts are upper
-bounds while its partitions have read differently far.
+For a handler with partitions and record = \"failures\", the counts are upper
+bounds while its partitions are at different positions.
 
 Exit code:
-  0  they agree, and the positions belong to this server
-  2  they do not
+  0  the counts agree, and the positions belong to this server
+  2  the counts contradict each other, or the positions belong to another server
 
 Examples:
   outboxd verify
@@ -61,8 +61,8 @@ fn describe(standing: &Standing, handlers: &[Witnesses], agree: bool) -> String 
     let mut table = plain_table(&["HANDLER", "PENDING", "LATE", "AGAIN", "LOST", "VERDICT"]);
     for handler in handlers {
         let verdict = match handler.first_in_doubt.filter(|_| !agrees(handler)) {
-            Some(seq) => format!("they contradict one another from number {seq} on"),
-            None => "they agree".to_owned(),
+            Some(seq) => format!("the counts contradict each other from sequence number {seq} on"),
+            None => "the counts agree".to_owned(),
         };
         table.add_row([
             handler.handler.clone(),

@@ -1,10 +1,10 @@
-//! `outboxd --version`: which program this is, and which kinds of handlers it was built with.
+//! `outboxd --version`: the version, and the kinds of handlers in this build.
 
 use std::sync::LazyLock;
 
 use crate::handlers::{KINDS, OPTIONAL_KINDS, kind};
 
-/// Version, then the kinds; those that were left out are named on a line of their own.
+/// The version, then the kinds; a separate line names the kinds that this build lacks.
 pub(super) fn long() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
         let kinds: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
@@ -17,7 +17,7 @@ pub(super) fn long() -> &'static str {
 fn describe(kinds: &[&str], left_out: &[&str]) -> String {
     let mut text = format!("{}\nkinds: {}", env!("CARGO_PKG_VERSION"), kinds.join(" "));
     if !left_out.is_empty() {
-        text.push_str(&format!("\nleft out, each a cargo feature: {}", left_out.join(" ")));
+        text.push_str(&format!("\nnot in this build, each a cargo feature: {}", left_out.join(" ")));
     }
     text
 }
@@ -32,7 +32,7 @@ mod tests {
         assert_eq!(describe(&["webhook", "exec"], &[]), format!("{version}\nkinds: webhook exec"));
         assert_eq!(
             describe(&["webhook"], &["nats", "mqtt"]),
-            format!("{version}\nkinds: webhook\nleft out, each a cargo feature: nats mqtt")
+            format!("{version}\nkinds: webhook\nnot in this build, each a cargo feature: nats mqtt")
         );
     }
 }

@@ -1,5 +1,5 @@
-//! `[[adopt]]`: tables of applications, and which of their columns supply which part of an event. Knows no database; `outboxd
-//! adopt` finds out whether a table and its columns exist.
+//! `[[adopt]]`: tables of applications, and the columns that supply the parts of an event. Reads no database; `outboxd adopt` checks
+//! whether a table and its columns exist.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ pub(super) fn read_adoptions(list: &Value, mistakes: &Mistakes) -> Vec<Adoption>
     adoptions
 }
 
-/// Where the mistakes of an entry are reported: by its table, or by its place in the list if that is no name.
+/// The path of an entry for mistakes: its table, or its place in the list if the table has no usable name.
 pub(super) fn entry_path(index: usize, table: &str) -> String {
     table.parse::<TableName>().map_or_else(|_| format!("{ADOPT} #{}", index + 1), |table| adoption_path(&table))
 }
@@ -106,11 +106,11 @@ fn read_source(section: &Section<'_>, name: &str, text: &str) -> Source {
     source
 }
 
-/// What no event is without, and nobody can guess of a table of any shape.
+/// The parts that every event has, and that a custom table must therefore name.
 fn report_missing(section: &Section<'_>, adoption: &Adoption) {
     for (name, is_missing) in [("type", adoption.event_type.is_none()), ("payload", adoption.payload.is_none())] {
         if is_missing {
-            section.mistake(name, "is not set; a custom table has to say where it comes from");
+            section.mistake(name, "is not set; a custom table must name the column");
         }
     }
 }

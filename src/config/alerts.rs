@@ -47,7 +47,7 @@ pub(super) fn read_alerts(section: &Section<'_>, channels: Option<&Value>, mista
     }
 }
 
-/// The text is not repeated: an address may be the credentials.
+/// The message does not repeat the text: an address may contain credentials.
 fn read_url(section: &Section<'_>, name: &str) -> Option<Url> {
     let text = section.optional_text(name)?;
     let url = Url::parse(text.trim()).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
@@ -84,7 +84,7 @@ fn read_entry(index: usize, entry: &Value, mistakes: &Mistakes) -> ChannelConfig
 }
 
 fn read_channel(index: usize, entry: &Table, mistakes: &Mistakes) -> ChannelConfig {
-    // Only the kind knows the rest, so what is unknown altogether is reported where the kind is known.
+    // The remaining keys belong to the kind, which reports unknown ones.
     let is_common = |key: &String| CHANNEL_IDENTITY.iter().chain(CHANNEL_COMMON).any(|field| field.name == *key);
     let (common, settings): (Table, Table) = entry.clone().into_iter().partition(|(key, _)| is_common(key));
     let name = common.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -104,7 +104,7 @@ fn read_channel(index: usize, entry: &Table, mistakes: &Mistakes) -> ChannelConf
     }
 }
 
-/// Whoever takes longer to take note of an alert cannot be relied upon.
+/// A channel that needs longer to accept an alert is not reliable.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! From a resolved table to the typed sections, with the rules that concern more than one value. Never stops at a mistake: it is
-//! reported, and the default takes the place of the value until the end of the run.
+//! From a resolved table to the typed sections, with the rules that concern more than one value. Never stops at a mistake: the check
+//! reports it and continues with the default.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use super::rules::{at_least, count, report_name};
 use super::{Config, Database, Http, Log, LogFormat, Outbox, Relay, WakeUp, adoption_path, fields};
 use crate::settings::{Field, FieldType, Mistakes, Secret, Section, address_hint, format_bytes, format_duration, parse_address};
 
-/// Knows the lists as well, so that `[[handler]]` is told what it means.
+/// Includes the lists, so that `[[handler]]` gets a suggestion.
 const ROOT_ONLY: &[Field] = &[
     Field::new(fields::HANDLERS, FieldType::TextList, "", "Handlers."),
     Field::new(fields::ADOPT, FieldType::TextList, "", "Adopted tables."),
@@ -30,10 +30,10 @@ const ROOT_ONLY: &[Field] = &[
 
 const SHORTEST_LEASE: Duration = Duration::from_secs(3);
 const SHORTEST_POLL: Duration = Duration::from_micros(100);
-/// Postgres' own bound of one value.
+/// The limit of Postgres for one value.
 const LARGEST_PAYLOAD: u64 = 1 << 30;
 
-/// Reads everything; only if no mistake was added is the result what was meant.
+/// Reads everything; the result is valid only if no mistake was added.
 pub(super) fn read_config(document: &Table, mistakes: &Mistakes) -> Config {
     let mut sections = document.clone();
     let handlers = sections.remove(fields::HANDLERS).unwrap_or(Value::Array(Vec::new()));
@@ -64,7 +64,7 @@ pub(super) fn read_config(document: &Table, mistakes: &Mistakes) -> Config {
     config
 }
 
-/// Whether a value is absent or a text. If not, that was reported when the section was opened.
+/// Whether a value is absent or a text. Other types were reported when the section was opened.
 fn is_text(document: &Table, section: &str, name: &str) -> bool {
     document.get(section).and_then(|table| table.get(name)).is_none_or(Value::is_str)
 }
@@ -85,7 +85,7 @@ fn read_database(section: &Section<'_>, url_is_text: bool) -> Database {
     }
 }
 
-/// The address holds a password as a rule, so the error does not repeat what was found.
+/// The address usually contains a password, so the error does not repeat it.
 fn postgres_url(text: &str) -> Result<(), String> {
     const EXPECTED: &str = "expected postgres://user:password@host:port/database";
     if text.is_empty() {
@@ -101,14 +101,15 @@ fn postgres_url(text: &str) -> Result<(), String> {
 fn read_outbox(section: &Section<'_>) -> Outbox {
     let schema = section.text("schema");
     if schema.starts_with("pg_") || schema == "information_schema" {
-        section.mistake("schema", &format!("got {schema:?}, which Postgres keeps for itself; expected a name such as \"outbox\""));
+        section.mistake("schema", &format!("got {schema:?}, which Postgres reserves; expected a name such as \"outbox\""));
     } else if !is_schema(&schema) {
         let text = format!("got {schema:?}, expected at most 63 lower-case letters, digits and underscores, with no digit first");
         section.mistake("schema", &text);
     }
     let max_payload = section.bytes("max_payload");
     if !(1..=LARGEST_PAYLOAD).contains(&max_payload) {
-        section.mistake("max_payload", &format!("got \"{}\", expected 1B to 1GiB, Postgres' own bound", format_bytes(max_payload)));
+        section
+            .mistake("max_payload", &format!("got \"{}\", expected 1B to 1GiB, the limit of Postgres", format_bytes(max_payload)));
     }
     at_least(section, "retention_interval", Duration::from_secs(1), "");
     Outbox {
@@ -132,7 +133,7 @@ fn read_relay(section: &Section<'_>) -> Relay {
     at_least(section, "poll_interval", SHORTEST_POLL, "");
     at_least(section, "idle_poll_interval", section.duration("poll_interval"), ", the poll_interval");
     at_least(section, "flush_interval", Duration::from_millis(1), "");
-    // An owner renews its lease with every flush; it must get several tries before it loses it.
+    // An owner renews its lease with every flush; it must have several tries before the lease expires.
     let flushes = section.duration("flush_interval") * 3;
     let why = if flushes > SHORTEST_LEASE { ", 3 times the flush_interval" } else { "" };
     at_least(section, "lease", flushes.max(SHORTEST_LEASE), why);
@@ -175,7 +176,7 @@ fn read_log(section: &Section<'_>) -> Log {
     Log { format, filter }
 }
 
-/// What two sections must agree on.
+/// The rules between two sections.
 fn check_together(root: &Section<'_>, config: &Config, mistakes: &Mistakes) {
     let relay = root.table("relay");
     if config.relay.memory < config.outbox.max_payload {
@@ -191,14 +192,16 @@ fn check_together(root: &Section<'_>, config: &Config, mistakes: &Mistakes) {
             let (timeout, drain) = (format_duration(handler.timeout), format_duration(config.relay.drain_timeout));
             mistakes.add(
                 format!("{}.timeout", super::handler_path(index, &handler.name)),
-                format!("got \"{timeout}\", expected at most relay.drain_timeout (\"{drain}\"): every stop would cut attempts off"),
+                format!(
+                    "got \"{timeout}\", expected at most relay.drain_timeout (\"{drain}\"): every stop would interrupt attempts"
+                ),
             );
         }
     }
     check_feed(&config.feed, &config.clients, &config.handlers, mistakes);
     check_hub(&config.hub, &config.feed, mistakes);
     for adoption in config.adopt.iter().filter(|adoption| adoption.table.schema() == config.outbox.schema) {
-        mistakes.add(adoption_path(&adoption.table), "is a table of the outbox itself, and no table of an application");
+        mistakes.add(adoption_path(&adoption.table), "is a table of the outbox itself, not of an application");
     }
 }
 
@@ -241,7 +244,7 @@ mod tests {
             ),
             (
                 "handlers = [{ name = \"a\", kind = \"k\", timeout = \"31s\" }]",
-                "handlers.a.timeout: got \"31s\", expected at most relay.drain_timeout (\"30s\"): every stop would cut attempts off",
+                "handlers.a.timeout: got \"31s\", expected at most relay.drain_timeout (\"30s\"): every stop would interrupt attempts",
             ),
         ] {
             assert_eq!(mistakes_of(text), [want], "{text}");

@@ -7,12 +7,12 @@ use super::Config;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Difference {
     pub path: &'static str,
-    /// A relay takes it up while it runs; the others take effect with a restart.
+    /// A running relay applies it; the other settings need a restart.
     pub is_live: bool,
 }
 
-/// Every setting outside the lists that differs, in the order of the file. `[[adopt]]` is not looked at: nothing in a relay changes
-/// with it.
+/// Every setting outside the lists that differs, in the order of the file. `[[adopt]]` is not compared, because it does not affect a
+/// relay.
 pub fn compare(old: &Config, new: &Config) -> Vec<Difference> {
     let differing = SETTINGS.iter().filter(|setting| (setting.differs)(old, new));
     differing.map(|setting| Difference { path: setting.path, is_live: setting.is_live }).collect()

@@ -1,4 +1,4 @@
-//! `[console]`: where the pages for operators and the API are served, and who may use them. Without an address there is no console.
+//! `[console]`: the address of the console and the API, and the rights to use them. Without an address there is no console.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,28 +18,28 @@ use crate::settings::{Mistakes, Section, address_hint};
 pub struct Console {
     /// `None`: not served.
     pub listen: Option<ConsoleAddress>,
-    /// What the path of every page begins with behind a proxy, without a slash at its end; empty: nothing.
+    /// The path prefix of every page behind a proxy, without a slash at its end; may be empty.
     pub path: String,
-    /// Names under which browsers may reach it, in lower case, beside localhost and IP addresses.
+    /// Host names for browsers, in lower case, besides localhost and IP addresses.
     pub hosts: Vec<String>,
-    /// Paths in payloads and headers that nobody is shown.
+    /// Fields of payloads and headers that the console never shows.
     pub redact: Vec<Vec<String>>,
     /// `[[console.tokens]]`
     pub tokens: Vec<ConsoleToken>,
     pub proxy: ConsoleProxy,
 }
 
-/// Where a listener is.
+/// The address of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConsoleAddress {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
-/// One `[[console.tokens]]` entry: a person or a program with its rights.
+/// One `[[console.tokens]]` entry: an operator or a program with its rights.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConsoleToken {
-    /// Unique; what the audit records.
+    /// Unique; the audit records it.
     pub name: String,
     pub role: Role,
     /// Whether payloads and headers may be shown.
@@ -49,18 +49,18 @@ pub struct ConsoleToken {
 }
 
 impl fmt::Debug for ConsoleToken {
-    /// Without the digest: a short token could be found by trying.
+    /// Omits the digest: a short token could be guessed from it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConsoleToken").field("name", &self.name).field("role", &self.role).finish_non_exhaustive()
     }
 }
 
-/// `[console.proxy]`: a proxy in front that has asked who it is.
+/// `[console.proxy]`: a proxy that authenticates the users.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ConsoleProxy {
-    /// Peers whose headers are believed.
+    /// Peers whose headers are trusted.
     pub trusted: Vec<TrustedPeer>,
-    /// Header with the name of the user, in lower case; `None`: the proxy tells no users.
+    /// Header with the name of the user, in lower case; `None`: the proxy sends no users.
     pub user_header: Option<String>,
     /// Header with the groups of the user, in lower case.
     pub groups_header: String,
@@ -69,17 +69,17 @@ pub struct ConsoleProxy {
     pub payload_groups: Vec<String>,
 }
 
-/// Who may speak for others.
+/// A peer whose headers are trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrustedPeer {
-    /// Whoever can open the unix socket.
+    /// Every process that can open the unix socket.
     Unix,
     /// Addresses with these first bits.
     Network(IpAddr, u8),
 }
 
 impl Console {
-    /// Whether there is any way to tell who asks.
+    /// Whether requests can be authenticated.
     pub fn knows_callers(&self) -> bool {
         !self.tokens.is_empty() || self.proxy.tells_users()
     }
@@ -97,7 +97,7 @@ impl ConsoleAddress {
         })
     }
 
-    /// Whether only processes of this machine reach it.
+    /// Whether only processes of this machine can reach it.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
@@ -105,10 +105,10 @@ impl ConsoleAddress {
         }
     }
 
-    /// Why it must not be served like this; `None`: it may.
+    /// The reason why this configuration must not be served; `None`: it may be served.
     pub fn refusal(&self, console: &Console) -> Option<&'static str> {
         (!self.is_local() && !console.knows_callers()).then_some(
-            "can be reached from other machines, and nothing tells who asks: add [[console.tokens]] (`outboxd console token` makes one) \
+            "can be reached from other machines, but requests are not authenticated: add [[console.tokens]] (`outboxd console token` makes one) \
              or [console.proxy], or listen on 127.0.0.1",
         )
     }
@@ -124,7 +124,7 @@ impl fmt::Display for ConsoleAddress {
 }
 
 impl ConsoleProxy {
-    /// Whether it says who asks.
+    /// Whether the proxy authenticates users.
     pub fn tells_users(&self) -> bool {
         self.user_header.is_some() && !self.trusted.is_empty()
     }
@@ -232,7 +232,7 @@ fn read_proxy(section: &Section<'_>) -> ConsoleProxy {
         }
     }
     if section.is_set("user_header") && section.texts("trusted").is_empty() {
-        section.mistake("user_header", "has no effect without trusted: name the address of the proxy, whose headers are believed");
+        section.mistake("user_header", "has no effect without trusted: name the address of the proxy whose headers are trusted");
     }
     let mut groups = BTreeMap::new();
     for (group, name) in section.text_map("groups") {
@@ -278,17 +278,17 @@ fn read_tokens(list: &Value, mistakes: &Mistakes) -> Vec<ConsoleToken> {
         };
         let token = read_token(index, table, mistakes);
         if is_name(&token.name) && !names.insert(token.name.clone()) {
-            mistakes.add(token_path(index, &token.name), "the name is given more than once; the audit would not tell who acted");
+            mistakes.add(token_path(index, &token.name), "the name is given more than once; the audit could not distinguish them");
         }
         if token.digest != [0; 32] && !digests.insert(token.digest) {
-            mistakes.add(token_path(index, &token.name), "has the digest of another token; the audit would not tell who acted");
+            mistakes.add(token_path(index, &token.name), "has the digest of another token; the audit could not distinguish them");
         }
         tokens.push(token);
     }
     tokens
 }
 
-/// Where the mistakes of a token are reported.
+/// The path of a token for mistakes.
 pub(super) fn token_path(index: usize, name: &str) -> String {
     if is_name(name) { format!("console.{TOKENS}.{name}") } else { format!("console.{TOKENS} #{}", index + 1) }
 }
@@ -305,7 +305,7 @@ fn read_token(index: usize, entry: &Table, mistakes: &Mistakes) -> ConsoleToken 
     }
 }
 
-/// What was found is never repeated: somebody may have put the token itself there.
+/// The message never repeats the value, which may be the token itself.
 fn read_digest(section: &Section<'_>) -> [u8; 32] {
     let Some(text) = section.secret("sha256") else { return [0; 32] };
     let digits = text.expose().as_bytes();

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where variables and files come from.
+/// The source of variables and files.
 pub trait Environment {
     /// `None` if the variable is not set.
     fn variable(&self, name: &str) -> Option<String>;
@@ -16,7 +16,7 @@ pub trait Environment {
         Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no folder {}", path.display())))
     }
 
-    /// What a relative path in the configuration is relative to.
+    /// The base of relative paths in the configuration.
     fn directory(&self) -> &Path;
 }
 
@@ -27,7 +27,7 @@ pub struct ProcessEnvironment {
 }
 
 impl ProcessEnvironment {
-    /// For a configuration file: its relative paths start where it lies, not where the daemon was started.
+    /// For a configuration file: its relative paths start at its own directory, not at the working directory of the daemon.
     pub fn of_file(config: &Path) -> Self {
         Self { directory: config.parent().map(Path::to_path_buf).unwrap_or_default() }
     }
@@ -79,7 +79,7 @@ pub(super) fn expand(text: &str, environment: &dyn Environment) -> Result<String
 fn variable(inside: &str, environment: &dyn Environment) -> Result<String, String> {
     let (name, default) = inside.split_once(":-").map_or((inside, None), |(name, default)| (name, Some(default)));
     if !is_variable_name(name) {
-        return Err("between \"${\" and \"}\" stands a name such as \"${NAME}\" or \"${NAME:-default}\"; \
+        return Err("between \"${\" and \"}\" write a name such as \"${NAME}\" or \"${NAME:-default}\"; \
                     write \"$${\" for a literal \"${\""
             .to_owned());
     }
@@ -176,9 +176,9 @@ mod tests {
         for (text, want) in [
             ("${NOPE}", "the environment variable \"NOPE\" is not set"),
             ("x${NOPE", "is not closed"),
-            ("${}", "stands a name"),
-            ("${9A}", "stands a name"),
-            ("${A-b}", "stands a name"),
+            ("${}", "write a name"),
+            ("${9A}", "write a name"),
+            ("${A-b}", "write a name"),
         ] {
             let error = expand(text, &environment).expect_err(text);
             assert!(error.contains(want), "{text}: {error}");

@@ -1,5 +1,5 @@
-//! `[feed]` and `[[clients]]`: which events may leave, on which address, and which client may read which of them. Without
-//! `events` there is no feed; without a client it has no reader.
+//! `[feed]` and `[[clients]]`: the events of the feed, its address, and the events that each client may read. Without
+//! `events` there is no feed; without a client the feed has no reader.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -74,7 +74,7 @@ fn read_address(section: &Section<'_>) -> Option<SocketAddr> {
 fn read_origins(section: &Section<'_>) -> Vec<String> {
     let origins = section.texts("origins");
     for origin in &origins {
-        // As a browser sends it: nothing behind the host and the port, and no capital letters.
+        // In the form in which a browser sends it: scheme, host and port in lower case, and no path.
         let is_origin = url::Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
         if !is_origin && (origin != "*" || origins.len() > 1) {
             section.mistake(
@@ -86,7 +86,7 @@ fn read_origins(section: &Section<'_>) -> Vec<String> {
     origins
 }
 
-/// What was found is never repeated.
+/// The message never repeats the value.
 fn read_cursor_keys(section: &Section<'_>) -> Vec<Secret> {
     let keys = section.secrets("cursor_keys");
     if keys.len() > MOST_KEYS {
@@ -103,12 +103,11 @@ fn read_cursor_keys(section: &Section<'_>) -> Vec<Secret> {
     keys
 }
 
-/// What was found is never repeated.
+/// The message never repeats the value.
 fn read_ticket_key(section: &Section<'_>) -> Option<Secret> {
     let key = section.secret("ticket_key");
     if key.as_ref().is_some_and(|key| key.expose().len() < SHORTEST_KEY) {
-        section
-            .mistake("ticket_key", "has fewer than 32 characters, which can be found by trying; make one with \"outboxd secret\"");
+        section.mistake("ticket_key", "has fewer than 32 characters and could be guessed; make one with \"outboxd secret\"");
     }
     key
 }
@@ -138,13 +137,13 @@ pub(super) fn read_clients(list: &Value, mistakes: &Mistakes) -> Vec<ClientConfi
         }
         if client.tokens.iter().any(|token| !tokens.insert(token.digest())) {
             let path = format!("{}.tokens", client_path(index, &client.name));
-            mistakes.add(path, "has a token that is given more than once; it would not tell who reads");
+            mistakes.add(path, "has a token that is given more than once; it would not identify the client");
         }
     }
     clients
 }
 
-/// Where the mistakes of a client are reported.
+/// The path of a client for mistakes.
 pub(super) fn client_path(index: usize, name: &str) -> String {
     if is_name(name) { format!("{CLIENTS}.{name}") } else { format!("{CLIENTS} #{}", index + 1) }
 }
@@ -201,7 +200,7 @@ fn read_cursor_names(section: &Section<'_>) -> Vec<String> {
     names
 }
 
-/// What was found is never repeated.
+/// The message never repeats the value.
 fn read_tokens(section: &Section<'_>) -> Vec<Token> {
     let given = section.secrets("tokens");
     if section.is_set("tokens") && !(1..=MOST_TOKENS).contains(&given.len()) {
@@ -225,7 +224,7 @@ const MOST_CURSORS: usize = 16;
 const SHORTEST_KEY: usize = 32;
 /// Of cursors, during a rotation.
 const MOST_KEYS: usize = 2;
-/// Shorter ones can be found by trying.
+/// Shorter tokens can be guessed.
 const SHORTEST_TOKEN: usize = 16;
 const OF_DIGEST: &str = "sha256:";
 
@@ -239,7 +238,7 @@ impl Token {
             return digest.map(Self::Digest).ok_or("has a text after \"sha256:\" that is not 64 hexadecimal digits");
         }
         if text.len() < SHORTEST_TOKEN {
-            return Err("has a token of less than 16 characters, which can be found by trying; make one with \"outboxd secret\"");
+            return Err("has a token of less than 16 characters, which could be guessed; make one with \"outboxd secret\"");
         }
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("has a token with a character that cannot be sent in a header");
@@ -247,7 +246,7 @@ impl Token {
         Ok(Self::Plain(secret))
     }
 
-    /// What a token that is sent is compared with.
+    /// The stored side of the comparison with a token that a client sends.
     pub fn digest(&self) -> [u8; 32] {
         match self {
             Self::Plain(secret) => Sha256::digest(secret.expose()).into(),
@@ -259,8 +258,10 @@ impl Token {
 /// A handler of the feed's kind or name would share its subscription.
 pub(super) fn check_feed(feed: &Feed, clients: &[ClientConfig], handlers: &[HandlerConfig], mistakes: &Mistakes) {
     if feed.listen.is_some() && !feed.is_on() {
-        mistakes
-            .add("feed.listen", "has no effect without events: name the types that may leave, for example events = [\"order.*\"]");
+        mistakes.add(
+            "feed.listen",
+            "has no effect without events: name the event types of the feed, for example events = [\"order.*\"]",
+        );
     } else if feed.listen.is_some() && clients.is_empty() {
         mistakes.add("feed.listen", "has no effect without a client: add [[clients]] with a name and a token");
     }
@@ -283,7 +284,7 @@ pub(super) fn check_feed(feed: &Feed, clients: &[ClientConfig], handlers: &[Hand
 }
 
 impl Feed {
-    /// Whether any event may leave by the feed.
+    /// Whether there is a feed.
     pub fn is_on(&self) -> bool {
         !self.events.is_empty()
     }
@@ -293,7 +294,7 @@ impl Feed {
         server_config(self.certificate.as_deref(), self.certificate_key.as_ref()).ok().flatten()
     }
 
-    /// The feed as the relay serves it: a subscription like that of a handler. `None`: there is no feed. `like`: a handler with every
+    /// The feed as a subscription like that of a handler. `None`: there is no feed. `like`: a handler with every
     /// setting at its default.
     pub(super) fn as_handler(&self, like: HandlerConfig) -> Option<HandlerConfig> {
         let filter = EventFilter { types: self.events.clone(), ..EventFilter::default() };

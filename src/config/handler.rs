@@ -1,4 +1,4 @@
-//! One `[[handlers]]` entry: the settings that every handler has are checked; those of its kind stay a raw table.
+//! One `[[handlers]]` entry: checks the settings that every handler has; those of its kind stay a raw table.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::domain::{
 };
 use crate::settings::{Mistakes, Section, format_duration};
 
-/// Beyond this nothing is held back any more.
+/// A higher rate limits nothing.
 const MOST_BACKFILL: u32 = 1_000_000;
 
-/// Reads the list. Every entry stays in its place, because that is what a nameless one is called by.
+/// Reads the list. Every entry keeps its place, because messages identify an entry without a name by it.
 pub(super) fn read_handlers(list: &Value, mistakes: &Mistakes) -> Vec<HandlerConfig> {
     let Some(entries) = list.as_array() else {
         mistakes.add("handlers", format!("got a {}, expected a list: write every handler as [[handlers]]", list.type_str()));
@@ -53,7 +53,7 @@ fn read_entry(index: usize, entry: &Value, mistakes: &Mistakes) -> HandlerConfig
 }
 
 fn read_handler(index: usize, entry: &Table, mistakes: &Mistakes) -> HandlerConfig {
-    // Only the kind knows the rest, so what is unknown altogether is reported where the kind is known.
+    // The remaining keys belong to the kind, which reports unknown ones.
     let is_common = |key: &String| IDENTITY.iter().chain(COMMON).any(|field| field.name == *key);
     let (common, settings): (Table, Table) = entry.clone().into_iter().partition(|(key, _)| is_common(key));
     let name = common.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -92,13 +92,13 @@ fn read_handler(index: usize, entry: &Table, mistakes: &Mistakes) -> HandlerConf
     }
 }
 
-/// Every read with it would fail.
+/// Every read with this filter would fail.
 const NUL: &str = "got a NUL character, which Postgres cannot store, so no event has it";
 
 pub(super) fn read_filter(section: &Section<'_>) -> EventFilter {
     for name in ["events", "aggregate_types"] {
         if section.texts(name).iter().any(String::is_empty) {
-            section.mistake(name, "got \"\", which no event has; leave the key out to want every one");
+            section.mistake(name, "got \"\", which no event has; leave the key out to get every one");
         }
         if section.texts(name).iter().any(|text| text.contains('\0')) {
             section.mistake(name, NUL);
@@ -140,7 +140,7 @@ pub(super) fn read_backfill(section: &Section<'_>) -> Option<u32> {
     rate
 }
 
-/// The `key` of a handler. `None`: it is none.
+/// The `key` of a handler. `None`: the text is not a valid key.
 pub fn parse_ordering_key(text: &str) -> Option<Ordering> {
     if text == "aggregate" {
         return Some(Ordering::Aggregate);
@@ -175,8 +175,8 @@ fn read_retry(section: &Section<'_>) -> RetryPolicy {
 fn check_max_age(section: &Section<'_>, backoff: &Backoff, max_age: Option<Duration>) {
     // A draw of one half is the delay without jitter.
     if let Some(max_age) = max_age.filter(|max_age| *max_age < backoff.delay(1, 0.5)) {
-        let text = format!("got \"{}\", shorter than the first delay: nothing would ever be tried again", format_duration(max_age));
-        section.mistake("max_age", &format!("{text}; if that is meant, write max_attempts = 1"));
+        let text = format!("got \"{}\", shorter than the first delay: no event would ever be retried", format_duration(max_age));
+        section.mistake("max_age", &format!("{text}; if you intend that, write max_attempts = 1"));
     }
 }
 

@@ -17,7 +17,7 @@ use super::{ChannelConfig, ClientConfig, Config, Contracts, Database, HandlerCon
 use crate::domain::Adoption;
 use crate::settings::{Mistake, Mistakes};
 
-/// Why there is no configuration.
+/// The reason why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("could not read the configuration {}{}", path.display(), hint(cause))]
@@ -43,7 +43,7 @@ impl ConfigError {
     }
 }
 
-/// Where a text is no TOML. Prints as `line:column: what`, the line, and a caret below the place.
+/// A syntax error in the TOML. Prints as `line:column: message`, the line, and a caret below the place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyntaxError {
     /// Both count from 1; the column counts characters.
@@ -53,7 +53,7 @@ pub struct SyntaxError {
     source_line: String,
 }
 
-/// A configuration as far as it could be read, with what is wrong in it. Handed out as a `Config` only if nothing is.
+/// A configuration as far as it could be read, with its mistakes. Becomes a `Config` only without mistakes.
 pub struct Draft {
     config: Config,
     resolved: Table,
@@ -69,14 +69,14 @@ pub fn load(path: &Path, overrides: &Overrides, kinds: Kinds) -> Result<Draft, C
         .map_err(|error| ConfigError::Syntax { path: path.to_owned(), error })
 }
 
-/// Reads and checks a text, the settings of the handler kinds aside. A syntax error is the only mistake then.
+/// Reads and checks a text, except for the settings of the handler kinds. If there is a syntax error, it is the only mistake.
 pub fn parse(text: &str, environment: &dyn Environment, kinds: Kinds) -> Result<Config, Vec<Mistake>> {
     let draft = read(text, environment, kinds).map_err(|error| vec![Mistake { path: String::new(), text: error.to_string() }])?;
     draft.finish(Vec::new())
 }
 
-/// Reads `[database]` and `[outbox]` of a file, for a command that only talks to Postgres. What is wrong elsewhere does not keep it from its
-/// work, not even a text that is no TOML: then only these two sections are read.
+/// Reads `[database]` and `[outbox]` of a file, for a command that needs only Postgres. Mistakes in other sections do not matter to it; if the
+/// text is not valid TOML, only these two sections are parsed.
 pub fn load_database(path: &Path, kinds: Kinds) -> Result<(Database, Outbox, usize), ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
     let environment = ProcessEnvironment::of_file(path);
@@ -109,12 +109,12 @@ fn only_database(text: &str) -> String {
     kept
 }
 
-/// Reads a text as far as it goes; the mistakes are in the draft.
+/// Reads as much of a text as possible; the mistakes are in the draft.
 pub fn read(text: &str, environment: &dyn Environment, kinds: Kinds) -> Result<Draft, SyntaxError> {
     read_with(text, &Overrides::default(), environment, kinds)
 }
 
-/// [`read`] with some values of the caller's in place of those of the text.
+/// [`read`], with values of the caller instead of those of the text.
 pub fn read_with(text: &str, overrides: &Overrides, environment: &dyn Environment, kinds: Kinds) -> Result<Draft, SyntaxError> {
     let mut document = text.parse::<Table>().map_err(|error| SyntaxError::locate(text, &error))?;
     let (unresolved, checked) = (Mistakes::default(), Mistakes::default());
@@ -133,22 +133,22 @@ pub fn read_with(text: &str, overrides: &Overrides, environment: &dyn Environmen
 }
 
 impl Draft {
-    /// The handlers as far as they could be read, for the check of what belongs to their kinds.
+    /// The handlers as far as they could be read, for the check by their kinds.
     pub fn handlers(&self) -> &[HandlerConfig] {
         &self.config.handlers
     }
 
-    /// The channels as far as they could be read, for the check of what belongs to their kinds.
+    /// The channels as far as they could be read, for the check by their kinds.
     pub fn channels(&self) -> &[ChannelConfig] {
         &self.config.alerts.channels
     }
 
-    /// `[outbox]` as far as it could be read, for what needs no database.
+    /// `[outbox]` as far as it could be read, for commands that need no database.
     pub fn outbox(&self) -> &Outbox {
         &self.config.outbox
     }
 
-    /// `[http]` as far as it could be read, for a command that only asks the relay how it is.
+    /// `[http]` as far as it could be read, for the command that asks a relay for its health.
     pub fn http(&self) -> &Http {
         &self.config.http
     }
@@ -163,8 +163,8 @@ impl Draft {
         &self.resolved
     }
 
-    /// What a command needs that only talks to Postgres: `[database]` and `[outbox]`, with the mistakes in what it reads of them. How many
-    /// mistakes there are elsewhere, a missing secret for example, comes with it: they are not that command's to report.
+    /// The part for commands that need only Postgres: `[database]` and `[outbox]` with their mistakes, and the number of mistakes in other
+    /// sections, such as a missing secret, which these commands do not report.
     pub fn database(self) -> Result<(Database, Outbox, usize), Vec<Mistake>> {
         let (database, outbox) = (self.config.database.clone(), self.config.outbox.clone());
         let Err(mistakes) = self.finish(Vec::new()) else { return Ok((database, outbox, 0)) };
@@ -173,8 +173,8 @@ impl Draft {
         if ours.is_empty() { Ok((database, outbox, others.len())) } else { Err(ours) }
     }
 
-    /// What a command needs that only looks at contracts: the contracts, and the handlers and clients, with the mistakes in what they say of
-    /// contracts. What is wrong elsewhere, a missing secret for example, is not that command's to report.
+    /// The part for commands that need only contracts: the contracts, handlers and clients, with the mistakes that concern contracts. These
+    /// commands do not report other mistakes, such as a missing secret.
     pub fn into_contracts(self) -> Result<(Contracts, Vec<HandlerConfig>, Vec<ClientConfig>), Vec<Mistake>> {
         let Config { contracts, handlers, clients, .. } = self.config.clone();
         let is_receiver = |path: &str| ["handlers", "projections", "clients"].iter().any(|list| path.starts_with(list));
@@ -186,15 +186,15 @@ impl Draft {
         if ours.is_empty() { Ok((contracts, handlers, clients)) } else { Err(ours) }
     }
 
-    /// The configuration, if nothing is wrong; `further` are mistakes that only the kinds could find.
+    /// The configuration, if there is no mistake; `further` are the mistakes that the kinds have found.
     pub fn finish(self, further: Vec<Mistake>) -> Result<Config, Vec<Mistake>> {
         let mut mistakes = self.unresolved;
-        // Where a variable or file is missing there is only a placeholder; what is wrong with that is nobody's mistake.
+        // A missing variable or file leaves a placeholder; mistakes of the placeholder are not reported.
         mistakes.extend(self.checked.into_iter().chain(further).filter(|mistake| !self.failed.contains(&mistake.path)));
-        // Two entries of one name have one path: what is wrong with both is told once, beside that the name is given twice.
+        // Two entries of one name have one path: a mistake that both have is reported once, beside the duplicate name.
         let mut told = BTreeSet::new();
         mistakes.retain(|mistake| told.insert(mistake.to_string()));
-        // Together what stands together in the file; the order within is that of the checks.
+        // Sorted by section of the file; within a section in the order of the checks.
         mistakes.sort_by_key(|mistake| place(&self.config.handlers, &mistake.path));
         if mistakes.is_empty() { Ok(self.config) } else { Err(mistakes) }
     }
@@ -227,7 +227,7 @@ impl fmt::Display for SyntaxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { line, column, text, source_line } = self;
         let number = line.to_string();
-        // Tabs stay tabs, so that the caret stands below its character however wide they are shown.
+        // Tabs stay tabs, so that the caret is below its character with any tab width.
         let indent: String = source_line.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         let margin = " ".repeat(number.len());
         write!(f, "{line}:{column}: {text}\n  {number} | {source_line}\n  {margin} | {indent}^")
@@ -236,7 +236,7 @@ impl fmt::Display for SyntaxError {
 
 impl std::error::Error for SyntaxError {}
 
-/// Where in the reference a path belongs: the document itself, the sections, then the handlers one by one, then the adopted tables.
+/// The rank of a path in the order of the reference: the document itself, the sections, each handler, then the adopted tables.
 fn place(handlers: &[HandlerConfig], path: &str) -> usize {
     let is_at = |owner: &str| path.strip_prefix(owner).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     let section = SECTIONS.iter().position(|section| is_at(section.name));
@@ -253,7 +253,7 @@ fn place(handlers: &[HandlerConfig], path: &str) -> usize {
 
 fn hint(cause: &io::Error) -> &'static str {
     match cause.kind() {
-        io::ErrorKind::NotFound => "; name another with --config, or begin with `outboxd config reference > outboxd.toml`",
+        io::ErrorKind::NotFound => "; name another with --config, or start with `outboxd config reference > outboxd.toml`",
         _ => "",
     }
 }

@@ -1,5 +1,5 @@
-//! Configuration: TOML and environment in, a checked `Config` out, or every mistake at once. Knows nothing of handler kinds: the
-//! settings of a kind stay a raw table until the kind reads them.
+//! Configuration: makes a checked `Config` of TOML and environment, or reports every mistake at once. Does not know the kinds of handlers:
+//! the settings of a kind stay a raw table until the kind reads them.
 //!
 //! In the order of reading: `load` finds the text, `resolve` fills in the environment and files, `check` and `handler` make the
 //! `Config` from the declarations in `fields`; `reference`, `schema` and `show` print it for operators and editors.
@@ -77,7 +77,7 @@ pub struct Config {
     /// `[[clients]]`
     pub clients: Vec<ClientConfig>,
     pub handlers: Vec<HandlerConfig>,
-    /// `[[adopt]]`; put in effect by `outboxd adopt`, never by a relay.
+    /// `[[adopt]]`; `outboxd adopt` activates the entries, a relay never does.
     pub adopt: Vec<Adoption>,
 }
 
@@ -121,22 +121,22 @@ pub struct Outbox {
 /// `[relay]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Relay {
-    /// Names this deployment in metrics and logs.
+    /// Name of this deployment in metrics and logs.
     pub name: String,
     pub wake_up: WakeUp,
     /// Pause between reads while events flow.
     pub poll_interval: Duration,
-    /// Longest pause between reads while nothing happens and no wake-up is to be had.
+    /// Maximum pause between reads while there are no events and no wake-ups.
     pub idle_poll_interval: Duration,
-    /// How long without events until the relay goes to sleep.
+    /// Time without events after which the relay sleeps.
     pub linger: Duration,
     pub lease: Duration,
     pub flush_interval: Duration,
-    /// How long a stop waits for what is in flight.
+    /// How long a stop waits for deliveries in flight.
     pub drain_timeout: Duration,
-    /// Bytes of events held at once, over all handlers.
+    /// Maximum bytes of events in memory, over all handlers.
     pub memory: u64,
-    /// Dispatch only what the server has flushed.
+    /// Dispatch only events that the server has flushed.
     pub durability_gate: bool,
 }
 
@@ -169,12 +169,12 @@ pub use crate::telemetry::LogFormat;
 #[derive(Debug, Clone)]
 pub struct Alerts {
     pub enabled: bool,
-    /// Pause between two looks.
+    /// Pause between two evaluations.
     pub interval: Duration,
     pub policy: AlertPolicy,
-    /// Let the payload of the sample event leave.
+    /// Include the payload of the example event in messages.
     pub include_payload: bool,
-    /// Where operators look; an http or https URL.
+    /// A page for operators; an http or https URL.
     pub external_url: Option<String>,
     /// An http or https URL.
     pub heartbeat_url: Option<Secret>,
@@ -185,11 +185,11 @@ pub struct Alerts {
 /// `[feed]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Feed {
-    /// Globs over the types that may leave by the feed. Empty: there is no feed.
+    /// Globs over the event types of the feed. Empty: there is no feed.
     pub events: Vec<String>,
-    /// Where a feed that is new to the database begins.
+    /// Where a new feed starts.
     pub start: Start,
-    /// Where it is served; `None`: events get places, and another instance serves them.
+    /// The address; `None`: this instance assigns places, and another instance serves the feed.
     pub listen: Option<SocketAddr>,
     /// Certificate chain of the listener, PEM; `None`: HTTP in the clear.
     pub certificate: Option<String>,
@@ -197,19 +197,19 @@ pub struct Feed {
     pub certificate_key: Option<Secret>,
     /// Source of the CloudEvents, a URI reference.
     pub source: String,
-    /// Longest that a request may wait for an event.
+    /// Maximum time that a request may wait for an event.
     pub max_wait: Duration,
-    /// Between two signs of life on a stream without events.
+    /// Pause between two comments on a stream without events.
     pub heartbeat: Duration,
     pub max_connections: usize,
-    /// Bytes of events that are kept for clients that read at the end of the feed.
+    /// Bytes of events to keep in memory for clients at the end of the feed.
     pub memory: u64,
     /// Origins of pages that may read answers, or `*`.
     pub origins: Vec<String>,
     pub cursors: CursorForm,
     /// What cursors are sealed with: the first seals, each opens. Not empty unless they are plain.
     pub cursor_keys: Vec<Secret>,
-    /// What instances sign tickets with; `None`: each with a key of its own.
+    /// The key that signs tickets; `None`: each instance has a key of its own.
     pub ticket_key: Option<Secret>,
 }
 
@@ -231,28 +231,28 @@ pub struct ClientConfig {
     pub name: String,
     /// One, or two during a rotation.
     pub tokens: Vec<Token>,
-    /// Globs over the types that it may see; empty: every type of the feed.
+    /// Globs over the types that it may read; empty: every type of the feed.
     pub events: Vec<String>,
     /// The same globs, each with the version that it pins.
     pub pins: Vec<(String, Option<u32>)>,
-    /// The versions of the contracts that it reads; `None`: it sees no type that has one.
+    /// The versions of the contracts that it reads; `None`: it reads no type with a contract.
     pub contracts: Option<Arc<Pins>>,
-    /// Headers that an event must have to be shown to it; texts and booleans.
+    /// Headers that an event must have for this client; texts and booleans.
     pub where_headers: BTreeMap<String, serde_json::Value>,
-    /// Handlers that it may ask about: whether they are done with an event.
+    /// Handlers whose state of an event the client may ask for.
     pub handlers: Vec<String>,
     /// Names under which it may leave its cursor to the server.
     pub cursors: Vec<String>,
     pub max_connections: usize,
-    /// Requests that it may make; `None`: no bound.
+    /// Maximum rate of requests; `None`: no limit.
     pub rate: Option<RateLimit>,
 }
 
-/// What a client proves itself with.
+/// The credentials of a client.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Token {
     Plain(Secret),
-    /// SHA-256 of the token: the file then holds nothing that could be sent.
+    /// SHA-256 of the token: the file then does not contain the token itself.
     Digest([u8; 32]),
 }
 
@@ -270,20 +270,20 @@ pub struct ChannelConfig {
     pub kind: String,
     /// Milder alerts are not sent.
     pub severity: Severity,
-    /// Longest that one try may take.
+    /// Maximum duration of one try.
     pub timeout: Duration,
     /// The settings of the kind, unread; secrets and files are resolved.
     pub settings: toml::Table,
 }
 
 impl fmt::Debug for ChannelConfig {
-    /// Without the settings: nobody but the kind knows which of them are secrets.
+    /// Omits the settings: only the kind knows which of them are secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChannelConfig").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
     }
 }
 
-/// Where the mistakes of a channel are reported, as [`handler_path`] of a handler.
+/// The path of a channel for mistakes, as [`handler_path`] of a handler.
 pub fn channel_path(index: usize, name: &str) -> String {
     if rules::is_name(name) { format!("alerts.channels.{name}") } else { format!("alerts.channels #{}", index + 1) }
 }
@@ -297,14 +297,14 @@ pub struct HandlerConfig {
     pub filter: EventFilter,
     /// The type globs of the filter, each with the version that it pins.
     pub pins: Vec<(String, Option<u32>)>,
-    /// The versions of the contracts that it is sent; `None`: it wants no type that has one.
+    /// The versions of the contracts that it gets; `None`: it wants no type with a contract.
     pub contracts: Option<Arc<Pins>>,
     pub ordering: Ordering,
     pub partitions: u16,
     pub concurrency: usize,
-    /// The most attempts that the receiver gets, over all partitions; `None`: no bound.
+    /// Maximum rate of attempts, over all partitions; `None`: no limit.
     pub rate: Option<RateLimit>,
-    /// Longest that one attempt may take, enforced by the relay.
+    /// Maximum duration of one attempt, enforced by the relay.
     pub timeout: Duration,
     pub retry: RetryPolicy,
     pub circuit: CircuitPolicy,
@@ -312,24 +312,24 @@ pub struct HandlerConfig {
     pub on_dead_letter: OnDeadLetter,
     pub on_bad_destination: OnBadDestination,
     pub start: Start,
-    /// Events per second while it reads what was there before it began or was rewound; `None`: no bound.
+    /// Events per second while the handler reads events from before its start or its rewind; `None`: no limit.
     pub backfill: Option<u32>,
     /// Deliveries (retrying and waiting) above which the handler reads no further.
     pub max_parked: u64,
     /// The settings of the kind, unread; secrets and files are resolved.
     pub settings: toml::Table,
-    /// What a version of a projection has beyond a handler; `None`: it is none.
+    /// The additional settings of a version of a projection; `None`: a plain handler.
     pub projection: Option<ProjectionConfig>,
 }
 
 impl fmt::Debug for HandlerConfig {
-    /// Without the settings: nobody but the kind knows which of them are secrets.
+    /// Omits the settings: only the kind knows which of them are secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HandlerConfig").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
     }
 }
 
-/// Where the mistakes of an entry are reported: by its name, or by its place in the list if it has none that can be used.
+/// The path of an entry for mistakes: its name, or its place in the list if it has no usable name.
 pub fn handler_path(index: usize, name: &str) -> String {
     match name.split_once('@') {
         Some((projection, _)) if rules::is_name(projection) => format!("{}.{name}", fields::PROJECTIONS),
@@ -338,12 +338,12 @@ pub fn handler_path(index: usize, name: &str) -> String {
     }
 }
 
-/// Where the mistakes of an adopted table are reported.
+/// The path of an adopted table for mistakes.
 pub fn adoption_path(table: &TableName) -> String {
     format!("{}.{table}", fields::ADOPT)
 }
 
-/// Where a handler that is new to the database begins.
+/// Where a new handler starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// At the beginning if it is among the first handlers of this outbox, now if it is added later.

@@ -6,17 +6,17 @@ use toml::{Table, Value};
 
 use crate::settings::Secret;
 
-/// What was given beside the file.
+/// The values of the command line.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// In place of `database.url`.
+    /// Replaces `database.url`.
     pub database_url: Option<Secret>,
-    /// In place of `outbox.schema`.
+    /// Replaces `outbox.schema`.
     pub schema: Option<String>,
 }
 
 impl Overrides {
-    /// Takes what is replaced out of a document as it was written.
+    /// Removes the replaced settings from a document before it is resolved.
     pub(super) fn remove_from(&self, document: &mut Table) {
         for (section, key, _) in self.values() {
             if let Some(Value::Table(table)) = document.get_mut(section) {
@@ -26,7 +26,7 @@ impl Overrides {
         }
     }
 
-    /// Puts it into a resolved document: what an operator typed is not expanded.
+    /// Inserts the values into a resolved document; values of the command line are not expanded.
     pub(super) fn put_into(&self, resolved: &mut Table) {
         for (section, key, text) in self.values() {
             if let Value::Table(table) = resolved.entry(section).or_insert_with(|| Value::Table(Table::new())) {

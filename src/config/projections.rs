@@ -1,5 +1,5 @@
-//! `[[projections]]`: versions of read tables that are built from the log. Each entry is a version, and a handler of its own to the relay.
-//! Knows no database: whether the function and the table exist is found out by `outboxd check --connect`.
+//! `[[projections]]`: versions of read tables that are built from the log. Each entry is a version; the relay treats it as a handler.
+//! Reads no database: `outboxd check --connect` checks whether the function and the table exist.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,17 +17,17 @@ use crate::settings::{Field, FieldType as T, Mistakes, Section};
 /// The kind of the handlers that are versions of projections.
 pub const PROJECTION_KIND: &str = "projection";
 
-/// What a `[[projections]]` entry may say.
+/// The settings of a `[[projections]]` entry.
 pub const PROJECTION: &[Field] = &[
     Field::required(
         "name",
         T::Text,
-        "Names the projection: letters, digits, \"-\", \"_\" and \".\"; the same for all its versions.",
+        "Name of the projection, the same for all its versions: letters, digits, \"-\", \"_\" and \".\".",
     ),
     Field::required(
         "version",
         T::Integer(1, 1_000_000),
-        "Number of the version, used once; a second version beside the first is a second entry.",
+        "Number of the version, never reused; a second version beside the first is a second entry.",
     ),
     Field::required(
         "function",
@@ -35,45 +35,46 @@ pub const PROJECTION: &[Field] = &[
         "Function to call for each event, with its schema: fn(id uuid, type text, key text, payload jsonb, headers jsonb, occurred_at \
          timestamptz, replaying boolean).",
     ),
-    Field::new("target", T::Text, "", "Table that this version writes, with its schema; no other version writes it."),
-    Field::new(
-        "view",
-        T::Text,
-        "",
-        "View that readers use, with its schema; `outboxd projections switch` lets it show the target.",
-    ),
+    Field::new("target", T::Text, "", "Table that only this version writes, with its schema."),
+    Field::new("view", T::Text, "", "View for readers, with its schema; `outboxd projections switch` makes it show the target."),
     Field::new(
         "events",
         T::TextList,
         "",
-        "Event types it wants; \"*\" stands for any characters, and \"order.placed@1\" pins the version of a contract. Absent: every type.",
+        "Event types to deliver; \"*\" stands for any characters, and \"order.placed@1\" pins the version of a contract. \
+        Absent: every type.",
     ),
-    Field::new("aggregate_types", T::TextList, "", "Aggregate types it wants. Absent: every one, and events without an aggregate."),
+    Field::new(
+        "aggregate_types",
+        T::TextList,
+        "",
+        "Aggregate types to deliver. Absent: every one, and events without an aggregate.",
+    ),
     Field::new(
         "where_headers",
         T::ScalarMap,
         "",
-        "Event headers that must be there with exactly this text, number or boolean: \"2\" is not 2.",
+        "Headers that an event must have with exactly this text, number or boolean: \"2\" is not 2.",
     ),
     Field::new(
         "key",
         T::Text,
         "aggregate",
-        "What the function gets as the key: \"aggregate\", \"header:<name>\" or \"payload:<a.b.c>\".",
+        "The key that the function receives: \"aggregate\", \"header:<name>\" or \"payload:<a.b.c>\".",
     ),
-    Field::new("backfill", T::Text, "2000/s", "Events per second while it reads history or follows the live version."),
-    Field::new("statement_timeout", T::Duration, "30s", "Longest that one call may take."),
-    Field::new("lock_timeout", T::Duration, "5s", "Longest that one call may wait for a lock."),
-    Field::new("role", T::Text, "", "Role to switch to for the call; empty: the relay's own."),
+    Field::new("backfill", T::Text, "2000/s", "Events per second while the version reads history or follows the live version."),
+    Field::new("statement_timeout", T::Duration, "30s", "Maximum duration of one call."),
+    Field::new("lock_timeout", T::Duration, "5s", "Maximum wait of one call for a lock."),
+    Field::new("role", T::Text, "", "Role to switch to for the call; empty: the role of the relay."),
 ];
 
-/// What a version of a projection has beyond a handler.
+/// The additional settings of a version of a projection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectionConfig {
     pub name: String,
     /// From 1.
     pub version: u32,
-    /// `schema.name`, unquoted; empty: it is code of the program.
+    /// `schema.name`, unquoted; empty: the projection is code of the program.
     pub function: String,
     pub target: Option<String>,
     pub view: Option<String>,
@@ -83,13 +84,13 @@ pub struct ProjectionConfig {
 }
 
 impl HandlerConfig {
-    /// A version of a projection as the relay serves it, with every other setting at its default.
+    /// A version of a projection as a handler, with every other setting at its default.
     pub fn of_projection(projection: ProjectionConfig) -> Self {
         Self {
             name: projection_handler(&projection.name, projection.version),
             kind: PROJECTION_KIND.to_owned(),
             start: Start::Beginning,
-            // Its position says what is done; there is no row for an event.
+            // The position alone records the progress; there are no rows for events.
             record: Record::Failures,
             backfill: Some(2_000),
             projection: Some(projection),
@@ -98,7 +99,7 @@ impl HandlerConfig {
     }
 }
 
-/// What handler commands, status and metrics call a version. No handler of `[[handlers]]` can have such a name.
+/// The name of a version in commands, status and metrics. No handler of `[[handlers]]` can have such a name.
 pub fn projection_handler(name: &str, version: u32) -> String {
     format!("{name}@{version}")
 }
@@ -115,7 +116,7 @@ pub(super) fn read_projections(list: &Value, mistakes: &Mistakes) -> Vec<Handler
     handlers
 }
 
-/// Where the mistakes of an entry are reported: by its name and version, or by its place in the list if it has none that can be used.
+/// The path of an entry for mistakes: its name and version, or its place in the list if they are not usable.
 pub(super) fn entry_path(index: usize, entry: &Table) -> String {
     let name = entry.get("name").and_then(Value::as_str).filter(|name| is_name(name));
     match name.zip(entry.get("version").and_then(Value::as_integer)) {
@@ -158,7 +159,7 @@ fn read_entry(index: usize, entry: &Value, mistakes: &Mistakes) -> Option<Handle
     is_usable.then(|| HandlerConfig { filter, pins, ordering, backfill, ..HandlerConfig::of_projection(projection) })
 }
 
-/// Whether this is `schema.name`. Without a schema it would depend on the session which table is meant.
+/// Whether this is `schema.name`. Without a schema, the table would depend on the search path of the session.
 pub fn is_qualified(name: &str) -> bool {
     name.split('.').count() == 2 && name.split('.').all(|part| !part.is_empty() && !part.contains('\0'))
 }
@@ -171,7 +172,7 @@ fn qualified(section: &Section<'_>, name: &str) -> Option<String> {
     Some(text)
 }
 
-/// What the versions of all projections must agree on.
+/// The rules between the versions of all projections.
 fn check_versions(handlers: &[HandlerConfig], mistakes: &Mistakes) {
     let mut targets: BTreeMap<&str, &str> = BTreeMap::new();
     let mut views: BTreeMap<&str, &ProjectionConfig> = BTreeMap::new();

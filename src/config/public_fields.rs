@@ -8,42 +8,42 @@ pub const CONTRACTS: &[Field] = &[
         "path",
         T::Text,
         "",
-        "Folder with the contracts: files *.toml, beside their schemas and examples. Absent: there are none.",
+        "Folder with the contracts: files *.toml, beside their schemas and examples. Absent: no contracts.",
     ),
     Field::new(
         "cloudevents_type",
         T::Text,
         "{type}",
-        "Attribute type of the CloudEvents of an event that has a contract; \"{type}.v{version}\" shows the version in it.",
+        "Attribute type of CloudEvents with a contract; \"{type}.v{version}\" includes the version.",
     ),
     Field::new(
         "dataschema",
         T::Text,
         "",
-        "Attribute dataschema of the same CloudEvents, for example \"https://example.org/contracts/{type}/{version}/schema.json\". Absent: \
-         none.",
+        "Attribute dataschema of these CloudEvents, for example \"https://example.org/contracts/{type}/{version}/schema.json\". \
+        Absent: none.",
     ),
 ];
 
-/// What a `[[contracts]]` entry may say, its versions aside.
+/// The settings of a `[[contracts]]` entry, except its versions.
 pub const CONTRACT: &[Field] = &[
     Field::required("type", T::Text, "The type of the event, as it is recorded."),
-    Field::new("owner", T::Text, "", "Who answers for the contract, for people."),
+    Field::new("owner", T::Text, "", "The owner of the contract, for readers."),
 ];
 
-/// What a `[[contracts.versions]]` entry may say, its casts aside.
+/// The settings of a `[[contracts.versions]]` entry, except its casts.
 pub const CONTRACT_VERSION: &[Field] = &[
     Field::required("version", T::Integer(1, 10_000), "The number of the version, from 1."),
     Field::required("schema", T::Text, "File with the JSON Schema of the payload, in the folder of the contracts."),
-    Field::new("examples", T::Text, "", "Folder with payloads as files *.json; every one is checked and cast."),
+    Field::new("examples", T::Text, "", "Folder with example payloads as files *.json; each is checked and cast."),
     Field::new(
         "state",
         T::Choice(&["draft", "active", "deprecated", "brownout", "retired"]),
         "",
-        "Where the version stands in its life. Absent: active, or deprecated if it says so below.",
+        "State of the version. Absent: active, or deprecated if a deprecation is given below.",
     ),
-    Field::new("allow", T::TextMap, "", "Findings of `outboxd contracts check --against` that readers bear, each with the reason."),
-    Field::table("deprecated", DEPRECATED, "That the version comes to an end."),
+    Field::new("allow", T::TextMap, "", "Findings of `outboxd contracts check --against` to accept, each with the reason."),
+    Field::table("deprecated", DEPRECATED, "Deprecation of the version."),
 ];
 
 pub const DEPRECATED: &[Field] = &[
@@ -54,17 +54,12 @@ pub const DEPRECATED: &[Field] = &[
 ];
 
 pub const FEED: &[Field] = &[
-    Field::new(
-        "events",
-        T::TextList,
-        "",
-        "Event types that may leave by the feed; \"*\" stands for any characters. Absent: there is no feed.",
-    ),
+    Field::new("events", T::TextList, "", "Event types of the feed; \"*\" stands for any characters. Absent: there is no feed."),
     Field::new(
         "start",
         T::Choice(&["auto", "beginning", "now"]),
         "auto",
-        "Where a feed that is new to the database begins; auto: at the beginning of a new outbox, now in an old one.",
+        "Where a new feed starts; auto: at the beginning of a new outbox, now in an existing one.",
     ),
     Field::new("listen", T::Text, "", "Address of /v1/feed, for example \"0.0.0.0:9188\"; \"\": not served by this instance."),
     Field::new(
@@ -85,15 +80,10 @@ pub const FEED: &[Field] = &[
         "heartbeat",
         T::Duration,
         "15s",
-        "Between two comments on a stream without events; shorter than what proxies on the way wait.",
+        "Pause between two comments on a stream without events; must be shorter than the timeouts of proxies.",
     ),
-    Field::new("max_connections", T::Integer(1, 1_000_000), "10000", "Connections at once, over all clients."),
-    Field::new(
-        "memory",
-        T::Bytes,
-        "16MiB",
-        "Bytes of events, as they were recorded, kept for clients that read at the end of the feed.",
-    ),
+    Field::new("max_connections", T::Integer(1, 1_000_000), "10000", "Maximum number of connections, over all clients."),
+    Field::new("memory", T::Bytes, "16MiB", "Bytes of recorded events to keep in memory for clients at the end of the feed."),
     Field::new(
         "origins",
         T::TextList,
@@ -116,30 +106,26 @@ pub const FEED: &[Field] = &[
         "ticket_key",
         T::Secret,
         "",
-        "What tickets and connections of the hub are signed with, 32 characters at least. Absent: they are good at the instance that made \
-         them only.",
+        "Key that signs tickets and connections of the hub, at least 32 characters. Absent: they are valid only at the instance \
+        that made them.",
     ),
 ];
 
 pub const HUB: &[Field] = &[
-    Field::new(
-        "path",
-        T::Text,
-        "",
-        "Path of the hub on the listener of the feed, for example \"/hubs/events\"; \"\": there is none.",
-    ),
-    Field::new("keep_alive", T::Duration, "15s", "After this long without a message to a client, a ping is sent to it."),
+    Field::new("path", T::Text, "", "Path of the hub on the listener of the feed, for example \"/hubs/events\"; \"\": no hub."),
+    Field::new("keep_alive", T::Duration, "15s", "Time without a message to a client after which the hub sends a ping."),
     Field::new(
         "client_timeout",
         T::Duration,
         "30s",
-        "A client that sends nothing, or takes nothing of what is waiting for it, for this long is disconnected.",
+        "Time without a message from a client, or without progress in sending to it, after which the hub disconnects the client.",
     ),
     Field::new(
         "reconnect_buffer",
         T::Bytes,
         "100kB",
-        "Bytes of messages kept for a client until it acknowledges them (stateful reconnect); it gets no more before that.",
+        "Maximum bytes of unacknowledged messages per client (stateful reconnect); the hub sends no more until the client \
+        acknowledges.",
     ),
 ];
 
@@ -165,24 +151,25 @@ pub const CONSOLE: &[Field] = &[
         "listen",
         T::Text,
         "",
-        "Address of the console and of /api/v1, for example \"127.0.0.1:9189\" or \"unix:/run/outboxd/console.sock\"; \"\": not served. An \
-         address that other machines can reach needs tokens or a proxy; without them a local one shows everything but payloads, and changes nothing.",
+        "Address of the console and of /api/v1, for example \"127.0.0.1:9189\" or \"unix:/run/outboxd/console.sock\"; \"\": not \
+        served. An address that other machines can reach needs tokens or a proxy; without them, a console at a local address \
+        shows everything but payloads and changes nothing.",
     ),
-    Field::new("path", T::Text, "/", "What the path of every page begins with behind a proxy, for example \"/outboxd\"."),
+    Field::new("path", T::Text, "/", "Path prefix of every page behind a proxy, for example \"/outboxd\"."),
     Field::new(
         "hosts",
         T::TextList,
         "",
-        "Names under which it is reached, for example \"outboxd.internal\", beside localhost and IP addresses; requests for other names are \
-         refused.",
+        "Host names of the console, for example \"outboxd.internal\", besides localhost and IP addresses; requests for other \
+        names are refused.",
     ),
     Field::new(
         "redact",
         T::TextList,
         "",
-        "Paths in payloads and headers that are shown to nobody, for example \"customer.email\"; \"*\" stands for any name.",
+        "Fields of payloads and headers that the console never shows, for example \"customer.email\"; \"*\" stands for any name.",
     ),
-    Field::table("proxy", CONSOLE_PROXY, "A proxy in front of the console that has signed its users in."),
+    Field::table("proxy", CONSOLE_PROXY, "A proxy in front of the console that authenticates its users."),
 ];
 
 const CONSOLE_PROXY: &[Field] = &[
@@ -190,70 +177,72 @@ const CONSOLE_PROXY: &[Field] = &[
         "trusted",
         T::TextList,
         "",
-        "Addresses or networks of the proxy, or \"unix\" for whoever can open the socket; headers of others are ignored.",
+        "Addresses or networks of the proxy, or \"unix\" for every process that can open the socket; headers from other peers \
+        are ignored.",
     ),
     Field::new(
         "user_header",
         T::Text,
         "",
-        "Header in which the proxy tells the user, for example \"X-Forwarded-User\"; the proxy must remove it from what clients send.",
+        "Header with the name of the user, for example \"X-Forwarded-User\"; the proxy must remove it from requests of clients.",
     ),
-    Field::new("groups_header", T::Text, "X-Forwarded-Groups", "Header with the groups of the user, with commas between them."),
+    Field::new("groups_header", T::Text, "X-Forwarded-Groups", "Header with the groups of the user, separated by commas."),
     Field::new("groups", T::TextMap, "", "The role of each group: read, operate or admin. A user in none of them has no access."),
     Field::new("payload_groups", T::TextList, "", "Groups whose users may see payloads and headers."),
 ];
 
-/// What a `[[console.tokens]]` entry may say.
+/// The settings of a `[[console.tokens]]` entry.
 pub const CONSOLE_TOKEN: &[Field] = &[
-    Field::required("name", T::Text, "Names the person or the program in the audit: letters, digits, \"-\", \"_\" and \".\"."),
+    Field::required("name", T::Text, "Name of the operator or program in the audit: letters, digits, \"-\", \"_\" and \".\"."),
     Field::required(
         "role",
         T::Choice(&["read", "operate", "admin"]),
-        "read sees everything but payloads; operate also replays, discards, pauses and acknowledges; admin also moves positions and reloads.",
+        "read shows everything but payloads; operate also replays, discards, pauses and acknowledges; admin also moves \
+        positions and reloads.",
     ),
-    Field::new("payload", T::Boolean, "false", "Whether payloads and headers of events may be seen; no role includes it."),
-    Field::required("sha256", T::Secret, "SHA-256 of the token, 64 hexadecimal digits; `outboxd console token` makes both."),
+    Field::new("payload", T::Boolean, "false", "Also allow payloads and headers of events; no role includes them."),
+    Field::required("sha256", T::Secret, "SHA-256 of the token, 64 hexadecimal digits; `outboxd console token` prints both."),
 ];
 
-/// What a `[[clients]]` entry may say.
+/// The settings of a `[[clients]]` entry.
 pub const CLIENT: &[Field] = &[
-    Field::required("name", T::Text, "Names the client in metrics and logs: letters, digits, \"-\", \"_\" and \".\"."),
+    Field::required("name", T::Text, "Name of the client in metrics and logs: letters, digits, \"-\", \"_\" and \".\"."),
     Field::required(
         "tokens",
         T::SecretList,
-        "What it sends as Authorization: Bearer; two while one replaces the other. \"sha256:<64 hexadecimal digits>\" stands for a token \
-         without showing it.",
+        "Tokens for Authorization: Bearer, two during a rotation. \"sha256:<64 hexadecimal digits>\" stands for a token without \
+        showing it.",
     ),
     Field::new(
         "events",
         T::TextList,
         "",
-        "Event types that it may see; \"order.placed@1\" pins the version of a contract. Absent: every type of the feed.",
+        "Event types that the client may read; \"order.placed@1\" pins the version of a contract. Absent: every type of the feed.",
     ),
     Field::new(
         "where_headers",
         T::ScalarMap,
         "",
-        "Event headers that must be there with exactly this text or boolean; it sees no others.",
+        "Headers that an event must have with exactly this text or boolean; the client gets no other events.",
     ),
-    Field::new("handlers", T::TextList, "", "Handlers that it may ask about: whether they are done with an event. Absent: none."),
+    Field::new("handlers", T::TextList, "", "Handlers whose state of an event the client may ask for. Absent: none."),
     Field::new(
         "cursors",
         T::TextList,
         "",
         "Names under which it may leave its cursor to the server, for example [\"main\"]. Absent: it keeps its cursor itself.",
     ),
-    Field::new("max_connections", T::Integer(1, 1_000_000), "20", "Requests that it may have open at once."),
+    Field::new("max_connections", T::Integer(1, 1_000_000), "20", "Maximum number of open requests of the client."),
     Field::new(
         "rate",
         T::Text,
         "",
-        "The most requests that it may make, per s, min or h, at each instance; a request above it is answered with 429. Absent: no bound.",
+        "Maximum rate of requests, per s, min or h, at each instance; further requests get the answer 429. Absent: no limit.",
     ),
     Field::new(
         "burst",
         T::Integer(1, 1_000_000),
         "",
-        "With a rate: requests that it may make at once after a time without any. Absent: one second's worth.",
+        "With a rate: requests that the client may make at once after a pause. Absent: one second's worth.",
     ),
 ];

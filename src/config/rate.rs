@@ -1,4 +1,4 @@
-//! `rate` and `burst`, which a handler and a client have: how much of something may begin in a time, and how much of it at once.
+//! `rate` and `burst` of handlers and clients: how many attempts or requests may start in a time, and how many at once.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use super::rules::count;
 use crate::domain::RateLimit;
 use crate::settings::Section;
 
-/// Beyond this a rate bounds nothing.
+/// A higher rate limits nothing.
 const MOST_RATE: u32 = 1_000_000;
 
-/// `rate` and `burst` of an entry. `least_burst`: of its partitions, each of which must be able to begin.
+/// `rate` and `burst` of an entry. `least_burst` is the number of its partitions, each of which must be able to start an attempt.
 pub(super) fn read_rate(section: &Section<'_>, least_burst: u32) -> Option<RateLimit> {
     if section.is_set("burst") && !section.is_set("rate") {
         section.mistake("burst", "has no effect without a rate; add one, such as rate = \"200/s\", or leave burst out");
@@ -21,7 +21,7 @@ pub(super) fn read_rate(section: &Section<'_>, least_burst: u32) -> Option<RateL
         return None;
     };
     let per_second = u32::try_from(u64::from(attempts) / period.as_secs()).unwrap_or(MOST_RATE);
-    // Each partition must be able to begin an attempt, and together they must not exceed the burst.
+    // Each partition must be able to start an attempt, and together they must not exceed the burst.
     let burst = match section.is_set("burst").then(|| count(section, "burst")) {
         Some(burst) if (1..least_burst).contains(&burst) => {
             section.mistake("burst", &format!("got {burst}, expected at least {least_burst}, one for each partition"));
@@ -33,7 +33,7 @@ pub(super) fn read_rate(section: &Section<'_>, least_burst: u32) -> Option<RateL
     RateLimit::new(attempts, period, burst)
 }
 
-/// A number, and the time in which so many may begin. `None`: the text is no rate.
+/// A number and a time. `None`: the text is not a rate.
 fn parse_rate(text: &str) -> Option<(u32, Duration)> {
     let (number, unit) = text.split_once('/')?;
     let period = match unit.trim() {

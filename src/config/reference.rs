@@ -1,5 +1,5 @@
 //! The commented reference: one file with every key, its default and its meaning, compiled into the binary. The part about
-//! handler kinds is made from their declarations.
+//! kinds of handlers is generated from their declarations.
 
 use std::fmt::Write;
 
@@ -24,7 +24,7 @@ pub fn describe_fields(fields: &[Field], prefix: &str) -> String {
     text
 }
 
-/// The default, or the shape of a value where there is none.
+/// The default, or the form of a value if there is no default.
 fn placeholder(field: &Field) -> String {
     let shape = match field.field_type {
         FieldType::TextList | FieldType::SecretList | FieldType::DurationList => "[]",

@@ -1,6 +1,5 @@
-//! From the table as written to the table with all references replaced: variables by their values, `<key>_file` by the content of
-//! the file. Checks no value. A key that could not be resolved is remembered, so that its placeholder is not reported as a second
-//! mistake.
+//! Replaces all references in a table: variables by their values, `<key>_file` by the content of the file. Checks no value. A key that
+//! could not be resolved is recorded, so that its placeholder is not reported as a second mistake.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -62,7 +61,7 @@ pub(super) fn resolve(document: Table, environment: &dyn Environment, kinds: Kin
     Resolved { table, failed: resolver.failed.into_inner() }
 }
 
-/// Whether a key of this type may be given as a file. Numbers and switches may not: nobody keeps those in a file.
+/// Whether a key of this type may come from a file. Numbers and booleans may not, because they are never secrets.
 pub(super) fn may_be_file(field_type: FieldType) -> bool {
     use FieldType as T;
     matches!(field_type, T::Text | T::Secret | T::Duration | T::Bytes | T::Choice(_)) || is_list(field_type)
@@ -84,7 +83,7 @@ impl Resolver<'_> {
         Value::Array(entries.into_iter().enumerate().map(|(index, value)| entry(index, value)).collect())
     }
 
-    // Name and kind come first: the one makes the path of every mistake, the other says which fields there are.
+    // Name and kind come first: the name is part of the path of every mistake, and the kind determines the fields.
     fn said(&self, entry: &Table, key: &str) -> Option<String> {
         entry.get(key).and_then(Value::as_str).and_then(|text| expand(text, self.environment).ok())
     }
@@ -147,7 +146,7 @@ impl Resolver<'_> {
                 Value::Table(self.table(path, table, &|name| find(fields, name)))
             }
             (Value::Table(table), Some(FieldType::SecretMap)) => {
-                // Its keys are not declared: whatever ends in `_file` is one, the rest are secrets.
+                // Its keys are not declared: every key that ends in `_file` names a file, and all others are secrets.
                 Value::Table(self.table(path, table, &|name| (!name.ends_with(SUFFIX)).then_some(FieldType::Secret)))
             }
             (Value::Table(table), _) => Value::Table(self.table(path, table, &|_| None)),

@@ -17,7 +17,7 @@ pub fn check_name(name: &str) -> Result<String, String> {
     if is_name(name) { Ok(name.to_owned()) } else { Err(EXPECTED_NAME.to_owned()) }
 }
 
-/// Reports a `name` that cannot be one.
+/// Reports an invalid `name`.
 pub(super) fn report_name(section: &Section<'_>) {
     let name = section.text("name");
     if section.is_set("name") && !is_name(&name) {

@@ -1,5 +1,5 @@
-//! The JSON Schema (draft 2020-12) of the configuration, for editors. It is made from the declarations, so it cannot disagree
-//! with them. It says less than the check: rules between values are not in it.
+//! The JSON Schema (draft 2020-12) of the configuration, for editors. It is generated from the declarations, so it always agrees
+//! with them. It contains less than the check: rules between values are not in it.
 
 use serde_json::{Map, Value, json};
 
@@ -23,7 +23,7 @@ pub fn schema(kinds: &[Kind<'_>], channels: &[Kind<'_>]) -> Value {
     root["title"] = json!("outboxd configuration");
     root["properties"][HANDLERS] = json!({
         "type": "array",
-        "description": "Handlers: each gets every event it wants, in its own time.",
+        "description": "Handlers: each gets every event that it wants, independently of the others.",
         "items": entry(&[IDENTITY, COMMON], kinds),
     });
     root["properties"][PROJECTIONS] = json!({
@@ -33,7 +33,7 @@ pub fn schema(kinds: &[Kind<'_>], channels: &[Kind<'_>]) -> Value {
     });
     root["properties"][ADOPT] = json!({
         "type": "array",
-        "description": "Adopted tables: the rows that an application inserts into each are events. See `outboxd adopt`.",
+        "description": "Adopted tables: the rows that an application inserts become events. See `outboxd adopt`.",
         "items": object(ADOPTION),
     });
     root["properties"][CLIENTS] = json!({
@@ -43,12 +43,12 @@ pub fn schema(kinds: &[Kind<'_>], channels: &[Kind<'_>]) -> Value {
     });
     root["properties"]["alerts"]["properties"][CHANNELS] = json!({
         "type": "array",
-        "description": "Channels: each is told of every alert that is bad enough for it.",
+        "description": "Channels: each receives every alert of at least its severity.",
         "items": entry(&[CHANNEL_IDENTITY, CHANNEL_COMMON], channels),
     });
     root["properties"]["console"]["properties"][TOKENS] = json!({
         "type": "array",
-        "description": "Tokens: each is a person or a program that may use the console and the API.",
+        "description": "Tokens: each allows an operator or a program to use the console and the API.",
         "items": object(CONSOLE_TOKEN),
     });
     root

@@ -50,7 +50,7 @@ pub fn show(document: &Table, kinds: Kinds) -> String {
     text
 }
 
-/// An address with its passwords masked; wholly masked if it is no address.
+/// An address with its passwords masked; completely masked if it is not an address.
 pub fn masked_url(text: &str) -> String {
     let Ok(mut url) = Url::parse(text) else { return MASK.to_owned() };
     if url.password().is_some() && url.set_password(Some(MASK)).is_err() {
@@ -87,7 +87,7 @@ fn show_table(text: &mut String, head: &str, path: &str, table: &Table, fields: 
     }
 }
 
-/// A schedule stands in place of these three, and what is shown must be accepted as a configuration again.
+/// A schedule replaces these three, and the output must be a valid configuration again.
 fn replaced(field: &Field, table: &Table) -> bool {
     table.contains_key("schedule") && matches!(field.name, "base" | "factor" | "max_delay")
 }

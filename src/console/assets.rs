@@ -40,7 +40,7 @@ pub fn icon() -> &'static str {
     &ICON.path
 }
 
-/// The file at this path. Whoever may not see any page may have them: the page to log in needs them, and they say nothing.
+/// The file at this path. No log-in is required: the log-in page needs these files, and they contain no data.
 pub fn find(method: &Method, path: &str) -> Option<Response<Body>> {
     let asset = [&*STYLES, &*SCRIPT, &*ICON].into_iter().find(|asset| asset.path == path)?;
     if !matches!(*method, Method::GET | Method::HEAD) {

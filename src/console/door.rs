@@ -110,7 +110,7 @@ impl Console {
     async fn show(self: Arc<Self>, visit: &Visit<'_>, parts: &Parts, body: Incoming) -> Response<Body> {
         let (route, parameters) = match find(&parts.method, visit.path) {
             Found::Route(route, parameters) => (route, parameters),
-            // Whoever is not known learns nothing of what there is.
+            // An unknown caller does not learn which pages exist.
             _ if !visit.is_known() => return visit.unknown(parts),
             Found::OtherMethod => return not_allowed(),
             Found::Nothing => {
@@ -223,7 +223,7 @@ impl Visit<'_> {
         page(status, login(&self.frame(), next, note))
     }
 
-    /// For somebody who is not known: the way to log in, for a browser that asks for a page.
+    /// For an unknown caller: the log-in page, if a browser requests a page.
     fn unknown(&self, parts: &Parts) -> Response<Body> {
         let (status, why) = match &self.identity {
             Identity::Limited(wait) => {

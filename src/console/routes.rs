@@ -84,7 +84,7 @@ pub const ROUTES: &[Route] = routes! {
     GET "doctor" Read => doctor::show;
 };
 
-/// What a route takes, for whoever wants to check it from outside.
+/// The fields of a route, for checks from outside.
 #[derive(Debug, Clone, Copy)]
 pub struct RouteRule {
     pub method: &'static str,

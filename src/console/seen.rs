@@ -1,4 +1,4 @@
-//! What live pages show, read once for everybody who looks at the same time: ten viewers cost the database what one costs.
+//! The content of live pages, read once for all concurrent viewers: ten viewers cost the database as much as one.
 //! Kept for a moment only; an act makes the next look a new one.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::operations::{OperationError, Page, Shared, alerts, replays, status};
 use crate::store::events::EventList;
 use crate::store::{DeadLetterGroup, DeliveryFilter, Replay};
 
-/// For the front page and the map, which cost the most. Shorter than anybody reads a page.
+/// For the front page and the map, which cost the most. Shorter than an operator reads a page.
 const FRESH: Duration = Duration::from_secs(2);
 /// For all others.
 const JUST_NOW: Duration = Duration::from_secs(1);

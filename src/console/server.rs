@@ -131,7 +131,7 @@ async fn answer(stream: Box<dyn Stream>, peer: Peer, console: Arc<Console>, stop
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
-        // A client that breaks off is nobody's failure.
+        // A client that disconnects is not an error.
         _ = &mut connection => return,
         () = stop.cancelled() => {}
     }

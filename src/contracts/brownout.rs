@@ -21,7 +21,7 @@ impl Brownout {
         self.from <= now && now < self.until
     }
 
-    /// What is wrong with it by itself; `None`: nothing.
+    /// The mistake in this brownout alone; `None`: it is valid.
     pub fn fault(&self) -> Option<String> {
         let Self { from, until } = self;
         if until <= from {

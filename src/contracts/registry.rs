@@ -19,7 +19,7 @@ use super::shape;
 /// Where a version stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// Being designed: nobody can pin it.
+    /// Being designed: no receiver can pin it.
     Draft,
     Active,
     /// Served, and announced to end.
@@ -397,7 +397,7 @@ fn try_cast(
     if let Err(invalid) = to.schema.validate(&cast) {
         return Some(format!("is not valid after the cast to version {}: {invalid}", to.number));
     }
-    // Neighbours declare what they lose; of a longer way each edge is checked by itself.
+    // Neighbours declare what they lose; on a longer way each edge is checked separately.
     let back = casts.get(&(to.number, from.number)).filter(|_| is_neighbour)?;
     let returned = match back.apply(&cast) {
         Ok(returned) => returned,

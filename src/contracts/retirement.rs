@@ -45,7 +45,7 @@ pub enum Objection {
     SunsetAhead(Date),
     /// No other version is served, so receivers would get events as they were recorded.
     OnlyServed,
-    /// Counting began so recently that nobody knows.
+    /// Counting began too recently to know.
     CountedSince(Timestamp, Duration),
     /// A receiver was sent it within the time that is asked for: name, since when, last, how many.
     Read(String, Timestamp, Timestamp, u64),

@@ -12,8 +12,7 @@ pub(super) fn judge(facts: &Facts, findings: &mut Vec<Finding>) {
 fn judge_table(inspected: &InspectedAdoption) -> Option<Finding> {
     let InspectedAdoption { table, state } = inspected;
     let command = format!("outboxd adopt {table}");
-    let lost =
-        "rows inserted into it are no events: nobody learns of them until they are copied, and of those deleted meanwhile never";
+    let lost = "rows inserted into it do not become events until they are copied, and rows that are deleted earlier never do";
     match state {
         AdoptionState::AsConfigured => None,
         AdoptionState::Missing => {
@@ -48,7 +47,7 @@ fn judge_table(inspected: &InspectedAdoption) -> Option<Finding> {
         }
         AdoptionState::Unconfigured => {
             let what = format!("table {table} is adopted and no [[adopt]] entry names it");
-            let why = "rows inserted into it go on being events, which nobody sees in the configuration";
+            let why = "rows inserted into it still become events, although the configuration does not name it";
             let entry = format!("[[adopt]]\ntable = \"{table}\"\nshape = \"debezium\"");
             Some(Finding::warning("adoption", what, why).shell(format!("outboxd adopt --remove {table}")).config(entry))
         }

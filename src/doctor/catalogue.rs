@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Finding;
 use crate::store::facts::{Facts, Object};
 
-/// What the migrations make; a test compares it with a database that was just migrated, and writes it anew when asked to.
+/// The catalogue after all migrations; a test compares it with a fresh database, and can update it.
 const CATALOGUE: &str = include_str!("catalogue.json");
 
 /// Every object that there has to be.
@@ -231,7 +231,7 @@ impl Comparison<'_> {
 }
 
 const CATALOGUE_WHY: &str = "the schema is not what this version made: statements of the relay fail, or do something else";
-const LOG_WHY: &str = "what the relay relies on when it reads the log no longer holds: events may be lost, repeated, or refused";
+const LOG_WHY: &str = "a condition for reading the log no longer holds: events may be lost, repeated, or refused";
 
 fn column_definition(column: &Object) -> String {
     let Object { name, definition, is_not_null, filling, .. } = column;

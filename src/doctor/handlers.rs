@@ -40,8 +40,8 @@ fn judge_retention(config: &Config, findings: &mut Vec<Finding>) {
         longest.name,
         describe_duration(span)
     );
-    let why = "an event that is still tried stays, but its neighbours go, with what became of them: when it ends as a dead letter nobody \
-               can see any more what happened around it, and nothing of that time can be replayed for another handler";
+    let why = "an event that is still retried stays, but retention removes its neighbours with their history: when it becomes a dead letter, \
+              the events around it are gone, and they cannot be replayed for another handler";
     let hours = Duration::from_secs(span.as_secs().div_ceil(3600) * 3600);
     findings.push(Finding::warning("retention", what, why).config(format!("[outbox]\nretention = \"{}\"", format_duration(hours))));
 }
@@ -94,8 +94,7 @@ fn judge_known(facts: &Facts, config: &Config, findings: &mut Vec<Finding>) {
         let name = &known.name;
         let Some(handler) = config.handlers.iter().find(|handler| handler.name == *name) else {
             let what = format!("handler {name} is in the database and not in the configuration");
-            let why =
-                "nobody delivers its events, and none of them is removed: the log grows until it is served again or forgotten";
+            let why = "no relay delivers its events, and retention removes none of them: the log grows until the handler is served again or forgotten";
             findings.push(Finding::warning("handlers", what, why).shell(format!("outboxd handlers forget {}", shell_word(name))));
             continue;
         };
@@ -129,7 +128,7 @@ fn judge_unmatched(unmatched: &UnmatchedPattern, config: Option<&Config>) -> Fin
 fn judge_unwanted(unwanted: &[UnwantedType]) -> Finding {
     let named: Vec<String> = unwanted.iter().map(|of| format!("{} ({})", of.event_type, of.events)).collect();
     let what = format!("events are recorded that no handler wants: {}", named.join(", "));
-    let why = "nobody learns of them; if that is meant, say so with a handler that discards them, and this is told no more";
+    let why = "they are never delivered; if you intend that, add a handler that discards them, and this warning ends";
     let types: Vec<String> = unwanted.iter().map(|of| toml_text(&of.event_type)).collect();
     let text = format!("[[handlers]]\nname = \"unwanted\"\nkind = \"discard\"\nstart = \"now\"\nevents = [{}]", types.join(", "));
     Finding::warning("event_types", what, why).config(text)

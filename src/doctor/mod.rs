@@ -25,16 +25,16 @@ pub use catalogue::{Expected, expected};
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Finding {
-    /// What was looked at; from a closed set, for scripts.
+    /// The check; from a closed set, for scripts.
     pub check: &'static str,
     pub level: Level,
     pub what: String,
     pub why: String,
-    /// What mends it; of several, each does, and the first is what most operators want.
+    /// The fixes; each of them is enough, and the first is the usual one.
     pub fixes: Vec<Fix>,
 }
 
-/// What to paste, and where.
+/// The text to paste, and the place for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(tag = "where", content = "text", rename_all = "snake_case")]
 pub enum Fix {
@@ -51,11 +51,11 @@ pub struct Report {
     pub level: Level,
     /// The worst first.
     pub findings: Vec<Finding>,
-    /// What was not looked at, and why.
+    /// The check that was skipped, and the reason.
     pub left_out: Vec<Unread>,
 }
 
-/// What the facts are compared with.
+/// The standards for the facts.
 pub struct Standards<'a> {
     /// `None`: only an address was given.
     pub config: Option<&'a Config>,
@@ -106,8 +106,8 @@ pub fn judge(facts: &Facts, standards: &Standards<'_>) -> Report {
 }
 
 fn not_looked_at(unread: &Unread) -> Finding {
-    let what = format!("{} could not be looked at: {}", unread.check, unread.reason);
-    Finding::warning("unread", what, "whatever is wrong there is not among these findings")
+    let what = format!("{} could not be checked: {}", unread.check, unread.reason);
+    Finding::warning("unread", what, "faults there are missing in these findings")
 }
 
 impl Report {
@@ -183,7 +183,7 @@ fn identifier(name: &str) -> String {
     if is_plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
-/// Whole seconds above ten, as nobody wants more of them.
+/// Whole seconds above ten; operators need no more.
 fn describe_age(age: Duration) -> String {
     describe_duration(if age.as_secs() >= 10 {
         Duration::from_secs(age.as_secs())

@@ -9,7 +9,7 @@ use crate::store::blind_spots::BlindSpot;
 use crate::store::facts::{Facts, ServerSettings, SilentRelay, TableHealth};
 use crate::store::rebase::{LowSequence, bell_repair};
 
-/// Dead rows below which nobody notices.
+/// Dead rows below which performance does not suffer.
 const DEAD_TOLD: i64 = 10_000;
 /// Size below which a table may be as empty as it likes.
 const BLOAT_BYTES: i64 = 8 << 20;
@@ -106,9 +106,10 @@ fn judge_relays(facts: &Facts, findings: &mut Vec<Finding>) {
 fn judge_silence(schema: &str, relay: &SilentRelay) -> Finding {
     let SilentRelay { id, host, pid, silent, owns } = relay;
     let what = format!("the relay {host}/{pid} has been silent for {} and never signed off", describe_age(*silent));
-    let owned = if *owns { "; it still stands as the owner of subscriptions" } else { "" };
-    let why =
-        format!("it was killed, or has hung: look at its log and at why{owned}. Whoever is left takes over after relay.lease");
+    let owned = if *owns { "; it is still recorded as the owner of subscriptions" } else { "" };
+    let why = format!(
+        "it was killed, or it hangs: find the cause in its log{owned}. Other relays acquire its subscriptions after relay.lease"
+    );
     Finding::warning("relays", what, why).sql(format!("delete from {schema}.instances where id = {};", literal(id)))
 }
 

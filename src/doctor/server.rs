@@ -27,8 +27,7 @@ pub(super) fn judge(facts: &Facts, standards: &Standards<'_>, findings: &mut Vec
 }
 
 pub(super) fn judge_encryption(standards: &Standards<'_>, findings: &mut Vec<Finding>) {
-    let why =
-        "whoever sees the traffic between the machines reads it, the passwords and payloads in it included, and can change it";
+    let why = "an attacker on the network between the machines can read and change it, including passwords and payloads";
     if let Some(what) = standards.unencrypted {
         let url =
             "[database]\nurl = \"postgres://<user>:<password>@<host>:5432/<database>?sslmode=verify-full&sslrootcert=<ca.pem>\"";
@@ -76,8 +75,8 @@ fn judge_durability(server: &ServerSettings, findings: &mut Vec<Finding>) {
     }
     if server.synchronous_commit == "off" {
         let (role, database) = (identifier(&server.role), identifier(&server.database));
-        let why = "what this role commits is not on disk when the commit returns: after a crash of the server the last deliveries are \
-                   not known, and are made again";
+        let why = "a commit of this role is not on disk when it returns: after a crash of the server the last deliveries are \
+                   not known, and are repeated";
         findings.push(
             Finding::warning("durability", format!("synchronous_commit is off for role {role}"), why)
                 .sql(format!("alter role {role} in database {database} set synchronous_commit = on;")),
@@ -126,7 +125,7 @@ fn judge_clock(clock: &ClockReading, findings: &mut Vec<Finding>) {
     let direction = if clock.ahead_micros > 0 { "ahead of" } else { "behind" };
     let age = describe_age(std::time::Duration::from_micros(apart.unsigned_abs()));
     let what = format!("the clock of the server is {age} {direction} the clock here");
-    let why = "what is stored is timed by the server, what is signed by the clock here: receivers refuse signatures that are five \
+    let why = "stored times are those of the server, signatures use the clock here: receivers refuse signatures that are five \
                minutes off, and ages in logs, metrics and alerts are wrong by as much";
     let finding = if apart >= SKEW_CRITICAL { Finding::critical("clock", what, why) } else { Finding::warning("clock", what, why) };
     findings.push(finding.shell("timedatectl set-ntp true"));

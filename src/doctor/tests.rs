@@ -100,5 +100,5 @@ fn what_could_not_be_looked_at_is_a_finding() {
     let left_out: Vec<&str> = report.left_out.iter().map(|left_out| left_out.check).collect();
     assert_eq!((report.level, left_out), (Level::Warning, vec!["configuration", "transactions"]));
     assert_eq!(report.findings.len(), 1);
-    assert_eq!(report.findings[0].what, "tables could not be looked at: permission denied");
+    assert_eq!(report.findings[0].what, "tables could not be checked: permission denied");
 }

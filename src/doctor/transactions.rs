@@ -3,7 +3,7 @@
 use super::{Finding, Standards, describe_age, literal};
 use crate::store::facts::{Facts, OpenTransaction, PreparedTransaction};
 
-/// Nobody writes a transaction that takes so many times as long as what is told.
+/// No normal transaction lasts this many times longer than the reported limit.
 const CRITICAL_TIMES: u32 = 12;
 /// Sessions told one by one.
 const MOST_TOLD: usize = 3;

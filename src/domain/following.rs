@@ -3,7 +3,7 @@
 
 use super::{OpenWindow, Position};
 
-/// What a version may read next.
+/// The next read of a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stretch {
     /// Everything between its own position and this one, which has no open window.
@@ -13,11 +13,11 @@ pub enum Stretch {
     Page { window: OpenWindow, up_to: i64, is_open: bool },
     /// It is where the live version is.
     Nothing,
-    /// It has read what the live version has not: somebody has moved the live one back. It waits.
+    /// It has read events that the live version has not: an operator has moved the live one back. It waits.
     Ahead,
 }
 
-/// What a version at `own` may read so that it stays at or behind `live`.
+/// The next read of a version at `own` that stays at or behind `live`.
 pub fn follow(own: &Position, live: &Position) -> Stretch {
     let Some(window) = &own.window else { return follow_from(own, live) };
     if live.snapshot.contains(&window.snapshot) {
@@ -87,7 +87,7 @@ impl Narrowing {
         suspects.div_ceil(2).min(limit).max(1)
     }
 
-    /// What was tried has failed; its last event has this number.
+    /// The call has failed; its last event has this sequence number.
     pub fn failed(&mut self, last: i64) {
         self.suspect_to = Some(last);
     }

@@ -6,16 +6,16 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// What stands in place of a hidden value.
+/// The replacement of a hidden value.
 const REDACTED: &str = "\"[redacted]\"";
 
 /// Hides what stands at one of the paths, each the names of members from the top, `*` for any; lists are looked through.
 pub fn redact_json(json: &RawValue, paths: &[Vec<String>]) -> Box<RawValue> {
     let paths: Vec<&[String]> = paths.iter().map(Vec::as_slice).collect();
-    RawValue::from_string(redact(json.get(), &paths, DEEPEST)).expect("what was JSON is JSON with other values")
+    RawValue::from_string(redact(json.get(), &paths, DEEPEST)).expect("JSON stays JSON with other values")
 }
 
-/// Levels that are looked through. What lies deeper is hidden as a whole: a document may be nested deeper than the stack is.
+/// Levels that are searched. Deeper values are hidden as a whole: a document may be nested deeper than the stack.
 const DEEPEST: usize = 128;
 
 /// A path as it is written, for example `customer.card`.
@@ -43,7 +43,7 @@ fn redact(text: &str, paths: &[&[String]], levels: usize) -> String {
     if let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(text) {
         return format!("[{}]", items.iter().map(|item| redact(item.get(), paths, levels - 1)).collect::<Vec<_>>().join(","));
     }
-    // Postgres takes names that are no text, such as "\ud800". What cannot be looked through is not shown.
+    // Postgres takes names that are no text, such as "\ud800". A document that cannot be parsed is not shown.
     if is_nested { REDACTED.to_owned() } else { text.to_owned() }
 }
 

@@ -78,18 +78,18 @@ reasons! {
     Ok = "ok", "The receiver accepted the event.";
     Duplicate = "duplicate", "The receiver had the event already.";
     Dns = "dns", "The host name could not be resolved.";
-    ConnectionRefused = "connection_refused", "Nobody listens at the address.";
+    ConnectionRefused = "connection_refused", "No process listens at the address.";
     ConnectionReset = "connection_reset", "The connection broke.";
     ConnectTimeout = "connect_timeout", "No connection within the connect timeout.";
     Timeout = "timeout", "No complete answer within the timeout; the receiver may have the event.";
     Tls = "tls", "The TLS handshake failed.";
-    Untrusted = "untrusted", "The receiver's certificate is not trusted, or it does not trust ours.";
+    Untrusted = "untrusted", "The receiver's certificate is not trusted, or the receiver does not trust that of outboxd.";
     ServerError = "server_error", "The receiver reported an error of its own (5xx).";
     ClientError = "client_error", "The receiver refused this event (4xx).";
     Throttled = "throttled", "The receiver asked for fewer requests.";
     Unauthorized = "unauthorized", "The receiver did not accept the credentials.";
     NotFound = "not_found", "The address, topic or function does not exist.";
-    Gone = "gone", "The receiver says it is gone for good (410).";
+    Gone = "gone", "The receiver reports that it is gone for good (410).";
     Redirected = "redirected", "The receiver redirects; redirects are not followed, change the address.";
     TooLarge = "too_large", "The event is larger than the handler or the receiver accepts.";
     InvalidAnswer = "invalid_answer", "The answer broke the protocol.";
@@ -98,20 +98,20 @@ reasons! {
     Conflict = "conflict", "A lock, deadlock or serialisation conflict in the database.";
     Database = "database", "The database failed.";
     Refused = "refused", "The function or program reported an error.";
-    Unconvertible = "unconvertible", "The payload has no form that the function takes, for example because it is not jsonb.";
+    Unconvertible = "unconvertible", "The function cannot take the payload, for example because it is not valid jsonb.";
     Panicked = "panicked", "The handler panicked.";
     Crashed = "crashed", "The relay, or the session in which the function ran, died while the event was being handled.";
     Exhausted = "exhausted", "All attempts are used up.";
     Expired = "expired", "Older than the handler's max_age.";
-    Operator = "operator", "A person decided.";
-    Unroutable = "unroutable", "The broker has nowhere to put the event: no queue, stream or subscriber takes it.";
+    Operator = "operator", "An operator decided.";
+    Unroutable = "unroutable", "The broker has no queue, stream or subscriber for the event.";
     Full = "full", "The queue, the stream or the broker is full or short of memory or disk.";
     Nacked = "nacked", "The broker did not take responsibility for the event.";
-    Unaddressable = "unaddressable", "The event has no value, or none that the receiver takes, for its address or a header.";
+    Unaddressable = "unaddressable", "The event has no value for its address or a header, or one that the receiver does not accept.";
     Unreadable = "unreadable", "The event, or its ordering key, cannot be read from the database; nothing was sent.";
-    Contract = "contract", "The event has no valid form in the version of its contract that the handler is sent; nothing was sent.";
-    Unstorable = "unstorable", "Postgres refused to store what came of this delivery.";
-    Failed = "failed", "The handler reported a failure of no known kind.";
+    Contract = "contract", "The event has no valid form in the version of its contract that the handler gets; nothing was sent.";
+    Unstorable = "unstorable", "Postgres refused to store the outcome of this delivery.";
+    Failed = "failed", "The handler reported another failure.";
 }
 
 impl Reason {

@@ -53,7 +53,7 @@ impl Allowance {
         Self { limit, tokens: 1.0, at: now }
     }
 
-    /// Begins with the whole burst: for requests of a client, which nobody else has made before.
+    /// Starts with the whole burst: for requests of a client, which has made none before.
     pub fn full(limit: RateLimit, now: Duration) -> Self {
         Self { limit, tokens: limit.burst, at: now }
     }

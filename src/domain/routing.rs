@@ -120,7 +120,7 @@ fn has_rest(filter: &EventFilter, event: &Notification, headers: &mut Option<Map
         })
 }
 
-/// The headers of an event. What no [`Value`] can hold, such as a number beyond every float, is left out: no routable filter can require it.
+/// The headers of an event. A value that no [`Value`] can hold, such as a number beyond every float, is left out: no routable filter can require it.
 pub fn plain_headers(event: &Notification) -> Map<String, Value> {
     serde_json::from_str(&event.headers).unwrap_or_else(|_| {
         let values: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&event.headers).unwrap_or_default();

@@ -221,7 +221,7 @@ impl Tail {
         self.followers.get(&number).is_some_and(|follower| follower.inbox.is_some())
     }
 
-    /// Whether anybody follows.
+    /// Whether there are followers.
     pub fn is_followed(&self) -> bool {
         self.followers.values().any(|follower| follower.inbox.is_some())
     }

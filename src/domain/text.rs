@@ -1,6 +1,6 @@
 //! Texts of others, made harmless for a terminal, a page and a shell. Changes nothing but what could be obeyed or cannot be seen.
 
-/// What a producer, a receiver or another operator wrote, without what a terminal would obey: control characters, and those that
+/// A foreign text (of a producer, a receiver or another operator) without the characters that a terminal would obey: control characters, and those that
 /// turn the direction of the text or cannot be seen, with which one text passes for another.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if steers(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()

@@ -101,7 +101,7 @@ impl Doors {
         let mut clients = self.clients.subscribe();
         let is_gone = |clients: &Arc<Vec<Arc<Client>>>| !clients.iter().any(|known| Arc::ptr_eq(known, client));
         if clients.wait_for(is_gone).await.is_err() {
-            std::future::pending::<()>().await; // the listener is going down; somebody else says so
+            std::future::pending::<()>().await; // the listener is stopping; another task reports it
         }
     }
 }

@@ -76,7 +76,7 @@ impl Used {
 
     #[cfg(test)]
     pub fn len(&self) -> usize {
-        self.0.lock().expect("nobody panics").until.len()
+        self.0.lock().expect("no thread panics").until.len()
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
         let ids: Vec<Uuid> = (0..10_000).map(Uuid::from_u128).collect();
         assert!(ids.iter().all(|id| used.is_first(*id, 1_030, now)));
         assert!(ids.iter().all(|id| !used.is_first(*id, 1_030, now)), "none is forgotten before its time");
-        let room = used.0.lock().expect("nobody panics").room;
+        let room = used.0.lock().expect("no thread panics").room;
         assert!((SWEEP..=2 * ids.len()).contains(&room), "{room}");
         for id in 0..20_000 {
             assert!(used.is_first(Uuid::from_u128(1 << 100 | id), 2_000, now + Duration::from_secs(100)));

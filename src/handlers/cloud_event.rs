@@ -14,7 +14,7 @@ pub const SUBJECT: Field = Field::new(
     "cloudevents_subject",
     FieldType::Text,
     "{aggregate_id}",
-    "Subject of the CloudEvents, a template; \"{aggregate_type}/{aggregate_id}\" tells order/42 from invoice/42.",
+    "Subject of the CloudEvents, a template; \"{aggregate_type}/{aggregate_id}\" distinguishes order/42 from invoice/42.",
 );
 
 const JSON: &str = "application/json";

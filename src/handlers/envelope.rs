@@ -21,7 +21,7 @@ pub const FORMAT: Field = Field::new(
     "format",
     FieldType::Choice(CHOICES),
     "plain",
-    "How the event is laid out: the payload alone, or a CloudEvent in headers (binary) or in the body (structured).",
+    "Form of the message: the payload alone, or a CloudEvent in headers (binary) or in the body (structured).",
 );
 pub const MAX_PAYLOAD: Field =
     Field::new("max_payload", FieldType::Bytes, "1MiB", "Largest payload to send; a larger one becomes a dead letter at once.");

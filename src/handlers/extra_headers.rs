@@ -8,17 +8,13 @@ use super::template::{self, Template};
 use crate::domain::{Notification, Verdict};
 use crate::settings::{Field, FieldType, Section};
 
-pub const HEADERS: Field = Field::new(
-    "headers",
-    FieldType::TextMap,
-    "",
-    "Headers to send besides those of outboxd; their values are templates such as \"{header:tenant}\".",
-);
+pub const HEADERS: Field =
+    Field::new("headers", FieldType::TextMap, "", "Additional headers; their values are templates such as \"{header:tenant}\".");
 pub const FORWARD_HEADERS: Field = Field::new(
     "forward_headers",
     FieldType::TextList,
     "",
-    "Headers of the event to send under their own names, where the event has them with a text, number or boolean.",
+    "Headers of the event to send under their own names, if their value is a text, number or boolean.",
 );
 
 /// Headers that outboxd or the protocol writes.

@@ -30,10 +30,10 @@ pub fn template(data: &[u8]) {
     let notification = Notification { headers, ..Notification::sample("order.placed", &payload) };
     let rendered = template.render(&notification);
     if let Some(constant) = template.constant() {
-        assert_eq!(rendered.as_deref(), Ok(constant), "what no event changes is always the same");
+        assert_eq!(rendered.as_deref(), Ok(constant), "a constant template is always the same");
     }
     if let Ok(rendered) = rendered {
-        assert!(template.literals().all(|literal| rendered.contains(literal)), "what no event changes is in it");
+        assert!(template.literals().all(|literal| rendered.contains(literal)), "its constant parts are in it");
     }
 }
 
@@ -43,7 +43,7 @@ pub fn answer(data: &[u8]) {
     let status = status.iter().fold(0, |status: u16, byte| status << 8 | u16::from(*byte));
     let header = String::from_utf8_lossy(header);
     let retry_after = parse_retry_after(&header, Moment::UNIX_EPOCH);
-    assert!(retry_after.is_none_or(|wait| wait <= Duration::from_secs(6 * 3600)), "nobody stops a handler for longer");
+    assert!(retry_after.is_none_or(|wait| wait <= Duration::from_secs(6 * 3600)), "no receiver stops a handler for longer");
     for (conflict_is_duplicate, retry_client_errors) in [(false, false), (true, true)] {
         let answer = Answer { status, excerpt: header.clone().into_owned(), retry_after, location_host: None };
         let mut rules = Rules { retry_client_errors, ..Rules::default() };
@@ -61,8 +61,8 @@ pub fn signature(data: &[u8]) {
     let [header, id, secret, body] = texts(data);
     let known = [Secret::new(SECRET)];
     let genuine = Signer::new(&known).expect("a secret").sign(&id, 7, body.as_bytes());
-    assert!(verify(&known, &id, 7, body.as_bytes(), &genuine), "what was signed verifies");
-    assert!(verify(&known, &id, 7, body.as_bytes(), &format!("{header} {genuine}")), "whatever stands beside it");
+    assert!(verify(&known, &id, 7, body.as_bytes(), &genuine), "a genuine signature verifies");
+    assert!(verify(&known, &id, 7, body.as_bytes(), &format!("{header} {genuine}")), "also beside other signatures");
     let is_forged = verify(&known, &id, 7, body.as_bytes(), &header) && !header.split(' ').any(|part| part == genuine);
     assert!(!is_forged, "and nothing else does");
     if let Ok(signer) = Signer::new(&[Secret::new(secret)]) {

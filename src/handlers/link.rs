@@ -76,7 +76,7 @@ pub struct Held<C> {
 
 impl<C> Held<C> {
     /// For an attempt that the end of the connection has ended: whether others were on it, and may have been the reason. All that shared it
-    /// get the same answer, whoever asks first.
+    /// get the same answer, regardless of their order.
     pub fn had_company(&self) -> bool {
         let Riders { now, at_the_end } = &*self.ride.0;
         let now = now.load(Ordering::SeqCst);

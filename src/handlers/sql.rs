@@ -13,9 +13,9 @@ pub const KIND: Kind = Kind {
             FieldType::Text,
             "Function to call, with its schema: fn(id uuid, type text, key text, payload jsonb, headers jsonb).",
         ),
-        Field::new("statement_timeout", FieldType::Duration, "30s", "Longest that one call may take."),
-        Field::new("lock_timeout", FieldType::Duration, "5s", "Longest that one call may wait for a lock."),
-        Field::new("role", FieldType::Text, "", "Role to switch to for the call; empty: the relay's own."),
+        Field::new("statement_timeout", FieldType::Duration, "30s", "Maximum duration of one call."),
+        Field::new("lock_timeout", FieldType::Duration, "5s", "Maximum wait of one call for a lock."),
+        Field::new("role", FieldType::Text, "", "Role to switch to for the call; empty: the role of the relay."),
     ],
     example: include_str!("../../config/examples/sql.toml"),
     build: |section| {

@@ -22,7 +22,7 @@ pub const KIND: Kind = Kind {
         "format",
         FieldType::Choice(&["json", "text"]),
         "json",
-        "One JSON object per line, or a line for people.",
+        "One JSON object per line, or a line of plain text.",
     )],
     example: include_str!("../../config/examples/stdout.toml"),
     build: |section| {
@@ -55,7 +55,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Handler for Lines<W> {
 
 fn failed(error: &io::Error) -> Verdict {
     match error.kind() {
-        io::ErrorKind::BrokenPipe => Verdict::handler_fault(Reason::Misconfigured, "nobody reads standard output any more"),
+        io::ErrorKind::BrokenPipe => Verdict::handler_fault(Reason::Misconfigured, "standard output is closed"),
         _ => Verdict::retry(Reason::Failed, format!("could not write to standard output: {error}")),
     }
 }

@@ -14,7 +14,7 @@ use crate::settings::{Field, FieldType, Secret, Section};
 
 pub const CA: Field = Field::new("ca", FieldType::Text, "", "Certificates (PEM) to trust instead of those of the platform.");
 pub const CLIENT_CERTIFICATE: Field =
-    Field::new("client_certificate", FieldType::Text, "", "Certificate chain (PEM) to identify ourselves with; needs client_key.");
+    Field::new("client_certificate", FieldType::Text, "", "Client certificate chain (PEM); needs client_key.");
 pub const CLIENT_KEY: Field = Field::new("client_key", FieldType::Secret, "", "Private key (PEM) of client_certificate.");
 pub const SKIP_VERIFY: Field =
     Field::new("insecure_skip_verify", FieldType::Boolean, "false", "Accept every certificate: for experiments only.");

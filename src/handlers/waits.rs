@@ -8,13 +8,13 @@ pub const CONNECT_TIMEOUT: Field = Field::new(
     "connect_timeout",
     FieldType::Duration,
     "5s",
-    "Longest wait for a connection, name look-up, TLS and log-in included.",
+    "Maximum wait for a connection, including name look-up, TLS and log-in.",
 );
 pub const CONFIRM_TIMEOUT: Field = Field::new(
     "confirm_timeout",
     FieldType::Duration,
     "8s",
-    "Longest wait for the answer about one event; less than the timeout of the handler.",
+    "Maximum wait for the answer about one event; must be less than the timeout of the handler.",
 );
 
 /// Shorter is a typing error, or no time at all.
@@ -58,7 +58,7 @@ pub fn read_wait(section: &Section<'_>, name: &str) -> Option<Duration> {
 
 /// The settings of every handler that a kind knows, for tests that read its own.
 #[cfg(test)]
-pub const COMMON: &[Field] = &[Field::new("timeout", FieldType::Duration, "15s", "Longest that one attempt may take.")];
+pub const COMMON: &[Field] = &[Field::new("timeout", FieldType::Duration, "15s", "Maximum duration of one attempt.")];
 
 #[cfg(test)]
 mod tests {

@@ -246,7 +246,7 @@ impl Opening {
     fn start(self, hub: &Arc<Hub>, transport: Transport) -> Attachment {
         let (line, heard) = Line::new(self.id, transport, self.is_stateful, self.connection);
         // Before the session begins, which would take a connection without a transport for one that has broken.
-        let attachment = line.attach().expect("nobody else has this connection yet");
+        let attachment = line.attach().expect("no other task has this connection yet");
         hub.lines.insert(&line);
         session::start(hub, self.admitted, line, heard);
         attachment

@@ -100,7 +100,7 @@ fn parent(place: Place) -> PathBuf {
     }
 }
 
-/// Whether everybody may create files there and nobody remove those of others: then the unprivileged user can, too.
+/// Whether every user may create files there and may not remove those of others: then the unprivileged user can as well.
 fn is_usable(directory: &Path) -> bool {
     fs::metadata(directory).is_ok_and(|data| data.is_dir() && data.mode() & 0o1777 == 0o1777)
 }

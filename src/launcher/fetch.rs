@@ -67,7 +67,7 @@ fn run(command: &mut Command) -> Result<Output, LauncherError> {
     command.stdin(Stdio::null()).output().map_err(LauncherError::run(program))
 }
 
-/// A temporary directory is private, but root's Postgres runs as somebody else.
+/// A temporary directory is private, but root's Postgres runs as another user.
 fn open_to_everybody(directory: &Path) -> Result<(), LauncherError> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).map_err(LauncherError::file("open the directory", directory))
@@ -83,7 +83,7 @@ fn platform() -> Option<&'static str> {
     }
 }
 
-/// `~/.cache/outboxd/postgres`; for root a place that the unprivileged user can enter and nobody else can write to.
+/// `~/.cache/outboxd/postgres`; for root a place that the unprivileged user can enter and no other user can write to.
 fn cache() -> Option<PathBuf> {
     if super::system::unprivileged_user().is_some() {
         return Some(PathBuf::from("/var/cache/outboxd/postgres"));

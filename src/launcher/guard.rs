@@ -11,7 +11,7 @@ use super::directory::Directory;
 use super::system::{self, User};
 
 /// Each line names the server to stop, an empty one says that there is none; end of input means that we are gone.
-/// A stopped server has removed its `postmaster.pid`; its process may stay for ever where nobody reaps the dead.
+/// A stopped server has removed its `postmaster.pid`; its process may stay for ever if no parent reaps it.
 const SCRIPT: &str = r#"
 while read -r line; do pid=$line; done
 if [ -n "$pid" ] && kill -QUIT "$pid" 2>/dev/null; then
@@ -50,7 +50,7 @@ impl Guard {
     }
 
     fn tell(&mut self, line: &str) {
-        // A guard that somebody killed is a loss only if we are killed, too.
+        // A killed guard matters only if this process is killed as well.
         if let Some(pipe) = &mut self.shell.stdin {
             let _ = writeln!(pipe, "{line}");
         }

@@ -78,7 +78,7 @@ impl Server {
                     let postmaster = Postmaster { child, is_running: true };
                     return Ok(Self { postmaster, recipe, port, keep_data: directory.is_kept() });
                 }
-                // Between finding the port free and taking it, somebody else did.
+                // Another process took the port after it was found free.
                 Err(LauncherError::Start { log, .. }) if attempts < 10 && log.contains(PORT_TAKEN) => {}
                 Err(error) => return Err(error),
             }
@@ -195,7 +195,7 @@ impl Recipe {
         lines.first().is_some_and(|line| *line == pid.to_string()) && lines.get(7) == Some(&"ready")
     }
 
-    /// A killed server leaves its file and, on line 7 of it, the number of a segment that nobody else would remove.
+    /// A killed server leaves its file and, on line 7 of it, the number of a segment that no other process would remove.
     fn remove_shared_memory(&self) {
         let text = fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
         if let Some(segment) = text.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)?.parse().ok()) {

@@ -45,7 +45,7 @@ pub fn free_bytes(path: &Path) -> u64 {
     }
 }
 
-/// Sends a signal to a child that has not been waited for, so the number cannot have passed to somebody else.
+/// Sends a signal to a child that has not been waited for, so the process id cannot belong to another process.
 pub fn signal(child: &Child, signal: i32) {
     // SAFETY: takes two numbers.
     unsafe { libc::kill(child.id() as libc::pid_t, signal) };

@@ -1,4 +1,4 @@
-//! What can be changed, and what would be. An act on dead letters repeats moment and number of its preview and touches only what was seen.
+//! The changing routes and their previews. An act on dead letters repeats time and number of its preview, and changes only what the preview showed.
 
 use tracing::info;
 

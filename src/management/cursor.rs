@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 /// Bytes of the check.
 const CHECK: usize = 8;
 
-/// What a cursor belongs to.
+/// The list and filter that a cursor belongs to.
 #[derive(Debug, Clone)]
 pub struct Binding(Vec<u8>);
 

@@ -1,4 +1,4 @@
-//! What a request may say, declared once: each field with its place, kind and help. The declarations read the request, collect all mistakes of it
+//! The fields of requests, declared once: each with its place, kind and help. The declarations read the request, collect all mistakes of it
 //! at once, and make the OpenAPI document.
 
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ pub struct Field {
     pub help: &'static str,
 }
 
-/// What a value must look like.
+/// The kind of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// At most so many bytes, and not only blanks.

@@ -10,7 +10,7 @@ pub fn quote_numbers(json: &str) -> String {
     let mut out = String::with_capacity(json.len() + 64);
     let bytes = json.as_bytes();
     let (mut at, mut depth) = (0, 0_usize);
-    // Until the depth is below this again, everything is somebody else's.
+    // Until the depth is below this again, everything belongs to a nested value.
     let mut foreign: Option<usize> = None;
     let mut name: &str = "";
     while at < bytes.len() {

@@ -34,8 +34,8 @@ pub fn document() -> Value {
         "openapi": "3.1.0",
         "info": {
             "title": "outboxd management API",
-            "description": "What operators do with an outbox: look, replay, discard, pause, move. Whole numbers that may be larger than 2^53 are texts. \
-                            A preview tells `as_of` and `matched`; the act repeats them as `as_of` and `expected` and touches only what was seen.",
+            "description": "The operations of operators on an outbox: look, replay, discard, pause, move. Whole numbers that may be larger than 2^53 are texts. \
+                            A preview returns `as_of` and `matched`; the act repeats them as `as_of` and `expected`, and changes only what the preview showed.",
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },

@@ -124,7 +124,7 @@ impl From<OperationError> for Problem {
     }
 }
 
-/// What the database said is for the log: it may quote what the caller may not see.
+/// The message of the database goes to the log only: it may quote data that the caller may not see.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         if error.sqlstate().as_deref() == Some("57014") {

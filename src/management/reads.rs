@@ -1,4 +1,4 @@
-//! What can be looked at. Changes nothing; every look at a payload is in the log.
+//! The reading routes. They change nothing; the log records every request for a payload.
 
 use serde_json::value::RawValue;
 use tracing::info;
@@ -223,7 +223,7 @@ fn veil(state: &ApiState, caller: &Caller, event: &mut Event) -> (usize, &'stati
     (payload_bytes, &[])
 }
 
-/// What the pages of a list have in common.
+/// The common parts of the pages of a list.
 struct Paging {
     limit: u32,
     binding: Binding,

@@ -1,4 +1,4 @@
-//! From the table of routes to a router. Whatever is the same for all routes happens here once: who calls, whether they may, what they said, and
+//! Makes a router of the table of routes. The common steps of all routes are here: the caller, its rights, the fields of the request, and
 //! the form of the answer.
 
 use std::collections::BTreeMap;
@@ -142,7 +142,7 @@ fn fits(pattern: &str, path: &str) -> bool {
     pattern.len() == path.len() && pattern.iter().zip(path).all(|(part, given)| part.starts_with('{') || *part == given)
 }
 
-/// What is right for one caller is not to be kept for another, and never to be guessed at by a browser.
+/// An answer for one caller must not be cached for another, and a browser must not guess its type.
 async fn harden(mut response: Response) -> Response {
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response.headers_mut().append(VARY, HeaderValue::from_static("Authorization, Cookie"));

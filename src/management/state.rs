@@ -1,4 +1,4 @@
-//! What the API works with: its pool, and what the configuration says.
+//! The state of the API: its pool, and its part of the configuration.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const MOST_CONNECTIONS: u32 = 3;
 /// An operator does not wait longer for a page, and the database does not work longer for one.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What every request works with.
+/// The state for every request.
 #[derive(Clone)]
 pub struct ApiState(Arc<Parts>);
 
@@ -94,7 +94,7 @@ impl ApiState {
         self.change(|parts| parts.adoptions = adoptions)
     }
 
-    /// With paths of payloads and headers that nobody sees.
+    /// With the redacted fields of payloads and headers.
     #[must_use]
     pub fn with_redaction(self, paths: Vec<Vec<String>>) -> Self {
         self.change(|parts| parts.redact = paths)
@@ -147,12 +147,12 @@ impl ApiState {
         self.0.unencrypted.as_deref()
     }
 
-    /// The paths that nobody sees.
+    /// The redacted paths.
     pub fn redaction(&self) -> &[Vec<String>] {
         &self.0.redact
     }
 
-    /// A payload or headers without what nobody sees.
+    /// A payload or headers without the redacted fields.
     pub fn redacted(&self, json: &RawValue) -> Box<RawValue> {
         redact_json(json, &self.0.redact)
     }

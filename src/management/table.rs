@@ -1,4 +1,4 @@
-//! The table of routes: address, what it needs, what it takes, what it gives. Long because it is one table.
+//! The table of routes: address, required right, fields, answer. Long because it is one table.
 
 use std::pin::Pin;
 
@@ -44,7 +44,7 @@ pub enum Verb {
     Put,
 }
 
-/// What a caller needs for a route.
+/// The right that a route requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
     pub role: Role,
@@ -106,15 +106,14 @@ const TYPE: Field = Field::new("type", K::Text(255), "Only events of this type; 
 const KEY: Field = Field::new("key", K::Text(8192), "Only of this ordering key, for example order/42");
 const REASON: Field = Field::new("reason", K::Reason, "Only those that failed for this reason");
 const SINCE: Field = Field::new("since", K::Moment, "Only what was given up at this moment or later");
-const UNTIL: Field = Field::new("until", K::Moment, "Only what was given up before this moment");
-const TEXT: Field = Field::new("text", K::Text(1024), "Only those whose detail contains this text");
-const GROUP: Field = Field::new("group", K::Group, "Only those of this group");
+const UNTIL: Field = Field::new("until", K::Moment, "Only events that were given up before this time");
+const TEXT: Field = Field::new("text", K::Text(1024), "Only deliveries whose error contains this text");
+const GROUP: Field = Field::new("group", K::Group, "Only dead letters of this group");
 const IDS: Field = Field::new("ids", K::Uuids, "Only these events");
-const ALL: Field = Field::new("all", K::Flag, "Every dead letter of every handler; in place of a filter");
-const DELIVERED: Field =
-    Field::new("delivered", K::Flag, "What was delivered, in place of the dead letters; a replay then needs force");
-const FORCE: Field = Field::new("force", K::Flag, "Deliver again what was handled already");
-const AS_OF: Field = Field::required("as_of", K::At, "The moment of the preview");
+const ALL: Field = Field::new("all", K::Flag, "Every dead letter of every handler; instead of a filter");
+const DELIVERED: Field = Field::new("delivered", K::Flag, "Delivered events, instead of dead letters; a replay then needs force");
+const FORCE: Field = Field::new("force", K::Flag, "Deliver handled events again");
+const AS_OF: Field = Field::required("as_of", K::At, "The time of the preview");
 const EXPECTED: Field =
     Field::required("expected", K::Expected, "`matched` of the preview; if another number matches, nothing is changed");
 
@@ -146,19 +145,19 @@ macro_rules! route {
 /// Every route there is.
 #[rustfmt::skip]
 pub const ROUTES: &[Route] = &[
-    route!(Get "/status", READ, "getStatus", "How everything is doing, with reasons and commands", "status",
+    route!(Get "/status", READ, "getStatus", "The state of the whole relay, with reasons and commands", "status",
         NO_FIELDS, NO_FIELDS, NO_FIELDS, 200 o::status::Status, reads::status),
     route!(Get "/relays", READ, "listRelays", "The relays that run or ran", "status",
         NO_FIELDS, NO_FIELDS, NO_FIELDS, 200 d::Relays, reads::relays),
-    route!(Get "/doctor", READ, "getDoctor", "What is wrong with server, outbox and configuration, and what to paste", "doctor",
+    route!(Get "/doctor", READ, "getDoctor", "Faults of the server, the outbox and the configuration, with their fixes", "doctor",
         NO_FIELDS, NO_FIELDS, NO_FIELDS, 200 crate::doctor::Report, reads::doctor),
     route!(Get "/handover", READ, "getHandover", "What is wrong now, who did what in the last hours, and what is left open", "handover",
         NO_FIELDS, &[Field::new("hours", K::Count(1, o::handover::MOST_HOURS), "Hours of acts; 12 by default")],
         NO_FIELDS, 200 o::handover::Handover, reads::handover),
-    route!(Get "/audit", READ, "listAudit", "Who did what, the newest first", "",
+    route!(Get "/audit", READ, "listAudit", "The acts of operators, the newest first", "",
         NO_FIELDS,
         &[Field::new("actor", K::Text(1024), "Only of this actor"), Field::new("action", K::Text(64), "Only this action"), OF_HANDLER,
-          Field::new("via", K::Via, "Only what came on this road"), CURSOR, LIMIT],
+          Field::new("via", K::Via, "Only acts of this origin"), CURSOR, LIMIT],
         NO_FIELDS, 200 d::AuditPage, reads::audit),
     route!(Get "/openapi.json", READ, "getDocument", "This document", "",
         NO_FIELDS, NO_FIELDS, NO_FIELDS, 200 d::Anything, openapi::serve),
@@ -168,21 +167,21 @@ pub const ROUTES: &[Route] = &[
         &[TYPE, Field::new("key", K::Aggregate, "Only events of this aggregate, such as order/42"),
           Field::new("aggregate_id", K::Text(8192), "Only events of aggregates with this id"), CURSOR, LIMIT],
         NO_FIELDS, 200 d::EventPage, reads::events),
-    route!(Get "/events/{event}", READ, "getEvent", "An event with what became of it; payload and headers for who may see them", "events show",
+    route!(Get "/events/{event}", READ, "getEvent", "An event with its deliveries; payload and headers only with the right to payloads", "events show",
         &[EVENT], NO_FIELDS, NO_FIELDS, 200 d::EventDocument, reads::event),
     route!(Get "/events/{event}/payload", PAYLOADS, "getPayload", "The payload of an event", "events show",
         &[EVENT], NO_FIELDS, NO_FIELDS, 200 d::Anything, reads::payload),
     route!(Get "/events/{event}/explain", READ, "explainEvent", "Why an event waits, for each handler", "events show",
         &[EVENT], &[OF_HANDLER], NO_FIELDS, 200 d::Explanations, reads::explain),
-    route!(Post "/events/{event}/bury", OPERATE, "buryEvent", "Give an event up at one handler", "events bury",
+    route!(Post "/events/{event}/bury", OPERATE, "buryEvent", "Make an event a dead letter of one handler", "events bury",
         &[EVENT], NO_FIELDS, &[HANDLER, WHY], 200 o::events::Buried, acts::bury),
 
     route!(Get "/dead-letters", READ, "listDeadLetters", "Dead letters, the newest first", "dead-letters list",
         NO_FIELDS, &[OF_HANDLER, TYPE, KEY, REASON, SINCE, UNTIL, TEXT, GROUP, IDS, CURSOR, LIMIT], NO_FIELDS, 200 d::LetterPage, reads::letters),
-    route!(Get "/dead-letters/groups", READ, "listGroups", "Dead letters that failed alike, the largest group first", "dead-letters groups",
+    route!(Get "/dead-letters/groups", READ, "listGroups", "Dead letters grouped by failure, the largest group first", "dead-letters groups",
         NO_FIELDS, &[OF_HANDLER, TYPE, KEY, REASON, SINCE, UNTIL, TEXT, GROUP, IDS, LIMIT], NO_FIELDS, 200 d::Groups, reads::groups),
     route!(Post "/dead-letters/groups/{group}/notes", OPERATE, "noteGroup", "Write a note on a group", "dead-letters note",
-        &[Field::required("group", K::Group, "The group")], NO_FIELDS, &[OF_HANDLER, Field::required("text", K::Text(4096), "What is to be known")],
+        &[Field::required("group", K::Group, "The group")], NO_FIELDS, &[OF_HANDLER, Field::required("text", K::Text(4096), "The text of the note")],
         200 d::Noted, acts::note),
     route!(Get "/dead-letters/{event}/{handler}", READ, "getDeadLetter", "A dead letter with every attempt and what can be done", "dead-letters show",
         &[EVENT, HANDLER], NO_FIELDS, NO_FIELDS, 200 d::LetterDocument, reads::letter),
@@ -194,44 +193,44 @@ pub const ROUTES: &[Route] = &[
         &[PAYLOAD, Field::required("id", K::Uuid, "The id of the new event, made by the client"), WHY,
           Field::new("force", K::Flag, "Also if events of its key wait behind the dead letter; they go before the correction")],
         201 o::corrections::RecordedCorrection, acts::edit),
-    route!(Post "/dead-letters/preview", READ, "previewDiscard", "What a discard would change", "dead-letters discard",
+    route!(Post "/dead-letters/preview", READ, "previewDiscard", "The effect of a discard", "dead-letters discard",
         NO_FIELDS, NO_FIELDS, FILTER, 200 d::PreviewDocument, acts::preview_discard),
-    route!(Post "/dead-letters/discard", OPERATE, "discardDeadLetters", "Give dead letters up for good, as previewed", "dead-letters discard",
+    route!(Post "/dead-letters/discard", OPERATE, "discardDeadLetters", "Discard dead letters for good, as previewed", "dead-letters discard",
         NO_FIELDS, NO_FIELDS, &[OF_HANDLER, TYPE, KEY, REASON, SINCE, UNTIL, TEXT, GROUP, IDS, ALL, AS_OF, EXPECTED, WHY],
         200 d::Discarded, acts::discard),
 
     route!(Get "/replays", READ, "listReplays", "Replays, the newest first", "replays list",
         NO_FIELDS, &[CURSOR, LIMIT], NO_FIELDS, 200 d::ReplayPage, reads::replays),
-    route!(Post "/replays/preview", READ, "previewReplay", "What a replay would deliver again", "replay",
+    route!(Post "/replays/preview", READ, "previewReplay", "The effect of a replay", "replay",
         NO_FIELDS, NO_FIELDS, &[OF_HANDLER, TYPE, KEY, REASON, SINCE, UNTIL, TEXT, GROUP, IDS, ALL, DELIVERED],
         200 d::PreviewDocument, acts::preview_replay),
     route!(Put "/replays/{id}", OPERATE, "startReplay", "Start a replay, as previewed; the same request again changes nothing", "replay",
         &[REPLAY], NO_FIELDS,
         &[OF_HANDLER, TYPE, KEY, REASON, SINCE, UNTIL, TEXT, GROUP, IDS, ALL, DELIVERED, FORCE, AS_OF, EXPECTED, PERHAPS_WHY,
-          Field::new("rate", K::Rate, "At most so many deliveries in a second, a minute or an hour")],
+          Field::new("rate", K::Rate, "At most this many deliveries in a second, a minute or an hour")],
         201 store::Replay, acts::start_replay),
-    route!(Get "/replays/{id}", READ, "getReplay", "A replay with what has become of it", "replays show",
+    route!(Get "/replays/{id}", READ, "getReplay", "A replay with its outcome", "replays show",
         &[REPLAY], NO_FIELDS, NO_FIELDS, 200 store::Replay, reads::replay),
-    route!(Post "/replays/{id}/cancel", OPERATE, "cancelReplay", "End a replay: what has not left stays what it was", "replays cancel",
+    route!(Post "/replays/{id}/cancel", OPERATE, "cancelReplay", "Cancel a replay: deliveries that it has not sent keep their state", "replays cancel",
         &[REPLAY], NO_FIELDS, &[PERHAPS_WHY], 200 store::Replay, acts::cancel_replay),
-    route!(Post "/replays/{id}/resume", OPERATE, "resumeReplay", "Let a cancelled replay go on", "replays resume",
+    route!(Post "/replays/{id}/resume", OPERATE, "resumeReplay", "Resume a cancelled replay", "replays resume",
         &[REPLAY], NO_FIELDS, NO_FIELDS, 200 store::Replay, acts::resume_replay),
 
-    route!(Get "/keys", READ, "listKeys", "Keys that wait, destinations in trouble, and events by which a circuit is judged", "keys list",
+    route!(Get "/keys", READ, "listKeys", "Blocked keys, failing destinations, and events because of which alone a circuit is open", "keys list",
         NO_FIELDS, &[OF_HANDLER, LIMIT], NO_FIELDS, 200 o::keys::Blocked, reads::keys),
-    route!(Post "/keys/skip", OPERATE, "skipKey", "Make a dead letter of what a key waits for", "keys skip",
+    route!(Post "/keys/skip", OPERATE, "skipKey", "Make the event that blocks a key a dead letter", "keys skip",
         NO_FIELDS, NO_FIELDS,
         &[HANDLER, Field::required("key", K::Text(8192), "The key"),
-          Field::required("head", K::Uuid, "The event that the key was seen to wait for; another one is left alone"), WHY],
+          Field::required("head", K::Uuid, "The event that blocks the key, as it was shown; the request fails if it is another one"), WHY],
         200 store::Skipped, acts::skip_key),
 
     route!(Get "/handlers", READ, "listHandlers", "Every handler with its state and backlog", "handlers list",
         NO_FIELDS, NO_FIELDS, NO_FIELDS, 200 d::Handlers, reads::handlers),
     route!(Get "/handlers/{handler}", READ, "getHandler", "A handler with its state and backlog", "handlers list",
         &[HANDLER], NO_FIELDS, NO_FIELDS, 200 o::handlers::HandlerView, reads::handler),
-    route!(Post "/handlers/{handler}/pause", OPERATE, "pauseHandler", "Hold a handler: its events wait in the log", "handlers pause",
+    route!(Post "/handlers/{handler}/pause", OPERATE, "pauseHandler", "Pause a handler: its events wait in the log", "handlers pause",
         &[HANDLER], NO_FIELDS, &[WHY], 200 o::handlers::HandlerChange, acts::pause),
-    route!(Post "/handlers/{handler}/resume", OPERATE, "resumeHandler", "Let a held handler go on", "handlers resume",
+    route!(Post "/handlers/{handler}/resume", OPERATE, "resumeHandler", "Resume a paused handler", "handlers resume",
         &[HANDLER], NO_FIELDS, NO_FIELDS, 200 o::handlers::HandlerChange, acts::resume),
     route!(Post "/handlers/{handler}/circuit/close", OPERATE, "closeCircuit", "Close the open circuit of a handler", "handlers circuit close",
         &[HANDLER], NO_FIELDS, &[PERHAPS_WHY], 200 o::handlers::HandlerChange, acts::close_circuit),
@@ -241,25 +240,25 @@ pub const ROUTES: &[Route] = &[
           Field::new("payload", K::Object, "Payload; {} by default"),
           Field::new("aggregate", K::Aggregate, "Aggregate of the event, also its ordering key")],
         200 o::trial::TrialView, acts::test_handler),
-    route!(Post "/handlers/{handler}/rewind/preview", READ, "previewRewind", "What a rewind would deliver again", "handlers rewind",
+    route!(Post "/handlers/{handler}/rewind/preview", READ, "previewRewind", "The effect of a rewind", "handlers rewind",
         &[HANDLER], NO_FIELDS, &[Field::required("to", K::Target, "The first event to deliver")], 200 o::moves::MovePlan, acts::preview_rewind),
-    route!(Post "/handlers/{handler}/rewind", ADMIN, "rewindHandler", "Deliver again what was handled from some place on", "handlers rewind",
+    route!(Post "/handlers/{handler}/rewind", ADMIN, "rewindHandler", "Deliver again the events from an event or time on", "handlers rewind",
         &[HANDLER], NO_FIELDS, &[Field::required("to", K::Target, "The first event to deliver"), FORCE, PERHAPS_WHY], 200 d::Moved, acts::rewind),
-    route!(Post "/handlers/{handler}/start-from/preview", READ, "previewStartFrom", "What a start from some place would skip", "handlers start-from",
+    route!(Post "/handlers/{handler}/start-from/preview", READ, "previewStartFrom", "The effect of a start from another event", "handlers start-from",
         &[HANDLER], NO_FIELDS, &[Field::required("from", K::Start, "The first event to deliver"), FORCE], 200 o::moves::MovePlan, acts::preview_start_from),
-    route!(Post "/handlers/{handler}/start-from", ADMIN, "startHandlerFrom", "Go on at some place, and skip what lies before it", "handlers start-from",
+    route!(Post "/handlers/{handler}/start-from", ADMIN, "startHandlerFrom", "Continue at an event or time, and skip the events before it", "handlers start-from",
         &[HANDLER], NO_FIELDS, &[Field::required("from", K::Start, "The first event to deliver"), FORCE, PERHAPS_WHY], 200 d::Moved, acts::start_from),
-    route!(Post "/handlers/{handler}/forget/preview", READ, "previewForget", "What would be lost with a handler", "handlers forget",
+    route!(Post "/handlers/{handler}/forget/preview", READ, "previewForget", "The events that would be lost with a handler", "handlers forget",
         &[HANDLER], NO_FIELDS, NO_FIELDS, 200 o::forget::ForgetPlan, acts::preview_forget),
     route!(Post "/handlers/{handler}/forget", ADMIN, "forgetHandler", "Remove a handler that no relay serves any more", "handlers forget",
         &[HANDLER], NO_FIELDS, &[PERHAPS_WHY], 200 o::forget::Removed, acts::forget),
 
-    route!(Get "/alerts", READ, "listAlerts", "What fires, and how each channel is doing", "alerts list",
-        NO_FIELDS, &[Field::new("all", K::Flag, "Those that are over, too")], NO_FIELDS, 200 o::alerts::AlertList, reads::alerts),
-    route!(Post "/alerts/{alert}/ack", OPERATE, "acknowledgeAlert", "Say that somebody knows", "alerts ack",
+    route!(Get "/alerts", READ, "listAlerts", "The alerts that fire, and the state of each channel", "alerts list",
+        NO_FIELDS, &[Field::new("all", K::Flag, "Also alerts that are over")], NO_FIELDS, 200 o::alerts::AlertList, reads::alerts),
+    route!(Post "/alerts/{alert}/ack", OPERATE, "acknowledgeAlert", "Acknowledge an alert", "alerts ack",
         &[Field::required("alert", K::Text(512), "The key of the alert, with its slash as %2F")], NO_FIELDS, &[PERHAPS_WHY],
         200 o::alerts::AlertChange, acts::acknowledge),
-    route!(Post "/alerts/{alert}/snooze", OPERATE, "snoozeAlert", "Be told nothing of an alert for a while", "alerts snooze",
+    route!(Post "/alerts/{alert}/snooze", OPERATE, "snoozeAlert", "Silence an alert for a while", "alerts snooze",
         &[Field::required("alert", K::Text(512), "The key of the alert, with its slash as %2F")], NO_FIELDS,
         &[Field::required("for", K::Duration, "For how long; 0s ends a snooze"), PERHAPS_WHY], 200 o::alerts::AlertChange, acts::snooze),
 

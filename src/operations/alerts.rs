@@ -15,21 +15,21 @@ use crate::store::alerts::{self, ChannelRow};
 pub struct AlertView {
     #[serde(flatten)]
     pub alert: Alert,
-    /// What names it: `dead_letters/billing`.
+    /// Its name: `dead_letters/billing`.
     pub key: String,
     pub summary: String,
     /// The command to run next.
     pub command: String,
 }
 
-/// What fires, and how each channel is doing.
+/// The alerts that fire, and the state of each channel.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct AlertList {
     pub alerts: Vec<AlertView>,
     pub channels: Vec<ChannelRow>,
 }
 
-/// What came of an act on an alert.
+/// The result of an act on an alert.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct AlertChange {
     pub changed: bool,
@@ -56,7 +56,7 @@ pub async fn list(pool: &PgPool, all: bool) -> Result<AlertList, OperationError>
     Ok(AlertList { alerts: found.into_iter().map(AlertView::from).collect(), channels })
 }
 
-/// Says that somebody knows: nothing is repeated until the alert grows worse or is over.
+/// Acknowledges an alert: it is not repeated until it gets worse or is over.
 pub async fn acknowledge(pool: &PgPool, caller: &Caller, key: &str, reason: Option<&str>) -> Result<AlertChange, OperationError> {
     let changed = alerts::acknowledge(pool, key, caller.actor(), reason).await?;
     Ok(AlertChange { changed, alert: find(pool, key).await? })

@@ -18,7 +18,7 @@ pub enum Via {
 /// The party that asks for an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// What the audit records as the actor: the name of a token, the user of a proxy, or the user of the CLI.
+    /// The actor for the audit: the name of a token, the user of a proxy, or the user of the CLI.
     pub name: String,
     pub role: Role,
     /// Whether payloads and headers may be shown. A right of its own: no role includes it.

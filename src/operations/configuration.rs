@@ -9,7 +9,7 @@ use crate::handlers::Built;
 pub struct Configuration {
     pub config: Config,
     pub handlers: Vec<(HandlerConfig, Built)>,
-    /// What works and should be known all the same: path of the setting, and words.
+    /// Notes on settings that work: path of the setting, and text.
     pub cautions: Vec<(String, String)>,
 }
 

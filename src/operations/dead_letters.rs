@@ -22,7 +22,7 @@ pub struct LetterDelivery {
     #[serde(flatten)]
     pub delivery: EventState,
     pub attempts_made: Vec<Attempt>,
-    /// What an operator can do; only for a dead letter.
+    /// The possible acts of an operator; only for a dead letter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commands: Option<LetterCommands>,
 }

@@ -1,4 +1,4 @@
-//! What is wrong with the server, the outbox and the configuration, and what to paste. Reads only.
+//! Faults of the server, the outbox and the configuration, with their fixes. Reads only.
 
 use std::path::Path;
 use std::time::Duration;

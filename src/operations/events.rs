@@ -22,7 +22,7 @@ pub struct Search {
     pub aggregate_id: Option<String>,
 }
 
-/// What became of the wish to give an event up.
+/// The result of the request to make an event a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Buried {
     pub event: Uuid,

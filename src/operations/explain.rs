@@ -149,7 +149,7 @@ fn describe_pending(stats: Option<&HandlerStats>, obstacle: Option<Sentence>) ->
     (text, Some("outboxd status".to_owned()))
 }
 
-/// What keeps the whole handler from delivering.
+/// The reason why the whole handler does not deliver.
 fn describe_obstacle(stats: &HandlerStats) -> Option<Sentence> {
     let name = shell_word(&stats.handler);
     match handler_state(stats) {

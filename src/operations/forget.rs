@@ -10,7 +10,7 @@ use crate::store::{self, Forgotten, Unfinished};
 /// Rows that are looked at per subscription; beyond that the count is a lower bound.
 pub const MOST_LOOKED_AT: i64 = 1_000_000;
 
-/// What would be lost.
+/// The events that would be lost.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct ForgetPlan {
     pub handler: String,
@@ -19,14 +19,14 @@ pub struct ForgetPlan {
     pub owners: Vec<String>,
 }
 
-/// What was removed.
+/// The removed rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Removed {
     pub subscriptions: u64,
     pub deliveries: u64,
 }
 
-/// What would be lost with a handler.
+/// The events that would be lost with a handler.
 pub async fn plan(pool: &PgPool, name: &str) -> Result<ForgetPlan, OperationError> {
     let handler = show(pool, name).await?;
     refuse_projection(pool, name, "`outboxd projections drop` removes it").await?;

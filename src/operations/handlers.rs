@@ -40,7 +40,7 @@ pub struct HandlerView {
     pub dead: u64,
 }
 
-/// What came of an act on a handler.
+/// The result of an act on a handler.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct HandlerChange {
     /// `false`: the handler was in that state already.
@@ -124,9 +124,9 @@ pub async fn close_circuit(
     Ok(HandlerChange { changed, handler: find(pool, name).await? })
 }
 
-/// Of a handler that went while somebody looked at it.
+/// For a handler that was removed meanwhile.
 pub fn gone(name: &str) -> OperationError {
-    let text = format!("handler \"{name}\" is gone already; somebody else was faster");
+    let text = format!("handler \"{name}\" is already gone; another command has removed it meanwhile");
     OperationError::refused(RefusalKind::NotNow, text, "outboxd handlers list")
 }
 

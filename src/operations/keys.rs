@@ -18,7 +18,7 @@ pub struct Blocked {
     pub only_witnesses: Vec<OnlyWitness>,
 }
 
-/// What is blocked, of one handler or of all; of each kind at most `limit`.
+/// Blocked keys and destinations of one handler or of all; of each kind at most `limit`.
 pub async fn list(pool: &PgPool, handler: Option<&str>, limit: u32) -> Result<Blocked, OperationError> {
     if let Some(handler) = handler {
         check_handler(pool, handler).await?;

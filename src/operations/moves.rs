@@ -27,7 +27,7 @@ pub enum Direction {
     StartFrom,
 }
 
-/// What a move would change.
+/// The effect of a move.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct MovePlan {
     pub handler: String,
@@ -50,7 +50,7 @@ impl MovePlan {
     }
 }
 
-/// What a move would change. `force`: what was handled may be delivered again.
+/// The effect of a move. `force`: handled events may be delivered again.
 pub async fn plan(pool: &PgPool, name: &str, place: &Place, direction: Direction, force: bool) -> Result<MovePlan, OperationError> {
     check_handler(pool, name).await?;
     let instead = "`outboxd projections rebuild` empties the table and reads from the beginning, `skip` passes over an event";
@@ -112,7 +112,7 @@ fn unknown_event(id: Uuid) -> OperationError {
 }
 
 fn gone(name: &str) -> OperationError {
-    let text = format!("handler \"{name}\" is gone; somebody else was faster");
+    let text = format!("handler \"{name}\" is gone; another command has removed it meanwhile");
     OperationError::refused(RefusalKind::NotNow, text, "outboxd handlers list")
 }
 

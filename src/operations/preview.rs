@@ -1,4 +1,4 @@
-//! What an act on dead letters would change, before anything is changed. The act repeats moment and number of the preview, so that it touches
+//! The preview of an act on dead letters. The act repeats time and number of the preview, so that it changes
 //! only what was seen.
 
 use serde::Serialize;
@@ -19,14 +19,14 @@ pub enum Purpose {
     Replay,
 }
 
-/// What a filter meets, as of a moment.
+/// The deliveries that a filter matches, as of a time.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Preview {
     pub matched: u64,
     pub handlers: Vec<DeliveryCount>,
     /// The newest.
     pub sample: Vec<DeadLetter>,
-    /// The moment of the preview. What becomes a dead letter later is not part of it.
+    /// The time of the preview. Events that become dead letters later are not part of it.
     pub as_of: Timestamp,
     /// The filter, with `until` set to that moment.
     #[serde(skip)]

@@ -20,7 +20,7 @@ pub struct Refusal {
     pub command: Option<String>,
 }
 
-/// What kind of mistake led to a refusal.
+/// The kind of mistake that led to a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalKind {
     /// No handler has this name.

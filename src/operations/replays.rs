@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{Caller, OperationError, Page, RefusalKind};
 use crate::store::{self, Changed, DeliveryFilter, NewReplay, Replay, ReplayPlace, Started};
 
-/// What an operator asks for beside the set.
+/// The options of a replay besides its set.
 #[derive(Debug, Clone, Default)]
 pub struct ReplayOrder {
     pub id: Uuid,

@@ -13,7 +13,7 @@ use crate::store::blind_spots::find_blind_spots;
 use crate::store::status::{Counting, HandlerStats, RelayStats, Stats, read_relays, read_stats};
 use crate::telemetry::chain;
 
-/// What one look found.
+/// The result of one status query.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Status {
     pub level: Level,
@@ -85,7 +85,7 @@ async fn adopted_tables(pool: &PgPool, schema: &str, adoptions: &[Adoption]) -> 
     }
 }
 
-/// What hides rows from a session, or silences a trigger: a handler whose events are passed over has no failure that would tell.
+/// Conditions that hide rows from a session, or disable a trigger: a handler whose events are passed over has no failure of its own.
 async fn hidden_rows(pool: &PgPool, schema: &str) -> Vec<Complaint> {
     match find_blind_spots(pool, schema).await {
         Ok(found) => found.iter().map(judge_blind_spot).collect(),

@@ -24,7 +24,7 @@ pub struct MadeUp {
     pub aggregate: Option<(String, String)>,
 }
 
-/// What came of a trial.
+/// The result of a trial.
 #[derive(Debug)]
 pub struct Trial {
     pub verdict: Verdict,
@@ -46,7 +46,7 @@ pub struct TrialView {
     /// The receiver may have it all the same.
     pub ambiguous: bool,
     pub duration_ms: f64,
-    /// What the receiver said.
+    /// The answer of the receiver.
     pub detail: String,
     pub retry_after_seconds: Option<f64>,
     pub rolled_back: bool,
@@ -85,7 +85,7 @@ pub async fn try_once(
             Ok(Trial { verdict, took: began.elapsed(), is_rolled_back: false })
         }
         Built::Function(function) => {
-            // What a contract makes of an event is done by the relay for a function, and inside the handler for all others.
+            // The relay casts an event for a function; all other kinds cast it inside the handler.
             let prepared = config.contracts.as_deref().map(|pins| relay::prepare(pins, notification));
             match (prepared.unwrap_or(Ok(Cow::Borrowed(notification))), pool) {
                 (Ok(prepared), Some((pool, schema))) => Ok(try_function(&function, &prepared, pool, schema).await?),

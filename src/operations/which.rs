@@ -13,7 +13,7 @@ use crate::store::{self, DeliveryFilter, Fingerprint};
 /// Which deliveries; everything that is given must match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Which {
-    /// What was delivered, in place of the dead letters.
+    /// Delivered events, instead of dead letters.
     pub delivered: bool,
     pub handler: Option<String>,
     /// Glob over the type.

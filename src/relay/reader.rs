@@ -74,7 +74,7 @@ pub async fn read_segment(pool: PgPool, selection: std::sync::Arc<Selection>, pl
     read_page(&pool, &selection, &plan, head, true, Some(opened.moment.now)).await
 }
 
-/// Reads the next window for all loops at the end of the log. `None`: it has no room, or something in it cannot be read, and whoever
+/// Reads the next window for all loops at the end of the log. `None`: it has no room, or a row in it cannot be read, and each loop that
 /// wants it has to read it for himself.
 pub async fn read_tail(pool: &PgPool, selection: &Selection, plan: &Plan) -> Result<Option<Segment>, StoreError> {
     let mut connection = pool.acquire().await.map_err(StoreError::query("read the log"))?;

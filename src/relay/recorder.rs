@@ -70,7 +70,7 @@ impl Recorder {
         answered.await.unwrap_or_else(|_| Err(StoreError::Refused("the recorder ended before it had answered".to_owned())))
     }
 
-    /// Those for the next statement, once there are any. Who has gone meanwhile is not among them.
+    /// The loops for the next statement, once there are any; without those that have gone meanwhile.
     async fn next(&self) -> Vec<Request> {
         loop {
             self.asked.notified().await;

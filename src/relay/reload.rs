@@ -78,7 +78,7 @@ impl RelayHandle {
     /// Waits until an operator requests a reload through the database, and returns the number of the request.
     pub async fn asked(&mut self) -> i32 {
         if self.asked.changed().await.is_err() {
-            std::future::pending::<()>().await; // the relay is going down; somebody else says so
+            std::future::pending::<()>().await; // the relay is stopping; another task reports it
         }
         *self.asked.borrow_and_update()
     }

@@ -287,7 +287,7 @@ pub async fn serve(shared: Arc<Shared>, stop: CancellationToken) {
             Ok(()) => pause = RETRY_MIN,
             Err(error) => {
                 shared.metrics.database_error(DatabaseOperation::Read);
-                info!(error = %chain(&error), "could not read the end of the log for all handlers, each reads it by itself meanwhile");
+                info!(error = %chain(&error), "could not read the end of the log for all handlers; each handler reads it alone meanwhile");
                 seat.set_idle(true);
                 tokio::select! {
                     () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY_MAX),

@@ -129,7 +129,7 @@ impl Seat {
     /// Returns when the bell rang or was armed since it was last looked at.
     pub async fn changed(&mut self) {
         if self.bell.changed().await.is_err() {
-            std::future::pending::<()>().await; // the relay is going down; somebody else says so
+            std::future::pending::<()>().await; // the relay is stopping; another task reports it
         }
         self.stirs = self.bell.borrow().stirs;
     }

@@ -178,7 +178,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// What to say about a key nobody declared, with the nearest one that is.
+/// The message about an unknown key, with the nearest known one.
 pub(crate) fn unknown_key<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
     match nearest(name, known) {
         Some(near) => format!("unknown key \"{name}\"; did you mean \"{near}\"?"),

@@ -34,7 +34,7 @@ pub fn format_duration(duration: Duration) -> String {
     if micros == 0 { "0s".to_owned() } else { format!("{micros}us") }
 }
 
-/// The two largest units: nobody plans by the seconds of a day.
+/// The two largest units; operators need no more.
 pub fn describe_duration(span: Duration) -> String {
     const UNITS: [(u128, &str); 5] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
     let mut rest = span.as_millis();

@@ -62,7 +62,7 @@ pub struct AuditRow {
     pub actor: String,
     pub action: String,
     pub handler: Option<String>,
-    /// What was asked for.
+    /// The filter of the request.
     #[schema(value_type = Object)]
     pub filter: serde_json::Value,
     pub affected: u64,

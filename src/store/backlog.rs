@@ -12,7 +12,7 @@ use crate::domain::Timestamp;
 /// How many unread events are looked at per subscription; beyond that a count is a lower bound.
 pub const COUNTED: u64 = 10_000;
 
-/// What one handler has left to do.
+/// The unfinished events of one handler.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HandlerBacklog {
     pub pending: u64,

@@ -6,7 +6,7 @@ use sqlx::postgres::{PgListener, PgPool};
 use super::StoreError;
 use crate::domain::Snapshot;
 
-/// Who, if anybody, makes producers ring.
+/// The session that makes producers notify, if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BellLock {
     /// We hold the lock.

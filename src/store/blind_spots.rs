@@ -38,7 +38,7 @@ impl BlindSpot {
         &self.kind
     }
 
-    /// Committed events could be passed over, or lost at a crash. What is left weakens a defence.
+    /// Committed events could be passed over, or lost at a crash. The others weaken a protection.
     pub fn is_severe(&self) -> bool {
         !matches!(self.kind.as_str(), "guard_off" | "replica_preset")
     }

@@ -97,7 +97,7 @@ impl Options<'_> {
         Ok(options.disable_statement_logging().application_name(self.application_name).extra_float_digits(None))
     }
 
-    /// What every session of ours is set to.
+    /// The settings of every session of outboxd.
     pub fn session(&self) -> SessionSettings {
         SessionSettings::new(self.schema)
             .with("application_name", self.application_name.to_owned())
@@ -198,7 +198,7 @@ async fn open(options: &Options<'_>, watch: Option<Arc<ServerWatch>>, thoroughly
 struct Prepared {
     server: String,
     options: PgConnectOptions,
-    /// What every session is set to.
+    /// The settings of every session.
     settings: Arc<SessionSettings>,
     watch: Option<Arc<ServerWatch>>,
     connect_timeout: Duration,
@@ -273,7 +273,7 @@ fn hint(cause: &sqlx::Error) -> &'static str {
             Some("57P03") => ": it is starting up or shutting down; try again",
             _ => "",
         },
-        sqlx::Error::Io(_) => ": nobody answers there; is the server running, and are host and port right?",
+        sqlx::Error::Io(_) => ": no server answers there; is it running, and are host and port right?",
         sqlx::Error::PoolTimedOut => " within database.connect_timeout",
         sqlx::Error::Configuration(_) => "",
         sqlx::Error::Tls(_) => ": the TLS handshake failed; check sslmode and sslrootcert",

@@ -255,7 +255,7 @@ pub(super) async fn count_deliveries(
     rows.iter().map(count).collect::<Result<_, sqlx::Error>>().map_err(StoreError::query("understand the deliveries"))
 }
 
-/// What came of an act on the deliveries that a filter matches.
+/// The result of an act on the deliveries that a filter matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acted {
     /// So many were changed.

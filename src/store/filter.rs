@@ -78,7 +78,7 @@ impl utoipa::PartialSchema for Fingerprint {
 
 impl utoipa::ToSchema for Fingerprint {}
 
-/// What else must be true of a delivery.
+/// A further condition on a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     All,

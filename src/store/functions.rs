@@ -283,8 +283,8 @@ pub(super) async fn enter(connection: &mut PgConnection, call: &FunctionCall<'_>
     }
 }
 
-/// Ends the savepoint as the call did; `None`: all went well. What the function has deferred to the commit is checked now, while the
-/// event that caused it is known, and then deferred again: a commit that fails would have no verdict for anybody.
+/// Ends the savepoint as the call did; `None`: all went well. Constraints that the function has deferred to the commit are checked now, while the
+/// event that caused it is known, and then deferred again: a failed commit would have no verdict for any event.
 pub(super) async fn leave(
     connection: &mut PgConnection,
     call: &FunctionCall<'_>,

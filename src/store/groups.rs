@@ -20,7 +20,7 @@ pub struct DeadLetterGroup {
     pub count: u64,
     pub reason: Option<String>,
     pub status: Option<i32>,
-    /// What failed, without what differs from event to event.
+    /// The error, without the parts that differ from event to event.
     pub error: Option<String>,
     pub first: Option<Timestamp>,
     pub last: Option<Timestamp>,
@@ -32,7 +32,7 @@ pub struct DeadLetterGroup {
     pub notes: Vec<GroupNote>,
 }
 
-/// What a person wrote about a group.
+/// A note of an operator about a group.
 #[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
 pub struct GroupNote {
     pub at: Timestamp,

@@ -7,10 +7,10 @@ use super::audit::lift_statement_timeout;
 use super::text::storable;
 use super::{Actor, AuditEntry, StoreError, begin, commit, record_audit, ring_control};
 
-/// More handlers than anybody has.
+/// More handlers than any installation has.
 const MOST_HANDLERS: i64 = 1000;
 
-/// What came of the wish to forget a handler.
+/// The result of the request to forget a handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forgotten {
     /// Its subscriptions and deliveries are gone.
@@ -21,7 +21,7 @@ pub enum Forgotten {
     Unknown,
 }
 
-/// What some handlers still have to do.
+/// The unfinished events of some handlers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owed {
     /// How many of them are in the database.

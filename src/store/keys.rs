@@ -106,7 +106,7 @@ pub struct KeyHead {
 /// Followers of a key that are counted, at most.
 pub const MOST_FOLLOWERS: i64 = 10_000;
 
-/// What a key of a handler waits for. `None`: for nothing.
+/// The event that blocks a key of a handler. `None`: the key is not blocked.
 pub async fn find_key_head(pool: &PgPool, handler: &str, partition: i32, key: &str) -> Result<Option<KeyHead>, StoreError> {
     let row = sqlx::query(include_str!("sql/find_key_head.sql"))
         .bind(handler)

@@ -1,4 +1,4 @@
-//! What a relay stores about the subscriptions that it owns: the row `progress` of each, and the moments from which the ages of
+//! The progress of the subscriptions that a relay owns: a row in `progress` for each, and the moments from which the ages of
 //! events are counted. Written by the relay's observer only, and never in a flush, so it can be written while a flush hangs.
 //! Every statement is bounded in time.
 

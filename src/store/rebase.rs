@@ -160,7 +160,7 @@ pub async fn rebase<E: From<StoreError>>(
     sqlx::query(include_str!("sql/lock_events.sql"))
         .execute(&mut *transaction)
         .await
-        .map_err(StoreError::query("lock the events; somebody writes, or has prepared a transaction"))?;
+        .map_err(StoreError::query("lock the events; another session writes, or a transaction is prepared"))?;
     allow_log_changes(&mut transaction).await?;
     let plan = plan(&mut transaction).await?;
     refuse(&plan)?;

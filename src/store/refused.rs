@@ -175,7 +175,7 @@ impl Writer<'_> {
 /// The dead letter that is recorded instead of an outcome that was refused.
 fn dead_letter(outcome: &RecordedOutcome, cause: &str) -> RecordedOutcome {
     let last = outcome.reason.map(|reason| format!("; the attempt ended with {reason}")).unwrap_or_default();
-    let detail = format!("what came of it could not be recorded as {}: {cause}{last}", outcome.state);
+    let detail = format!("the outcome could not be recorded as {}: {cause}{last}", outcome.state);
     RecordedOutcome {
         state: DeliveryState::Dead,
         due_in_micros: None,

@@ -1,4 +1,4 @@
-//! What is left of a damaged event, for operators: where one of its values cannot be read out, everything else is returned.
+//! The readable part of a damaged event, for operators: if one value cannot be read, all others are returned.
 
 use super::StoreError;
 

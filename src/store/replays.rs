@@ -41,7 +41,7 @@ pub struct NewReplay {
     pub expected: Option<u64>,
 }
 
-/// What came of the wish to start a replay.
+/// The result of the request to start a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Started {
     /// So many deliveries are frozen. 0: nothing was written.

@@ -7,7 +7,7 @@
 //! A function of the application can change any setting. So behind each call of the kind `sql`, inside the savepoint of the call,
 //! follow `reset role; reset all` and the list (`store::functions`).
 //!
-//! `row_security = off` turns a row that a policy would hide into an error. What else can hide rows is looked for in each lease
+//! `row_security = off` turns a row that a policy would hide into an error. Other conditions that can hide rows are checked in each lease
 //! round (`store::blind_spots`) and reported by readiness; no read pays for it.
 
 use sqlx::postgres::PgConnectOptions;
@@ -121,7 +121,7 @@ impl SessionSettings {
         options.options(self.settings.iter().map(|(name, value)| (*name, value.as_str())))
     }
 
-    /// Sets them in a session that has begun. What the server does not know or this role may not change stays as it is.
+    /// Sets them in an open session. Settings that the server does not know or this role may not change stay as they are.
     pub(super) async fn apply(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         let (names, values): (Vec<&str>, Vec<&str>) = self.all().unzip();
         let prepare = sqlx::query(include_str!("sql/prepare_session.sql")).bind(names).bind(values);

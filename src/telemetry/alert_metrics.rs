@@ -1,4 +1,4 @@
-//! The metrics of the alerts: what fires, and the results of sending. Resolved once, like those of a handler.
+//! The metrics of the alerts: firing alerts, and the results of sending. Resolved once, like those of a handler.
 
 use metrics::{Counter, Gauge};
 

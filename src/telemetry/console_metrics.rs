@@ -9,19 +9,19 @@ use super::metrics as list;
 pub enum ConsoleAnswer {
     /// A page, a file, an answer of the API.
     Served,
-    /// The request lacks something, or asks for what there is not.
+    /// The request is incomplete, or asks for something that does not exist.
     Invalid,
     /// No token, or none that is known; no session.
     Unauthorized,
     /// The caller lacks the role or the right.
     Forbidden,
-    /// A host that is not ours (421).
+    /// A host that is not configured (421).
     Misdirected,
-    /// A change that another site asked a browser for.
+    /// A change that a page of another site requested.
     CrossSite,
     /// Too many failed logins.
     Limited,
-    /// The database could not be asked.
+    /// The database is not available.
     Unavailable,
 }
 
@@ -51,12 +51,12 @@ impl ConsoleAnswer {
     }
 }
 
-/// What came of a token that was shown, at the login page or as a bearer.
+/// The result of checking a token, at the login page or as a bearer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Login {
     Accepted,
     Refused,
-    /// Not looked at: too many failures of this peer.
+    /// Not checked: too many failures of this peer.
     Limited,
 }
 
@@ -72,7 +72,7 @@ impl Login {
     }
 }
 
-/// What the listener of the console tells.
+/// The metrics of the listener of the console.
 #[derive(Debug, Clone)]
 pub struct ConsoleMetrics {
     answers: [Counter; ConsoleAnswer::ALL.len()],
@@ -99,7 +99,7 @@ impl ConsoleMetrics {
         self.logins[login as usize].increment(1);
     }
 
-    /// A payload was shown to somebody.
+    /// A payload was shown.
     pub fn showed_payload(&self) {
         self.payloads.increment(1);
     }

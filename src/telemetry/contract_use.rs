@@ -1,4 +1,4 @@
-//! Use of contracts: which receiver is sent which version, counted in memory when an event was really sent (by the books of a
+//! Use of contracts: which receiver gets which version, counted in memory when an event was really sent (by the books of a
 //! handler, and by the answers of the feed), for the metrics and for the table `contract_use`. Counting waits for nothing and
 //! cannot fail; `relay::contract_use` writes the counts.
 
@@ -21,7 +21,7 @@ pub struct UseKey {
     pub receiver: String,
 }
 
-/// What a receiver was sent of one version.
+/// The events of one version that a receiver got.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Used {
     pub key: UseKey,
@@ -38,7 +38,7 @@ pub struct ContractUse(Arc<Counts>);
 #[derive(Default)]
 struct Counts {
     all: Mutex<BTreeMap<UseKey, Arc<Count>>>,
-    /// A receiver was sent a version for the first time in the life of this process.
+    /// A receiver got a version for the first time in the life of this process.
     first_use: Notify,
 }
 
@@ -54,7 +54,7 @@ struct Sent {
     open: Option<(u64, Instant, Instant)>,
 }
 
-/// Counts what one receiver is sent. A receiver that is sent no contract counts nothing and costs nothing.
+/// Counts the events that one receiver gets. A receiver without contracts counts nothing and costs nothing.
 #[derive(Clone, Default)]
 pub struct ReceiverUse {
     versions: HashMap<String, Arc<Count>>,

@@ -17,7 +17,7 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// What the server said, in its words and with the code to look it up by; the driver adds the line of the server's own source.
+/// The message of the server with its SQLSTATE; the driver adds the line of the server's own source.
 fn words(error: &(dyn Error + 'static)) -> String {
     match error.downcast_ref::<sqlx::Error>() {
         Some(sqlx::Error::Database(server)) => match server.code() {

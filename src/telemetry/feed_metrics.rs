@@ -19,7 +19,7 @@ pub enum FeedAnswer {
     Negotiated,
     /// A connection of the hub has begun.
     Hub,
-    /// What contracts there are.
+    /// The list of contracts.
     Contracts,
     /// A ticket was made.
     Ticket,
@@ -37,7 +37,7 @@ pub enum FeedAnswer {
     Busy,
     /// More requests than the rate of the client allows.
     Limited,
-    /// The database could not be asked.
+    /// The database is not available.
     Unavailable,
     /// A version that the client reads is in a brownout.
     Brownout,
@@ -87,7 +87,7 @@ impl FeedAnswer {
     }
 }
 
-/// What the publisher tells.
+/// The metrics of the publisher.
 #[derive(Debug, Clone)]
 pub struct FeedMetrics {
     published: Counter,
@@ -101,7 +101,7 @@ impl FeedMetrics {
         Self { published: list::FEED_PLACES.counter(&[]), last_place: list::FEED_LAST_PLACE.gauge(&[]) }
     }
 
-    /// So many events have a place now, the last of them this one.
+    /// This many events have got a place, up to this last place.
     pub fn published(&self, places: u64, last_place: Option<i64>) {
         self.published.increment(places);
         if let Some(place) = last_place {
@@ -110,7 +110,7 @@ impl FeedMetrics {
     }
 }
 
-/// What the feed's listener tells of one client.
+/// The metrics of one client at the listener of the feed.
 #[derive(Debug, Clone)]
 pub struct ClientMetrics {
     answers: [Counter; FeedAnswer::ALL.len()],
@@ -134,7 +134,7 @@ impl ClientMetrics {
         self.answers[answer as usize].increment(1);
     }
 
-    /// `unavailable`: those in whose place it was told that they have no valid form.
+    /// `unavailable`: the events that were replaced by `outboxd.unavailable`.
     pub fn sent(&self, events: u64, unavailable: u64) {
         self.events.increment(events);
         self.unavailable.increment(unavailable);
@@ -171,19 +171,19 @@ impl CursorMetrics {
 /// Why a connection of the hub ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HubEnd {
-    /// The client said goodbye, or its connection broke.
+    /// The client closed the connection, or the connection broke.
     Left,
     /// The relay stops.
     Stopped,
-    /// The client is configured otherwise.
+    /// The configuration of the client has changed.
     Changed,
-    /// It took nothing of what waited for it.
+    /// It did not accept waiting messages.
     Slow,
-    /// It said nothing for too long.
+    /// It sent nothing for too long.
     Silent,
-    /// It sent what the protocol does not have.
+    /// It violated the protocol.
     Invalid,
-    /// It cannot go on from where it stands, for example because the history has diverged.
+    /// It cannot continue from its cursor, for example because the history has diverged.
     Diverged,
     /// A version that it reads is not sent for a while.
     Brownout,
@@ -207,7 +207,7 @@ impl HubEnd {
     }
 }
 
-/// What the hub tells of one client.
+/// The metrics of one client at the hub.
 #[derive(Debug, Clone)]
 pub struct HubMetrics([Counter; HubEnd::ALL.len()]);
 
@@ -222,7 +222,7 @@ impl HubMetrics {
     }
 }
 
-/// What the shared tail of the feed tells.
+/// The metrics of the shared tail of the feed.
 #[derive(Debug, Clone)]
 pub struct FeedTailMetrics {
     bytes: Gauge,

@@ -9,7 +9,7 @@ use metrics::{Counter, Gauge, Histogram};
 use super::metrics as list;
 use crate::domain::{CircuitState, Outcome, Reason};
 
-/// What a handler still has to do, over all its partitions that this instance owns.
+/// The unfinished work of a handler, over all its partitions that this instance owns.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Backlog {
     /// In the log, not dispatched.
@@ -24,7 +24,7 @@ pub struct Backlog {
     pub oldest_seconds: f64,
 }
 
-/// What became of a replayed dead letter.
+/// The outcome of a replayed dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplayOutcome {
     Delivered,
@@ -134,7 +134,7 @@ impl HandlerMetrics {
         self.burials[reason as usize].increment(1);
     }
 
-    /// A replayed dead letter came to an end.
+    /// A replayed dead letter has an outcome.
     pub fn replayed(&self, outcome: ReplayOutcome) {
         self.replays[outcome as usize].increment(1);
     }
@@ -181,7 +181,7 @@ impl HandlerMetrics {
     }
 }
 
-/// One counter per reason, at the reason's own index; what is no failure has none that could be seen.
+/// One counter per reason, at the index of the reason; reasons that are not failures have a hidden counter.
 fn per_failure(counter: impl Fn(Reason) -> Counter) -> [Counter; REASONS] {
     array::from_fn(|index| {
         let reason = Reason::ALL[index];

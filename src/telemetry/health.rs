@@ -1,5 +1,5 @@
-//! Health: whether the relay does its work. The loops report, and `/readyz` reads. Readiness is judged from the last reports, so
-//! a loop that hangs without an error turns it red, too. Never acts on what it knows.
+//! Health: whether the relay does its work. The loops report, and `/readyz` reads. Readiness depends on the time of the last reports, so
+//! a loop that hangs without an error also turns it red. Never acts on its knowledge.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,14 +24,14 @@ pub struct Health {
     state: Mutex<State>,
 }
 
-/// How one subscription gets on.
+/// The progress of one subscription.
 #[derive(Debug, Clone)]
 pub struct Report {
     pub name: String,
     /// Since the last read and the last flush that succeeded; `None`: none has since this instance took it over.
     pub read: Option<Duration>,
     pub flushed: Option<Duration>,
-    /// What keeps it from going on, one bad moment included.
+    /// The error that prevents progress, also if it happened only once.
     pub failing: Option<Failing>,
 }
 
@@ -43,13 +43,13 @@ struct State {
     owned: BTreeMap<String, Progress>,
     /// Owned or not: subscriptions whose loop has nothing to do.
     resting: BTreeSet<String>,
-    /// Subscriptions that this instance serves and that somebody has deleted.
+    /// Subscriptions that this instance serves and that were deleted from the database.
     vanished: Vec<String>,
     refused: Option<String>,
     /// Since when the relay is refused.
     refused_since: Option<Instant>,
     stopping: bool,
-    /// What can hide committed events from the relay.
+    /// Conditions that can hide committed events from the relay.
     blind_spots: Vec<String>,
 }
 
@@ -98,7 +98,7 @@ impl Health {
         change(&mut self.state(), subscription, |progress| progress.read(Instant::now()));
     }
 
-    /// Whether the loop of this subscription rests: it has nothing to record, and somebody else looks at the log for it.
+    /// Whether the loop of this subscription rests: it has nothing to record, and the tail reads the log for it.
     pub fn rests(&self, subscription: &str, rests: bool) {
         let mut state = self.state();
         match rests {
@@ -107,7 +107,7 @@ impl Health {
         }
     }
 
-    /// Somebody has looked at the log for all that rest, just now. `false`: nobody rests.
+    /// The tail has just read the log for all resting loops. `false`: no loop rests.
     pub fn watched(&self, now: Instant) -> bool {
         let State { owned, resting, .. } = &mut *self.state();
         for (_, progress) in owned.iter_mut().filter(|(name, _)| resting.contains(*name)) {
@@ -132,7 +132,7 @@ impl Health {
         self.state().vanished = subscriptions;
     }
 
-    /// How every subscription that this instance owns gets on.
+    /// The progress of every subscription that this instance owns.
     pub fn progress(&self, now: Instant) -> Vec<Report> {
         let report = |(name, progress): (&String, &Progress)| {
             let (read, flushed) = progress.successes(now);
@@ -164,7 +164,7 @@ impl Health {
         (state.refused, state.refused_since) = (None, None);
     }
 
-    /// What can hide committed events from the relay, all of it; whether that is news.
+    /// Sets all conditions that can hide committed events from the relay; returns whether they have changed.
     pub fn blinded(&self, blind_spots: Vec<String>) -> bool {
         let mut state = self.state();
         let is_news = state.blind_spots != blind_spots;

@@ -8,8 +8,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Clients of brokers that log what they also return, or even what they carry: an outcome tells it with the event and the handler, and
-/// once. A filter that names them brings them back.
+/// Clients of brokers that log errors that they also return, or even payloads. An outcome has the same error once, with event and handler. A
+/// filter that names a client turns its log on.
 const UNHEARD: &str = "async_nats=off,lapin=off";
 
 /// How a line looks.
@@ -48,8 +48,8 @@ pub fn parse_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
     if let Some(word) = words.iter().find(|word| !filter.contains('[') && !is_directive(word)) {
         return Err(LoggingError::Level { filter: filter.to_owned(), word: (*word).to_owned() });
     }
-    // Of two directives for one target the later holds, so whoever wants to hear a client writes its name. And the parser takes a
-    // blank after a comma for a part of the name.
+    // Of two directives for one target the later applies, so a filter can name a client to turn its log on. The parser treats a
+    // blank after a comma as a part of the name.
     let directives = format!("{UNHEARD},{}", words.join(","));
     EnvFilter::builder().parse(directives).map_err(|cause| LoggingError::Filter { filter: filter.to_owned(), cause })
 }

@@ -60,77 +60,77 @@ metrics! {
         "Attempts that ended, by outcome; delivered and duplicate are the successful ones.";
     ATTEMPTS_FAILED = "outboxd_attempts_failed_total", C, Count, ["handler", "reason"], "Attempts that did not succeed, by reason.";
     DELIVERY_DURATION = "outboxd_delivery_duration_seconds", H(DELIVERY_BUCKETS), Seconds, ["handler", "kind"],
-        "How long one attempt took, whatever its outcome.";
+        "Duration of one attempt, of any outcome.";
     END_TO_END = "outboxd_end_to_end_seconds", H(END_TO_END_BUCKETS), Seconds, ["handler"],
-        "From `occurred_at` of an event to its successful delivery, retries included.";
+        "Time from `occurred_at` of an event to its successful delivery, including retries.";
     PENDING_DELIVERIES = "outboxd_pending_deliveries", G, Count, ["handler", "state"],
-        "Deliveries not finished yet: ready (in the log), in_flight, retrying (due later), waiting (behind their key).";
+        "Unfinished deliveries: ready (in the log), in_flight, retrying (due later), waiting (behind an earlier event of their key).";
     OLDEST_PENDING_AGE = "outboxd_oldest_pending_age_seconds", G, Seconds, ["handler"],
-        "Time since the oldest event that a handler still has to handle was committed, as the relay saw it; while the handler is stuck, at least since when; 0 when there is none.";
-    DEAD_LETTERS = "outboxd_dead_letters", G, Count, ["handler"], "Dead letters that wait for the decision of a person.";
-    DEAD_LETTERS_ADDED = "outboxd_dead_letters_total", C, Count, ["handler", "reason"], "Deliveries given up on, by reason.";
+        "Time since the commit of the oldest unfinished event of the handler, as the relay saw it; while the handler is stuck, at least the time that it has been stuck; 0 if there is none.";
+    DEAD_LETTERS = "outboxd_dead_letters", G, Count, ["handler"], "Dead letters that wait for the decision of an operator.";
+    DEAD_LETTERS_ADDED = "outboxd_dead_letters_total", C, Count, ["handler", "reason"], "Deliveries that became dead letters, by reason.";
     REPLAYED = "outboxd_replayed_total", C, Count, ["handler", "outcome"],
-        "Replayed dead letters that came to an end: delivered, or dead again.";
+        "Replayed dead letters by outcome: delivered, or dead again.";
     CIRCUIT_STATE = "outboxd_handler_circuit_state", G, Count, ["handler", "state"],
-        "1 for the state that the handler's circuit is in (closed, open, half_open), 0 for the others.";
-    PAUSED = "outboxd_handler_paused", G, Count, ["handler"], "1 while a person has paused the handler.";
+        "1 for the current state of the handler's circuit (closed, open, half_open), 0 for the others.";
+    PAUSED = "outboxd_handler_paused", G, Count, ["handler"], "1 while the handler is paused by an operator.";
     CONCURRENCY = "outboxd_handler_concurrency", G, Count, ["handler"],
-        "Deliveries that may be in flight at once; less than configured after back-pressure.";
+        "Maximum number of deliveries in flight; lower than configured after back-pressure.";
     DESTINATIONS = "outboxd_destinations_in_trouble", G, Count, ["handler"],
-        "Routing keys, subjects, topics or streams of the handler that take no events although others do; their events wait. At most 1,000 per partition.";
+        "Routing keys, subjects, topics or streams of the handler that accept no events although others do; their events wait. At most 1,000 per partition.";
     STUCK = "outboxd_handler_stuck", G, Count, ["handler"],
-        "1 while a loop of the handler fails again and again, or has fallen silent: it cannot read or cannot record.";
+        "1 while a loop of the handler keeps failing, or has stopped reporting: it cannot read or cannot record.";
     LAST_HANDLER_READ = "outboxd_handler_last_read_timestamp_seconds", G, Seconds, ["handler"],
-        "Unix time of the last read of the handler that succeeded, or of the last time that it did not read on purpose; of several partitions the longest ago; 0 before the first.";
+        "Unix time of the last successful read of the handler, or of the last time that it skipped a read on purpose; of several partitions the oldest; 0 before the first.";
     LAST_HANDLER_FLUSH = "outboxd_handler_last_flush_timestamp_seconds", G, Seconds, ["handler"],
-        "Unix time of the last flush of the handler that succeeded; of several partitions the longest ago; 0 before the first.";
+        "Unix time of the last successful flush of the handler; of several partitions the oldest; 0 before the first.";
     WAITING_UNTIL = "outboxd_handler_waiting_until_timestamp_seconds", G, Seconds, ["handler"],
         "Unix time until which the handler waits because its receiver asked for a pause (Retry-After); 0 while it does not wait.";
-    READY = "outboxd_ready", G, Count, [], "1 while this instance does its work, as /readyz says; 0 while it does not.";
+    READY = "outboxd_ready", G, Count, [], "1 while this instance is ready, as /readyz says; 0 while it is not.";
     LEASES_HELD = "outboxd_leases_held", G, Count, [], "Subscriptions that this instance owns.";
-    LEASES_LOST = "outboxd_leases_lost_total", C, Count, [], "Leases lost before they were given back: another instance took them, or the database was away for too long.";
+    LEASES_LOST = "outboxd_leases_lost_total", C, Count, [], "Leases lost before the relay gave them back: another instance acquired them, or the database was away for too long.";
     LAST_READ = "outboxd_last_read_timestamp_seconds", G, Seconds, [],
-        "Unix time of the last read of the log, or of the last time that nothing was read on purpose; 0 before the first.";
-    DATABASE_ERRORS = "outboxd_database_errors_total", C, Count, ["operation"], "What failed at the database: connect, lease, read, flush, listen, retention, alerts, observe.";
+        "Unix time of the last read of the log, or of the last time that a read was skipped on purpose; 0 before the first.";
+    DATABASE_ERRORS = "outboxd_database_errors_total", C, Count, ["operation"], "Failed operations at the database: connect, lease, read, flush, listen, retention, alerts, observe.";
     WAKE_UPS = "outboxd_wake_ups_total", C, Count, ["source"],
-        "Sleeps that ended by the bell, and looks at the log by the poll: once a second for the whole relay while producers ring, else once for each subscription.";
+        "Ends of sleeps by a notification (bell), and reads of the log by the poll: once a second for the whole relay while producers notify, else once for each subscription.";
     FLUSH_DURATION = "outboxd_flush_duration_seconds", H(FLUSH_BUCKETS), Seconds, [],
-        "How long the transaction took that records outcomes and the position.";
+        "Duration of the transaction that records outcomes and the position.";
     RETENTION_REMOVED = "outboxd_retention_removed_total", C, Count, [], "Finished events removed by retention.";
     ALERTS_FIRING = "outboxd_alerts_firing", G, Count, ["severity"],
-        "Alerts that fire or are acknowledged; counted by the instance that looks after them, 0 on the others.";
+        "Alerts that fire or are acknowledged; reported by the instance that sends alerts, 0 on the others.";
     ALERT_NOTIFICATIONS = "outboxd_alert_notifications_total", C, Count, ["channel", "outcome"],
-        "What alert channels were told, by outcome: sent, failed; heartbeat is the heartbeat URL.";
+        "Messages to alert channels, by outcome: sent, failed; the channel heartbeat is the heartbeat URL.";
     RELOADS = "outboxd_reloads_total", C, Count, ["outcome"],
         "Readings of the configuration while the relay ran: applied, unchanged, or refused.";
     RELOAD_REFUSED = "outboxd_reload_refused", G, Count, [],
-        "1 while the relay goes on with its old configuration because the new one was refused.";
+        "1 while the relay keeps its old configuration because the new one was refused.";
     ADOPTION_BROKEN = "outboxd_adoption_broken", G, Count, ["table"],
-        "1 while an adopted table has lost its trigger, or the trigger fails or does something else than configured.";
+        "1 while an adopted table has lost its trigger, or the trigger fails or is not as configured.";
     MEMORY = "outboxd_memory_bytes", G, Bytes, [], "Bytes of events held in memory, queued and in flight, over all handlers.";
     CONTRACT_DELIVERIES = "outboxd_contract_deliveries_total", C, Count, ["type", "version", "receiver"],
         "Events sent in a version of a contract, by receiver: handler:NAME or client:NAME. The types and versions are those of the configuration.";
-    FEED_PLACES = "outboxd_feed_places_total", C, Count, [], "Events that this instance has given a place in the feed.";
+    FEED_PLACES = "outboxd_feed_places_total", C, Count, [], "Events to which this instance has given a place in the feed.";
     FEED_LAST_PLACE = "outboxd_feed_last_place", G, Count, [],
         "The last place that this instance has given; 0 on an instance that has given none.";
     FEED_REQUESTS = "outboxd_feed_requests_total", C, Count, ["client", "answer"],
-        "Requests of clients, by what they were answered: page, empty, event (how far handlers are), stream, negotiated and hub (a connection of SignalR was prepared, has begun), contracts, ticket, cursor (one that the server keeps was read, stored or removed), invalid, unauthorized, diverged (409), expired (410), busy (429), unavailable and brownout (503). Without a known token the client is empty.";
+        "Requests of clients, by answer: page, empty, event (how far handlers are), stream, negotiated and hub (a connection of SignalR was prepared, has begun), contracts, ticket, cursor (one that the server keeps was read, stored or removed), invalid, unauthorized, diverged (409), expired (410), busy (429), unavailable and brownout (503). Without a known token the client is empty.";
     FEED_EVENTS = "outboxd_feed_events_sent_total", C, Count, ["client"], "Events sent to a client, on pages, on streams and by the hub.";
-    FEED_UNAVAILABLE = "outboxd_feed_events_unavailable_total", C, Count, ["client"], "Events that had no valid form in the version that the client reads, or were damaged. The client got an event outboxd.unavailable in place of each.";
-    FEED_CONNECTIONS = "outboxd_feed_connections", G, Count, ["client"], "Requests of a client that are open now: streams, connections of the hub, and pages that are waited for.";
+    FEED_UNAVAILABLE = "outboxd_feed_events_unavailable_total", C, Count, ["client"], "Events without a valid form in the version that the client reads, and damaged events. The client got an event outboxd.unavailable instead of each.";
+    FEED_CONNECTIONS = "outboxd_feed_connections", G, Count, ["client"], "Open requests of a client: streams, connections of the hub, and requests that wait for a page.";
     FEED_CURSOR_LAG = "outboxd_feed_cursor_lag_events", G, Count, ["client", "cursor"],
         "Places of the feed behind a cursor that a client has left to the server, those that the client may not see included; as of the last look, every `alerts.interval`.";
     FEED_CURSOR_AGE = "outboxd_feed_cursor_lag_seconds", G, Seconds, ["client", "cursor"],
         "Time since the first event behind a cursor that a client has left to the server happened; 0 when there is none.";
     HUB_CLOSED = "outboxd_hub_closed_total", C, Count, ["client", "reason"],
-        "Connections of the hub that ended, by reason: left, stopped (the relay stops), changed (the client is configured otherwise), slow (it took nothing of what waited for it), silent, invalid (it sent what the protocol does not have), diverged (it cannot go on from its cursor), brownout (a version that it reads is not sent for a while).";
+        "Connections of the hub that ended, by reason: left, stopped (the relay stops), changed (the configuration of the client changed), slow (it did not accept waiting messages), silent, invalid (it violated the protocol), diverged (it cannot continue from its cursor), brownout (a version that it reads is not sent for a while).";
     FEED_TAIL_BYTES = "outboxd_feed_tail_bytes", G, Bytes, [], "Bytes of events that are kept in memory for clients at the end of the feed.";
     CONSOLE_REQUESTS = "outboxd_console_requests_total", C, Count, ["answer"],
-        "Requests to the console and to /api/v1, by what they were answered: served, invalid, unauthorized, forbidden (the role or the right is missing), misdirected (a host that is not configured), cross_site (a change that another site asked a browser for), limited (too many failed logins), unavailable (no database).";
+        "Requests to the console and to /api/v1, by answer: served, invalid, unauthorized, forbidden (the role or the right is missing), misdirected (a host that is not configured), cross_site (a change that another site requested), limited (too many failed logins), unavailable (no database).";
     CONSOLE_LOGINS = "outboxd_console_logins_total", C, Count, ["outcome"],
-        "Tokens shown to the console: accepted at the login page, refused, or limited (not looked at, because the peer failed too often).";
-    CONSOLE_PAYLOADS = "outboxd_console_payloads_shown_total", C, Count, [], "Payloads that the console showed; the log names who looked.";
-    FEED_READ_DURATION = "outboxd_feed_read_duration_seconds", H(FLUSH_BUCKETS), Seconds, [], "How long one read at the end of the feed took, for all clients together.";
+        "Tokens presented to the console: accepted at the login page, refused, or limited (not checked, because the peer failed too often).";
+    CONSOLE_PAYLOADS = "outboxd_console_payloads_shown_total", C, Count, [], "Payloads that the console showed; the log names the viewer.";
+    FEED_READ_DURATION = "outboxd_feed_read_duration_seconds", H(FLUSH_BUCKETS), Seconds, [], "Duration of one read at the end of the feed, for all clients together.";
 }
 
 /// All our metrics carry the same metadata; a recorder may filter by it.
@@ -176,7 +176,7 @@ pub fn markdown() -> String {
     let mut page = String::from(
         "# Metrics\n\n\
          Served on `/metrics` in the Prometheus text format. This page is generated from `src/telemetry/metrics.rs`;\n\
-         `UPDATE_DOCS=1 cargo test --lib telemetry` writes it anew. Every series of every configured handler exists from the\n\
+         `UPDATE_DOCS=1 cargo test --lib telemetry` updates it. Every series of every configured handler exists from the\n\
          start, at zero. Labels come from closed sets: never an event id, a key, an address or the text of an error.\n\n\
          | Name | Type | Labels | Meaning |\n|---|---|---|---|\n",
     );

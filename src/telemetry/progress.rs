@@ -1,5 +1,5 @@
-//! How one subscription gets on, as its loop reports it: the last read and the last flush that succeeded, and the error that
-//! keeps the loop from going on. `Health` keeps one for each subscription that this instance owns; the observer stores them in
+//! The progress of one subscription, as its loop reports it: the last successful read and flush, and the error that
+//! prevents progress. `Health` keeps one for each subscription that this instance owns; the observer stores them in
 //! the table `progress`.
 //!
 //! A handler is *stuck* when its loop has failed three times in a row or for ten seconds without a read and a recorded outcome
@@ -18,7 +18,7 @@ use super::DatabaseOperation;
 /// Why a loop could not go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What the loop was doing.
+    /// The operation that failed.
     pub operation: DatabaseOperation,
     /// Of the server's answer, if the server gave one.
     pub sqlstate: Option<String>,
@@ -104,7 +104,7 @@ impl Progress {
         self.trouble = Some(Trouble { failing, has_read: false, has_recorded: false });
     }
 
-    /// What keeps it from going on: the error of its loop, or that it has fallen silent.
+    /// The reason why it makes no progress: the error of its loop, or its silence.
     pub fn failing(&self, stall_after: Duration, now: Instant) -> Option<Failing> {
         let recovered = |trouble: &&Trouble| {
             trouble.has_read && trouble.has_recorded && now.saturating_duration_since(trouble.failing.last) >= RECOVERED

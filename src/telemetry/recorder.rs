@@ -47,7 +47,7 @@ impl Telemetry {
     }
 }
 
-/// Tells the recorder of this process, whosever it is, the help and unit of every metric and who we are.
+/// Gives the recorder of this process, which may belong to the embedding program, the help and unit of every metric.
 /// `Telemetry::install` has done it; for programs with a recorder of their own.
 pub fn describe(relay_name: &str) {
     with_recorder(describe_to);

@@ -6,7 +6,7 @@ use metrics::{Counter, Gauge, Histogram};
 
 use super::metrics as list;
 
-/// What the relay wanted of the database when it failed.
+/// The operation at the database that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatabaseOperation {
     /// Reaching the database for the first time.
@@ -44,7 +44,7 @@ impl DatabaseOperation {
     }
 }
 
-/// What ended a sleep.
+/// The cause of the end of a sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WakeUpSource {
     /// A producer rang.
@@ -65,7 +65,7 @@ impl WakeUpSource {
 }
 
 const REFUSED: &str = "refused";
-/// What can come of reading the configuration again.
+/// The outcome of reading the configuration again.
 const RELOAD_OUTCOMES: [&str; 3] = ["applied", "unchanged", REFUSED];
 
 /// Handles of every series of the process.
@@ -103,12 +103,12 @@ impl RelayMetrics {
         }
     }
 
-    /// What [`Health`](super::Health) says now.
+    /// The current answer of [`Health`](super::Health).
     pub fn ready(&self, is_ready: bool) {
         self.ready.set(if is_ready { 1.0 } else { 0.0 });
     }
 
-    /// What each adopted table is like; `true`: it is broken.
+    /// The state of each adopted table; `true`: it is broken.
     pub fn adopted(&self, tables: impl Iterator<Item = (String, bool)>) {
         for (table, is_broken) in tables {
             list::ADOPTION_BROKEN.gauge(&[&table]).set(if is_broken { 1.0 } else { 0.0 });

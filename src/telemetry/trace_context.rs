@@ -11,7 +11,7 @@ pub struct TraceContext {
     state: Option<String>,
 }
 
-// Names only what is wanted: the rest of the headers may hold numbers that no Rust type can.
+// Reads only these fields: other headers may hold numbers that no Rust type can represent.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct TraceHeaders {

@@ -99,7 +99,7 @@ impl Error {
 
 /// Another writer has changed the aggregate in between. The command can be run again, on the current state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{aggregate} has been changed by somebody else in between")]
+#[error("{aggregate} has been changed by another writer meanwhile")]
 pub struct Conflict {
     /// Which one, for display: `order 42`.
     pub aggregate: String,
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(Conflict::unless_one(1, "order 42"), Ok(()));
         assert_eq!(
             Conflict::unless_one(0, "order 42").expect_err("no row").to_string(),
-            "order 42 has been changed by somebody else in between"
+            "order 42 has been changed by another writer meanwhile"
         );
     }
 }

@@ -15,7 +15,7 @@ const LOOK_MIN: Duration = Duration::from_millis(10);
 const LOOK_MAX: Duration = Duration::from_millis(200);
 /// For one look. One that takes longer has a connection that has fallen silent, and the next one gets another.
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
-/// Longer than anybody waits, and short enough to be added to a time.
+/// Longer than any caller waits, and short enough to be added to a time.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
 /// How the wait for an event has ended.

@@ -118,7 +118,7 @@ impl Pipeline {
         let output = match command.run(&mut work).await {
             Ok(output) => output,
             Err(error) => {
-                // The locks must be gone before anybody tries again; whether the connection is, is of no interest.
+                // The locks must be gone before the command runs again; the connection may stay.
                 let _ = work.roll_back().await;
                 return Err(error);
             }

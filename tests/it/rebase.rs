@@ -290,7 +290,7 @@ async fn what_was_written_with_numbers_used_before_is_pending_after_a_copy_witho
     new.record(1_001..=1_006).await;
     assert_eq!(new.number("select max(seq) from events where (payload ->> 'n')::int > 1000").await, 6);
     let low = new.outboxd(&["rebase", "--dry-run"]).await;
-    assert!(low.stdout.contains("sequence events_seq_seq stands at 6"), "{low:?}");
+    assert!(low.stdout.contains("sequence events_seq_seq is at 6"), "{low:?}");
 
     take_over(&new, (&all, &few), numbers(1_001..=1_006)).await;
 }
@@ -460,7 +460,7 @@ async fn a_schema_that_was_renamed_gets_its_bell_anew() {
     let url = format!("{}?options=-csearch_path%3Devents_of_shop", new.url);
     let done = Binary::with_config("").run(&["rebase", "--yes", "--schema", "events_of_shop", "--database-url", &new.url]).await;
     assert_eq!(done.code, Some(0), "{done:?}");
-    assert!(done.stderr.contains("the bell does not belong to this schema"), "{done:?}");
+    assert!(done.stderr.contains("the trigger ring_bell does not belong to this schema"), "{done:?}");
 
     let mut listener = sqlx::postgres::PgListener::connect(&url).await.expect("a connection");
     listener.listen("outboxd_events_of_shop").await.expect("it listens");

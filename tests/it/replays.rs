@@ -337,7 +337,7 @@ async fn the_command_waits_for_the_outcome_and_leaves_it_running_when_interrupte
     let watched = binary.spawn(&["replay", "--type", "order.*", "--rate", "1/h", "--yes", "--json"]);
     let line = watched.wait_for_output("replaying 20 dead letters; replay ").await;
     let id = line.rsplit(' ').next().expect("the line ends with the id").to_owned();
-    watched.wait_for_output("Ctrl-C leaves it running").await;
+    watched.wait_for_output("Ctrl-C leaves the replay running").await;
     watched.interrupt();
     let left = watched.finish().await;
     assert_eq!(left.code, Some(0), "{left:?}");

@@ -271,7 +271,7 @@ async fn a_database_that_does_not_answer_is_critical_and_says_why() {
     let unreachable = Binary::with_config("").run(&["status", "--database-url", "postgres://127.0.0.1:1/app"]).await;
     assert_eq!(unreachable.code, Some(2), "{unreachable:?}");
     assert!(unreachable.stdout.contains("could not connect to Postgres at 127.0.0.1:1/app"), "{}", unreachable.stdout);
-    assert!(unreachable.stdout.contains("is the server running"), "{}", unreachable.stdout);
+    assert!(unreachable.stdout.contains("no server answers there; is it running"), "{}", unreachable.stdout);
 
     let database = TestDatabase::empty().await;
     let no_outbox = outboxd(&database, &["status"]).await;

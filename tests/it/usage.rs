@@ -25,6 +25,7 @@ const EVERY_COMMAND: &[&str] = &[
     "handover",
     "health",
     "keys",
+    "man",
     "migrate",
     "projections",
     "rebase",
@@ -185,7 +186,7 @@ async fn a_schema_of_any_accepted_name_works_to_the_end() {
             .env("DATABASE_URL", "postgres://h/d")
             .run(&["check"])
             .await;
-        assert!(refused.code == Some(64) && refused.stderr.contains("Postgres keeps"), "{refused:?}");
+        assert!(refused.code == Some(64) && refused.stderr.contains("Postgres reserves"), "{refused:?}");
     }
 }
 
@@ -220,7 +221,7 @@ async fn an_ipv6_address_in_brackets_works_for_database_and_listener() {
     let config = "[database]\nurl = \"postgres://[::1]:1/d\"\nconnect_timeout = \"1s\"\n[http]\nlisten = \"[::1]:0\"\n[[handlers]]\nname = \"a\"\nkind = \"discard\"";
     let binary = Binary::with_config(config);
     let check = binary.run(&["check", "--connect"]).await;
-    assert!(check.code == Some(75) && check.stdout.contains("nobody answers there"), "the address was understood: {check:?}");
+    assert!(check.code == Some(75) && check.stdout.contains("no server answers there"), "the address was understood: {check:?}");
     let relay = binary.spawn(&["run"]);
     relay.wait_for_output("address=[::1]:").await;
     relay.terminate();

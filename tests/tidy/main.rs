@@ -3,6 +3,7 @@
 
 mod layers;
 mod mutants;
+mod prose;
 mod source;
 mod words;
 
@@ -42,9 +43,11 @@ fn the_rules_of_the_house_hold() {
     let sources = sources();
     let mut violations: Vec<String> = Vec::new();
     for source in &sources {
-        let rules = [head, length, spawning, unwrapping, unescaped, unfinished, layers::imports, words::sql, words::names];
+        let rules =
+            [head, length, spawning, unwrapping, unescaped, unfinished, layers::imports, words::sql, words::names, prose::messages];
         violations.extend(rules.iter().flat_map(|rule| rule(source)).map(|text| format!("{}{text}", source.path)));
     }
+    violations.extend(prose::documents());
     violations.extend(sql_files());
     violations.extend(migration_names());
     violations.extend(mutants::that_do_not_apply());

@@ -1,4 +1,4 @@
-//! `outboxd bench`: what this machine does, each figure beside a limit that was measured in the same run.
+//! `outboxd bench`: the performance of this machine, each figure beside a limit that was measured in the same run.
 //! Uses a private throw-away Postgres, with fsync on; never a database that holds anything.
 
 mod brokers;
@@ -23,7 +23,7 @@ use report::Report;
 
 #[derive(Debug, clap::Args)]
 pub struct BenchArgs {
-    /// What to measure; everything if left out
+    /// The parts to measure [default: all]
     #[arg(value_enum)]
     pub only: Vec<Part>,
     /// Events per drain
@@ -41,7 +41,7 @@ pub struct BenchArgs {
     /// Handlers of one relay, one measurement each, for the part handlers
     #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 1_000])]
     pub handlers: Vec<u32>,
-    /// Keep the data on disk instead of in memory, so that fsync costs what it costs here
+    /// Keep the data on disk instead of in memory, to include the cost of fsync on this machine
     #[arg(long)]
     pub disk: bool,
     #[command(flatten)]
@@ -56,15 +56,15 @@ pub enum Part {
     Webhook,
     /// Commit to receive at 500 events a second
     Latency,
-    /// What the application pays
+    /// The cost for the application
     Producer,
     /// The unit of work against the same statements written by hand
     Uow,
     /// Memory behind a backlog, processor time when idle
     Footprint,
-    /// Drain, flush, looks and retention on logs of several sizes
+    /// Drain, flush, status queries and retention on logs of several sizes
     Growth,
-    /// What many handlers cost: with nothing to do, with events for one of them, with events for all
+    /// The cost of many handlers: idle, with events for one of them, with events for all
     Handlers,
     /// Brokers whose addresses are given, against a bare client each
     Brokers,

@@ -1,4 +1,4 @@
-//! `outboxd contracts check` and `diff`: what changed since it was published, and what differs between two versions.
+//! `outboxd contracts check` and `diff`: changes since publication, and differences between two versions.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,13 +15,13 @@ use crate::contracts::{Change, Lock, Registry, Version};
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// The lock: what was published
+    /// The lock file with the published versions
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
-    /// Write the lock anew if nothing is refused; creates it if there is none
+    /// Write the lock file if nothing is refused; creates it if there is none
     #[arg(long, requires = "against")]
     update: bool,
-    /// Let a sunset come nearer than was announced
+    /// Allow a sunset that is earlier than announced
     #[arg(long, requires = "against")]
     force: bool,
 }
@@ -48,7 +48,7 @@ pub(super) fn check(args: &CheckArgs, registry: &Registry, is_json: bool) -> Res
     Ok(ExitCode::from(if is_good { EXIT_OK } else { EXIT_FAILED }))
 }
 
-/// `None`: there is no file yet, and one is to be written.
+/// `None`: the file does not exist yet and is to be written.
 fn read(file: &Path, may_be_absent: bool) -> Result<Option<Lock>, CliError> {
     let text = match std::fs::read_to_string(file) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && may_be_absent => return Ok(None),
@@ -71,13 +71,15 @@ fn describe(args: &CheckArgs, registry: &Registry, changes: &[Change]) -> String
             text.push_str(&format!("  {finding}\n"));
             match allowed {
                 Some(reason) => text.push_str(&format!("    allowed: {reason}\n")),
-                None => text.push_str(&format!("    to allow it: allow = {{ \"{}\" = \"why readers bear it\" }}\n", finding.key())),
+                None => {
+                    text.push_str(&format!("    to allow it: allow = {{ \"{}\" = \"why no reader breaks\" }}\n", finding.key()))
+                }
             }
         }
     }
     match &args.against {
         Some(file) if changes.is_empty() && !args.update => {
-            text.push_str(&format!("nothing published has changed since {}\n", file.display()))
+            text.push_str(&format!("no published version differs from {}\n", file.display()))
         }
         Some(file) if args.update && changes.iter().all(|change| change.verdict == Verdict::Compatible) => {
             text.push_str(&format!("{} is up to date\n", file.display()));

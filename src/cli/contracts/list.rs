@@ -1,4 +1,4 @@
-//! `outboxd contracts list` and `show`: what there is, and which handlers and clients are sent it.
+//! `outboxd contracts list` and `show`: the versions, and the handlers and clients that receive each.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::store::{CountedUse, ListedUse};
 
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
-    /// With what was really sent of each version, from the database
+    /// Also show from the database how many events of each version were sent
     #[arg(long = "use")]
     pub with_use: bool,
 }
@@ -23,12 +23,12 @@ pub(super) struct ListArgs {
 pub(super) struct ShowArgs {
     /// The type, or the type with a version: order.placed@1
     contract: String,
-    /// With who was really sent it, since when and how much, from the database
+    /// Also show from the database which receivers got it, since when and how many events
     #[arg(long = "use")]
     pub with_use: bool,
 }
 
-/// Whoever may be sent a version, and what they were sent if that was asked for.
+/// The receivers of a version, and the counted deliveries if the option asks for them.
 pub(in crate::cli) struct Receivers {
     pub handlers: Vec<HandlerConfig>,
     pub clients: Vec<ClientConfig>,
@@ -36,7 +36,7 @@ pub(in crate::cli) struct Receivers {
 }
 
 impl Receivers {
-    /// Names of the handlers, and those of the clients, that are sent this version.
+    /// Names of the handlers and of the clients that receive this version.
     pub fn of(&self, event_type: &str, version: u32) -> (Vec<&str>, Vec<&str>) {
         let is_sent = |pins: &Option<Arc<Pins>>| {
             pins.as_ref().is_some_and(|pins| pins.versions().any(|pinned| pinned == (event_type, version)))
@@ -46,13 +46,13 @@ impl Receivers {
         (handlers.collect(), clients.collect())
     }
 
-    /// What was sent of this version. `None`: it was not asked for.
+    /// The counted deliveries of this version. `None`: the option did not ask for them.
     fn used<'r>(&'r self, event_type: &'r str, version: u32) -> Option<Vec<&'r ListedUse>> {
         let of_version = |used: &&ListedUse| used.event_type == event_type && used.version == version;
         self.counted.as_ref().map(|counted| counted.receivers.iter().filter(of_version).collect())
     }
 
-    /// How long ago it was last sent, and how many events altogether.
+    /// The age of the last delivery, and the number of events altogether.
     fn sums(&self, event_type: &str, version: u32) -> Option<(String, String)> {
         let (counted, used) = (self.counted.as_ref()?, self.used(event_type, version)?);
         let last = used.iter().map(|used| used.last_at).max();
@@ -60,7 +60,7 @@ impl Receivers {
         Some((ago, used.iter().map(|used| used.events).sum::<u64>().to_string()))
     }
 
-    /// For people; `None`: nobody.
+    /// For the terminal; `None`: no receiver.
     fn describe(&self, event_type: &str, version: u32) -> Option<String> {
         let (handlers, clients) = self.of(event_type, version);
         let clients = clients.into_iter().map(|client| format!("{client} (client)"));
@@ -101,7 +101,7 @@ pub(super) fn show(args: &ShowArgs, registry: &Registry, receivers: &Receivers, 
     let (event_type, number) = split(&args.contract);
     let contract = registry.contract(event_type).ok_or_else(|| {
         let known: Vec<&str> = registry.contracts().map(|contract| contract.event_type.as_str()).collect();
-        CliError::failed(format!("there is no contract for \"{event_type}\"; there are {}", known.join(", ")))
+        CliError::failed(format!("there is no contract for \"{event_type}\"; contracts exist for {}", known.join(", ")))
     })?;
     let version = number.map(|number| registry.version(event_type, number)).transpose().map_err(CliError::failed)?;
     if is_json {
@@ -128,7 +128,7 @@ fn describe(contract: &Contract, version: &Version, receivers: &Receivers, with_
         let link = ending.link.as_ref().map(|link| format!("; {link}")).unwrap_or_default();
         text.push_str(&format!("  deprecated     since {}{sunset}{successor}{link}\n", ending.since));
     }
-    let sent_to = receivers.describe(&contract.event_type, version.number).unwrap_or_else(|| "nobody".to_owned());
+    let sent_to = receivers.describe(&contract.event_type, version.number).unwrap_or_else(|| "no receiver".to_owned());
     text.push_str(&format!("  sent to        {sent_to}\n"));
     for used in receivers.used(&contract.event_type, version.number).unwrap_or_default() {
         let (first, last) = (describe_moment(used.first_at), describe_moment(used.last_at));
@@ -151,7 +151,7 @@ fn describe(contract: &Contract, version: &Version, receivers: &Receivers, with_
     text
 }
 
-/// `client:acme` in the words of the list: `acme (client)`.
+/// `client:acme` as the list shows it: `acme (client)`.
 pub(super) fn receiver_words(receiver: &str) -> String {
     match receiver.split_once(':') {
         Some(("client", name)) => format!("{name} (client)"),

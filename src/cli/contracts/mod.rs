@@ -1,5 +1,5 @@
-//! `outboxd contracts`: public events in versions, as the folder of the configuration has them. Needs no database and no secrets, so that the
-//! producer's CI can run it; `render` with an id, `retire` and `--use` read the database.
+//! `outboxd contracts`: the versions of public events in the contracts folder. Needs no database and no secrets, so the producer's CI can run
+//! it; only `render` with an id, `retire` and `--use` read the database.
 
 mod check;
 mod list;
@@ -26,7 +26,7 @@ pub struct ContractsArgs {
 
 #[derive(Debug, Subcommand)]
 enum ContractsCommand {
-    /// List every version of every contract, and the handlers and clients that are sent it
+    /// List every version of every contract, and the handlers and clients that receive it
     #[command(after_help = "Examples:
   outboxd contracts list
   outboxd contracts list --use
@@ -38,26 +38,26 @@ enum ContractsCommand {
   outboxd contracts show order.placed@1 --use
   outboxd contracts show order.placed@1 --json")]
     Show(list::ShowArgs),
-    /// Check the contracts as a whole, and against what was published
+    /// Check the contracts, and compare them with the published versions
     #[command(after_help = "\
 Exit code:
   0   all is well
-  1   a published version changed in a way that readers may not bear
-  64  the contracts are wrong by themselves
+  1   a published version changed in a way that may break readers
+  64  a contract is invalid
 
 Examples:
   outboxd contracts check
   outboxd contracts check --against contracts.lock
   outboxd contracts check --against contracts.lock --update
 
-The lock holds the schema of every version as it was published; keep it beside the producer's code. A change is refused if an instance shows \
-that it breaks readers, and if it could be neither proven nor refuted. `--update` writes the lock anew if nothing is refused.")]
+The lock file holds the schema of every published version; keep it beside the producer's code. A change is refused if an example shows \
+that it breaks readers, or if compatibility can be neither proven nor refuted. `--update` writes the lock file if nothing is refused.")]
     Check(check::CheckArgs),
-    /// Compare two versions of a contract: what readers of the one would not bear in the other
+    /// Compare two versions of a contract: changes that break readers of the first
     #[command(after_help = "Example:
   outboxd contracts diff order.placed@1 order.placed@2")]
     Diff(check::DiffArgs),
-    /// Show what a receiver of a version gets of an event
+    /// Show an event as a receiver of a version gets it
     #[command(
         disable_version_flag = true,
         after_help = "\
@@ -68,7 +68,7 @@ Examples:
 Exit code 1: the event has no valid form in that version; a handler that is pinned to it would get a dead letter with the reason `contract`."
     )]
     Render(render::RenderArgs),
-    /// Judge whether a version may be retired, and tell what to change: who reads it, who is silent
+    /// Check whether a version may be retired: its receivers, and the lines to change
     #[command(after_help = retire::HELP)]
     Retire(retire::RetireArgs),
     /// Print the contracts in the form of other tools
@@ -139,7 +139,7 @@ pub async fn run(args: ContractsArgs, global: &Global) -> Result<ExitCode, CliEr
     Ok(ExitCode::from(EXIT_OK))
 }
 
-/// The contracts and who is sent them; what is wrong elsewhere in the configuration is nothing to this command.
+/// The contracts and their receivers; mistakes in other sections of the configuration are not reported here.
 pub(super) fn load(global: &Global) -> Result<(Contracts, list::Receivers), CliError> {
     let read = global.read()?.into_contracts();
     let (contracts, handlers, clients) =

@@ -20,21 +20,21 @@ pub(super) struct RenderArgs {
     /// The event in the log
     #[arg(required_unless_present = "file", conflicts_with_all = ["file", "event_type", "recorded"])]
     id: Option<Uuid>,
-    /// The version that the receiver is sent
+    /// The version that the receiver gets
     #[arg(long, value_name = "NUMBER")]
     version: u32,
-    /// A payload in a file in place of an event of the log
+    /// File with a payload, instead of an event of the log
     #[arg(long, value_name = "FILE", requires = "event_type")]
     file: Option<PathBuf>,
-    /// The type of that payload
+    /// Event type of the payload
     #[arg(long = "type", value_name = "TYPE", requires = "file")]
     event_type: Option<String>,
-    /// The version of that payload
+    /// Version of the payload
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     recorded: u32,
 }
 
-/// What is to be rendered.
+/// The input.
 struct Recorded {
     event_type: String,
     version: u32,
@@ -57,7 +57,7 @@ async fn recorded(args: RenderArgs, global: &Global) -> Result<Recorded, CliErro
         let payload = std::fs::read_to_string(&file);
         let payload = payload.map_err(|error| CliError::failed(format!("could not read {}: {error}", file.display())))?;
         if let Err(error) = serde_json::from_str::<&RawValue>(&payload) {
-            return Err(CliError::failed(format!("{} is no JSON: {error}", file.display())));
+            return Err(CliError::failed(format!("{} is not JSON: {error}", file.display())));
         }
         return Ok(Recorded { event_type, version: args.recorded, payload });
     }
@@ -80,21 +80,21 @@ fn recorded_version(event: &Event) -> Result<u32, CliError> {
     notification.recorded_version().ok_or_else(wrong)
 }
 
-/// Puts the payload that a receiver of this version gets in the place of the recorded one.
+/// Replaces the recorded payload with the one that a receiver of this version gets.
 pub(in crate::cli) fn show_version(event: &mut Event, version: u32, global: &Global) -> Result<(), CliError> {
     let (contracts, _) = super::load(global)?;
     let recorded = recorded_version(event)?;
     let rendered =
         contracts.registry.render(&event.event_type, recorded, version, event.payload.get()).map_err(CliError::failed)?;
     if let Cow::Owned(rendered) = rendered {
-        event.payload = RawValue::from_string(rendered).expect("what was rendered is JSON");
+        event.payload = RawValue::from_string(rendered).expect("a rendered payload is JSON");
     }
     Ok(())
 }
 
-/// The payload is put in as text: reading it would round large numbers.
+/// The payload is inserted as text: parsing it would round large numbers.
 fn as_json(recorded: &Recorded, wanted: u32, rendered: &str) -> String {
-    let payload: &RawValue = serde_json::from_str(rendered).expect("what was rendered is JSON");
+    let payload: &RawValue = serde_json::from_str(rendered).expect("a rendered payload is JSON");
     let document = json!({ "type": recorded.event_type, "recorded": recorded.version, "version": wanted });
     let head = document.to_string();
     format!("{},\"payload\":{}}}\n", &head[..head.len() - 1], payload.get())

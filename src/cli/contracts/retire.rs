@@ -1,5 +1,5 @@
-//! `outboxd contracts retire`: whether a version may go, and what to change for it. The state of a version lives in its file, so the command
-//! changes nothing; it proves that the file may be changed.
+//! `outboxd contracts retire`: checks whether a version may be retired, and names the lines to change. The state of a version is in its file,
+//! so the command changes nothing.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -30,16 +30,16 @@ Examples:
   outboxd contracts retire order.placed@1 --unused-for 7d
   outboxd contracts retire order.placed@1 --json | jq -r '.objections[].text'
 
-Nothing is changed. A version may be retired when its sunset has come, another version is served, and no receiver was sent it within \
-`--unused-for`, counted from real deliveries. A relay writes these counts at most a minute late. A receiver that is pinned to the version and \
-silent does not keep it alive, but is named with the lines to change, unless no other receiver got the type either: then there may have been \
-nothing to send.";
+The command changes nothing. A version may be retired when its sunset has passed, another version is served, and no receiver got it within \
+`--unused-for`. Relays count real deliveries and store the counts within a minute. A receiver that is pinned to the version but got no event \
+of it does not prevent retirement; the command names the lines to change. Exception: if no receiver got the type in any version, the silence \
+proves nothing.";
 
 #[derive(Debug, Args)]
 pub(super) struct RetireArgs {
     /// Type and version: order.placed@1
     contract: String,
-    /// No receiver may have been sent it for so long
+    /// How long no receiver may have got the version
     #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = duration)]
     unused_for: Duration,
 }
@@ -48,7 +48,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "expected a duration such as \"30d\"".to_owned())
 }
 
-/// A line of a file that has to change.
+/// A line of a file that must change.
 struct FileChange {
     file: String,
     entry: String,
@@ -100,7 +100,7 @@ fn evidence(contract: &Contract, version: u32, receivers: &Receivers, counted: &
     }
 }
 
-/// Where the file says otherwise than a retired version allows. The contract first, because the pins are refused as soon as it is changed.
+/// The lines that a retired version does not allow. The contract comes first, because the pins are refused as soon as it is changed.
 fn changes(contract: &Contract, version: &Version, silent: &[Receiver], contracts: &Contracts, global: &Global) -> Vec<FileChange> {
     let event_type = &contract.event_type;
     let successor = version.deprecation.as_ref().and_then(|ending| ending.successor);
@@ -137,7 +137,7 @@ fn describe(args: &RetireArgs, verdict: &Retirement, evidence: &Evidence, change
     let silent: Vec<&Receiver> =
         evidence.receivers.iter().filter(|one| one.is_pinned && !one.reads(evidence.now, args.unused_for)).collect();
     if !silent.is_empty() {
-        text.push_str("\npinned to it and silent\n");
+        text.push_str("\npinned to it, without an event\n");
         silent.iter().for_each(|receiver| text.push_str(&format!("  {}\n", describe_silence(receiver, evidence))));
     }
     if !changes.is_empty() {
@@ -158,21 +158,23 @@ fn describe_silence(receiver: &Receiver, evidence: &Evidence) -> String {
             let ago = describe_age(evidence.now.since(last));
             format!("{name}: last sent at {}, {ago} ago; {events} events altogether", describe_moment(last))
         }
-        None => format!("{name}: sent nothing since {}, when counting began", describe_moment(evidence.counted_since)),
+        None => format!("{name}: no event since counting began at {}", describe_moment(evidence.counted_since)),
     }
 }
 
 fn describe_objection(objection: &Objection) -> String {
     match objection {
-        Objection::Draft => "it is a draft, which was never published; remove its entry".to_owned(),
+        Objection::Draft => "it is a draft and was never published; remove its entry".to_owned(),
         Objection::NotAnnounced(state) => {
             format!("it is {state}; announce its end first: deprecated = {{ since = \"...\", sunset = \"...\", successor = ... }}")
         }
         Objection::NoSunset => "its deprecation has no sunset; add the day from which it may be retired".to_owned(),
-        Objection::SunsetAhead(day) => format!("its sunset, {day}, has not come"),
-        Objection::OnlyServed => "no other version is served; receivers would get events as they were recorded".to_owned(),
+        Objection::SunsetAhead(day) => format!("its sunset, {day}, has not passed"),
+        Objection::OnlyServed => {
+            "no other version is served; receivers would get events in the form in which they were recorded".to_owned()
+        }
         Objection::CountedSince(since, time) => format!(
-            "use is counted since {}, for less than {}; who read it before is not known (--unused-for asks for less)",
+            "deliveries are counted since {}, for less than {}; earlier receivers are unknown (--unused-for shortens the time)",
             describe_moment(*since),
             format_duration(*time)
         ),
@@ -185,7 +187,7 @@ fn describe_objection(objection: &Objection) -> String {
         Objection::NothingSent(receivers, time) => {
             let names: Vec<String> = receivers.iter().map(|name| printable(&receiver_words(name))).collect();
             format!(
-                "no receiver got this type in any version within {}, so the silence of {} says nothing; pin another version there first",
+                "no receiver got this type in any version within {}, so the silence of {} proves nothing; pin another version there first",
                 format_duration(*time),
                 names.join(", ")
             )

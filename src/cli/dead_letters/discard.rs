@@ -1,5 +1,5 @@
-//! `outboxd dead-letters discard`: what will not be delivered. Shows first what it is about to change and asks; the database changes
-//! only what was shown and is still dead by then, so what is reported is what was done.
+//! `outboxd dead-letters discard`: gives dead letters up for good. The command shows the dead letters and asks; the database changes
+//! only those that were shown and are still dead, and reports their number.
 
 use std::process::ExitCode;
 
@@ -23,8 +23,8 @@ use crate::store::Acted;
   outboxd dead-letters discard --handler billing --reason gone --because 'receiver retired' --yes
   outboxd dead-letters discard --group 3f9a1c20b7d4e655 --because 'test orders' --dry-run
 
-What is discarded is not delivered again, and retention may remove its event. A key that it held goes on. Who discarded it and why \
-is kept in the audit."
+A discarded event is not delivered again, and retention may remove it. A key that waited for it continues. The audit keeps the operator \
+and the reason."
 )]
 pub(super) struct DiscardArgs {
     #[command(flatten)]
@@ -35,13 +35,13 @@ pub(super) struct DiscardArgs {
     /// Every dead letter of every handler
     #[arg(long, conflicts_with_all = ["handler", "event_type", "key", "since", "until", "text", "group", "reason", "id"])]
     all: bool,
-    /// Only show what would be changed
+    /// Show what would be changed, and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
-    /// Why they need not be delivered, in your words; kept in the audit. May be left out where --reason says which ones are meant
+    /// Why they need not be delivered, in your words; kept in the audit. Optional with --reason
     #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text, required_unless_present = "reason")]
     because: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! `outboxd dead-letters export`: dead letters with everything recorded of them, one JSON document per line. Changes nothing, and
-//! holds one of them in memory at a time.
+//! `outboxd dead-letters export`: dead letters with everything that is recorded about them, one JSON document per line. Changes nothing,
+//! and holds one dead letter in memory at a time.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -19,20 +19,20 @@ use crate::store::{self, ExportedLetter};
   outboxd dead-letters export --handler billing --since 7d --redact customer.email
   outboxd dead-letters export --group 3f9a1c20b7d4e655 | jq -r .payload.order_id
 
-Payloads and headers are printed as they were recorded, except what --redact hides. Any number of dead letters is exported, in the \
-order of their events.")]
+Payloads and headers are printed as they were recorded, except for the fields that --redact hides. Every matching dead letter is exported, \
+in the order of the events.")]
 pub(super) struct ExportArgs {
     #[command(flatten)]
     filter: FilterArgs,
     /// Only this event; may be given several times
     #[arg(long, value_name = "UUID", num_args = 1..)]
     id: Vec<Uuid>,
-    /// Hide what stands here in payload or headers, for example customer.card; * stands for any name
+    /// Hide this field of payload or headers, for example customer.card; * stands for any name
     #[arg(long, value_name = "PATH", value_parser = parse_path, num_args = 1..)]
     redact: Vec<RedactPath>,
 }
 
-/// An alias, so that the parser takes the names of one path for one value.
+/// An alias, so that clap treats the names of one path as one value.
 pub(super) type RedactPath = Vec<String>;
 
 pub(super) async fn run(args: ExportArgs, global: &Global) -> Result<ExitCode, CliError> {
@@ -43,7 +43,7 @@ pub(super) async fn run(args: ExportArgs, global: &Global) -> Result<ExitCode, C
     let count = store::export_dead_letters(&session.pool, &filter, |mut letter: ExportedLetter| {
         letter.payload = redact_json(&letter.payload, &args.redact);
         letter.headers = redact_json(&letter.headers, &args.redact);
-        let line = serde_json::to_string(&letter).expect("what was read from the database has a JSON form");
+        let line = serde_json::to_string(&letter).expect("a dead letter has a JSON form");
         written = writeln!(output, "{line}");
         written.is_ok()
     })

@@ -1,4 +1,4 @@
-//! `outboxd dead-letters groups` and `note`: dead letters that failed alike, and what people wrote about them.
+//! `outboxd dead-letters groups` and `note`: dead letters with the same failure, and operators' notes about them.
 //! Deletes and delivers nothing.
 
 use std::fmt::Write;
@@ -19,8 +19,8 @@ use crate::store::{DeadLetterGroup, Fingerprint};
   outboxd dead-letters groups --handler billing --since 24h
   outboxd dead-letters groups --json | jq '.groups[] | select(.count > 100)'
 
-A group has one handler, reason, status and error; numbers, ids, addresses and quoted texts in the error do not part it. Every \
-command about dead letters takes --group.")]
+The dead letters of a group have the same handler, reason, status and error; numbers, ids, addresses and quoted texts in the error are \
+ignored. Every command about dead letters takes --group.")]
 pub(super) struct GroupsArgs {
     #[command(flatten)]
     filter: FilterArgs,
@@ -36,11 +36,11 @@ pub(super) struct GroupsArgs {
 #[command(after_help = "Example:
   outboxd dead-letters note 3f9a1c20b7d4e655 'their fix comes on Monday; replay then (ada)'
 
-Notes stay and are shown by `dead-letters groups`; who wrote them and when is kept.")]
+`dead-letters groups` shows the notes with author and time.")]
 pub(super) struct NoteArgs {
-    /// The group, as `dead-letters groups` shows it
+    /// Id of the group, as `dead-letters groups` shows it
     group: Fingerprint,
-    /// What is to be known about it
+    /// The text of the note
     #[arg(value_parser = ask::parse_text)]
     text: String,
     /// Only for this handler, if several have dead letters of the group

@@ -30,7 +30,7 @@ pub(super) struct ListArgs {
 #[derive(Debug, Serialize)]
 struct Listed {
     dead_letters: Vec<DeadLetter>,
-    /// There are more than the limit let through.
+    /// There are more than the limit.
     more: bool,
 }
 
@@ -51,7 +51,7 @@ fn describe(listed: &Listed) -> String {
     let letters = describe_letters(&listed.dead_letters).trim_fmt();
     match listed.dead_letters.len() {
         0 => "no dead letters\n".to_owned(),
-        count if listed.more => format!("{letters}\n\nthe newest {count}; --limit shows more, `dead-letters groups` sorts them\n"),
+        count if listed.more => format!("{letters}\n\nthe newest {count}; --limit shows more, `dead-letters groups` groups them\n"),
         _ => format!("{letters}\n"),
     }
 }

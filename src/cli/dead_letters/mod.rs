@@ -1,5 +1,5 @@
-//! `outboxd dead-letters`: what policy gave up on, and what a person decides about it.
-//! Works while the relay is down: everything happens in the database, and a relay that sleeps is woken.
+//! `outboxd dead-letters`: events that the retry policy gave up on, and the operator's decisions about them.
+//! Works while the relay is down: every change happens in the database, and a sleeping relay is woken.
 
 mod discard;
 mod edit;
@@ -23,13 +23,13 @@ pub struct DeadLettersArgs {
 
 #[derive(Debug, Subcommand)]
 enum DeadLettersCommand {
-    /// Group dead letters by handler and by what failed, the largest group first
+    /// Group dead letters by handler and failure, the largest group first
     Groups(groups::GroupsArgs),
-    /// Write a note on a group, for whoever looks next
+    /// Write a note on a group for other operators
     Note(groups::NoteArgs),
     /// List dead letters, the newest first
     List(list::ListArgs),
-    /// Show one event with its payload, its failures and every attempt
+    /// Show one event with its payload and every attempt
     Show(show::ShowArgs),
     /// Print dead letters with payload and attempts, one JSON document per line
     Export(export::ExportArgs),
@@ -37,7 +37,7 @@ enum DeadLettersCommand {
     Replay(replay::ReplayArgs),
     /// Record a dead letter with a corrected payload as a new event for its handler
     Edit(edit::EditArgs),
-    /// Give dead letters up for good, with a reason that is kept
+    /// Discard dead letters for good, with a reason for the audit
     Discard(discard::DiscardArgs),
 }
 

@@ -1,4 +1,4 @@
-//! `outboxd dead-letters show`: everything that a person needs to decide about one event. Changes nothing.
+//! `outboxd dead-letters show`: everything that an operator needs to decide about one event. Changes nothing.
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -23,18 +23,18 @@ use crate::store::events::{Attempt, EventState};
   outboxd dead-letters show 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --handler billing --full
   outboxd dead-letters show 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --redact customer.email card
 
-Numbers are printed as they were recorded, however large. --json always has the whole payload.")]
+Numbers are printed exactly as they were recorded. --json always has the whole payload.")]
 pub(super) struct ShowArgs {
     /// Id of the event
     #[arg(value_name = "EVENT-ID")]
     id: Uuid,
-    /// Only what became of it in this handler
+    /// Only its state at this handler
     #[arg(long, value_name = "NAME")]
     handler: Option<String>,
-    /// The whole payload, not only its first 4 KiB
+    /// Print the whole payload, not only its first 4 KiB
     #[arg(long)]
     full: bool,
-    /// Hide what stands here in payload or headers, for example customer.card; * stands for any name
+    /// Hide this field of payload or headers, for example customer.card; * stands for any name
     #[arg(long, value_name = "PATH", value_parser = parse_path, num_args = 1..)]
     redact: Vec<RedactPath>,
     /// Print the address of the same page of the console

@@ -86,7 +86,7 @@ impl Application {
                 () = stop.cancelled() => break,
                 _ = ticks.tick() => {}
             }
-            // Never dropped half-way: a commit whose answer nobody hears would be neither one nor the other.
+            // Never dropped half-way: the result of a commit whose answer is lost would be unknown.
             self.transact(number, &mut open).await?;
         }
         Ok(())

@@ -37,7 +37,7 @@ pub enum Arrival {
     OutOfOrder,
     /// Accepted before.
     Again,
-    /// Nobody recorded it.
+    /// It was never recorded.
     Unknown,
 }
 
@@ -48,7 +48,7 @@ pub struct Counts {
     pub delivered: u64,
     pub rolled_back_transactions: u64,
     pub rolled_back_events: u64,
-    /// Events of rolled-back transactions, and events that nobody recorded, that were accepted.
+    /// Accepted events of rolled-back transactions, and accepted events that were never recorded.
     pub delivered_by_mistake: u64,
     pub retried: u64,
     pub duplicates: u64,

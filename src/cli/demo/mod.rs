@@ -1,5 +1,5 @@
-//! `outboxd demo`: an application, the relay and a receiver that sometimes fails, to watch and to take apart.
-//! Plays on a throw-away Postgres or in two schemas of its own on a given server, and removes both at the end.
+//! `outboxd demo`: an application, the relay and a receiver that sometimes fails, to watch.
+//! Runs on a temporary Postgres, or in two schemas of its own on a given server, and removes them at the end.
 
 mod application;
 mod ledger;
@@ -24,10 +24,10 @@ use stage::Stage;
 use story::{Manner, Story};
 use tally::Tally;
 
-/// With `--database-url` the demo plays on that server, in schemas `outbox_demo` and `shop_demo` that it drops at the end.
+/// With `--database-url` the demo runs on that server, in schemas `outbox_demo` and `shop_demo` that it drops at the end.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DemoArgs {
-    /// Stop by itself after so many seconds; otherwise on Ctrl-C
+    /// Stop after this many seconds; without this option the demo runs until Ctrl-C
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub seconds: Option<u32>,
     /// How fast the application takes orders
@@ -36,7 +36,7 @@ pub struct DemoArgs {
     /// How often the receiver fails
     #[arg(long, value_name = "PERCENT", default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub fail_percent: u8,
-    /// Print the configuration that the relay gets, too
+    /// Also print the configuration of the relay
     #[arg(long)]
     pub show_config: bool,
     /// No colours, not even on a terminal

@@ -1,5 +1,5 @@
-//! The play itself: starts the receiver, the relay and the application, tells how it stands every few seconds, and stops all
-//! of them in the order in which nothing is lost.
+//! The demo itself: starts the receiver, the relay and the application, prints the totals every few seconds, and stops all
+//! of them in an order that loses no event.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -119,7 +119,7 @@ fn introduce(receiver: &Receiver, looks: &Looks, config: &Path, args: &DemoArgs,
     story.say(format!("  Receiver   {}, checks signatures, fails {} % of the time", receiver.url(), args.fail_percent));
     story.say(format!("  Relay      in this process, configured by {config}"));
     story.say(format!("             its log: {}", log.display()));
-    story.say("\nLook at it from another terminal while it runs:");
+    story.say("\nCommands for another terminal while the demo runs:");
     story.say(format!("  curl http://{}/metrics", looks.metrics));
     for command in ["status", "dead-letters list", "dead-letters replay --all"] {
         story.say(format!("  outboxd --config {config} {command}"));
@@ -135,10 +135,10 @@ fn introduce(receiver: &Receiver, looks: &Looks, config: &Path, args: &DemoArgs,
         stride => format!("one order in {stride}"),
     };
     let end = if args.seconds.is_some() { "" } else { " Ctrl-C ends it." };
-    story.say(format!("\nWhat happens now to {every}, and to the relay as a whole.{end}\n"));
+    story.say(format!("\nFrom here on: the events of {every}, and of the relay as a whole.{end}\n"));
 }
 
-/// How it stands, every few seconds. Returns only when it cannot be told.
+/// Prints the totals every few seconds. Returns only if they cannot be read.
 async fn summaries(pool: &PgPool, schemas: Schemas, ledger: &Ledger, story: &Story) -> StoreError {
     let mut ticks = tokio::time::interval(SUMMARY_EVERY);
     ticks.tick().await;
@@ -167,7 +167,7 @@ async fn summary(pool: &PgPool, schemas: Schemas, ledger: &Ledger) -> Result<Str
     ))
 }
 
-/// Waits until the relay has nothing left that it could do, or for as long as we are patient.
+/// Waits until the relay has nothing left to do, at most for the time above.
 async fn settle(pool: &PgPool, ledger: &Ledger) -> Result<(), StoreError> {
     let deadline = Instant::now() + SETTLED_WITHIN;
     while Instant::now() < deadline {
@@ -203,7 +203,7 @@ fn tell_end(tally: &Tally, story: &Story) {
     });
 }
 
-/// After a failure: whatever still uses the database should be gone before the stage is cleared.
+/// After a failure: all users of the database should be gone before the demo cleans up.
 async fn wait_for_ends<A, B>(application: &JoinHandle<A>, relay: &JoinHandle<B>) {
     let deadline = Instant::now() + SETTLED_WITHIN;
     while Instant::now() < deadline && !(application.is_finished() && relay.is_finished()) {
@@ -228,7 +228,7 @@ fn application_failure(ended: Result<Result<(), sqlx::Error>, tokio::task::JoinE
 
 fn why<E: std::error::Error + 'static>(ended: Result<Result<(), E>, tokio::task::JoinError>) -> String {
     match ended {
-        Ok(Ok(())) => "nobody asked it to".to_owned(),
+        Ok(Ok(())) => "without a request to stop".to_owned(),
         Ok(Err(failure)) => chain(&failure).to_string(),
         Err(panic) => panic.to_string(),
     }

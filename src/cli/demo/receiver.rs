@@ -1,4 +1,4 @@
-//! The receiver: a web server as somebody else would run it, that checks signatures and does not always work.
+//! The receiver: a web server of another team, which checks signatures and does not always work.
 //! It fails at random, never wants a few events, and has two outages; it accepts a replayed event it refused before.
 
 use std::collections::HashSet;

@@ -45,7 +45,7 @@ drain_timeout = "5s"
 [http]
 listen = "{metrics}"  # /metrics, /healthz, /readyz
 
-# Pages for operators. Without the token nobody sees or changes anything.
+# The console for operators. It needs the token.
 [console]
 listen = "{console}"
 

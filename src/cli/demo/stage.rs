@@ -93,7 +93,7 @@ impl Stage {
 
     async fn prepare(&self, progress: &impl Fn(&str, &str)) -> Result<(), CliError> {
         let Schemas { outbox, shop } = self.schemas;
-        // `create schema` without `if not exists`: what somebody else made in this moment is not ours.
+        // `create schema` without `if not exists`: a schema that another session creates at this moment is not the demo's.
         let make = |name: &str| format!("create schema {name}; comment on schema {name} is '{MARK}'");
         self.execute("create the schema of the outbox", make(outbox)).await?;
         self.execute("create the schema of the shop", make(shop)).await?;

@@ -1,7 +1,7 @@
-//! The story: one line per interesting thing, told while it happens.
+//! The story: one line per interesting event, printed while it happens.
 //! Follows some orders from beginning to end rather than all of them in bits, so that it can be read at any rate; of the others it
 //! tells the trouble.
-//! Lines go through a channel: a terminal that somebody stopped must not stop the relay.
+//! Lines go through a channel: a stopped terminal must not stop the relay.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -101,7 +101,7 @@ impl Manner {
 }
 
 impl Story {
-    /// Begins. `stop` is cancelled when nobody reads any more.
+    /// Starts. `stop` is cancelled when standard output is closed.
     pub fn begin(manner: Manner, stop: CancellationToken) -> (Self, Teller) {
         let (facts, mut told) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
@@ -121,7 +121,7 @@ impl Story {
     }
 
     pub fn tell(&self, fact: Fact) {
-        self.facts.send(fact).ok(); // nobody listens any more at the very end
+        self.facts.send(fact).ok(); // at the very end the receiver has gone
     }
 
     /// Tells a line as it is.
@@ -236,7 +236,7 @@ impl Pen {
         let (ink, more) = match arrival {
             Arrival::OutOfOrder => (Ink::Red, " OUT OF ORDER"),
             Arrival::Again => (Ink::Yellow, " once more, with the same id"),
-            Arrival::Unknown => (Ink::Red, " which nobody recorded"),
+            Arrival::Unknown => (Ink::Red, " which was never recorded"),
             Arrival::InOrder if was_dead => (Ink::Green, ", a dead letter that was replayed"),
             Arrival::InOrder if had_failed => (Ink::Green, " after a retry"),
             Arrival::InOrder => (Ink::Green, ""),
@@ -250,7 +250,7 @@ impl Pen {
         order % self.manner.stride() == 0
     }
 
-    /// Trouble is worth a line whoever has it, as long as there is room for one.
+    /// Trouble of any order is worth a line, as long as there is room for one.
     fn is_told(&mut self, order: i64) -> bool {
         self.is_followed(order) || self.may_speak()
     }

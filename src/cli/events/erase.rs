@@ -1,4 +1,4 @@
-//! `outboxd events erase`: events that must be forgotten, such as data of a person. Shows first what it is about to erase and asks.
+//! `outboxd events erase`: removes events for good, such as data of a person. Shows the events first and asks.
 
 use std::process::ExitCode;
 
@@ -21,12 +21,12 @@ use crate::store::erasure::{Erasing, ErasurePlan, EventSelection, PendingEvents,
   outboxd events erase --id 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --because 'recorded by mistake'
   outboxd events erase --type 'test.*' --before 2026-01-31T08:00:00Z --because 'test data' --yes --json
 
-Everything that is given must match. An event goes with its deliveries, its attempts and its dead letters; keys that waited for it go
-on. Events that a handler has not received yet are named and stay, unless --include-pending is given: then they are never delivered.
-Events that a stream is made of stay, too, unless --include-sourced is given: then their versions stay without an event, and the
-stream cannot be read or folded any more. Its kept states go with them.
-A relay may run meanwhile. It can still deliver once what it has read already. Who erased what and why is kept in the audit, so
---because and --key should not contain the data itself."
+All filters must match. An event is erased with its deliveries, attempts and dead letters; keys that waited for it continue.
+Events that a handler has not received yet are reported and stay, unless --include-pending is given: then they are never delivered.
+Events of a stream also stay, unless --include-sourced is given: then their versions remain without an event, and the stream can no
+longer be read or folded. Its kept states are erased as well.
+A relay may run meanwhile; it can still deliver once an event that it has already read. The audit keeps the filters, the operator
+and the reason, so --because and --key should not contain the data itself."
 )]
 pub struct EraseArgs {
     /// Only this event; may be given several times
@@ -38,25 +38,25 @@ pub struct EraseArgs {
     /// Only events of this type; * stands for any characters
     #[arg(long = "type", value_name = "GLOB")]
     event_type: Option<String>,
-    /// Only events that occurred at this moment or later: RFC 3339, or so long ago, for example 2h
+    /// Only events that occurred at this time or later: RFC 3339, or an age such as 2h
     #[arg(long, value_name = "MOMENT", value_parser = parse_moment)]
     since: Option<Moment>,
-    /// Only events that occurred before this moment
+    /// Only events that occurred before this time
     #[arg(long, value_name = "MOMENT", value_parser = parse_moment)]
     before: Option<Moment>,
-    /// Also events that a handler has not received yet; they will never be delivered
+    /// Also erase events that a handler has not received yet; they will never be delivered
     #[arg(long)]
     include_pending: bool,
-    /// Also events that a stream is made of; the stream cannot be read any more
+    /// Also erase events of a stream; the stream can no longer be read
     #[arg(long)]
     include_sourced: bool,
-    /// Only show what would be erased
+    /// Show what would be erased, and erase nothing
     #[arg(long)]
     dry_run: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
-    /// Why they are erased; kept in the audit
+    /// Reason; kept in the audit
     #[arg(long, value_name = "TEXT", value_parser = ask::parse_text, visible_alias = "note")]
     because: String,
 }
@@ -65,9 +65,9 @@ pub struct EraseArgs {
 struct Report<'a> {
     dry_run: bool,
     matched: usize,
-    /// Of these, what some handler has not received yet.
+    /// Those that some handler has not received yet.
     unfinished: usize,
-    /// Of these, what a stream is made of.
+    /// Those that belong to a stream.
     sourced: usize,
     pending: &'a [PendingEvents],
     erased: Option<u64>,
@@ -98,7 +98,7 @@ pub(super) async fn run(args: EraseArgs, global: &Global) -> Result<ExitCode, Cl
         let (matched, unfinished, sourced) = (plan.matched(), plan.unfinished(), plan.sourced());
         print(&as_json(&Report { dry_run, matched, unfinished, sourced, pending: &plan.pending, erased }))?;
     }
-    // What was asked for has not been done to its end.
+    // Some of the requested events stay: the command has failed.
     Ok(ExitCode::from(if stays > 0 && !dry_run { EXIT_FAILED } else { EXIT_OK }))
 }
 
@@ -112,14 +112,14 @@ fn describe(plan: &ErasurePlan, include_pending: bool, include_sourced: bool) ->
         let owed: Vec<String> = plan.pending.iter().map(|owed| format!("{} to {}", owed.events, owed.handler)).collect();
         let fate = match include_pending {
             true => "they will never be delivered",
-            false => "they stay; --include-pending erases them, too, and they are never delivered then",
+            false => "they stay; --include-pending erases them as well, and they are then never delivered",
         };
         text.push_str(&format!("{} of them are not delivered everywhere yet ({}): {fate}\n", plan.unfinished(), owed.join(", ")));
     }
     if plan.sourced() > 0 {
         let fate = match include_sourced {
-            true => "the streams cannot be read any more",
-            false => "they stay; --include-sourced erases them, too, and the streams cannot be read any more then",
+            true => "the streams can no longer be read",
+            false => "they stay; --include-sourced erases them as well, and the streams can then no longer be read",
         };
         text.push_str(&format!("{} of them are versions of streams: {fate}\n", plan.sourced()));
     }

@@ -1,4 +1,4 @@
-//! `outboxd events`: one event and everything that became of it, on one page; or the newest events; or erase some.
+//! `outboxd events`: shows one event with every delivery and attempt, lists the newest events, or erases events.
 
 mod erase;
 mod wait;
@@ -37,7 +37,7 @@ Examples:
   outboxd events list --type 'order.*' --limit 100
   outboxd events list --key order/42 --json")]
     List(ListArgs),
-    /// Show an event, what became of it at every handler, and every attempt
+    /// Show an event, its state at every handler, and every attempt
     #[command(
         disable_version_flag = true,
         after_help = "\
@@ -48,25 +48,24 @@ Examples:
   outboxd events show 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --json | jq .event.payload"
     )]
     Show(ShowArgs),
-    /// Wait until handlers are done with an event; its commit is waited for, too
+    /// Wait until an event is committed and handlers are done with it
     #[command(after_help = "\
 Examples:
   outboxd events wait 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f
   outboxd events wait 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --handlers billing,stock --timeout 2m
 
-Ends with 0 when all of them have handled the event or do not want it, and with 1 when the time is over, the event is a dead letter \
-at one of them, or there is none.")]
+Exit code 0: every handler has handled the event or does not want it. Exit code 1: the time is over, the event is a dead letter of a \
+handler, or it does not exist.")]
     Wait(WaitArgs),
-    /// Give an event up at one handler: make a dead letter of it, whether it was attempted yet or not
+    /// Make an event a dead letter of one handler, whether it was attempted or not
     #[command(after_help = "\
 Example:
   outboxd events bury 018f3c2e-7d5a-7b1c-9f0e-2a4b6c8d0e1f --handler billing --because 'unknown to them, sent by hand (OPS-311)'
 
-A relay that runs begins the handler anew without the event; other events of its key go on. If the circuit of the handler is open and \
-this event is the only one that it is judged by, the circuit is closed. The dead letter can be replayed. Who buried it and why is \
-kept in the audit.")]
+A running relay restarts the loop of the handler without the event; other events of its key continue. If the circuit of the handler is \
+open because of this event alone, the circuit is closed. The dead letter can be replayed. The audit keeps the operator and the reason.")]
     Bury(BuryArgs),
-    /// Erase events for good, with all that is known of them, such as data of a person
+    /// Erase events for good with their deliveries and attempts, such as data of a person
     Erase(EraseArgs),
 }
 
@@ -74,10 +73,10 @@ kept in the audit.")]
 pub struct BuryArgs {
     /// The event's id
     pub id: Uuid,
-    /// The handler that is not to deliver it
+    /// The handler that must not deliver it
     #[arg(long, value_name = "NAME")]
     pub handler: String,
-    /// Why; kept with the dead letter and in the audit
+    /// Reason; kept with the dead letter and in the audit
     #[arg(long, value_name = "TEXT", value_parser = ask::parse_text, visible_alias = "note")]
     pub because: String,
     /// Do not ask
@@ -106,12 +105,12 @@ pub struct ListArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct ShowArgs {
-    /// The event's id, which receivers see as well
+    /// The event's id, the same that receivers get
     pub id: Uuid,
-    /// Show all of a payload that is longer than 4 KiB (--json always has all of it)
+    /// Print the whole payload, not only its first 4 KiB (--json always has all of it)
     #[arg(long)]
     pub full: bool,
-    /// With the payload as a receiver of this version of its contract gets it
+    /// Show the payload as a receiver of this version of its contract gets it
     #[arg(long, value_name = "NUMBER")]
     pub version: Option<u32>,
     /// Print the address of the same page of the console
@@ -146,7 +145,7 @@ fn parse_key(text: &str) -> Result<String, String> {
     if text.contains('/') {
         return Ok(text.to_owned());
     }
-    Err(format!("expected type and id of an aggregate such as order/42; the id alone is --aggregate-id {text}"))
+    Err(format!("expected type and id of an aggregate such as order/42; for the id alone use --aggregate-id {text}"))
 }
 
 async fn list(args: ListArgs, global: &Global) -> Result<String, CliError> {
@@ -170,9 +169,9 @@ async fn bury(args: BuryArgs, global: &Global) -> Result<String, CliError> {
     let BuryArgs { id, handler, because, yes } = args;
     let session = session::open(global).await?;
     check_handler(&session.pool, &handler).await?;
-    ask::confirm(&format!("Make a dead letter of event {id} at {}?", printable(&handler)), yes)?;
+    ask::confirm(&format!("Make event {id} a dead letter of {}?", printable(&handler)), yes)?;
     let buried = events::bury(&session.pool, &ask::caller(), &session.schema, id, &handler, &because).await?;
-    eprintln!("event {id} is a dead letter of {} now; it was {}", printable(&handler), buried.was);
+    eprintln!("event {id} is now a dead letter of {}; it was {}", printable(&handler), buried.was);
     eprintln!("  outboxd dead-letters show {id} --handler {}", shell_word(&handler));
     Ok(if global.json { as_json(&buried) } else { String::new() })
 }
@@ -224,7 +223,7 @@ fn describe_states(states: &[EventState]) -> String {
 fn describe_attempts(attempts: &[Attempt]) -> String {
     let mut table = plain_table(&["AT", "HANDLER", "ATTEMPT", "OUTCOME", "REASON", "TOOK", "DETAIL"]);
     for attempt in attempts {
-        // A receiver that may have the event all the same is what a person must know before a replay.
+        // Before a replay an operator must know that the receiver may have the event already.
         let ambiguous = if attempt.ambiguous { " (ambiguous)" } else { "" };
         table.add_row([
             attempt.at.to_string(),

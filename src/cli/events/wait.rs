@@ -1,4 +1,4 @@
-//! `outboxd events wait`: until handlers are done with an event, for scripts and for people who want to see it.
+//! `outboxd events wait`: waits until handlers are done with an event, for scripts and operators.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::uow::{self, Waited, wait_until_handled_in};
 pub struct WaitArgs {
     /// The event's id
     pub id: Uuid,
-    /// Only for these handlers; all by default
+    /// Wait only for these handlers [default: all]
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub handlers: Vec<String>,
-    /// Longest wait, for example 30s or 5m
+    /// Longest time to wait, for example 30s or 5m
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_timeout)]
     pub timeout: Duration,
 }

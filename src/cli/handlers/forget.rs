@@ -1,5 +1,5 @@
-//! `outboxd handlers forget`: removes what is recorded of a handler that nothing serves. Tells first everything that would never be
-//! delivered, what is pending in the log included.
+//! `outboxd handlers forget`: removes everything that is recorded about a handler that no relay serves. First shows the events that would
+//! never be delivered, including those pending in the log.
 
 use std::process::ExitCode;
 
@@ -17,16 +17,16 @@ Examples:
   outboxd handlers forget billing --dry-run
   outboxd handlers forget billing --yes --because 'switched off, OPS-311'
 
-Take the handler out of the configuration and run `outboxd reload` first. Its pending events are never delivered, and its dead letters \
-and their history are removed. If it only has another name now, use `outboxd handlers rename`. A handler that comes back under the \
-same name begins as a new one.")]
+First remove the handler from the configuration and run `outboxd reload`. Its pending events are never delivered; its dead letters and \
+their history are removed. If the handler only has a new name, use `outboxd handlers rename` instead. A handler that is configured again \
+under the same name starts as a new one.")]
 pub(super) struct ForgetArgs {
-    /// The handler
+    /// Name of the handler
     name: String,
-    /// Why; kept in the audit
+    /// Reason; kept in the audit
     #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
     because: Option<String>,
-    /// Only show what would be lost
+    /// Show what would be lost, and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Do not ask
@@ -40,7 +40,7 @@ pub(super) async fn run(args: ForgetArgs, global: &Global) -> Result<ExitCode, C
     let ForgetPlan { unfinished, owners, .. } = forget::plan(&session.pool, &name).await?;
     let what = format!("{name} has {}", describe_unfinished(&unfinished));
     if dry_run {
-        eprintln!("dry run: {what}; none of it would be delivered any more");
+        eprintln!("dry run: {what}; none of it would ever be delivered");
         if global.json {
             let document = json!({ "handler": name, "changed": false, "unfinished": unfinished, "owners": owners });
             print(&format!("{document:#}\n"))?;
@@ -50,7 +50,7 @@ pub(super) async fn run(args: ForgetArgs, global: &Global) -> Result<ExitCode, C
     if !owners.is_empty() {
         return Err(still_owned(&name, &owners).into());
     }
-    eprintln!("{what}; none of it is delivered any more, and its position and history are removed");
+    eprintln!("{what}; none of it will ever be delivered, and the position and history are removed");
     ask::confirm(&format!("Forget {name} for good?"), yes)?;
     let Removed { subscriptions, deliveries } = forget::forget(&session.pool, &ask::caller(), &name, because.as_deref()).await?;
     eprintln!("forgot {name}: {subscriptions} subscription(s) and {deliveries} recorded deliveries");

@@ -1,5 +1,5 @@
-//! `outboxd handlers`: how each handler is doing, and holding, letting go, moving, trying, renaming and forgetting one.
-//! Works while the relay is down; one that runs follows at once.
+//! `outboxd handlers`: lists, pauses, resumes, moves, tests, renames and forgets handlers.
+//! Works while the relay is down; a running relay follows at once.
 
 mod forget;
 mod moves;
@@ -31,59 +31,59 @@ pub struct HandlersArgs {
 enum HandlersCommand {
     /// List every handler that has a subscription, configured or not
     List,
-    /// Hold a handler: its events wait in the log until it is resumed
+    /// Pause a handler: its events wait in the log until it is resumed
     #[command(after_help = "Example:\n  outboxd handlers pause billing --because 'receiver moves, back at 14:00'")]
     Pause(PauseArgs),
-    /// Let a paused handler go on
+    /// Resume a paused handler
     #[command(after_help = "Example:\n  outboxd handlers resume billing")]
     Resume(NameArgs),
-    /// Close the open circuit of a handler, when you know that its receiver works again
+    /// Close the open circuit of a handler whose receiver works again
     #[command(subcommand)]
     Circuit(CircuitCommand),
-    /// Deliver again what was handled from some event or time on
+    /// Deliver again the events from an event or time on
     Rewind(moves::RewindArgs),
-    /// Go on at some event or time, and skip what lies before it
+    /// Continue at an event or time, and skip the events before it
     StartFrom(moves::StartFromArgs),
-    /// Try the configured handler with one made-up event, outside the log
+    /// Test a configured handler with one made-up event, outside the log
     Test(trial::TestArgs),
-    /// Give a handler another name; its position and everything recorded of it move along
+    /// Rename a handler; its position and records move to the new name
     Rename(rebuild::RenameArgs),
-    /// Give a handler another number of partitions, or another ordering key; nothing is skipped or delivered again
+    /// Change the number of partitions or the ordering key of a handler; no event is skipped or delivered again
     Repartition(rebuild::RepartitionArgs),
-    /// Remove the subscriptions and deliveries of a handler that no relay serves any more
+    /// Remove the subscriptions and deliveries of a handler that no relay serves
     Forget(forget::ForgetArgs),
 }
 
 #[derive(Debug, Subcommand)]
 enum CircuitCommand {
-    /// Let deliveries go on at once, instead of one probe at a time
+    /// Close the circuit: deliveries continue at once, instead of one probe at a time
     #[command(
         after_help = "Example:\n  outboxd handlers circuit close billing --because 'certificate renewed'\n\nIf the receiver \
-                            still fails, the circuit opens again by itself. To hold a handler, use `outboxd handlers pause`."
+        still fails, the circuit opens again. To pause a handler, use `outboxd handlers pause`."
     )]
     Close(CloseArgs),
 }
 
 #[derive(Debug, Args)]
 struct CloseArgs {
-    /// The handler
+    /// Name of the handler
     name: String,
-    /// Why; kept in the audit
+    /// Reason; kept in the audit
     #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text)]
     because: Option<String>,
 }
 
 #[derive(Debug, Args)]
 struct NameArgs {
-    /// The handler
+    /// Name of the handler
     name: String,
 }
 
 #[derive(Debug, Args)]
 struct PauseArgs {
-    /// The handler
+    /// Name of the handler
     name: String,
-    /// Why; shown to whoever wonders
+    /// Reason; `outboxd handlers list` shows it
     #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text)]
     because: String,
 }
@@ -119,7 +119,7 @@ async fn pause(args: PauseArgs, global: &Global) -> Result<ExitCode, CliError> {
     let change = handlers::pause(&session.pool, &ask::caller(), &name, &because).await?;
     let text = match &change.handler {
         Some(handler) if !change.changed => format!("{name} was paused already{}", describe_pause(handler)),
-        _ => format!("{name} is paused; `outboxd handlers resume {name}` lets it go on"),
+        _ => format!("{name} is paused; `outboxd handlers resume {name}` resumes it"),
     };
     tell(global, &change, &text)
 }
@@ -128,7 +128,7 @@ async fn resume(args: NameArgs, global: &Global) -> Result<ExitCode, CliError> {
     let NameArgs { name } = args;
     let session = session::open(global).await?;
     let change = handlers::resume(&session.pool, &ask::caller(), &name).await?;
-    let text = if change.changed { format!("{name} goes on") } else { format!("{name} was not paused") };
+    let text = if change.changed { format!("{name} is resumed") } else { format!("{name} was not paused") };
     tell(global, &change, &text)
 }
 
@@ -137,7 +137,7 @@ async fn close_circuit(args: CloseArgs, global: &Global) -> Result<ExitCode, Cli
     let session = session::open(global).await?;
     let change = handlers::close_circuit(&session.pool, &ask::caller(), &name, because.as_deref()).await?;
     let text = if change.changed {
-        format!("the circuit of {name} is closed; deliveries go on")
+        format!("the circuit of {name} is closed; deliveries continue")
     } else {
         format!("no circuit of {name} is open")
     };

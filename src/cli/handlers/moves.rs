@@ -1,5 +1,5 @@
-//! `outboxd handlers rewind` and `start-from`: where a handler goes on. Both show first what would be skipped and delivered again.
-//! Nothing is skipped without `--yes` or an answer, and nothing that was handled is delivered again without `--force`.
+//! `outboxd handlers rewind` and `start-from`: move the position of a handler. Both first show how many events would be skipped and delivered
+//! again. No event is skipped without `--yes` or a confirmation, and no handled event is delivered again without `--force`.
 
 use std::process::ExitCode;
 
@@ -19,16 +19,16 @@ Examples:
   outboxd handlers rewind billing --to 2026-03-01T06:00:00Z --force --yes
   outboxd handlers rewind billing --to 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --force
 
-Every event from there on is delivered once more, in the order of its key and with the same id, before anything new. Dead letters, \
-retries and what waits behind them are part of it and begin afresh; what was discarded stays discarded. Nothing is skipped. What is in \
-flight at this moment may arrive twice. A limit: `backfill` in the configuration of the handler.")]
+Every event from there on is delivered again, in the order of its key and with the same id, before any new event. Dead letters, retries \
+and events that wait behind them are included, with fresh attempts; discarded events stay discarded. No event is skipped. An event that is \
+in flight now may arrive twice. `backfill` in the configuration of the handler limits the rate.")]
 pub(super) struct RewindArgs {
-    /// The handler
+    /// Name of the handler
     name: String,
-    /// The first event: beginning, the id of an event, a time such as 2026-03-01T06:00:00Z, or how long ago, such as 2h
+    /// The first event: beginning, the id of an event, a time such as 2026-03-01T06:00:00Z, or an age such as 2h
     #[arg(long, value_name = "WHERE", value_parser = parse_target)]
     to: Place,
-    /// Deliver again what was handled already; without it a rewind has nothing to do
+    /// Deliver handled events again; a rewind needs it
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -43,16 +43,15 @@ Examples:
   outboxd handlers start-from search 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --yes
   outboxd handlers start-from search beginning --force --yes
 
-What the handler has not handled yet and lies before that event is skipped for good. What it has handled from there on is delivered \
-again only with --force. Deliveries that are retrying, waiting or dead lie before it all the same and stay as they are. What is in \
-flight at this moment may still arrive.")]
+Events before the given one that the handler has not handled are skipped for good. Events from there on that it has handled are delivered \
+again only with --force. Deliveries that are retrying, waiting or dead stay as they are. An event that is in flight now may still arrive.")]
 pub(super) struct StartFromArgs {
-    /// The handler
+    /// Name of the handler
     name: String,
-    /// The first event: now, beginning, the id of an event, a time such as 2026-03-01T06:00:00Z, or how long ago, such as 30m
+    /// The first event: now, beginning, the id of an event, a time such as 2026-03-01T06:00:00Z, or an age such as 30m
     #[arg(value_name = "WHERE", value_parser = parse_start)]
     from: Place,
-    /// Deliver again what was handled from there on
+    /// Deliver events again that were handled from there on
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -61,10 +60,10 @@ pub(super) struct StartFromArgs {
 
 #[derive(Debug, Args)]
 struct ChoiceArgs {
-    /// Why; kept in the audit
+    /// Reason; kept in the audit
     #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text)]
     because: Option<String>,
-    /// Only show what would be changed
+    /// Show what would be changed, and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Do not ask
@@ -78,7 +77,7 @@ pub(super) async fn rewind(args: RewindArgs, global: &Global) -> Result<ExitCode
     let plan = moves::plan(&session.pool, &name, &to, Direction::Rewind, force).await?;
     let counts = &plan.counts;
     if counts.again == 0 {
-        eprintln!("{name} has handled nothing from there on; there is nothing to deliver again");
+        eprintln!("{name} has handled no event from there on; there is nothing to deliver again");
         return tell(global, &plan, counts, false);
     }
     let what = format!("{} would be delivered to {name} again{}", at_least(counts, counts.again), dead_part(counts));
@@ -98,7 +97,7 @@ pub(super) async fn start_from(args: StartFromArgs, global: &Global) -> Result<E
     }
     let counts = if plan.needs_force { MoveCounts { again: 0, dead: 0, ..plan.counts } } else { plan.counts };
     if counts.skipped == 0 && counts.again == 0 {
-        eprintln!("{name} is there already; there is nothing to skip{}", kept_part(&counts));
+        eprintln!("{name} is already at this position; there is nothing to skip{}", kept_part(&counts));
         return tell(global, &plan, &counts, false);
     }
     let mut parts = Vec::new();
@@ -127,7 +126,7 @@ async fn carry_out(
     eprintln!("{what}");
     ask::confirm("Go ahead?", choice.yes)?;
     let done = moves::carry_out(&session.pool, &ask::caller(), plan, choice.because.as_deref()).await?;
-    eprintln!("{} goes on from {}: {}", plan.handler, plan.to, done_part(&done));
+    eprintln!("{} continues from {}: {}", plan.handler, plan.to, done_part(&done));
     tell(global, plan, &done, true)
 }
 
@@ -151,7 +150,7 @@ fn at_least(counts: &MoveCounts, count: u64) -> String {
 }
 
 fn dead_part(counts: &MoveCounts) -> String {
-    if counts.dead > 0 { format!(", {} of them dead letters now", counts.dead) } else { String::new() }
+    if counts.dead > 0 { format!(", {} of which are now dead letters", counts.dead) } else { String::new() }
 }
 
 fn kept_part(counts: &MoveCounts) -> String {

@@ -1,5 +1,5 @@
-//! `outboxd handlers rename` and `repartition`: what is recorded of a handler under another name, or in another number of partitions.
-//! Refused while a relay serves the handler, with what to do.
+//! `outboxd handlers rename` and `repartition`: move the records of a handler to another name, or to another number of partitions.
+//! Both are refused while a relay serves the handler; the error says what to do.
 
 use std::process::ExitCode;
 
@@ -22,15 +22,15 @@ Examples:
   outboxd handlers rename invoicing billing --dry-run
   outboxd handlers rename invoicing billing --yes --because 'named after the team now'
 
-Positions, deliveries, attempts, replays, dead letters, notes and audit move along: billing goes on where invoicing stopped. No relay \
-may serve the handler meanwhile. While relays run:
-  1. take the entry out of the configuration and run `outboxd reload`; its events wait in the log
+Positions, deliveries, attempts, replays, dead letters, notes and audit move to the new name: billing continues where invoicing stopped. \
+No relay may serve the handler meanwhile. While relays run:
+1. remove the entry from the configuration and run `outboxd reload`; its events wait in the log
   2. outboxd handlers rename invoicing billing
   3. put the entry back under its new name and run `outboxd reload`")]
 pub(super) struct RenameArgs {
-    /// The name in the database
+    /// The current name in the database
     old: String,
-    /// The new name; no handler may have it
+    /// The new name; it must be unused
     #[arg(value_parser = check_handler_name)]
     new: String,
     #[command(flatten)]
@@ -44,18 +44,18 @@ Examples:
   outboxd handlers repartition billing 4 --yes --because 'one relay cannot keep up'
   outboxd handlers repartition billing 4 --ordering-key header:tenant
 
-Every event keeps its place: what was delivered is not delivered again, what is pending, retrying or waiting goes on in the partition \
-that its key has now, in the order of the key. No relay may serve the handler meanwhile. While relays run:
-  1. take the entry out of the configuration and run `outboxd reload`; its events wait in the log
+A delivered event is not delivered again. Pending, retrying and waiting events move to the new partition of their key and keep its order. \
+No relay may serve the handler meanwhile. While relays run:
+1. remove the entry from the configuration and run `outboxd reload`; its events wait in the log
   2. outboxd handlers repartition billing 4
   3. put the entry back with partitions = 4 and run `outboxd reload`")]
 pub(super) struct RepartitionArgs {
-    /// The handler
+    /// Name of the handler
     name: String,
     /// The new number of partitions, from 1 to 1024
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1_024))]
     partitions: u16,
-    /// Another ordering key, as `key` of the handler has it: aggregate, header:NAME or payload:A.B; or none
+    /// A new ordering key, as for the setting `key` of the handler: aggregate, header:NAME, payload:A.B or none
     #[arg(long, value_name = "KEY", value_parser = parse_key)]
     ordering_key: Option<Ordering>,
     #[command(flatten)]
@@ -64,10 +64,10 @@ pub(super) struct RepartitionArgs {
 
 #[derive(Debug, Args)]
 struct ChoiceArgs {
-    /// Why; kept in the audit
+    /// Reason; kept in the audit
     #[arg(long, value_name = "TEXT", value_parser = ask::parse_text)]
     because: Option<String>,
-    /// Only show what would be changed
+    /// Show what would be changed, and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Do not ask
@@ -78,14 +78,14 @@ struct ChoiceArgs {
 #[derive(Debug, thiserror::Error)]
 enum RebuildError {
     #[error(
-        "there is a handler \"{new}\" already; it has {what}. A rename gives what is recorded of one handler to a name that has nothing. \
-         If a relay made \"{new}\" because it was put into the configuration before the rename: take it out, run `outboxd reload` and \
-         `outboxd handlers forget {new}`, then rename; what \"{new}\" has delivered meanwhile is then delivered again"
+        "the handler \"{new}\" exists already; it has {what}. The new name of a rename must be unused. \
+        If a relay created \"{new}\" because the configuration had it before the rename: remove it, run `outboxd reload` and \
+        `outboxd handlers forget {new}`, then rename; events that \"{new}\" has delivered meanwhile are then delivered again"
     )]
     Taken { new: String, what: String },
     #[error(
-        "the partitions of {0} are too far apart, with {1} pending events: what was delivered between them would be too much to remember. \
-         Let the handler catch up first (PENDING in `outboxd status`), then repartition it"
+        "the partitions of {0} are too far apart, with {1} pending events: too many deliveries between their positions would have to be recorded. \
+        Wait until the handler has caught up (PENDING in `outboxd status`), then repartition it"
     )]
     Apart(String, u64),
     #[error(
@@ -108,14 +108,14 @@ pub(super) async fn rename(args: RenameArgs, global: &Global) -> Result<ExitCode
     let what = describe_unfinished(&unfinished);
     let document = |changed: bool| json!({ "changed": changed, "from": old, "to": new, "unfinished": unfinished });
     if choice.dry_run {
-        eprintln!("dry run: {old} would be named {new}, with {what}");
+        eprintln!("dry run: {old} would become {new}, with {what}");
         return tell(global, &document(false));
     }
     eprintln!("{old} becomes {new}, with {what}");
     ask::confirm("Go ahead?", choice.yes)?;
     match store::rename_handler(&session.pool, (&old, &new), &ask::actor(), choice.because.as_deref()).await? {
         Rebuilt::Done(_) => {
-            eprintln!("{old} is {new} now; a relay whose configuration has {new} goes on with it");
+            eprintln!("{old} is now {new}; a relay whose configuration has {new} continues with it");
             tell(global, &document(true))
         }
         Rebuilt::Owned(owners) => Err(still_owned(&old, &owners).into()),
@@ -152,7 +152,7 @@ pub(super) async fn repartition(args: RepartitionArgs, global: &Global) -> Resul
     ask::confirm("Go ahead?", choice.yes)?;
     let moved = finish(&name, store::repartition(&session.pool, &Repartition { is_dry: false, ..wish }).await?)?;
     eprintln!(
-        "{name} has {} now; a relay whose configuration says partitions = {partitions} goes on with it",
+        "{name} now has {}; a relay whose configuration says partitions = {partitions} continues with it",
         describe_partitions(partitions)
     );
     tell(global, &document(true, &moved))

@@ -1,5 +1,5 @@
-//! `outboxd handlers test`: one made-up event through the real path of a configured handler, once.
-//! Reads the configuration, never the log; spends nothing, records nothing, and a function's effect is rolled back.
+//! `outboxd handlers test`: sends one made-up event once through the real path of a configured handler.
+//! Reads the configuration, never the log; records nothing, uses up no attempt, and rolls back the effect of a function.
 
 use std::process::ExitCode;
 
@@ -17,8 +17,8 @@ use crate::settings::describe_duration;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit code:
-  0   the handler took it
-  1   it did not; the reason says why
+  0   the handler delivered the event
+  1   it did not; the reason is printed
   64  the configuration is wrong, or has no such handler
 
 Examples:
@@ -26,13 +26,13 @@ Examples:
   outboxd handlers test billing --type order.placed --payload '{\"total\": 1}' --json
   outboxd handlers test stock --type order.placed --aggregate order/42 --payload '{\"order\": 42}'
 
-The event is not in the log and nothing is recorded. It goes out with a fresh id and says that it is a test (a webhook carries the header \
-`webhook-test: true`), but it does go out: choose a payload that the receiver can bear. A function of the kind sql is called in a \
-transaction that is rolled back.")]
+The event is not in the log and nothing is recorded. It is really sent, with a new id and a mark that it is a test (a webhook has the \
+header `webhook-test: true`), so choose a payload that is harmless to the receiver. A function of the kind sql is called in a transaction \
+that is rolled back.")]
 pub(super) struct TestArgs {
-    /// The handler, as configured
+    /// Name of the handler in the configuration
     name: String,
-    /// Type of the event [default: the first that the handler wants]
+    /// Type of the event [default: the first type that the handler wants]
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
     /// Payload, a JSON object
@@ -88,7 +88,7 @@ fn describe(config: &HandlerConfig, notification: &Notification, trial: &Trial) 
     }
     text.push_str(&verdict.status.map(|status| format!(", status {status}")).unwrap_or_default());
     if verdict.ambiguous {
-        text.push_str("; the receiver may have it");
+        text.push_str("; the receiver may have received it");
     }
     text.push('\n');
     text.push_str(&format!("event {} of type {}\n", notification.id, notification.event_type));
@@ -96,15 +96,15 @@ fn describe(config: &HandlerConfig, notification: &Notification, trial: &Trial) 
         text.push_str(&format!("answer: {}\n", printable(&verdict.detail)));
     }
     if let Some(after) = verdict.retry_after {
-        text.push_str(&format!("it asks not to be called again for {}\n", describe_duration(after)));
+        text.push_str(&format!("the receiver asks for a pause of {}\n", describe_duration(after)));
     }
     if *is_rolled_back {
-        text.push_str("the function was called in a transaction that was rolled back: nothing it did has stayed\n");
+        text.push_str("the function was called in a transaction that was rolled back: none of its changes remain\n");
     }
     text
 }
 
-/// Others wrote it: it must not steer the terminal.
+/// A receiver wrote the text: control characters must not reach the terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }

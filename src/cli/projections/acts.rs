@@ -11,7 +11,7 @@ use super::{ChoiceArgs, WhichArgs, find, gone, tell};
 use crate::store::projections::{self, Acted, Restart};
 use crate::store::ring_control;
 
-/// Events that are looked at for types that retention removes.
+/// The number of events that are searched for types that retention removes.
 const LOOKED_AT: i64 = 10_000;
 
 #[derive(Debug, Args)]
@@ -20,20 +20,20 @@ Examples:
   outboxd projections rebuild sales 2 --because 'the function was wrong, OPS-311'
   outboxd projections rebuild sales 2 --rate 500/s --yes
 
-The target is emptied and the position goes back to the beginning of the log, in one transaction. The live version cannot be built again in \
-its place, because readers would see it half full: give the projection another version beside it.
+One transaction empties the target and moves the position to the beginning of the log. The live version cannot be rebuilt, because readers \
+would see it half full: add another version of the projection beside it.
   1. create the table and the function of the new version, for example app.sales_2 and app.project_sales_2
-  2. add an entry [[projections]] with version = 2 and run `outboxd reload`; it is built while version 1 goes on
-  3. outboxd projections list, until it is ready
+  2. add an entry [[projections]] with version = 2 and run `outboxd reload`; it is built while version 1 stays live
+  3. outboxd projections list, until version 2 is ready
   4. outboxd projections switch sales 2
-  5. take version 1 out of the configuration, run `outboxd reload` and `outboxd projections drop sales 1 --target`")]
+  5. remove version 1 from the configuration, run `outboxd reload` and `outboxd projections drop sales 1 --target`")]
 pub(super) struct RebuildArgs {
     #[command(flatten)]
     which: WhichArgs,
-    /// Events per second, in place of what the configuration says
+    /// Events per second, instead of the configured rate
     #[arg(long, value_name = "COUNT/s", value_parser = parse_rate)]
     rate: Option<u32>,
-    /// Do not empty the target: you have emptied whatever the projection writes
+    /// Do not empty the target: you have emptied everything that the projection writes
     #[arg(long)]
     keep_target: bool,
     #[command(flatten)]
@@ -46,12 +46,12 @@ Examples:
   outboxd projections drop sales 1 --target --because 'replaced by version 2'
   outboxd projections drop sales 1 --yes
 
-Take the version out of the configuration and run `outboxd reload` first. Its position is removed, so retention no longer waits for it, and its \
-number is not used again. The live version is dropped only if it is the last one; its view stays.")]
+First remove the version from the configuration and run `outboxd reload`. The command removes its position, so retention no longer waits \
+for it; its number cannot be used again. The live version can be dropped only if it is the last one; its view stays.")]
 pub(super) struct DropArgs {
     #[command(flatten)]
     which: WhichArgs,
-    /// Drop its target, too; by default the table stays
+    /// Also drop its target; by default the table stays
     #[arg(long)]
     target: bool,
     #[command(flatten)]
@@ -63,19 +63,21 @@ pub(super) struct DropArgs {
 Examples:
   outboxd projections skip sales 2 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --because 'its total is missing, OPS-311'
 
-Only the event at which the version stands can be skipped, and only for this version. What the event said is missing in its table from then on; \
-the table projection_skips keeps which event it was, who skipped it and why.")]
+Only the event at which the version has stopped can be skipped, and only for this version. Its table then lacks the effect of the event; the \
+table projection_skips keeps the event, the operator and the reason.")]
 pub(super) struct SkipArgs {
     #[command(flatten)]
     which: WhichArgs,
-    /// The event at which it stands, as `outboxd projections list` shows it
+    /// The event at which it has stopped, as `outboxd projections list` shows it
     event: Uuid,
     #[command(flatten)]
     choice: ChoiceArgs,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  outboxd projections retry sales 2\n\nIt also tries by itself, at least once a minute.")]
+#[command(
+    after_help = "Example:\n  outboxd projections retry sales 2\n\nThe relay also tries again without the command, at least once a minute."
+)]
 pub(super) struct RetryArgs {
     #[command(flatten)]
     which: WhichArgs,
@@ -84,24 +86,24 @@ pub(super) struct RetryArgs {
 #[derive(Debug, thiserror::Error)]
 enum ActError {
     #[error(
-        "{0} is live: readers would see it half full. Build another version beside it, or let another one be live first \
-         (`outboxd projections switch`)"
+        "{0} is live: readers would see it half full. Build another version beside it, or first make another version live \
+        (`outboxd projections switch`)"
     )]
     RebuildLive(String),
-    #[error("{0} is live; let another version be live first (`outboxd projections switch`)")]
+    #[error("{0} is live; first make another version live (`outboxd projections switch`)")]
     DropLive(String),
-    #[error("{version} is served by {owners}; take it out of the configuration and run `outboxd reload` first")]
+    #[error("{version} is served by {owners}; first remove it from the configuration and run `outboxd reload`")]
     Owned { version: String, owners: String },
-    #[error("{0} does not stand at any event")]
+    #[error("{0} has not stopped at an event")]
     Runs(String),
-    #[error("{version} stands at event {at}, and not at {event}")]
+    #[error("{version} has stopped at event {at}, not at {event}")]
     Elsewhere { version: String, at: Uuid, event: Uuid },
     #[error(
-        "{0} has no target in the configuration, so outboxd does not know what to empty; empty what it writes and use --keep-target, or \
-         add its target"
+        "{0} has no target in the configuration, so outboxd does not know which table to empty; empty its tables and use --keep-target, or \
+        add its target"
     )]
     NothingToEmpty(String),
-    #[error("{0} has no target in the configuration; drop its table yourself")]
+    #[error("{0} has no target in the configuration; drop its table in psql")]
     NothingToDrop(String),
     #[error("Postgres refused to {verb} {target}: {why}; nothing was changed")]
     Refused { verb: &'static str, target: String, why: String },
@@ -124,7 +126,7 @@ pub(super) async fn rebuild(args: RebuildArgs, global: &Global) -> Result<ExitCo
     };
     if !removed.is_empty() {
         eprintln!(
-            "note: {} of no stream; those that retention has removed are missing in what is built now, and `switch` will say how many",
+            "note: {} not part of a stream; the rebuilt table lacks those that retention has removed, and `switch` will say how many",
             match removed.as_slice() {
                 [one] => format!("events of type {one} are"),
                 several => format!("events of the types {} are", several.join(", ")),
@@ -133,7 +135,7 @@ pub(super) async fn rebuild(args: RebuildArgs, global: &Global) -> Result<ExitCo
     }
     match &version.target {
         Some(target) if !keep_target => eprintln!("{target} is emptied, and {name} reads the log from the beginning"),
-        _ => eprintln!("{name} reads the log from the beginning; what it has written so far is for you to empty"),
+        _ => eprintln!("{name} reads the log from the beginning; empty the tables that it has written"),
     }
     ask::confirm("Go ahead?", choice.yes)?;
     let caller = ask::caller();
@@ -146,7 +148,7 @@ pub(super) async fn rebuild(args: RebuildArgs, global: &Global) -> Result<ExitCo
         because: choice.because.as_deref(),
     };
     match projections::restart(&session.pool, &wish).await? {
-        Acted::Done(_) => tell(&session, &which, &format!("{name} is built again"), global).await,
+        Acted::Done(_) => tell(&session, &which, &format!("{name} is rebuilt from the beginning of the log"), global).await,
         Acted::Live => Err(CliError::failed(ActError::RebuildLive(name))),
         Acted::NoTarget => Err(CliError::failed(ActError::NothingToEmpty(name))),
         Acted::Refused(why) => {
@@ -173,14 +175,14 @@ pub(super) async fn drop(args: DropArgs, global: &Global) -> Result<ExitCode, Cl
         (None, true) => return Err(CliError::new(EXIT_CONFIG, ActError::NothingToDrop(name))),
         (None, false) => String::new(),
     };
-    let last = if version.is_live { "; it is the last version, and nothing keeps the view up to date any more" } else { "" };
+    let last = if version.is_live { "; it is the last version, so the view is no longer kept up to date" } else { "" };
     eprintln!("{name} is dropped{table}{last}");
     ask::confirm("Go ahead?", choice.yes)?;
     let because = choice.because.as_deref();
     match projections::drop_version(&session.pool, (&which.name, which.version), target, ask::caller().actor(), because).await? {
-        Acted::Done(_) => tell(&session, &which, &format!("{name} is gone"), global).await,
+        Acted::Done(_) => tell(&session, &which, &format!("{name} is dropped"), global).await,
         Acted::Live => Err(CliError::failed(ActError::DropLive(name))),
-        // A relay may have taken it up while we asked.
+        // A relay may have acquired it during the confirmation.
         Acted::Owned(owners) => Err(CliError::failed(ActError::Owned { version: name, owners: owners.join(", ") })),
         Acted::NoTarget => Err(CliError::failed(ActError::NothingToDrop(name))),
         Acted::Refused(why) => {
@@ -201,7 +203,7 @@ pub(super) async fn skip(args: SkipArgs, global: &Global) -> Result<ExitCode, Cl
     };
     match &version.stopped {
         Some(stopped) if stopped.event == event => {
-            eprintln!("{name} passes over event {event} ({}); what it said is missing in its table", stopped.event_type);
+            eprintln!("{name} skips event {event} ({}); its table will lack the effect of the event", stopped.event_type);
         }
         stopped => return Err(CliError::new(EXIT_CONFIG, elsewhere(stopped.as_ref().map(|stopped| stopped.event)))),
     }
@@ -209,7 +211,7 @@ pub(super) async fn skip(args: SkipArgs, global: &Global) -> Result<ExitCode, Cl
     let because = choice.because.as_deref();
     match projections::skip(&session.pool, (&which.name, which.version), event, ask::caller().actor(), because).await? {
         Acted::Done(event_type) => {
-            tell(&session, &which, &format!("{name} goes on behind event {event} ({event_type})"), global).await
+            tell(&session, &which, &format!("{name} continues after event {event} ({event_type})"), global).await
         }
         Acted::Elsewhere(at) => Err(CliError::failed(elsewhere(at.filter(|at| *at != event)))),
         Acted::Unknown | Acted::Live | Acted::Owned(_) | Acted::NoTarget | Acted::Refused(_) => Err(gone(&which)),

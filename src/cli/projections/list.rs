@@ -1,4 +1,4 @@
-//! `outboxd projections list`: every version, how far it is, and how long it will still take.
+//! `outboxd projections list`: every version with its progress and the estimated time left.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,27 +18,27 @@ Examples:
   outboxd projections list
   outboxd projections list --json | jq '.projections[] | select(.stopped)'
 
-A version that is not live reads no further than the live one. PROGRESS is how far it is on its way there by sequence numbers, and LEFT how \
-long that takes if it goes on as it has since it began; both are estimates.")]
+A version that is not live reads no further than the live one. PROGRESS is the share of the sequence numbers up to the live version that it \
+has passed. LEFT is the time that the rest takes at the average rate since the start. Both are estimates.")]
 pub(super) struct ListArgs {
-    /// List the versions that were dropped, too
+    /// Also list dropped versions
     #[arg(long)]
     all: bool,
 }
 
-/// What a version does.
+/// The state of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum State {
-    /// It stands at an event that fails.
+    /// It has stopped at an event that fails.
     Stopped,
     Paused,
     /// No relay serves it.
     NoOwner,
     Live,
-    /// It has come as far as the live version.
+    /// It has caught up with the live version.
     Ready,
-    /// It is on its way to where the live version is.
+    /// It is catching up with the live version.
     Building,
     Dropped,
 }
@@ -53,7 +53,7 @@ pub(super) struct Listed {
     live_since: Option<Timestamp>,
     target: Option<String>,
     view: Option<String>,
-    /// The share of the way to the live version, from 0 to 1; of the live version `None`.
+    /// The share of the log up to the live version that it has read, from 0 to 1; `None` for the live version.
     progress: Option<f64>,
     seconds_left: Option<f64>,
     rate: Option<u32>,
@@ -76,7 +76,7 @@ pub(super) async fn run(args: &ListArgs, global: &Global) -> Result<ExitCode, Cl
     Ok(ExitCode::from(EXIT_OK))
 }
 
-/// Every version as it is listed.
+/// Every version as the command lists it.
 pub(super) async fn listed(session: &Session) -> Result<Vec<Listed>, CliError> {
     let versions = projections::list(&session.pool).await?;
     let first = projections::read_first_seq(&session.pool).await?.unwrap_or_default();
@@ -123,7 +123,7 @@ fn state(version: &Version, live: Option<&Version>) -> State {
     }
 }
 
-/// The share of the numbers that lie behind it, of those that it has to pass.
+/// The share of the sequence numbers that it has passed.
 pub(super) fn progress(version: &Version, live: &Version, first: i64) -> Option<f64> {
     let (own, live) = (version.position.as_ref()?, live.position.as_ref()?);
     if covers(own, live) {
@@ -131,16 +131,16 @@ pub(super) fn progress(version: &Version, live: &Version, first: i64) -> Option<
     }
     let before = first.saturating_sub(1);
     let (whole, done) = (reached_seq(live) - before, reached_seq(own) - before);
-    // Whole numbers say nothing of how much of the last one is left.
+    // The share is known only to a whole sequence number.
     (whole > 0).then(|| (done.max(0) as f64 / whole as f64).min(0.999))
 }
 
-/// How long the rest takes, if it takes as long as what is done.
+/// The time that the rest takes at the average rate so far.
 pub(super) fn left(progress: f64, age: Duration) -> Option<Duration> {
     if progress >= 1.0 {
         return Some(Duration::ZERO);
     }
-    // Of the very first steps nothing can be said.
+    // The first steps are too few for an estimate.
     (progress > 0.001).then(|| Duration::try_from_secs_f64(age.as_secs_f64() * (1.0 - progress) / progress).ok()).flatten()
 }
 
@@ -170,8 +170,8 @@ fn describe(versions: &[Listed]) -> String {
         let (name, number) = (&version.name, version.version);
         let why = if detail.is_empty() { reason.clone() } else { format!("{reason}: {}", shorten(detail)) };
         text.push_str(&format!(
-            "\n{name}@{number} stands at event {event} ({event_type}) after {attempts} attempt(s): {why}\n  mend it, and `outboxd projections \
-             retry {name} {number}`; or `outboxd projections skip {name} {number} {event}`\n"
+            "\n{name}@{number} has stopped at event {event} ({event_type}) after {attempts} attempt(s): {why}\n  fix the cause and run `outboxd \
+            projections retry {name} {number}`; or run `outboxd projections skip {name} {number} {event}`\n"
         ));
     }
     text

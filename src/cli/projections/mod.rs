@@ -1,5 +1,5 @@
-//! `outboxd projections`: the versions of each projection, and what an operator does to them: build again, switch, drop, skip an event.
-//! Works while the relay is down; one that runs follows at once.
+//! `outboxd projections`: lists, rebuilds, switches and drops the versions of projections, and skips events.
+//! Works while the relay is down; a running relay follows at once.
 
 mod acts;
 mod list;
@@ -21,33 +21,33 @@ pub struct ProjectionsArgs {
 
 #[derive(Debug, Subcommand)]
 enum ProjectionsCommand {
-    /// List every version: which one is live, how far the others are, and where one stands
+    /// List every version: which is live, how far the others are, and at which event one has stopped
     List(list::ListArgs),
-    /// Empty the target of a version that is not live, and let it read the log from the beginning again
+    /// Empty the target of a version that is not live, and build it again from the beginning of the log
     Rebuild(acts::RebuildArgs),
-    /// Let readers of the view see a version, once it has come as far as the live one
+    /// Make a version live for readers of the view, once it has caught up
     Switch(switch::SwitchArgs),
-    /// Drop a version that no relay serves any more
+    /// Drop a version that no relay serves
     Drop(acts::DropArgs),
-    /// Pass over the event at which a version stands
+    /// Skip the event at which a version has stopped
     Skip(acts::SkipArgs),
-    /// Try the event at which a version stands again now
+    /// Try the event at which a version has stopped again now
     Retry(acts::RetryArgs),
 }
 
-/// Which version.
+/// The version of a command.
 #[derive(Debug, Clone, Args)]
 struct WhichArgs {
-    /// The projection, for example sales
+    /// Name of the projection, for example sales
     name: String,
-    /// Its version, for example 2
+    /// Number of the version, for example 2
     #[arg(id = "number", value_name = "VERSION", value_parser = clap::value_parser!(u32).range(1..))]
     version: u32,
 }
 
 #[derive(Debug, Args)]
 struct ChoiceArgs {
-    /// Why; kept in the audit
+    /// Reason; kept in the audit
     #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text)]
     because: Option<String>,
     /// Do not ask
@@ -60,13 +60,13 @@ enum ProjectionError {
     #[error("there is no projection \"{name}\"{known}")]
     UnknownName { name: String, known: String },
     #[error(
-        "{name} has no version {version}; it has {known}. A new version begins with an entry [[projections]] in the configuration and \
-         `outboxd reload`"
+        "{name} has no version {version}; it has {known}. To add a version, add an entry [[projections]] to the configuration and run \
+        `outboxd reload`"
     )]
     UnknownVersion { name: String, version: u32, known: String },
-    #[error("{name}@{version} was dropped; its number is not used again")]
+    #[error("{name}@{version} was dropped; its number cannot be used again")]
     Dropped { name: String, version: u32 },
-    #[error("{0}@{1} is gone; somebody else was faster")]
+    #[error("{0}@{1} is gone; another command has dropped it meanwhile")]
     Gone(String, u32),
 }
 
@@ -81,7 +81,7 @@ pub async fn run(args: ProjectionsArgs, global: &Global) -> Result<ExitCode, Cli
     }
 }
 
-/// The version that is meant, and all others of its projection that were not dropped.
+/// The version of the command, and all others of its projection that were not dropped.
 async fn find(session: &Session, which: &WhichArgs) -> Result<(Version, Vec<Version>), CliError> {
     let all = projections::list(&session.pool).await?;
     let WhichArgs { name, version } = which;
@@ -90,7 +90,7 @@ async fn find(session: &Session, which: &WhichArgs) -> Result<(Version, Vec<Vers
         names.dedup();
         let known = match names.as_slice() {
             [] => "; no relay has served one yet: add [[projections]] to the configuration and run `outboxd reload`".to_owned(),
-            names => format!("; there is {}", names.join(", ")),
+            names => format!("; existing: {}", names.join(", ")),
         };
         return Err(CliError::new(EXIT_CONFIG, ProjectionError::UnknownName { name: name.clone(), known }));
     }
@@ -117,7 +117,7 @@ fn gone(which: &WhichArgs) -> CliError {
     CliError::failed(ProjectionError::Gone(which.name.clone(), which.version))
 }
 
-/// What was done, for people, and the version as it is now for scripts.
+/// The action for the terminal, and the current state of the version for scripts.
 async fn tell(session: &Session, which: &WhichArgs, text: &str, global: &Global) -> Result<ExitCode, CliError> {
     eprintln!("{text}");
     if global.json {

@@ -1,4 +1,4 @@
-//! `outboxd projections switch`: readers see another version from one moment on.
+//! `outboxd projections switch`: makes another version live, in one transaction.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::{ChoiceArgs, WhichArgs, find, gone, tell};
 use crate::settings::parse_duration;
 use crate::store::projections::{self, Switch, Switched};
 
-/// The live version stands still while the other one catches up, and its owner must be able to renew its lease.
+/// The live version waits while the other one catches up, and its owner must be able to renew its lease.
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
 #[derive(Debug, Args)]
@@ -22,19 +22,19 @@ Examples:
   outboxd projections switch sales 2 --because 'with discounts, OPS-311'
   outboxd projections switch sales 1 --yes             # and back, while version 1 is still served
 
-The version must have come as far as the live one. The live one stands still for a moment, the other catches up, and one transaction \
-replaces the view and says which version is live. A reader sees the one table or the other, never both. The other version goes on behind the \
-live one until it is taken out of the configuration and dropped.
+The version must have caught up with the live one. The live version waits for a moment while the new one reads the last events; then one \
+transaction replaces the view and records which version is live. A reader sees one table or the other, never both. The old version keeps \
+following the live one until you remove it from the configuration and drop it.
 
-The view belongs to the role of this command, which reads the target for its readers. A view with other columns is made anew, with the \
-rights that were granted on it.")]
+The role of this command owns the view, and its rights on the target apply to readers of the view. If the columns differ, the view is \
+dropped and created again with the rights that were granted on it.")]
 pub(super) struct SwitchArgs {
     #[command(flatten)]
     which: WhichArgs,
-    /// How long the live version may stand still while the other one catches up; at most 4s
+    /// How long the live version may wait while the other one catches up; at most 4s
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_wait)]
     wait: Duration,
-    /// Switch although the version has seen fewer events than the live one, because the others are not in the log any more
+    /// Switch although the version has read fewer events than the live one, because the others are no longer in the log
     #[arg(long)]
     accept_missing: bool,
     #[command(flatten)]
@@ -44,15 +44,15 @@ pub(super) struct SwitchArgs {
 #[derive(Debug, thiserror::Error)]
 enum SwitchError {
     #[error(
-        "{new} stands at event {event} ({event_type}): {reason}: {detail}; mend it or skip the event with `outboxd projections skip`, \
-         then switch"
+        "{new} has stopped at event {event} ({event_type}): {reason}: {detail}; fix the cause or skip the event with `outboxd projections skip`, \
+        then switch"
     )]
     Stopped { new: String, event: uuid::Uuid, event_type: String, reason: String, detail: String },
-    #[error("{new} has not come as far as {live}: it has reached {own} of {whole}{estimate}{hint}")]
+    #[error("{new} has not caught up with {live}: it has reached {own} of {whole}{estimate}{hint}")]
     Behind { new: String, live: String, own: i64, whole: i64, estimate: String, hint: &'static str },
     #[error(
-        "{new} has seen {own} event{}, and {live} has seen {whole} at the same place: {missing} {are} not in the log any more (retention \
-         has removed them, or they were erased), so the view would lack what they said. --accept-missing switches all the same",
+        "{new} has read {own} event{}, and {live} has read {whole} up to the same position: {missing} {are} no longer in the log (retention \
+        has removed them, or they were erased), so the view would lack their effect. --accept-missing switches nevertheless",
         plural(*own), are = if *missing == 1 { "is" } else { "are" }
     )]
     Missing { new: String, live: String, own: u64, whole: u64, missing: u64 },
@@ -67,7 +67,7 @@ pub(super) async fn run(args: SwitchArgs, global: &Global) -> Result<ExitCode, C
     let live = others.iter().find(|other| other.is_live);
     let shown = match (&version.view, &version.target) {
         (Some(view), Some(target)) => format!("{view} will show {target}"),
-        _ => "it has no view: nothing changes for readers but that this version is live".to_owned(),
+        _ => "it has no view: readers see no change; the version is only recorded as live".to_owned(),
     };
     let from = live.map(|live| format!(" instead of version {}", live.version)).unwrap_or_default();
     eprintln!("{} becomes live{from}; {shown}", version.handler());
@@ -85,7 +85,7 @@ pub(super) async fn run(args: SwitchArgs, global: &Global) -> Result<ExitCode, C
     let refusal = match projections::switch(&session.pool, &wish).await? {
         Switched::Done { from, view } => {
             let view = view.map(|view| format!("; {view} shows it")).unwrap_or_default();
-            let before = from.map(|from| format!(", version {from} is not any more")).unwrap_or_default();
+            let before = from.map(|from| format!(" instead of version {from}")).unwrap_or_default();
             return tell(&session, &which, &format!("{new} is live{before}{view}"), global).await;
         }
         Switched::Unknown => return Err(gone(&which)),
@@ -103,7 +103,7 @@ pub(super) async fn run(args: SwitchArgs, global: &Global) -> Result<ExitCode, C
             let estimate = estimate
                 .map(|(share, left)| format!(" ({:.1} %, about {} left)", share * 100.0, describe_age(left)))
                 .unwrap_or_default();
-            let hint = if is_served { "; try again then" } else { "; no relay serves it, or it is paused" };
+            let hint = if is_served { "; try again later" } else { "; no relay serves it, or it is paused" };
             SwitchError::Behind { new, live: live_name, own, whole, estimate, hint }
         }
         Switched::Missing { own, live: whole } => {

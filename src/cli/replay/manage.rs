@@ -1,4 +1,4 @@
-//! `outboxd replays`: what was replayed, how far it is, ending one and taking it up again.
+//! `outboxd replays`: lists, shows, cancels and resumes replays.
 //! Works while the relay is down.
 
 use std::process::ExitCode;
@@ -23,25 +23,25 @@ pub struct ReplaysArgs {
 
 #[derive(Debug, Subcommand)]
 enum ReplaysCommand {
-    /// List replays, the newest first, with what has become of each
+    /// List replays with their outcomes, the newest first
     #[command(
         after_help = "Examples:\n  outboxd replays list\n  outboxd replays list --json | jq '.replays[] | select(.failed > 0)'"
     )]
     List(ListArgs),
-    /// Show one replay: who, what, how far; --follow waits for its outcome
+    /// Show one replay: operator, filter, progress; --follow waits for its outcome
     #[command(after_help = "Examples:
   outboxd replays show 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d
   outboxd replays show 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --follow
 
 Exit code: 0, or 1 when some have failed again.")]
     Show(ShowArgs),
-    /// End a replay: what has not left stays the dead letter that it was
+    /// Cancel a replay: dead letters that it has not sent stay dead letters
     #[command(after_help = "Example:
   outboxd replays cancel 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --because 'they are down again'
 
-What has left already is delivered, or fails, as if nothing had been cancelled. `replays resume` takes up the rest.")]
+Deliveries that were already sent end as usual. `replays resume` continues with the rest.")]
     Cancel(CancelArgs),
-    /// Let a cancelled replay go on with what it had not sent, except what was decided otherwise meanwhile
+    /// Resume a cancelled replay with the deliveries that it has not sent, except those that were discarded or replayed since
     #[command(after_help = "Example:\n  outboxd replays resume 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d")]
     Resume(IdArgs),
 }
@@ -55,7 +55,7 @@ struct ListArgs {
 
 #[derive(Debug, Args)]
 struct IdArgs {
-    /// The replay, as the command that started it and `replays list` show it
+    /// Id of the replay, as `outboxd replay` and `replays list` show it
     #[arg(value_name = "REPLAY-ID")]
     id: Uuid,
 }
@@ -64,7 +64,7 @@ struct IdArgs {
 struct ShowArgs {
     #[command(flatten)]
     replay: IdArgs,
-    /// Show how far it is until it has its outcome, or Ctrl-C
+    /// Show the progress until the replay has its outcome, or until Ctrl-C
     #[arg(long, short)]
     follow: bool,
 }
@@ -73,7 +73,7 @@ struct ShowArgs {
 struct CancelArgs {
     #[command(flatten)]
     replay: IdArgs,
-    /// Why; kept in the audit
+    /// Reason; kept in the audit
     #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text)]
     because: Option<String>,
 }
@@ -104,14 +104,14 @@ async fn show(session: &Session, args: &ShowArgs, global: &Global) -> Result<Exi
 async fn cancel(session: &Session, args: &CancelArgs, global: &Global) -> Result<ExitCode, CliError> {
     let id = args.replay.id;
     let cancelled = replays::cancel(&session.pool, &ask::caller(), id, args.because.as_deref()).await?;
-    eprintln!("cancelled: {cancelled} had not left and stay what they were; `outboxd replays resume {id}` takes them up again");
+    eprintln!("cancelled: {cancelled} were not sent and keep their state; `outboxd replays resume {id}` continues with them");
     tell(session, id, global).await
 }
 
 async fn resume(session: &Session, id: Uuid, global: &Global) -> Result<ExitCode, CliError> {
     match replays::resume(&session.pool, &ask::caller(), id).await? {
-        0 => eprintln!("nothing is left to resume: all of it was decided or replayed otherwise meanwhile"),
-        held => eprintln!("resumed: {held} deliver{} to leave", if held == 1 { "y" } else { "ies" }),
+        0 => eprintln!("nothing is left to resume: every delivery was discarded or replayed since"),
+        held => eprintln!("resumed: {held} deliver{} to send", if held == 1 { "y" } else { "ies" }),
     }
     tell(session, id, global).await
 }
@@ -164,7 +164,7 @@ fn describe_one(replay: &Replay) -> String {
     )
 }
 
-/// In the largest unit that keeps it above one.
+/// In the largest unit in which the number is above one.
 fn describe_rate(rate: f64) -> String {
     let (count, unit) = if rate >= 1.0 {
         (rate, "s")

@@ -1,5 +1,5 @@
-//! `outboxd replay` and `outboxd replays`: delivering once more what a person chose, and following, cancelling or resuming that.
-//! The command freezes the set and then only watches; the relay does the work, so it may be left at any time.
+//! `outboxd replay` and `outboxd replays`: start, follow, cancel and resume replays.
+//! The command freezes the set of deliveries and then only watches; the relay delivers, so the command may end at any time.
 
 mod manage;
 mod progress;

@@ -1,4 +1,4 @@
-//! How far a replay is: a bar until it has its outcome, and the outcome in words. Watches only; Ctrl-C ends the watching.
+//! The progress of a replay: a bar until the replay has its outcome, then the outcome. Only watches; Ctrl-C ends the watching.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use crate::store::Replay;
 /// Often enough for a bar, seldom enough to cost nothing.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Shows how far it is until it has its outcome or Ctrl-C is pressed, and tells either.
+/// Shows the progress until the replay has its outcome or Ctrl-C is pressed, and prints the result.
 pub(super) async fn follow(session: &Session, id: Uuid) -> Result<Replay, CliError> {
     let mut interrupts = signal(SignalKind::interrupt()).map_err(CliError::failed)?;
     let mut replay = replays::show(&session.pool, id).await?;
     if !replay.is_over() {
-        eprintln!("waiting for its outcome; Ctrl-C leaves it running");
+        eprintln!("waiting for the outcome; Ctrl-C leaves the replay running");
     }
     // Draws on standard error, and only on a terminal.
     let bar = ProgressBar::new(replay.asked);
@@ -34,7 +34,7 @@ pub(super) async fn follow(session: &Session, id: Uuid) -> Result<Replay, CliErr
             _ = interrupts.recv() => {
                 bar.finish_and_clear();
                 eprintln!("{}", describe_outcome(&replay));
-                eprintln!("it goes on without this command:\n  outboxd replays show {id} --follow\n  outboxd replays cancel {id}");
+                eprintln!("the replay continues without this command:\n  outboxd replays show {id} --follow\n  outboxd replays cancel {id}");
                 return Ok(replay);
             }
             () = tokio::time::sleep(LOOK) => {}

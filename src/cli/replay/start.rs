@@ -1,5 +1,5 @@
-//! `outboxd replay`: shows what is meant, asks, freezes exactly that, and follows it to its outcome.
-//! What fails again meanwhile, or joins the set, is not part of it.
+//! `outboxd replay`: shows the matching deliveries, asks, freezes exactly this set, and follows it to its outcome.
+//! Deliveries that match later are not part of the replay.
 
 use std::process::ExitCode;
 
@@ -27,9 +27,9 @@ use crate::store::{Replay, Started};
   outboxd replay --id 7b0c8e0e-4df0-4b5e-9c1f-3b8d5a1f2e6d --yes
   outboxd replay --handler billing --delivered --since 2h --force --rate 20/s
 
-The set is frozen at this moment. Per handler and key it leaves in order, and waits behind older events of its key that are not \
-finished. Events keep their ids, and the history of their attempts stays. Dead letters stay dead letters until they leave, so a \
-cancelled replay changes nothing about the rest. Two people who replay the same dead letters do not deliver them twice: the second \
+The set of deliveries is frozen when the command starts. Per handler and key they are sent in order, after older events of the key that \
+are not finished. Events keep their ids and the history of their attempts. Dead letters stay dead letters until they are sent, so a \
+cancelled replay does not change the rest. Two operators who replay the same dead letters do not deliver them twice: the second command \
 finds fewer, or none. Ctrl-C leaves the replay running.
 
 Exit code: 0 started or all delivered, 1 some failed again while the command waited, 64 refused."
@@ -46,19 +46,19 @@ pub struct ReplayArgs {
     /// Dead letters (the default)
     #[arg(long)]
     dead: bool,
-    /// What was delivered, by its recorded success; needs --force
+    /// Delivered events whose success is recorded; needs --force
     #[arg(long, conflicts_with_all = ["dead", "reason", "text", "group"])]
     delivered: bool,
-    /// Send again what receivers have had
+    /// Deliver events again that receivers already have
     #[arg(long, requires = "delivered")]
     force: bool,
-    /// At most so many deliveries in a second, a minute or an hour, over all handlers, for example 50/s
+    /// At most this many deliveries in a second, a minute or an hour, over all handlers, for example 50/s
     #[arg(long, value_name = "COUNT/UNIT", value_parser = parse_rate)]
     rate: Option<f64>,
-    /// Why, in your words; kept in the audit
+    /// Reason in your words; kept in the audit
     #[arg(long, visible_alias = "note", value_name = "TEXT", value_parser = ask::parse_text)]
     because: Option<String>,
-    /// Only show what would be replayed
+    /// Show what would be replayed, and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Do not ask
@@ -73,7 +73,7 @@ pub struct ReplayArgs {
 struct Replayed {
     #[serde(flatten)]
     previewed: Previewed,
-    /// As it stood when the command ended; `None`: nothing was started.
+    /// The state when the command ended; `None`: no replay was started.
     replay: Option<Replay>,
 }
 
@@ -89,12 +89,12 @@ pub(super) async fn run(args: ReplayArgs, global: &Global) -> Result<ExitCode, C
     }
     replays::check_force(&previewed.preview.filter, force)?;
     let matched = previewed.preview.matched;
-    let many = if delivered { " that receivers have had".to_owned() } else { String::new() };
+    let many = if delivered { " that receivers already have".to_owned() } else { String::new() };
     ask::confirm(&format!("Replay {matched} {}{many}?", plural_of(what, matched)), yes)?;
     let order = ReplayOrder { id: Uuid::new_v4(), rate, note: because, force, expected: None };
     let started = replays::start(&session.pool, &ask::caller(), &previewed.preview.filter, &order).await?;
     let Started::Frozen(frozen @ 1..) = started else {
-        eprintln!("nothing was left to replay; somebody else was faster");
+        eprintln!("nothing is left to replay; another command has replayed or discarded it meanwhile");
         return finish(Replayed { previewed, replay: None }, global);
     };
     eprintln!("replaying {frozen} {}; replay {}", plural_of(what, frozen), order.id);
@@ -103,20 +103,20 @@ pub(super) async fn run(args: ReplayArgs, global: &Global) -> Result<ExitCode, C
     Ok(if detach { ExitCode::from(EXIT_OK) } else { code })
 }
 
-/// Waits for the outcome, unless that is not wanted or nobody is there to bring it about.
+/// Waits for the outcome, unless `--no-wait` is given or no relay runs that could deliver.
 async fn follow(session: &Session, id: Uuid, detach: bool) -> Result<Replay, CliError> {
     let replay = replays::show(&session.pool, id).await?;
     if detach {
         return Ok(replay);
     }
     if replays::is_stopped(&session.pool, &replay).await? {
-        eprintln!("{} does not deliver now; the replay begins when it does", replay.stopped.join(", "));
+        eprintln!("{} does not deliver now; the replay starts when it does", replay.stopped.join(", "));
         return Ok(replay);
     }
     progress::follow(session, id).await
 }
 
-/// Words have gone to standard error; the document is for scripts.
+/// Messages go to standard error; the document on standard output is for scripts.
 fn finish(started: Replayed, global: &Global) -> Result<ExitCode, CliError> {
     if global.json {
         print(&as_json(&started))?;

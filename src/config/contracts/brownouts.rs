@@ -1,4 +1,4 @@
-//! `brownouts = [{ from = "...", until = "..." }]`: the times in which a version is not sent on purpose.
+//! `brownouts = [{ from = "...", until = "..." }]`: planned times in which a version is not sent.
 
 use toml::{Table, Value};
 

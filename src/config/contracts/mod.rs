@@ -20,12 +20,12 @@ use crate::settings::{Field, FieldType, Mistakes, Section};
 
 pub(super) use pins::read_pins;
 
-/// The lists in a contract and in a version, by name only: they are read apart.
+/// The lists in a contract and in a version, by name only; separate code reads them.
 const LISTS: &[Field] = &[Field::new("versions", FieldType::TextList, "", "Its versions.")];
 const EDGES: &[Field] = &[
     Field::new("from_previous", FieldType::TextList, "", "The cast from the version before."),
     Field::new("from_next", FieldType::TextList, "", "The cast from the version after."),
-    Field::new("brownouts", FieldType::TextList, "", "Times in which it is not sent on purpose."),
+    Field::new("brownouts", FieldType::TextList, "", "Planned times in which the version is not sent."),
 ];
 
 /// `[contracts]`
@@ -33,9 +33,9 @@ const EDGES: &[Field] = &[
 pub struct Contracts {
     /// The folder; `None`: there are no contracts.
     pub path: Option<String>,
-    /// How the version shows in CloudEvents.
+    /// The version in CloudEvents.
     pub naming: Naming,
-    /// What is in the folder.
+    /// The content of the folder.
     pub registry: Arc<Registry>,
 }
 
@@ -54,7 +54,7 @@ pub(super) fn read_contracts(section: &Section<'_>) -> Contracts {
     Contracts { path: section.optional_text("path"), naming, registry: Arc::default() }
 }
 
-/// Reads the folder and gives every handler and client the versions that it is sent.
+/// Reads the folder and gives every handler and client its versions.
 pub(super) fn load(config: &mut Config, environment: &dyn Environment, mistakes: &Mistakes) {
     let found = Mistakes::default();
     if let Some(path) = &config.contracts.path {
@@ -82,7 +82,7 @@ fn read_folder(folder: &Path, environment: &dyn Environment, mistakes: &Mistakes
     let contracts = files.iter().flat_map(|file| reader.file(file)).collect();
     let contracts = without_duplicates(contracts, mistakes);
     if !mistakes.is_empty() {
-        // What the contracts say together follows from what each says; a mistake there would be told twice.
+        // A mistake in one contract would cause a second mistake in the check of all contracts together.
         return Registry::default();
     }
     Registry::new(contracts).unwrap_or_else(|faults| {
@@ -223,7 +223,7 @@ impl Reader<'_> {
     }
 
     fn schema(&self, section: &Section<'_>) -> Option<Schema> {
-        // Without a name it was reported that one is needed.
+        // A missing name was reported already.
         let name = section.optional_text("schema")?;
         let text = self.read(section, "schema", &name)?;
         match Schema::parse(&text) {

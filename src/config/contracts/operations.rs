@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use crate::contracts::{Cast, Decimal, Operation, Path, ScalarType};
 use crate::settings::{Mistakes, unknown_key};
 
-/// Each operation, and the keys that may stand beside it.
+/// Each operation with its further keys.
 const WORDS: &[(&str, &[&str])] = &[
     ("rename", &[]),
     ("move", &[]),
@@ -52,7 +52,7 @@ enum Read {
     Loses(Vec<Path>),
 }
 
-/// The key that is wrong, empty for the whole entry, and what about it.
+/// The wrong key, empty for the whole entry, and the mistake.
 type Wrong = (&'static str, String);
 
 fn read_entry(entry: &Value) -> Result<Read, Wrong> {
@@ -92,8 +92,7 @@ fn operation(word: &'static str, table: &Table) -> Result<Operation, Wrong> {
         "drop" => Ok(Operation::Drop { path: path(word, text(table, word)?)? }),
         "default" => {
             if table.get("invented") != Some(&Value::Boolean(true)) {
-                let text =
-                    "needs invented = true: the value stands for something that the producer never said, and readers should know";
+                let text = "needs invented = true: the producer never recorded this value, and readers should know that";
                 return Err(("default", text.to_owned()));
             }
             Ok(Operation::Default { path: path(word, text(table, word)?)?, value: json(table)? })
@@ -138,7 +137,7 @@ fn texts(table: &Table, key: &'static str) -> Result<Vec<String>, Wrong> {
 fn pair(table: &Table, key: &'static str) -> Result<[String; 2], Wrong> {
     let texts = texts(table, key)?;
     let count = texts.len();
-    texts.try_into().map_err(|_| (key, format!("got {count} texts, expected two: what it is called, and what it will be")))
+    texts.try_into().map_err(|_| (key, format!("got {count} texts, expected two: the old name and the new name")))
 }
 
 fn paths(table: &Table, key: &'static str) -> Result<Vec<Path>, Wrong> {
@@ -179,17 +178,19 @@ fn map(table: &Table) -> Result<Operation, Wrong> {
     Ok(Operation::Map { path: path("map", text(table, "map")?)?, values, otherwise })
 }
 
-/// The value of a default or const: TOML, or JSON as a text for what TOML cannot say.
+/// The value of a default or const: TOML, or JSON as a text for values that TOML does not have.
 fn json(table: &Table) -> Result<String, Wrong> {
     match (table.get("value"), table.get("json")) {
         (Some(value), None) => as_json("value", value),
         (None, Some(Value::String(text))) => match serde_json::from_str::<&serde_json::value::RawValue>(text) {
             Ok(raw) => Ok(raw.get().to_owned()),
-            Err(error) => Err(("json", format!("got {text:?}, which is no JSON: {error}"))),
+            Err(error) => Err(("json", format!("got {text:?}, which is not JSON: {error}"))),
         },
         (None, Some(other)) => Err(("json", format!("got {other}, expected JSON in a text such as \"null\""))),
         (Some(_), Some(_)) => Err(("json", "\"value\" is given as well; keep one of the two".to_owned())),
-        (None, None) => Err(("value", "is needed; what TOML cannot say, such as null, is written as json = \"null\"".to_owned())),
+        (None, None) => {
+            Err(("value", "is needed; for a value that TOML does not have, such as null, write json = \"null\"".to_owned()))
+        }
     }
 }
 
@@ -209,6 +210,6 @@ fn as_json(key: &'static str, value: &Value) -> Result<String, Wrong> {
             };
             format!("{{{}}}", members.iter().map(member).collect::<Result<Vec<_>, Wrong>>()?.join(","))
         }
-        other => return Err((key, format!("got {other}, which JSON cannot say; write it as a text"))),
+        other => return Err((key, format!("got {other}, which JSON does not have; write it as a text"))),
     })
 }

@@ -1,4 +1,4 @@
-//! Pins: which version of each public event a handler or a client is sent. `events = ["order.placed@1"]`, also with a glob.
+//! Pins: the version of each public event that a handler or a client gets. `events = ["order.placed@1"]`, also with a glob.
 //! Requires a pin as soon as more than one version is served, and refuses one that matches nothing.
 
 use std::collections::BTreeSet;
@@ -21,7 +21,7 @@ fn split_pin(text: &str) -> (&str, Option<u32>) {
     }
 }
 
-/// The event types with the versions behind them; which contracts there are is not known here.
+/// The event types with their pinned versions; the contracts are not known here.
 pub(in crate::config) fn read_pins(section: &Section<'_>) -> Vec<(String, Option<u32>)> {
     let texts = section.texts("events");
     let pin = |text: &String| {
@@ -31,14 +31,14 @@ pub(in crate::config) fn read_pins(section: &Section<'_>) -> Vec<(String, Option
     texts.iter().map(pin).collect()
 }
 
-/// Who is sent events: a handler, or a client of the feed.
+/// A receiver of events: a handler, or a client of the feed.
 struct Receiver<'r> {
-    /// Where its mistakes are reported.
+    /// Its path for mistakes.
     path: String,
-    /// What it is, with which another would be made.
+    /// `handler` or `client`, for messages.
     kind: &'static str,
     pins: &'r [(String, Option<u32>)],
-    /// The lists of globs that a type has to pass; an empty one lets every type pass.
+    /// The lists of globs that a type must match; an empty list matches every type.
     types: Vec<&'r [String]>,
 }
 
@@ -56,7 +56,7 @@ pub(super) fn resolve(config: &mut Config, mistakes: &Mistakes) {
         let receiver = Receiver { path, kind: "handler", pins: &handler.pins, types: vec![&handler.filter.types] };
         handler.contracts = pins_of(contracts, &receiver, mistakes);
     }
-    // Without a type that may leave there is no feed, and nothing for clients to see.
+    // Without event types there is no feed, and clients have nothing to read.
     let feed = &config.feed;
     for (index, client) in config.clients.iter_mut().enumerate().filter(|_| feed.is_on()) {
         let path = format!("{}.events", client_path(index, &client.name));
@@ -91,7 +91,7 @@ fn unused_pins(contracts: &Contracts, pins: &[(String, Option<u32>)]) -> Vec<Str
         } else if !contracts.registry.contracts().any(|contract| matches_glob(glob, &contract.event_type)) {
             let known: Vec<&str> = contracts.registry.contracts().map(|contract| contract.event_type.as_str()).collect();
             texts.push(format!(
-                "\"{glob}@{version}\" pins a version, and no contract has such a type; there are {}",
+                "\"{glob}@{version}\" pins a version, and no contract has such a type; contracts exist for {}",
                 known.join(", ")
             ));
         }
@@ -99,11 +99,11 @@ fn unused_pins(contracts: &Contracts, pins: &[(String, Option<u32>)]) -> Vec<Str
     texts
 }
 
-/// The version of this contract that the receiver is sent. `None`: none is served yet, and events go out as recorded.
+/// The version of this contract that the receiver gets. `None`: none is served yet, and events are sent as recorded.
 fn version_of(contract: &Contract, receiver: &Receiver<'_>) -> Result<Option<u32>, String> {
     let event_type = &contract.event_type;
     let matching: Vec<_> = receiver.pins.iter().filter(|(glob, _)| matches_glob(glob, event_type)).collect();
-    // Who names a type exactly means it, whatever a glob beside it says.
+    // An exact type takes precedence over a glob.
     let exact = matching.iter().any(|(glob, version)| glob == event_type && version.is_some());
     let counts = |glob: &String| !exact || glob == event_type;
     let pinned: BTreeSet<u32> = matching.iter().filter(|(glob, _)| counts(glob)).filter_map(|(_, version)| *version).collect();

@@ -31,7 +31,7 @@ pub use sessions::LIFE;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Peer {
     Address(IpAddr),
-    /// Whoever could open the unix socket.
+    /// A process that could open the unix socket.
     Socket,
 }
 
@@ -42,14 +42,14 @@ pub struct Rules {
     pub redact: Vec<Vec<String>>,
     tokens: Vec<ConsoleToken>,
     proxy: ConsoleProxy,
-    /// Without tokens and proxy whoever reaches the address may look.
+    /// Without tokens and proxy, every caller that reaches the address may look.
     is_open: bool,
 }
 
-/// How somebody proved who they are.
+/// How the caller was authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
-    /// A token in the request itself: no browser adds it by itself.
+    /// A token in the request itself: no browser adds it automatically.
     Bearer,
     /// A cookie, an identity that a proxy adds, or nothing at all: a browser sends it whatever site has asked it to.
     Ambient,
@@ -149,7 +149,7 @@ impl Access {
         match proxy::user(&rules.proxy, peer, headers) {
             Told::User(user) => Identity::Known(Caller { via, ..user }, Proof::Ambient),
             Told::Refused(why) => Identity::Refused(why),
-            // Whoever is at this machine may look, and no more.
+            // Callers on this machine may look, and no more.
             Told::Nothing if rules.is_open && is_forwarded(headers) => Identity::Refused(FORWARDED),
             Told::Nothing if rules.is_open => {
                 Identity::Known(Caller { name: "local".to_owned(), role: Role::Read, sees_payloads: false, via }, Proof::Ambient)
@@ -172,7 +172,7 @@ impl Access {
         }
     }
 
-    /// Begins a session for somebody who has shown a token.
+    /// Begins a session for the owner of a token.
     pub fn log_in(&self, rules: &Rules, peer: Peer, token: &str) -> LoggedIn {
         match self.check(rules, peer, token.trim()) {
             Ok(token) => {
@@ -218,7 +218,7 @@ impl Access {
     }
 }
 
-/// Whether somebody passed the request on: then it need not come from this machine, whatever the address says.
+/// Whether a proxy passed the request on: then it need not come from this machine, although the address says so.
 fn is_forwarded(headers: &HeaderMap) -> bool {
     ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"]
         .iter()

@@ -11,7 +11,7 @@ use crate::operations::Caller;
 /// What the frame needs to know.
 pub struct Frame<'a> {
     pub links: &'a Links,
-    /// `None`: nobody knows who looks.
+    /// `None`: the viewer is unknown.
     pub caller: Option<&'a Caller>,
     pub can_log_in: bool,
 }

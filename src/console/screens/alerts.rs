@@ -84,14 +84,14 @@ pub async fn form(ask: &Ask) -> Result<Answer, Trouble> {
         div.chosen { p { (badge(severity_class(view.alert.severity), view.alert.severity.as_str())) " " (foreign(&view.summary)) }
             p { (view.alert.status.as_str()) " since " (moment(view.alert.started_at, ask.now)) } }
         h2 { "Acknowledge" }
-        p { "Everybody sees that you know. Nothing is repeated until it grows worse or is over." }
+        p { "All operators see the acknowledgement. The alert is not repeated until it gets worse or is over." }
         form method="post" action=(ask.links.to("alerts/ack")) {
             (hidden("alert", &view.key)) (field("why-acknowledged"))
             p { button type="submit" { "Acknowledge" } }
         }
         (command(&format!("outboxd alerts ack {word} --because '...'")))
         h2 { "Snooze" }
-        p { "Nobody is told anything of it for a while. When the time is over, what is true then is told." }
+        p { "The alert is not sent for a while. When the time is over, its state at that time is sent." }
         form method="post" action=(ask.links.to("alerts/snooze")) {
             (hidden("alert", &view.key))
             p.field {

@@ -1,4 +1,4 @@
-//! The audit: who did what, when, why, and on which road. Read only; nobody can change it.
+//! The audit: acts of operators with time, reason and origin. Read only; no page changes it.
 
 use maud::html;
 
@@ -48,7 +48,7 @@ pub async fn list(ask: &Ask) -> Result<Answer, Trouble> {
             }
             p { button.quiet type="submit" { "Search" } }
         }
-        @if page.items.is_empty() { (nothing("Nobody has done anything that matches.")) }
+        @if page.items.is_empty() { (nothing("No act matches.")) }
         @else { (table("Acts of people", &["At", "Who", "What", "Handler", "#Changed", "Why", "Asked for"], &rows)) }
         p.pages {
             @if before.is_some() { a href=(ask.links.query("audit", &pairs)) { "The newest" } }

@@ -50,7 +50,7 @@ pub fn done(ask: &Ask) -> Markup {
         Some("resumed") => "Resumed. It goes on.",
         Some("closed") => "The circuit is closed. Deliveries go on at once.",
         Some("unchanged") => "Nothing was changed: it was so already.",
-        Some("discarded") => "Discarded. What is left is below.",
+        Some("discarded") => "Discarded. The remaining dead letters are below.",
         Some("skipped") => "Skipped. The event is a dead letter now, and its key goes on.",
         Some("acknowledged") => "Acknowledged. Nothing is repeated until it grows worse or is over.",
         Some("snoozed") => "Silent for a while. Then what is true is told.",
@@ -59,7 +59,7 @@ pub fn done(ask: &Ask) -> Markup {
         Some("noted") => "The note is kept.",
         Some("started") => "Started. It goes on without this page.",
         Some("known") => "This replay was started already; nothing was started twice.",
-        Some("cancelled") => "Cancelled. What had not left stays a dead letter.",
+        Some("cancelled") => "Cancelled. Dead letters that were not sent stay dead letters.",
         Some("taken-up") => "It goes on.",
         _ => return html! {},
     };

@@ -93,7 +93,7 @@ pub async fn note_form(ask: &Ask) -> Result<Answer, Trouble> {
         action: "dead-letters/note",
         fields: html! {
             (which::hidden_fields(&ask.query))
-            (reason_field(true, "What others should know when they see this group, for example the number of the incident."))
+            (reason_field(true, "A note for other operators who see this group, for example the number of the incident."))
         },
         button: "Keep the note",
         is_final: false,

@@ -151,7 +151,7 @@ pub async fn payload(ask: &Ask) -> Result<Answer, Trouble> {
     let body = html! {
         p.crumbs { a href=(ask.links.event(id)) { "The event" } }
         h1 { "Payload of " (foreign(&event.event_type)) }
-        @if !ask.rules.redact.is_empty() { p.intro { "Some members are redacted for everybody." } }
+        @if !ask.rules.redact.is_empty() { p.intro { "Some members are redacted for all viewers." } }
         h2 { "Payload" }
         (foreign_block(&shown(&event.payload), "Payload"))
         h2 { "Headers" }

@@ -27,11 +27,11 @@ pub async fn show(ask: &Ask) -> Result<Answer, Trouble> {
             (numbers(&handler))
             (acts(ask, &handler))
         }
-        h2 { "What belongs to it" }
+        h2 { "Related pages" }
         ul.list {
             li { a href=(ask.links.query("dead-letters", &[("handler", &handler.name)])) { "Dead letters by what failed" } }
             li { a href=(ask.links.query("keys", &[("handler", &handler.name)])) { "Keys and destinations that are blocked" } }
-            li { a href=(ask.links.query("audit", &[("handler", &handler.name)])) { "What people did with it" } }
+            li { a href=(ask.links.query("audit", &[("handler", &handler.name)])) { "Acts of operators on it" } }
         }
         (command("outboxd handlers list"))
     };
@@ -121,7 +121,7 @@ async fn finish(ask: &Ask, changed: bool, done: &str) -> Result<Answer, Trouble>
 
 pub async fn pause_form(ask: &Ask) -> Result<Answer, Trouble> {
     let what = html! { "While it is paused its events wait in the log; nothing is lost, and nothing is tried." };
-    let fields = reason_field(true, "It is shown to everybody who wonders why nothing is delivered.");
+    let fields = reason_field(true, "The handler list shows it as the reason of the pause.");
     confirm(ask, "pause", "Pause the handler", what, fields, "outboxd handlers pause {} --because '...'").await
 }
 

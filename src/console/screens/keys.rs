@@ -89,7 +89,7 @@ pub async fn skip_form(ask: &Ask) -> Result<Answer, Trouble> {
         what: html! {
             (facts(&[("Key", foreign(&key.key)), ("Handler", foreign(&key.handler)), ("Event", html! { (foreign(&key.event_type)) " " (state_badge(&key.state)) }),
                 ("Reason", failure(key.reason.as_deref(), key.status)), ("Waiting behind it", html! { (count(key.followers, true)) })]))
-            p { "The event becomes a dead letter, which stays until somebody decides, and what waits behind it goes on. "
+            p { "The event becomes a dead letter, which stays until an operator decides, and the events behind it are delivered. "
                 "That is another order than the one in which things happened: the receiver must be able to bear it." }
         },
         action: "keys/skip",

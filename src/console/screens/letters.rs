@@ -89,7 +89,7 @@ fn group_table(ask: &Ask, groups: &Page<DeadLetterGroup>) -> Markup {
             }
         }
     };
-    table("Groups of dead letters", &["#Letters", "What failed", "Handler", "Reason", "First", "Last", "Example", "Acts"], &rows)
+    table("Groups of dead letters", &["#Letters", "Failure", "Handler", "Reason", "First", "Last", "Example", "Acts"], &rows)
 }
 
 fn error(group: &DeadLetterGroup) -> Markup {

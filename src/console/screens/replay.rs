@@ -39,7 +39,7 @@ pub async fn list(ask: &Ask) -> Result<Answer, Trouble> {
         h1 { "Replays" }
         p.intro { "Sets of dead letters that people had delivered once more, each frozen when it was asked for." }
         div data-part="replays" {
-            @if page.items.is_empty() { (nothing("Nobody has replayed anything yet. A replay begins at the dead letters.")) }
+            @if page.items.is_empty() { (nothing("There are no replays yet. Start a replay from the dead letters.")) }
             @else { (table("Replays", &["Asked", "Handler", "State", "Progress", "By", "Why"], &rows)) }
         }
         p.pages {
@@ -91,7 +91,7 @@ pub async fn show(ask: &Ask) -> Result<Answer, Trouble> {
             }
             (next_steps(ask, &replay))
         }
-        h2 { "What was asked for" }
+        h2 { "Request" }
         (foreign_block(&replay.filter.to_string(), "The filter of the replay"))
         (command(&format!("outboxd replays show {}", replay.id)))
     };
@@ -115,7 +115,7 @@ fn next_steps(ask: &Ask, replay: &Replay) -> Markup {
                 (button(&ask.links.to(&which::address("replays/new", &rest, &[])), "Replay the rest…"))
             }
             @if replay.failed > 0 {
-                a.button.quiet href=(ask.links.query("dead-letters", &[("handler", handler), ("since", &since)])) { "What failed again" }
+                a.button.quiet href=(ask.links.query("dead-letters", &[("handler", handler), ("since", &since)])) { "Failed again" }
             }
         }
     }

@@ -82,7 +82,7 @@ pub fn address(path: &str, fields: &Fields, more: &[(&str, &str)]) -> String {
     with_query(path, &with(fields, more))
 }
 
-/// As fields of a form that nobody sees.
+/// As hidden fields of a form.
 pub fn hidden_fields(fields: &Fields) -> Markup {
     html! { @for (name, value) in pairs(fields) { (hidden(name, value)) } }
 }

@@ -217,7 +217,7 @@ impl Comparison {
             })
         });
         self.is_open = is_open;
-        (!is_excluded).then(|| Local::new("not", "what readers exclude may be emitted", None))
+        (!is_excluded).then(|| Local::new("not", "values that readers exclude may be emitted", None))
     }
 
     fn conditional(&mut self, writer: &Layers<'_>, reader: &Layer<'_>) -> Option<Local> {
@@ -490,7 +490,7 @@ impl Comparison {
                                 || self.contained(writer, &Layers::of(wanted, layer.root)).is_empty();
                             if !is_implied {
                                 let whole = super::witness::object(writer, &[(name, None)], 0, 0);
-                                let text = format!("what must hold with \"{name}\" is new or changed");
+                                let text = format!("the condition for objects with \"{name}\" is new or changed");
                                 found.push(Local::new(keyword_name(keyword), text, witness(writer, reader, whole)));
                             }
                         }

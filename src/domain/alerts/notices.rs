@@ -54,7 +54,7 @@ pub struct Listener {
     pub name: String,
     /// Milder alerts are not for it.
     pub severity: Severity,
-    /// It forgets an alert that is not refreshed within this time, and repeats by itself.
+    /// It forgets an alert that is not refreshed within this time, and repeats alerts on its own.
     pub refresh: Option<Duration>,
     /// It wants to know that an operator knows.
     pub wants_acknowledgements: bool,
@@ -140,7 +140,7 @@ mod tests {
             (Firing, Some(told(1, true, 50)), due(Change::Raised, 110)),
             (Firing, Some(told(2, true, 111)), due(Change::Repeated, 111 + repeat)),
             (Firing, Some(told(1, false, 50)), due(Change::Fired, 110)),
-            (Resolved, None, None), // it came and went before anybody was told
+            (Resolved, None, None), // it came and went before a notice was sent
             (Resolved, Some(told(1, false, 50)), None),
             (Resolved, Some(told(1, true, 50)), due(Change::Resolved, 110)),
             (Acknowledged, None, None),

@@ -25,7 +25,7 @@ use super::classify::{self, Report};
 use super::trouble::Trouble;
 use crate::domain::{Reason, Verdict};
 
-/// How long the thread waits for reports before it looks whether anybody is left.
+/// How long the thread waits for reports before it checks whether the producer is still used.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Longest wait for one answer while connecting, at first; doubles, so that slow networks get theirs.
 const FIRST_PATIENCE: Duration = Duration::from_millis(50);

@@ -99,7 +99,7 @@ impl Kafka {
     }
 }
 
-// Without a timestamp: Kafka deletes by it, and an event of last year would be gone before anybody has read it.
+// Without a timestamp: Kafka deletes by it, and an event of last year would be gone before a consumer has read it.
 fn record<'r>(event: &'r Addressed<'_>, sender: oneshot::Sender<Report>) -> Record<'r> {
     let envelope = &event.envelope;
     let content_type = Header { key: "content-type", value: Some(envelope.content_type) };

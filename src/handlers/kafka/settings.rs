@@ -17,14 +17,14 @@ pub const FIELDS: &[Field] = &[
     Field::required(
         "brokers",
         FieldType::TextList,
-        "Some brokers of the cluster, each as host:port; the rest is learned from whichever answers.",
+        "Some brokers of the cluster, each as host:port; the client learns the others from the first that answers.",
     ),
     Field::required("topic", FieldType::Text, "Topic to publish to, a template such as \"orders\" or \"{aggregate_type}.events\"."),
     Field::new(
         "partition_key",
         FieldType::Text,
         "",
-        "What decides the partition, a template such as \"{header:tenant}\"; if empty the event's key, or its id if it has none.",
+        "Partition key, a template such as \"{header:tenant}\"; empty: the event's key, or its id if it has no key.",
     ),
     envelope::FORMAT,
     envelope::SOURCE,
@@ -41,7 +41,7 @@ pub const FIELDS: &[Field] = &[
         "sasl_mechanism",
         FieldType::Choice(&["none", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]),
         "none",
-        "How to log in with username and password.",
+        "Mechanism for the log-in with username and password.",
     ),
     Field::new("username", FieldType::Text, "", "User to log in as; needs sasl_mechanism."),
     Field::new("password", FieldType::Secret, "", "Password to log in with; needs sasl_mechanism."),
@@ -51,7 +51,7 @@ pub const FIELDS: &[Field] = &[
         "none",
         "How batches are compressed on the way and in the log of the broker.",
     ),
-    Field::new("linger", FieldType::Duration, "5ms", "How long an event waits for others to share its request."),
+    Field::new("linger", FieldType::Duration, "5ms", "How long an event waits for others that share its request."),
     Field::new("client_id", FieldType::Text, "outboxd", "Name of this client in the logs and quotas of the brokers."),
     waits::CONNECT_TIMEOUT,
     waits::CONFIRM_TIMEOUT,
@@ -59,7 +59,7 @@ pub const FIELDS: &[Field] = &[
         "properties",
         FieldType::SecretMap,
         "",
-        "Further properties of librdkafka, for experts; those that would break a promise of outboxd are refused.",
+        "Further properties of librdkafka, for experts; properties that would break a guarantee of outboxd are refused.",
     ),
 ];
 

@@ -164,7 +164,7 @@ fn broken(error: &ConnectionError) -> Verdict {
             failed(failure_of(cause, true), root_text(cause))
         }
         _ => match failure_of(error, true) {
-            Failure::Unknown { .. } => failed(Failure::Garbage, format!("what came is not MQTT 5: {}", root_text(error))),
+            Failure::Unknown { .. } => failed(Failure::Garbage, format!("the answer is not MQTT 5: {}", root_text(error))),
             failure => failed(failure, root_text(error)),
         },
     }
@@ -179,7 +179,7 @@ impl End {
 /// A reason code and what the broker says about it, for display.
 fn told(code: u8, said: Option<&str>) -> String {
     let name = match code {
-        0x10 => "nobody subscribes to the topic",
+        0x10 => "the topic has no subscriber",
         0x80 => "unspecified error",
         0x81 => "malformed packet",
         0x82 => "protocol error",

@@ -22,21 +22,21 @@ pub const FIELDS: &[Field] = &[
         "client_id",
         FieldType::Text,
         "",
-        "Client identifier; two relays with the same one would throw each other out. Absent: one of its own for every relay.",
+        "Client identifier; two relays with the same one would disconnect each other. Absent: a different one for every relay.",
     ),
-    Field::new("qos", FieldType::Integer(0, 2), "1", "Quality of service, 1 or 2: what a broker acknowledges."),
-    Field::new("retain", FieldType::Boolean, "false", "Let the broker keep the last event of each topic for those who come later."),
+    Field::new("qos", FieldType::Integer(0, 2), "1", "Quality of service: 1 or 2."),
+    Field::new("retain", FieldType::Boolean, "false", "The broker keeps the last event of each topic for later subscribers."),
     Field::new(
         "require_subscriber",
         FieldType::Boolean,
         "false",
-        "Hold the events while the broker says that nobody subscribes to their topic; needs qos = 1.",
+        "Hold events while the broker reports that their topic has no subscriber; needs qos = 1.",
     ),
     Field::new(
         "message_expiry",
         FieldType::Duration,
         "",
-        "Time after which the broker throws away what was not fetched. Absent: never.",
+        "Time after which the broker drops events that no subscriber has fetched. Absent: never.",
     ),
     envelope::FORMAT,
     envelope::SOURCE,
@@ -44,7 +44,7 @@ pub const FIELDS: &[Field] = &[
     envelope::HEADERS,
     envelope::FORWARD_HEADERS,
     envelope::MAX_PAYLOAD,
-    Field::new("keep_alive", FieldType::Duration, "30s", "Silence after which a sign of life is asked for."),
+    Field::new("keep_alive", FieldType::Duration, "30s", "Time without traffic after which the client sends a ping."),
     waits::CONNECT_TIMEOUT,
     waits::CONFIRM_TIMEOUT,
     tls::CA,
@@ -170,7 +170,7 @@ fn read_qos(section: &Section<'_>) -> Option<QoS> {
         1 => Some(QoS::AtLeastOnce),
         2 => Some(QoS::ExactlyOnce),
         _ => {
-            section.mistake("qos", "got 0, expected 1 or 2: with 0 a broker acknowledges nothing, and nobody would know of a loss");
+            section.mistake("qos", "got 0, expected 1 or 2: with 0 a broker acknowledges nothing, and a loss would go unnoticed");
             None
         }
     }
@@ -182,7 +182,7 @@ fn read_must_be_routed(section: &Section<'_>) -> Option<bool> {
     if is_wanted && section.integer("qos") == 2 {
         section.mistake(
             "require_subscriber",
-            "got true with qos = 2, expected qos = 1: only then does a broker say that nobody subscribes",
+            "got true with qos = 2, expected qos = 1: only then does a broker report that a topic has no subscriber",
         );
         return None;
     }
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
     use crate::settings::Mistakes;
 
-    const TIMEOUT: &[Field] = &[Field::new("timeout", FieldType::Duration, "15s", "Longest that one attempt may take.")];
+    const TIMEOUT: &[Field] = &[Field::new("timeout", FieldType::Duration, "15s", "Maximum duration of one attempt.")];
 
     fn read_all(settings: &str) -> Result<Settings, Vec<String>> {
         let (table, mistakes) = (settings.parse::<Table>().expect("valid TOML"), Mistakes::default());

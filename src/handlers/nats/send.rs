@@ -115,7 +115,7 @@ async fn pass_on(connection: &Connection, outgoing: Outgoing) -> Verdict {
 }
 
 /// Asks the server something that it answers in its turn, after everything that it got before: who listens to a subject that
-/// nobody knows. The client's own `flush` says no more than that its buffer is empty.
+/// unknown. The client's own `flush` says only that its buffer is empty.
 async fn ask(connection: &Connection) -> Result<(), Verdict> {
     let subject = Client::new_inbox(&connection.client);
     let mut refusal = connection.notices.refusal_of(&subject, connection.notices.refusals());
@@ -125,7 +125,7 @@ async fn ask(connection: &Connection) -> Result<(), Verdict> {
             return Err(match refused {
                 Refused::Publish(_) => Verdict::handler_fault(
                     Reason::Unauthorized,
-                    "nobody can say whether the server has the event, the user must be allowed to publish to inbox_prefix",
+                    "it is unknown whether the server has the event; the user must be allowed to publish to inbox_prefix",
                 )
                 .ambiguous(),
                 inbox @ Refused::Inbox(_) => classify::forbidden(inbox),

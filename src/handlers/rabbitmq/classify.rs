@@ -39,7 +39,7 @@ pub fn confirmed(confirmation: &Confirmation, unroutable: Unroutable, (exchange,
     }
 }
 
-/// The broker takes nothing, from anybody.
+/// The broker accepts nothing from any client.
 pub fn blocked(stage: Stage, target: &str) -> Verdict {
     let detail = format!("{target} blocks publishers: it is short of memory or disk (connection.blocked)");
     mark(Verdict::back_pressure(Reason::Full, None, detail), stage)

@@ -27,7 +27,7 @@ use crate::domain::Verdict;
 /// How long to listen for an objection.
 const OBJECTION: Duration = Duration::from_millis(500);
 
-const NOT_AMQP: &str = "what answers there does not speak AMQP 0-9-1";
+const NOT_AMQP: &str = "the server at this address does not speak AMQP 0-9-1";
 const NOT_TLS: &str = "amqps needs a port where the broker speaks TLS, usually 5671";
 
 impl RabbitMq {
@@ -71,7 +71,7 @@ impl RabbitMq {
         let addresses: Vec<SocketAddr> = tokio::net::lookup_host((authority.host.as_str(), authority.port)).await?.collect();
         let runtime = default_runtime()?;
         let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
-        let AsyncTcpStream::Plain(plain) = &stream else { unreachable!("nobody has encrypted it yet") };
+        let AsyncTcpStream::Plain(plain) = &stream else { unreachable!("the stream is not encrypted yet") };
         // Dropped with this future, it ends the thread that the crate is about to start.
         let socket = Arc::new(Socket::of(plain.get_ref())?);
         let stream = match &self.tls {

@@ -15,7 +15,7 @@ pub const FIELDS: &[Field] = &[
     Field::required(
         "url",
         FieldType::Secret,
-        "Where the broker is: an amqp or amqps URL with user, password, host, port and virtual host.",
+        "Address of the broker: an amqp or amqps URL with user, password, host, port and virtual host.",
     ),
     Field::required(
         "exchange",
@@ -27,9 +27,9 @@ pub const FIELDS: &[Field] = &[
         "unroutable",
         FieldType::Choice(&["fault", "accept"]),
         "fault",
-        "What it means that no queue takes an event: a fault that holds events back until one is bound, or that nobody wants it.",
+        "If no queue takes an event: hold events until a queue is bound, or count the event as delivered.",
     ),
-    Field::new("persistent", FieldType::Boolean, "true", "Ask durable queues to keep each event on disk (delivery mode 2)."),
+    Field::new("persistent", FieldType::Boolean, "true", "Durable queues store each event on disk (delivery mode 2)."),
     Field::new(
         "declare_exchange",
         FieldType::Choice(&["no", "direct", "fanout", "topic", "headers"]),

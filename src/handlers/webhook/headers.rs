@@ -15,7 +15,7 @@ pub const HEADERS: Field = Field::new(
     "headers",
     FieldType::SecretMap,
     "",
-    "Headers to send besides those of outboxd, for example authorization; their values are templates such as \"{header:tenant}\".",
+    "Additional headers, for example authorization; their values are templates such as \"{header:tenant}\".",
 );
 pub const FORWARD: Field = FORWARD_HEADERS;
 

@@ -20,7 +20,7 @@ use crate::settings::{Field, FieldType, Secret, Section, parse_address};
 
 pub const FIELDS: &[Field] = &[
     // A secret, because the path and the query of a webhook often are the credentials.
-    Field::required("url", FieldType::Secret, "Where to send: an http or https URL. Redirects are not followed."),
+    Field::required("url", FieldType::Secret, "Address of the receiver, an http or https URL. Redirects are not followed."),
     Field::new(
         "secrets",
         FieldType::SecretList,
@@ -32,29 +32,36 @@ pub const FIELDS: &[Field] = &[
     envelope::SUBJECT,
     headers::HEADERS,
     headers::FORWARD,
-    Field::new("connect_timeout", FieldType::Duration, "5s", "Longest wait for a connection, name look-up and TLS included."),
-    Field::new("request_timeout", FieldType::Duration, "15s", "Longest that one request and its answer may take."),
+    Field::new("connect_timeout", FieldType::Duration, "5s", "Maximum wait for a connection, including name look-up and TLS."),
+    Field::new("request_timeout", FieldType::Duration, "15s", "Maximum duration of one request with its answer."),
     envelope::MAX_PAYLOAD,
-    Field::new("max_response", FieldType::Bytes, "8KiB", "How much of an answer is read and kept."),
+    Field::new("max_response", FieldType::Bytes, "8KiB", "Maximum bytes of an answer that are read and kept."),
     Field::new(
         "batch",
         FieldType::Integer(1, 1_000),
         "1",
-        "Events in one request, as a JSON array or a batch of CloudEvents; at most `concurrency` of them are under way.",
+        "Maximum number of events in one request, as a JSON array or a batch of CloudEvents; at most `concurrency` events are \
+        in flight.",
     ),
-    Field::new("batch_bytes", FieldType::Bytes, "1MiB", "Largest body of several events; a single event may be larger."),
-    Field::new("batch_wait", FieldType::Duration, "10ms", "Longest that the first event of a batch waits for others."),
+    Field::new(
+        "batch_bytes",
+        FieldType::Bytes,
+        "1MiB",
+        "Maximum body of a request with several events; a single event may be larger.",
+    ),
+    Field::new("batch_wait", FieldType::Duration, "10ms", "Maximum time that the first event of a batch waits for others."),
     Field::new(
         "egress",
         FieldType::Choice(egress::CHOICES),
         "internal",
-        "Addresses that may be connected to: all but link-local (internal), only the public internet (public), or any.",
+        "Addresses that the handler may connect to: all but link-local (internal), only the public internet (public), or any.",
     ),
     Field::new(
         "answers",
         FieldType::TextMap,
         "",
-        "What answers mean, where it is not the usual: {\"404\" = \"permanent\", \"409\" = \"duplicate\", \"4xx\" = \"retry\"}.",
+        "Meaning of answers that differs from the default: {\"404\" = \"permanent\", \"409\" = \"duplicate\", \"4xx\" = \
+        \"retry\"}.",
     ),
     Field::new(
         "conflict",

@@ -95,7 +95,7 @@ fn look_at(handler: &HandlerStats, failed: Option<Sample>, now: Timestamp) -> Ve
     let observe = |measure, detail: Option<String>| Observation::new(name, measure, unfinished).detail(detail);
     // Paused by an operator: a growing backlog and no reads are what the operator wanted.
     let is_held = handler.paused.is_some();
-    // So is the age of what a version of a projection reads that nobody sees yet.
+    // So is the age of the events that a version of a projection reads before it is live.
     let age = handler.oldest_unfinished.filter(|_| !is_held && !handler.follows);
     let unowned = handler.unowned.filter(|_| !is_held);
     let circuit = handler.circuit.as_ref();

@@ -1,4 +1,4 @@
-//! The loop of the alerts: acquires the lease, looks, sends, records. Whatever fails is tried again; no event waits for any of
+//! The loop of the alerts: acquires the lease, evaluates, sends, records. Every failed step is retried; no event waits for any of
 //! it.
 
 use std::sync::Arc;
@@ -336,7 +336,7 @@ impl Watch {
         tokio::time::timeout(LAST_TRIES, last).await.ok(); // what was sent and not noted is sent again under the same id
         if let Some(own) = &self.own {
             let released = within(Duration::from_secs(1), alerts::release(&self.context.pool, own.epoch)).await;
-            released.ok(); // it runs out by itself
+            released.ok(); // otherwise it expires
         }
     }
 

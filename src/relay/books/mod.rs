@@ -322,7 +322,7 @@ impl Books {
         self.grown_at = Some(Instant::now());
     }
 
-    /// What is to be written now, and up to where. Empties the books of it.
+    /// The outcomes to write now, and the position after them. Removes them from the books.
     pub fn take_flush(&mut self) -> (Reached, Entries) {
         self.advance();
         self.has_moved = false;

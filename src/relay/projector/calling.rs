@@ -1,4 +1,4 @@
-//! Calling a projection for some events in one transaction, which stays open for the record of the position. Whatever happens ends in a verdict
+//! Calling a projection for some events in one transaction, which stays open for the record of the position. Every result is a verdict
 //! about the events or in an error that says that the database is away.
 
 use std::panic::AssertUnwindSafe;
@@ -19,7 +19,7 @@ use crate::store::projections::{begin_calls, call_function, end_calls};
 use crate::store::{self, Argument, FunctionCall, PayloadType, Rendered, StoreError};
 use crate::telemetry::{DatabaseOperation, chain};
 
-/// What came of calling.
+/// The result of a call.
 pub(super) enum Called {
     /// All events are in the transaction.
     Done(Transaction<'static, Postgres>),
@@ -76,7 +76,7 @@ impl Projector {
         events: &[Notification],
         is_replaying: bool,
     ) -> Result<Result<Transaction<'static, Postgres>, Verdict>, StoreError> {
-        // One event by itself has the time that its settings grant it; several are tried together only while that is quick.
+        // A single event has its full configured time; several events are called together only while that is quick.
         let statement_timeout = match (events.len(), function.statement_timeout) {
             (1, own) => own,
             (_, own) if own.is_zero() => self.budget(),

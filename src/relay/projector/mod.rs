@@ -46,7 +46,7 @@ struct Projector {
     /// Behind everything that was projected. Ahead of the stored one by windows without events at most.
     position: Position,
     standing: Standing,
-    /// What was read and not projected yet.
+    /// The events that were read and not projected yet.
     ahead: Option<Ahead>,
     /// Bounds how fast history is read, at the rate beside it.
     pace: Option<(u32, Pace)>,
@@ -168,7 +168,7 @@ impl Projector {
     async fn pass_over(&mut self, ahead: &Ahead) -> Result<Look, RelayError> {
         let was_history = self.position.is_in_history();
         self.position = ahead.end.clone();
-        // What others follow or compare with has to be stored; and history must not be longer after a restart than it was.
+        // Other versions follow or compare with the stored position; and after a restart the history must not be longer than before.
         let is_watched = was_history || !self.standing.is_live || ahead.has_more;
         if (is_watched || self.post.is_flush_due()) && self.store_position().await? == Fenced::LeaseLost {
             return Ok(Look::LeaseLost);
@@ -179,7 +179,7 @@ impl Projector {
     /// There is nothing that it may read.
     async fn idle(&mut self) -> Result<Look, RelayError> {
         self.post.has_read();
-        // What is not durable yet ends no window. The commit makes it so, and then history has an end.
+        // Rows that are not durable yet end no window. The commit makes them durable, and then the history has an end.
         let is_due = self.post.is_flush_due() || self.position.is_in_history();
         if is_due && self.store_position().await? == Fenced::LeaseLost {
             return Ok(Look::LeaseLost);

@@ -1,5 +1,5 @@
-//! What a projection reads next: the live version up to now, every other one up to where the live version is.
-//! What was read is a stretch of one window, in order of seq, and behind each of its events there is a position.
+//! The next read of a projection: the live version reads up to now, every other version up to the position of the live one.
+//! A read returns a part of one window, in order of seq, and a position after each event.
 
 use super::Projector;
 use crate::domain::{Notification, OpenWindow, Position, Stretch, follow};
@@ -31,7 +31,7 @@ impl Item {
 
 /// A stretch of the log that was read.
 pub(super) struct Ahead {
-    /// What came before the window.
+    /// The events before the window.
     base: Position,
     window: OpenWindow,
     pub items: Vec<Item>,

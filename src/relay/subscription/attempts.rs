@@ -124,7 +124,7 @@ impl Loop {
             store::count_attempt(&self.shared.connections.ledger, self.fence, notification.seq, notification.key.as_deref());
         let counted = self.shared.answered(counting).await;
         if matches!(&counted, Err(error) if error.is_about_data()) {
-            // No row can be made of it, so none can count. What comes of it meets the same refusal, and is recorded as such.
+            // Postgres refuses a row for it, so no attempt can be counted. Its outcome is refused in the same way, and is recorded as such.
             self.only_event = None;
             return Ok(Some(queued));
         }

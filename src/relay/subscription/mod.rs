@@ -491,7 +491,7 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        // The next owner shows its own figures; ours would stay there for ever. What the observer has measured stays:
+        // The next owner shows its own figures; ours would stay there for ever. Values that the observer has measured stay:
         // a loop that fails and is started again has no less to do.
         self.shared.health.rests(&self.name, false);
         self.handler.rests(self.partition, false);

@@ -54,7 +54,7 @@ impl Loop {
         if !asks && !flush_is_due && since_flush < idle_flush {
             return;
         }
-        // Whatever is asked comes after a flush of what is known: rows whose outcome we have must not be read as open.
+        // Every read follows a flush of the known outcomes: rows with an outcome in memory must not be read as open.
         let flush = (self.books.needs_flush() || since_flush >= idle_flush).then(|| {
             let flush = self.books.take_flush();
             self.flushed_to = Some(flush.0.position.snapshot.clone());

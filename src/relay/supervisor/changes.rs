@@ -17,7 +17,7 @@ use crate::relay::{HandlerShared, Order, RelayError};
 impl Supervisor {
     pub(super) async fn enter_request(&mut self, request: Request) {
         let ended = self.apply(request.change).await;
-        request.answer.send(ended).ok(); // whoever asked may have gone
+        request.answer.send(ended).ok(); // the requester may have gone
     }
 
     async fn apply(&mut self, change: Change) -> Result<(), RelayError> {

@@ -309,7 +309,7 @@ impl Supervisor {
         let renewed = subscriptions::renew(pool, &instance.id, lease, &served).await?;
         failpoint!("lease-renewed", !renewed.is_empty());
         let is_renewed = |id: &i32| renewed.iter().any(|renewed| renewed.subscription == *id);
-        // One that drains gives its lease back by itself, perhaps a moment ago: the end of its loop shows which of the two it was.
+        // A draining loop gives its lease back, perhaps a moment ago: the end of the loop shows whether it has.
         let lost = self.running.iter().filter(|(id, running)| !is_renewed(id) && !running.is_giving_back());
         for id in lost.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.lose(id);
@@ -416,7 +416,7 @@ impl Supervisor {
 
     fn restart_later(&mut self, id: i32) {
         if !self.places.contains_key(&id) {
-            self.enter_released(id); // nobody serves it any more; its lease is not renewed and runs out
+            self.enter_released(id); // no loop serves it; its lease is not renewed and expires
             return;
         }
         if let Some(running) = self.running.get_mut(&id) {

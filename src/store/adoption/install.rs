@@ -116,7 +116,7 @@ async fn check_ids(pool: &PgPool, plan: &AdoptionPlan) -> Result<(), AdoptionErr
     if !row.try_get(0).map_err(copy_failed)? {
         return Ok(());
     }
-    let text = "there are rows without an id, and nobody could tell later that they were copied; give them one, or leave them out with \
+    let text = "there are rows without an id, so a later run would copy them again; give them an id, or exclude them with \
                 \"existing\"";
     Err(AdoptionError::Refused(vec![format!("adopt.{}.id: {text}", plan.table)]))
 }

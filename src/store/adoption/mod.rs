@@ -201,7 +201,7 @@ impl AdoptionPlan {
     /// Why rows that are there cannot be copied.
     pub fn copy_refusal(&self) -> Option<String> {
         self.ask_for_id.is_none().then(|| {
-            format!("adopt.{}.id: is not set, and without it nobody can tell which rows have an event already", self.table)
+            format!("adopt.{}.id: is not set, and without an id it is unknown which rows have an event already", self.table)
         })
     }
 }

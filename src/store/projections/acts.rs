@@ -1,4 +1,4 @@
-//! What an operator does to a version: skip the event at which it stands, let it read from the beginning again, drop it. Each is one
+//! Acts of an operator on a version: skip the event at which it has stopped, build it again from the beginning, drop it. Each is one
 //! transaction with its line in the audit; an owner that runs is fenced off and starts over from what is stored.
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
@@ -10,7 +10,7 @@ use super::super::{Actor, AuditEntry, StoreError, begin, commit, record_audit, r
 use super::{Version, list};
 use crate::failpoints::failpoint;
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum Acted {

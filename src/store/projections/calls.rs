@@ -47,7 +47,7 @@ pub async fn begin_calls(connection: &mut PgConnection, call: &FunctionCall<'_>)
     Ok(enter(connection, call).await?.err().unwrap_or_else(Verdict::delivered))
 }
 
-/// Ends the savepoint. `failed`: why the code did not take its events; then nothing that it wrote stays. What it has deferred to the commit
+/// Ends the savepoint. `failed`: why the code did not take its events; then none of its changes stay. Constraints that it has deferred to the commit
 /// is checked now.
 pub async fn end_calls(
     connection: &mut PgConnection,

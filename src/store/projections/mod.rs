@@ -94,7 +94,7 @@ pub struct Version {
 pub type Filter = (Option<Vec<String>>, Option<Vec<String>>, Option<serde_json::Value>);
 
 impl Version {
-    /// What the handler commands call it.
+    /// Its name in the commands for handlers.
     pub fn handler(&self) -> String {
         format!("{}@{}", self.name, self.version)
     }
@@ -164,7 +164,7 @@ fn position(row: &PgRow) -> Result<Option<Position>, sqlx::Error> {
     Ok(Some(Position { snapshot: snapshot(text)?, low_seq: row.try_get("low_seq")?, high_seq, window }))
 }
 
-/// What the owner of a version has to know before it reads.
+/// The state of a version that its owner needs before a read.
 #[derive(Debug, Clone)]
 pub struct Standing {
     pub is_live: bool,
@@ -187,7 +187,7 @@ pub async fn read_standing(pool: &PgPool, subscription: i32) -> Result<Option<St
     row.map(standing).transpose().map_err(StoreError::query("understand the projection"))
 }
 
-/// What came of recording.
+/// The result of recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Recorded {

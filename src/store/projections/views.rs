@@ -18,7 +18,7 @@ const NEAR: i64 = 10_000;
 /// Between looks at how far it has come.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// What is wished.
+/// The requested switch.
 #[derive(Debug, Clone, Copy)]
 pub struct Switch<'a> {
     pub name: &'a str,
@@ -31,7 +31,7 @@ pub struct Switch<'a> {
     pub because: Option<&'a str>,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub enum Switched {

@@ -1,2 +1,2 @@
--- allow_log_changes: the defences of the log let pass what outboxd itself does to it, until the end of the transaction. No parameters.
+-- allow_log_changes: allow changes of the log by outboxd itself until the end of the transaction. No parameters.
 select set_config('outboxd.changes_log', 'on', true)

@@ -1,5 +1,5 @@
 -- bury_event: an event that a handler still owes becomes a dead letter, whether it has a row or not. Runs behind lock_handler; the new
--- epoch fences what the owner has under way, and the owner begins anew with what is stored. An open circuit that is judged by this event
+-- epoch fences the work of the owner, and the owner starts again from the stored state. An open circuit that is judged by this event
 -- only is closed. No row: nothing was owed. $1 subscription, $2 sequence number, $3 key, $4 why, $5 error, $6 fingerprint.
 -- Relies on the primary keys. Called by store::burials.
 with buried as (

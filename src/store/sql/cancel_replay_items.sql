@@ -1,4 +1,4 @@
--- cancel_replay_items: what has not left stays; its deliveries were never changed. Runs behind cancel_replay. Locks the rows in the
+-- cancel_replay_items: cancel the items that were not sent; their deliveries were never changed. Runs behind cancel_replay. Locks the rows in the
 -- order in which a discard does, so that the two cannot wait for one another. $1 replay.
 with held as materialized (
     select i.subscription, i.seq

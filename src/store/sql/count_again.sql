@@ -1,4 +1,4 @@
--- count_again: what moving a subscription back to a number would deliver again: events from it on that have an outcome. A discarded
+-- count_again: the events that moving a subscription back to a number would deliver again: those from it on that have an outcome. A discarded
 -- delivery stays discarded. Relies on the primary keys of events and deliveries, and on deliveries_dead. Locks nothing.
 -- Dead letters are read as a range of one subscription, as in read_backlog, all of them: they are few, and moving back takes them out.
 -- $1 subscription, $2 first number, $3 events to look at: the owner waits meanwhile. `looked_at` tells whether there are more.

@@ -1,4 +1,4 @@
--- count_pending: what one handler has not finished, by two witnesses: the snapshot of its position, and the highest number that this
+-- count_pending: the unfinished events of one handler, counted in two ways: the snapshot of its position, and the highest number that this
 -- snapshot can have seen. Relies on the primary key of events and on events_window. Locks nothing. $1 handler.
 -- `both`: the two agree. `late`: only the snapshot says pending, as for a transaction that overtook the position's: normal.
 -- `again`: only the snapshot says so, and no such transaction explains it: it would be delivered again. `lost`: only the number

@@ -1,4 +1,4 @@
--- count_pending_types: what one handler has not handled yet, by event type, and how much of it another filter would no longer want.
+-- count_pending_types: the unhandled events of one handler by event type, and how many of them another filter would exclude.
 -- Locks nothing. $1 handler, $2 rows to look at per subscription and arm, $3 the other filter as an object of the columns of
 -- subscriptions (null: there is none). Three arms, each an ordered range of an index, as read_handler_backlog has them.
 -- `looked_at` is the largest count of one subscription: from $2 on the counts are lower bounds.

@@ -1,5 +1,5 @@
--- count_skipped: what moving a subscription forwards to a number would skip: events without an outcome below it, visible in the snapshot.
--- And what stays owed below it, because it has a row. Relies on events_window, on the primary key of deliveries and on deliveries_parked.
+-- count_skipped: the events that moving a subscription forwards to a number would skip: those without an outcome below it, visible in the snapshot.
+-- Also the deliveries below it that stay owed, because they have a row. Relies on events_window, on the primary key of deliveries and on deliveries_parked.
 -- Locks nothing. $1 subscription, $2 first number, $3 snapshot, $4 events to look at: the owner waits meanwhile. `looked_at` tells whether
 -- there are more.
 with seen as materialized (

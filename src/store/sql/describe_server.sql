@@ -1,4 +1,4 @@
--- describe_server: what `check --connect` must know of a server before the relay may use it. Reads catalogues only, takes no lock.
+-- describe_server: the properties of a server that `check --connect` verifies. Reads catalogues only, takes no lock.
 -- $1 schema of the outbox. Called by store::describe_server.
 select
     current_setting('server_version_num')::int / 10000 as major,

@@ -1,4 +1,4 @@
--- discard_dead_letters: an operator decided that these will not be delivered. Locks the rows it takes, in one order; what a replay
+-- discard_dead_letters: discard dead letters on the decision of an operator. Locks the rows it takes, in one order; what a replay
 -- still held of them is dropped from it. $1 to $9 of the filter, $10 the person's reason.
 with chosen as materialized (
     select d.subscription, d.seq

@@ -1,4 +1,4 @@
--- drop_replay_items: what a replay still had open from a number on, once the log delivers it again by itself; without it the replay
+-- drop_replay_items: drop the open items of a replay from a sequence number on, when the log delivers their events again; without that the replay
 -- would wait for ever. Runs behind lock_handler, and locks in the order in which a discard does. $1 subscription, $2 first number.
 with open as materialized (
     select i.replay, i.seq

@@ -1,6 +1,6 @@
--- erase_events: take events out of the log, with their deliveries and attempts; what a replay still held of them is dropped. Relies on the
+-- erase_events: remove events from the log, with their deliveries and attempts; items of replays for them are dropped. Relies on the
 -- primary keys of events, deliveries, streams and states, stream_events_seq_key, attempts_by_delivery and replay_items_open. Of a stream the version
--- stays, without its event, and the kept states go. Locks what it removes. $1 seqs. Returns how many went.
+-- stays, without its event, and the kept states go. Locks the rows that it removes. $1 seqs. Returns how many went.
 with gone as (delete from events where seq = any ($1) returning seq),
 -- By arrays and not by joins, as in remove_finished.
 gone_deliveries as (

@@ -1,6 +1,6 @@
 -- export_dead_letters: every dead letter that matches a filter, with its event and its attempts, in order of subscription and event.
 -- Locks nothing; read row by row. Relies on the primary keys and attempts_by_delivery. $1 to $9 of the filter, $10 and $11 only of this subscription
--- and number (null: all), $12 what is not read, because it cannot be: 'aggregate', 'headers', 'payload'.
+-- and number (null: all), $12 the unreadable parts to leave out: 'aggregate', 'headers', 'payload'.
 select e.id, e.type, s.handler, s.partition, d.subscription, d.seq, d.key, d.reason, d.status, d.detail, d.attempts, e.occurred_at, d.handled_at,
        d.fingerprint, null::uuid as replay, e.aggregate_type, case when 'aggregate' <> all ($12::text[]) then e.aggregate_id end as aggregate_id,
        e.aggregate_version,

@@ -1,4 +1,4 @@
--- find_blind_spots: what can keep rows of the outbox from this session, or a trigger from firing: each a way in which a committed event could
+-- find_blind_spots: conditions that hide rows of the outbox from this session, or prevent a trigger from firing: each a way in which a committed event could
 -- be passed over without an error. Reads catalogues only, locks nothing. No parameters. Caller: store::blind_spots.
 with ours as materialized (
     select c.oid, c.relname::text as name, c.relkind, c.relpersistence

@@ -1,6 +1,6 @@
 -- find_feed_time: a place behind which everything lies that was committed after a time, and as little else as a search finds quickly.
--- By the last stored moment before that time: what its snapshot does not see was committed later. Places follow the windows of the
--- publisher, so what the moment sees comes first, but within one window both are mixed: the search halves the range of places, and
+-- By the last stored moment before that time: transactions that its snapshot does not see committed later. Places follow the windows of the
+-- publisher, so events that the moment sees come first, but within one window both are mixed: the search halves the range of places, and
 -- then goes back to the first of the $2 places before that the moment does not see.
 -- Some twenty probes of feed_pkey and events_pkey, and $2 at the end. $1 time, $2 places to look back at. Without a moment: 0.
 with recursive moment as materialized (select snapshot from moments where at <= $1 order by at desc limit 1),

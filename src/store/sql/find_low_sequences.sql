@@ -1,4 +1,4 @@
--- find_low_sequences: sequences that would give out a number that is taken; what raise_sequences would raise. One that this role may
+-- find_low_sequences: sequences whose next number is used already; raise_sequences would raise them. One that this role may
 -- not look at is not told. Reads small tables and the end of an index. No parameters.
 select s.name, s.last, s.needed
   from (select n.name,

@@ -1,4 +1,4 @@
--- find_missing_grants: what a relay does and this role may not. Tables that are not named here are taken to need everything.
+-- find_missing_grants: the rights that a relay needs and this role lacks. Tables that are not named here are taken to need everything.
 with needed as (
     select c.oid, c.relname::text as name, c.relkind,
            case when c.relkind = 'S' and c.relname = 'events_seq_seq' then '{SELECT}'

@@ -1,4 +1,4 @@
--- find_unread_due: the first delivery that read_due would give, without its event but for the id: what read_due fails on when asked for one.
+-- find_unread_due: the first delivery that read_due would return, with only the id of its event: the one on which read_due fails.
 -- Relies on deliveries_due and deliveries_by_key; the time as in read_due. Locks nothing. $1 subscription, $2 seqs that are in memory already.
 select d.seq, e.id, d.key, d.attempts, d.replay is not null as is_replay
   from (select seq, key, attempts, replay

@@ -1,4 +1,4 @@
--- list_audit: what people did, the newest first. Backwards on the primary key of a table that grows by one row per act. Locks nothing.
+-- list_audit: the acts of operators, the newest first. Backwards on the primary key of a table that grows by one row per act. Locks nothing.
 -- $1 actor, $2 action, $3 handler, $4 road (null: any), $5 number of the last row of the page before (null: the first page), $6 rows.
 select id, at, actor, action, handler, filter::text as filter, affected, reason, via
   from audit

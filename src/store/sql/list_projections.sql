@@ -1,4 +1,4 @@
--- list_projections: every version of every projection with its position, its owner and what keeps it. Small tables. No parameters.
+-- list_projections: every version of every projection with its position, its owner and its failure. Small tables. No parameters.
 select p.name, p.version, p.subscription, p.target, p.view, p.is_live, p.rate, p.began_at, p.live_since, p.handled, p.skipped,
        p.stopped_at, p.stopped_seq, p.stopped_event, p.stopped_type, p.attempts, p.reason, p.detail, p.dropped_at,
        s.snapshot::text as snapshot, s.low_seq, s.high_seq, s.window_snapshot::text as window_snapshot, s.window_seq, s.window_high_seq,

@@ -1,4 +1,4 @@
--- list_replays: the newest replays, or one, each with what has become of its set. Of one that has ended the outcome is written down, of
+-- list_replays: the newest replays, or one, each with the outcomes of its set. Of one that has ended the outcome is written down, of
 -- another the items are counted, by their primary key. Locks nothing. Relies on replays_by_time. $1 id (null: all), $2 rows, $3 and $4 moment and id of the last
 -- replay of the page before (null: the first page).
 select r.id, r.at, r.actor, r.handler, r.filter::text as filter, r.note, r.asked, r.rate,

@@ -1,6 +1,6 @@
 -- place_partitions: one position for all partitions of a handler. Runs behind lock_handler and plan_repartition.
 -- With nothing pending it is the snapshot. Otherwise it is a window that is open from the first pending number on and ends at the
--- snapshot, with what was handled meanwhile as `done`. The lease ends and a new epoch fences what a relay still has in memory.
+-- snapshot, with the events that were handled meanwhile as `done`. The lease ends and a new epoch fences the outcomes in the memory of a relay.
 -- $1 handler, $2 partitions, $3 key source, $4 key path, $5 snapshot, $6 the sequence before it, $7 after it, $8 first pending number
 -- (null: nothing is pending), $9 settled beyond it.
 update subscriptions

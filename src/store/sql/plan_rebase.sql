@@ -1,4 +1,4 @@
--- plan_rebase: what one handler has not finished, where transaction numbers began anew. Reads the whole log once per partition.
+-- plan_rebase: the unfinished events of one handler, where transaction ids have started again. Reads the whole log once per partition.
 -- Relies on the primary keys of events and deliveries. Locks nothing; behind lock_events it holds until the end of the transaction.
 -- An event is finished by its row in deliveries, or if snapshot *and* number say that it lies behind the position. Three witnesses
 -- against that: the stored snapshot (what was pending at the copy), the number (what came after it, from a sequence that was copied,

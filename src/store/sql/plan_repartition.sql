@@ -1,5 +1,5 @@
--- plan_repartition: what the partitions of a handler have not handled, taken together, as of a snapshot. Runs behind lock_handler.
--- `first_seq`: the lowest of these numbers (null: there are none). `settled`: what was handled from there on without leaving a row,
+-- plan_repartition: the unhandled events of all partitions of a handler, as of a snapshot. Runs behind lock_handler.
+-- `first_seq`: the lowest of these numbers (null: there are none). `settled`: the events from there on that were handled without a row,
 -- which must not be delivered again; a row of `deliveries` tells that by itself. `ranges`: how many pieces that has.
 -- Relies on events_window, on the primary keys of events and deliveries. Locks nothing. $1 handler, $2 snapshot taken behind the lock.
 with ids as materialized (select array_agg(id) as ids from subscriptions where handler = $1),

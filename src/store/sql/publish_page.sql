@@ -1,5 +1,5 @@
 -- publish_page: give each event of one page of an open window its place, in order of seq, and move the position behind the page.
--- Leaves out what has a place already (after a rewind, or after a restore that came with the feed) and what the position knows as done.
+-- Leaves out events that have a place already (after a rewind, or after a restore that included the feed) and events that are done by the position.
 -- Relies on the primary key of events and the index on feed.seq; looks at $8 numbers at most. Locks the subscription and one row of
 -- feed_places. Fence: the epoch, the snapshot, and the place in the window. Commits synchronously, as publish_window does.
 -- $1 subscription, $2 epoch, $3 the position's snapshot, $4 the window's, $5 after this seq, $6 up to this seq, $7 the sequence before the

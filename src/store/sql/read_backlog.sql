@@ -1,9 +1,9 @@
--- read_backlog: what one subscription has left to do, for the gauges. Locks nothing. Looks at $9 events per arm and counts $10 recorded
+-- read_backlog: the unfinished events of one subscription, for the gauges. Locks nothing. Looks at $9 events per arm and counts $10 recorded
 -- deliveries per state, so a far lag costs no more than a near one; `is_exact` is false where the log or the deliveries go on.
--- Three arms, each an ordered range of an index: the rest of an open window by primary key, what came after it as a range of
+-- Three arms, each an ordered range of an index: the rest of an open window by primary key, the events after it as a range of
 -- events_window, stragglers one by one, as read_window does. Relies on deliveries_pkey, deliveries_parked and deliveries_dead.
 -- `oldest`: when the oldest of them committed. Of each arm the first is a candidate, of the stragglers the first of each transaction. Where
--- none of the events looked at is wanted and there are more, it is the first that was looked at: what comes later is not known.
+-- none of the events looked at is wanted and there are more, it is the first that was looked at: the ages of later events are not known.
 -- Recorded deliveries are counted as a range of one subscription in the order of their index: with `=` the plan may take deliveries_unfinished
 -- and walk over the dead letters of every other handler to find none (measured).
 -- $1 subscription, $2 type patterns, $3 aggregate types, $4 headers, $5 key source, $6 key path, $7 partitions, $8 partition.

@@ -1,4 +1,4 @@
--- read_feed_ground: what is known of the feed now, and the event at one place. Small tables, and one probe of feed_pkey and events_pkey.
+-- read_feed_ground: the state of the feed, and the event at one place. Small tables, and one probe of feed_pkey and events_pkey.
 -- $1 place. Locks nothing.
 select coalesce(p.places, 0) as head, coalesce(r.place, 0) as removed_place, r.event as removed_event, r.occurred_at as removed_at,
        (select e.id from feed f join events e on e.seq = f.seq where f.place = $1) as event,

@@ -1,4 +1,4 @@
--- read_feed_page: the events behind a place, in order, within bounds on what is looked at. Locks nothing.
+-- read_feed_page: the events after a place, in order, with limits on the places that are searched. Locks nothing.
 -- Relies on feed_pkey (a range of places) and events_pkey (one probe for each place whose type is wanted). The types are found first, so
 -- that a filter by type costs no probe; one by header or subject costs a probe for each place, which is why $3 bounds them.
 -- One statement on purpose: head, removed places and events are those of one snapshot.

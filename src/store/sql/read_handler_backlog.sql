@@ -1,7 +1,7 @@
--- read_handler_backlog: what one handler has not finished, over all its partitions. Locks nothing. $1 handler, $2 events to look at
+-- read_handler_backlog: the unfinished events of one handler, over all its partitions. Locks nothing. $1 handler, $2 events to look at
 -- per subscription and arm, $3 recorded deliveries to count per subscription and state: a handler that is a million events behind costs no more than one that is $2 behind.
 -- Three arms, each an ordered range of an index, never the whole log: the rest of an open window by primary key (a bulk
--- transaction may be all of it), then what came after the window or position, as a range and straggler by straggler, by events_window.
+-- transaction may be all of it), then the events after the window or position, as a range and straggler by straggler, by events_window.
 -- An event with an outcome is not pending, whichever partition has it. With record = "failures" and partitions the count is an
 -- upper bound while one partition is behind the others: which of them has an event is known to the relay only.
 -- `oldest`, and the ranges of deliveries_parked, as in read_backlog. Relies on deliveries_pkey, deliveries_parked and deliveries_dead.

@@ -1,4 +1,4 @@
--- read_incarnation: which server this is, whether it is a primary, what was stored, and whether the stored row was written here.
+-- read_incarnation: the identity of this server, whether it is a primary, the stored identity, and whether the stored row was written here.
 -- The timeline comes from the name of the current log file: right after a promotion the control file still has the old one.
 -- One statement, so that no position is newer than the snapshot that it is compared with. Small tables only.
 select case when not pg_is_in_recovery() then left(pg_walfile_name(pg_current_wal_lsn()), 8) end as timeline,

@@ -1,4 +1,4 @@
--- read_last_failure: the newest failure of one handler that an index can find: of what is retrying, of the newest dead letters, and of
+-- read_last_failure: the newest failure of one handler that an index can find: of retrying deliveries, of the newest dead letters, and of
 -- the newest events that ever failed; and the last answer that was no delivery, which need not have spent anything. Relies on deliveries_due, deliveries_dead, attempts_by_delivery. Locks nothing. $1 handler.
 with mine as (select id from subscriptions where handler = $1),
 failed as (

@@ -1,2 +1,2 @@
--- read_last_seq: the sequence as it stands; read before a snapshot is taken it bounds what comes after the snapshot.
+-- read_last_seq: the last sequence number. Read before a snapshot, it is a bound for the events after the snapshot.
 select last_seq()

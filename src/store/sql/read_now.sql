@@ -1,2 +1,2 @@
--- read_now: what time it is for everything that is stored. Called by store::read_now.
+-- read_now: the time for everything that is stored. Called by store::read_now.
 select clock_timestamp()

@@ -1,4 +1,4 @@
--- read_open_transactions: who has had a transaction number, or a snapshot that vacuum has to respect, for longest. Without
+-- read_open_transactions: the sessions that have held a transaction id, or a snapshot that vacuum must respect, for longest. Without
 -- pg_read_all_stats a role sees its own sessions only.
 select pid, coalesce(application_name, '') as application, coalesce(usename::text, '') as role, coalesce(datname::text, '') as database,
        coalesce(state, '') as state, backend_xid is not null as has_number,

@@ -1,4 +1,4 @@
--- read_projection: what the owner of a version has to know before it reads: whether it is live, at which rate it may replay, and otherwise
+-- read_projection: the state of a version before a read: whether it is live, at which rate it may replay, and otherwise
 -- where the live version is. Reads two rows by their keys. $1 subscription.
 select p.is_live, p.rate,
        s.snapshot::text as snapshot, s.low_seq, s.high_seq, s.window_snapshot::text as window_snapshot, s.window_seq, s.window_high_seq

@@ -1,4 +1,4 @@
--- read_server_settings: what the server and this role are set to, as far as it decides whether events survive. Touches no table of ours.
+-- read_server_settings: the settings of the server and this role that decide whether events survive a crash. Touches no table of ours.
 -- Caller of this and the following, all without parameters so that they pass any pooler: store::facts.
 select current_setting('server_version_num')::integer / 10000 as major, current_user::text as role,
        current_database()::text as database, current_setting('server_encoding') as encoding, coalesce(current_schema()::text, '') as current_schema,

@@ -1,6 +1,6 @@
 -- read_stream_events: a page of a stream: versions in order, each with its event, which is missing where it was erased. Bounded by versions and bytes. Relies
 -- on stream_events_pkey and the primary key of events. No locks. $1 stream, $2 after this version, $3 up to this version, $4 versions at most,
--- $5 bytes of payloads; the first event may be larger; $6 what is not read, because it cannot be: 'aggregate', 'headers', 'payload'.
+-- $5 bytes of payloads; the first event may be larger; $6 the unreadable parts to leave out: 'aggregate', 'headers', 'payload'.
 select page.version, page.seq, page.id, page.type, page.aggregate_type, page.aggregate_id, page.aggregate_version, page.payload, page.headers,
        page.occurred_at, page.key
   from (select v.version, e.seq, e.id, e.type, e.aggregate_type, case when 'aggregate' <> all ($6::text[]) then e.aggregate_id end as aggregate_id,

@@ -1,7 +1,7 @@
--- read_subscription_states: who owns each subscription, whether it is held, and how it gets on. Small tables. No parameters. Called by store::status.
+-- read_subscription_states: the owner, pause and progress of each subscription. Small tables. No parameters. Called by store::status.
 -- A loop that rests records nothing, and says through its relay that it lives.
 -- `unowned_micros`: since when no lease is live; null while one is. `unrecorded_micros`: since when nothing was recorded although one is.
--- What an earlier owner said about its failures counts until the next one says something else.
+-- A failure that an earlier owner stored counts until the next owner stores its own progress.
 select s.id, s.handler, s.partition, s.kind, s.owner, s.paused_at, s.paused_by, s.pause_reason,
        s.circuit, s.circuit_since, s.circuit_reason,
        (extract(epoch from s.circuit_until - clock_timestamp()) * 1000000)::bigint as probe_in_micros,

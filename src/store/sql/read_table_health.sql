@@ -1,4 +1,4 @@
--- read_table_health: what vacuum has left to do in our tables, and how much larger they are than what lives in them.
+-- read_table_health: dead rows in the tables of the outbox, and the size of the tables compared with their live rows.
 -- The width of a row comes from the statistics of the last analyze; without one it is not known.
 select c.relname::text as name, coalesce(s.n_live_tup, 0) as live, coalesce(s.n_dead_tup, 0) as dead,
        pg_relation_size(c.oid) as bytes,

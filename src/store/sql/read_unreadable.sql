@@ -1,5 +1,5 @@
 -- read_unreadable: the id of an event that read_page fails on, if the handler wants it and it has no outcome. Nothing of the event is given but
--- its id, so that what cannot be read does not matter. Relies on the primary keys of events and deliveries. Locks nothing. $1 seq, $2 position's snapshot, $3 window's snapshot, $4 type patterns, $5 aggregate types, $6 headers, $7 partitions,
+-- its id, so that unreadable values do not matter. Relies on the primary keys of events and deliveries. Locks nothing. $1 seq, $2 position's snapshot, $3 window's snapshot, $4 type patterns, $5 aggregate types, $6 headers, $7 partitions,
 -- $8 partition, $9 subscription whose recorded deliveries are left out (null: none can be recorded), $10 settled without a row,
 -- $11 key source, $12 key path.
 select id

@@ -1,4 +1,4 @@
--- read_view_rights: what was granted on a view, as statements that grant it again, because a view with other columns has to be made anew. What
+-- read_view_rights: the grants on a view, as statements that repeat them, because a view with other columns must be created again. What
 -- the owner has by itself is left out. $1 the quoted name of the view.
 select format('grant %s on %s to %s%s', a.privilege_type, $1,
               case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end,

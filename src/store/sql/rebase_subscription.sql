@@ -1,5 +1,5 @@
 -- rebase_subscription: a position in the numbers of this server: nothing is behind it, and a window is open over everything that is
--- there, read up to $4, with what is finished in it without a row in `done`; or, without $4, everything is behind it.
+-- there, read up to $4, with the events in it that are finished without a row in `done`; or, without $4, everything is behind it.
 -- A new epoch, and no owner. $1 subscription, $2 snapshot of now, $3 sequence, $4 window's seq (null: nothing is pending), $5 done.
 update subscriptions
    set snapshot = case when $4::bigint is null then $2::pg_snapshot else '3:3:' end,

@@ -1,4 +1,4 @@
--- record_circuit: what the circuit of a subscription does, for the status and for the next owner. Fenced by the epoch.
+-- record_circuit: store the circuit of a subscription, for the status and for the next owner. Fenced by the epoch.
 -- $1 subscription, $2 epoch, $3 state, $4 reason, $5 microseconds until the next probe (null: none), $6 the only event that it is
 -- judged by (null: there are others).
 update subscriptions

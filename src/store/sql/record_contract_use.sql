@@ -1,4 +1,4 @@
--- record_contract_use: add what receivers were sent of versions of contracts. Locks the rows that it changes, in the order of the primary
+-- record_contract_use: add the counted deliveries of versions of contracts. Locks the rows that it changes, in the order of the primary
 -- key, so that two relays cannot wait for each other.
 -- $1 types, $2 versions, $3 receivers, $4 events, $5 and $6 microseconds since the first and since the last of them.
 -- Called by store::contract_use.

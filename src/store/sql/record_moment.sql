@@ -1,6 +1,6 @@
 -- record_moment: note which transactions are finished now, unless another relay has done so within the interval, and forget the moments
 -- whose time is over. The first of an hour is kept for 60 days, the first of a minute for a day, any other for an hour. `at` is taken
--- before the snapshot, so what the snapshot does not see committed later. Relies on the primary key and moments_by_end. $1 interval in microseconds.
+-- before the snapshot, so transactions that the snapshot does not see committed later. Relies on the primary key and moments_by_end. $1 interval in microseconds.
 with gone as (delete from moments where keep_until < statement_timestamp()),
 now as (select statement_timestamp() as at)
 insert into moments (at, snapshot, high_seq, keep_until)

@@ -5,7 +5,7 @@
 -- $13 whether it holds its key, $14 the destination that it waits for.
 insert into deliveries (subscription, seq, state, attempts, due_at, handled_at, key, status, reason, detail, first_attempt_at,
                         error, fingerprint, holds_key, destination)
--- Of an event that is gone there is nothing to replay, and no list would show what holds its key.
+-- An event that is gone cannot be replayed, and no list would show a row that blocks its key.
 select $1, o.seq,
        case when o.state = 'dead' and not exists (select from events e where e.seq = o.seq) then 'discarded' else o.state end::delivery_state,
        o.attempts,

@@ -1,4 +1,4 @@
--- register_projection: make sure that a version of a projection exists, and keep what it writes and what readers use. Runs under the lock of
+-- register_projection: make sure that a version of a projection exists, and store its target and view. Runs under the lock of
 -- the registration, behind register_subscription. The first version of a projection, and one after all others were dropped, is live.
 -- $1 name, $2 version, $3 its handler, $4 target, $5 view.
 insert into projections as p (name, version, subscription, target, view, is_live, live_since)

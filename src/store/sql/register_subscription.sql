@@ -1,4 +1,4 @@
--- register_subscription: make sure a handler's partition exists, and keep what it wants for the view. Never moves a position.
+-- register_subscription: make sure that a partition of a handler exists, and store its filter for the view. Never moves a position.
 -- $1 handler, $2 partition, $3 partitions, $4 kind, $5 type patterns, $6 aggregate types, $7 headers,
 -- $8 whether a new one begins before the first event, $9 the sequence as an earlier statement saw it, $10 key source, $11 key path.
 insert into subscriptions as s (handler, partition, partitions, kind, type_patterns, aggregate_types, required_headers, key_source, key_path, snapshot, low_seq, high_seq)

@@ -1,5 +1,5 @@
--- rekey_deliveries: the ordering key of what is not finished, after a handler got another one. Runs behind place_partitions.
--- What waits behind a key and has none any more waits for nothing: it is due now, because only a key would bring it.
+-- rekey_deliveries: set the ordering key of unfinished deliveries, after the key setting of a handler has changed. Runs behind place_partitions.
+-- A waiting delivery that no longer has a key is due now, because only the end of its key would release it.
 -- Relies on deliveries_by_key and on the primary key of events. $1 handler.
 update deliveries d
    set key = k.key,

@@ -1,6 +1,6 @@
 -- release_replays: of each running replay the next deliveries of one subscription leave: `retrying` and due, or `waiting` behind one of
--- their key that leaves with them. Fenced by the epoch; without the lease nothing happens. Never waits for an operator's command: what one
--- has locked is left for the next time, and so is what comes behind it in its key.
+-- their key that leaves with them. Fenced by the epoch; without the lease nothing happens. Never waits for an operator's command: rows that a command
+-- has locked are left for the next time, and so are the rows behind them in their key.
 -- A delivery stays held while an older one of its key is unfinished, so a key that fails keeps back its own part of the set only.
 -- The rate is for the whole replay: each owner pays from the token bucket in its row, by the clock of the database.
 -- Relies on replay_items_held, the primary keys, deliveries_by_key; `room` on deliveries_due (the time as in read_due).

@@ -1,4 +1,4 @@
--- remove_destinations: destinations that are in trouble no more; what waits for them is due now. Behind the fence.
+-- remove_destinations: remove destinations that work again; the deliveries that wait for them are due now. Behind the fence.
 -- Relies on the primary key of destinations and on deliveries_by_destination. $1 subscription, $2 epoch, $3 names.
 -- Called by store::destinations.
 with mine as (select id from subscriptions where id = $1 and epoch = $2),

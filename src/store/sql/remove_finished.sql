@@ -2,8 +2,8 @@
 -- An event is old when it says so itself, or when its transaction was seen finished that long ago: `occurred_at` may lie ahead.
 -- Sourced events stay: they are walked over whatever their age is, by their numbers alone.
 -- Looks at one event where the first is not old; at none behind the first subscription (`horizon`), however far the log goes on. Walking on,
--- it stops at the first that is not old. What is left behind is looked at again with $5, within $4.
--- Relies on the primary key of events, stream_events_seq_key, moments_pkey, deliveries_unfinished and replay_items_open. Locks only what it removes.
+-- it stops at the first that is not old. Events that stay behind are checked again with $5, within $4.
+-- Relies on the primary key of events, stream_events_seq_key, moments_pkey, deliveries_unfinished and replay_items_open. Locks only the rows that it removes.
 -- $1 after this seq, $2 microseconds to keep, $3 rows to look at, $4 up to this seq (null: as far as may be), $5 whether this is another
 -- look at what was left. Returns the last seq walked over (null: none), the number removed, whether there may be more, and how many were sourced.
 with passed as materialized (select snapshot, high_seq from subscriptions),

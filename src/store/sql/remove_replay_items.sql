@@ -1,4 +1,4 @@
--- remove_replay_items: a chunk of the set of a replay that ended long ago; what became of it is written down in the replay, which stays.
+-- remove_replay_items: remove a chunk of the set of a replay that ended long ago; the replay itself stays, with its outcome.
 -- Relies on the primary keys. Waits for no lock. $1 microseconds to keep, $2 rows. Returns how many went.
 with ended as (
     select r.id

@@ -1,6 +1,6 @@
 -- rename_handler: give the subscriptions of a handler another name, and with them everything that names them. Deliveries, attempts and
 -- the items of replays belong to a subscription by its id and need no change. Runs behind lock_registration and lock_handler.
--- The lease ends and a new epoch fences what a relay still has in memory. $1 old name, $2 new name. Returns how many subscriptions it has.
+-- The lease ends and a new epoch fences the outcomes in the memory of a relay. $1 old name, $2 new name. Returns how many subscriptions it has.
 with renamed_replays as (update replays set handler = $2 where handler = $1),
 renamed_notes as (update dead_letter_notes set handler = $2 where handler = $1),
 renamed_audit as (update audit set handler = $2 where handler = $1),

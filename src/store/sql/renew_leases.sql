@@ -1,4 +1,4 @@
--- renew_leases: keep what we own and can serve, and read the requests of operators. Locks our rows only, and waits for none: a row that another session
+-- renew_leases: renew the leases that this relay holds and can serve, and read the requests of operators. Locks these rows only, and waits for none: a row that another session
 -- has locked keeps its lease as it is, and no instance can take it meanwhile.
 -- $1 instance, $2 lease in microseconds, $3 subscriptions that we serve. Returns one row per subscription still ours, with the
 -- microseconds that its lease has left: less than $2 if it was not renewed.

@@ -1,5 +1,5 @@
 -- restart_projection: let a version read from the beginning again. Runs behind lock_handler, in the transaction that empties its target. A new
--- epoch fences what the owner has under way, and `moves` tells it. $1 subscription, $2 rate (null: as configured).
+-- epoch fences the work of the owner, and `moves` tells the owner of the move. $1 subscription, $2 rate (null: as configured).
 with moved as (
     update subscriptions
        set snapshot = '3:3:', low_seq = 0, high_seq = 0, window_snapshot = null, window_seq = null, window_high_seq = null, done = null,

@@ -1,4 +1,4 @@
--- resume_replay_items: what was cancelled is held again, except what was decided or replayed otherwise meanwhile. Runs behind
+-- resume_replay_items: hold the cancelled items again, except those that were discarded or replayed since. Runs behind
 -- resume_replay. Relies on the primary keys and replay_items_open. $1 replay.
 update replay_items i
    set state = 'held', ended_at = null

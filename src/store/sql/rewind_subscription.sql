@@ -1,6 +1,6 @@
 -- rewind_subscription: deliver again from a number on, skip nothing. Runs behind lock_handler and take_back_deliveries. A new epoch
--- fences what the owner has under way. $1 subscription, $2 first number.
--- The position becomes an open window from before everything up to what was read so far. It ends there, and not now, because rows
+-- fences the work of the owner. $1 subscription, $2 first number.
+-- The position becomes an open window from before everything up to the end of the last read. It ends there, and not now, because rows
 -- that are not visible there have no outcome whatever their number; they come after it, as they would have.
 -- `high_seq`: the nearest bound known to be older than the end of that window, from which the next one is looked for.
 update subscriptions s

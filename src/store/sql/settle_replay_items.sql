@@ -1,4 +1,4 @@
--- settle_replay_items: what became of released items, in the transaction that records it. Relies on deliveries_pkey, and on
+-- settle_replay_items: record the outcomes of released items, in the transaction of the flush. Relies on deliveries_pkey, and on
 -- replay_items_open or replay_items_unfinished.
 -- $1 subscription, $2 seqs whose outcome was just recorded.
 update replay_items i

@@ -1,4 +1,4 @@
--- skip_key: what a key waits for becomes a dead letter that does not hold it; one that is dead already only lets go. Locks one row.
+-- skip_key: make the event that blocks a key a dead letter that does not hold the key; a dead letter only releases the key. Locks one row.
 -- No row: the key waits for nothing, or for another event than was seen. Relies on deliveries_by_key. $1 handler, $2 key, $3 why, $4 error,
 -- $5 fingerprint, $6 the event that it was seen to wait for (null: any).
 with head as (

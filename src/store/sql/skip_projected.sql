@@ -1,5 +1,5 @@
 -- skip_projected: pass over the event at which a projection stands. Runs behind lock_handler. The position is in a window just before the event,
--- where stop_projection has left it. A new epoch fences what the owner has under way, and `moves` tells it.
+-- where stop_projection has left it. A new epoch fences the work of the owner, and `moves` tells the owner of the move.
 -- $1 subscription, $2 id of the event, $3 actor, $4 why. Returns the type of the event; no row: the projection does not stand at it.
 with stopped as materialized (
     select p.name, p.version, p.subscription, p.stopped_seq, p.stopped_event, p.stopped_type, p.detail

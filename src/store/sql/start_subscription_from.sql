@@ -1,6 +1,6 @@
--- start_subscription_from: go on at a number: what is committed below it is skipped, what has no outcome from it on stays owed, and
--- what has one is delivered again only if that is asked for. Runs behind lock_handler, and take_back_deliveries if so. A new epoch
--- fences what the owner has under way.
+-- start_subscription_from: move a subscription to a sequence number: committed events below it are skipped, events from it on without an outcome stay pending, and
+-- events with an outcome are delivered again only on request. Runs behind lock_handler, and take_back_deliveries if so. A new epoch
+-- fences the attempts and outcomes of the owner.
 -- $1 subscription, $2 first number, $3 snapshot as of now, taken behind the lock, $4 the sequence before it, $5 after it, $6 again.
 -- Everything below the number and visible now counts as read: the place in a window that ends now.
 update subscriptions s

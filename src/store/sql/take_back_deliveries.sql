@@ -1,6 +1,6 @@
 -- take_back_deliveries: forget the outcomes from a number on, so that the log delivers these events again; that a delivery had
 -- succeeded stays in its history. A discarded one stays as it is. Relies on the primary key of deliveries.
--- In two steps, because the second blocks the owner: what was delivered is never written again and can go before the subscription
+-- In two steps, because the second blocks the owner: a delivered row is never written again and can go before the subscription
 -- is locked; the rest must not, or the owner's flush and we would wait for one another.
 -- $1 subscription, $2 first number, $3 whether it is locked and the rest goes, too. Returns how many went.
 with gone as (

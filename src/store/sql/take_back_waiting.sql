@@ -1,6 +1,6 @@
 -- take_back_waiting: when an owner begins: forget the waiting deliveries beyond the position, so that the log brings these events again.
 -- A busy key whose lane was full has waiting rows while older events of it were in memory only; those come from the log now, and
--- what waits must come behind them. Nothing is lost: the position never moves over an event without an outcome. Of a replay the rows
+-- waiting deliveries must come behind them. Nothing is lost: the position never moves over an event without an outcome. Of a replay the rows
 -- stay, because the log does not bring them as such. Relies on deliveries_by_key and the primary key of events; after
 -- take_up_subscription in its transaction, which has locked the subscription. $1 subscription.
 delete from deliveries d

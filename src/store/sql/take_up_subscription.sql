@@ -1,4 +1,4 @@
--- take_up_subscription: begin (again) with a subscription that we own: a new epoch fences what may still be under way from before.
+-- take_up_subscription: start a subscription that this relay owns: a new epoch fences earlier work that may still be in flight.
 -- No row: the lease is lost. $1 subscription, $2 instance.
 update subscriptions
    set epoch = epoch + 1

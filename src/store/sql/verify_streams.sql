@@ -1,4 +1,4 @@
--- verify_streams: what does not fit in the tables of streams, one row per stream and fault with the first version that it concerns and how many there are.
+-- verify_streams: the faults in the tables of streams, one row per stream and fault with the first version that it concerns and how many there are.
 -- Reads them all, and the event of each version; an operator asks for it. No locks. $1 rows at most.
 with versions as (
     select v.stream, v.version, v.version - 1 - coalesce(lag(v.version) over (partition by v.stream order by v.version), 0) as missing_before,

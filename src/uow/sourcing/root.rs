@@ -46,7 +46,7 @@ use crate::uow::{Error, UnitOfWork};
 /// account.save(work).await?; // error: it was moved
 /// # Ok(()) }
 /// ```
-#[must_use = "what was recorded in a root exists once it is saved"]
+#[must_use = "events of a root exist only after it is saved"]
 pub struct Root<A: Sourced> {
     pub(super) key: String,
     pub(super) state: A,

@@ -113,7 +113,7 @@ async fn rows_that_were_there_are_copied_beside_producers_that_go_on_nothing_is_
     };
     at_least(500).await;
     let told = shop.succeed(&["adopt", "--existing"]).await;
-    assert!(told.contains("rows that were there became events"), "{told}");
+    assert!(told.contains("existing rows became events"), "{told}");
     let during = shop.database.count("public.outboxevent").await;
     at_least(during + 500).await;
     stop.send(true).expect("the producers listen");
@@ -127,7 +127,7 @@ async fn rows_that_were_there_are_copied_beside_producers_that_go_on_nothing_is_
     let refused = shop.fail(&["adopt", "--existing"]).await;
     assert!(refused.contains("were copied at") && refused.contains("--again"), "{refused}");
     let again = shop.succeed(&["adopt", "--existing", "--again"]).await;
-    assert!(again.contains("was adopted already; 0 rows"), "{again}");
+    assert!(again.contains("was adopted already; 0 existing rows"), "{again}");
     assert_complete(&shop, "after another copy").await;
 }
 

@@ -23,7 +23,7 @@ async fn adopting_again_changes_nothing_and_removing_leaves_what_was_recorded() 
     let json: Value = serde_json::from_str(&shop.succeed(&["adopt", "--json"]).await).expect("a document");
     assert_eq!(json, serde_json::json!([{ "table": "public.outboxevent", "outcome": "unchanged" }]));
 
-    assert!(shop.succeed(&["adopt", "--remove"]).await.contains("is adopted no more"));
+    assert!(shop.succeed(&["adopt", "--remove"]).await.contains("is no longer adopted"));
     execute(&mut application, INSERT).await;
     assert_eq!(shop.database.count("events").await, 2);
     assert_eq!(shop.database.count("pg_proc where proname like 'adopt\\_%'").await, 0);

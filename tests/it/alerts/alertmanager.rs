@@ -168,5 +168,5 @@ async fn a_test_alert_fires_until_people_are_notified_and_the_command_says_what_
     let post = server.client.post(format!("{}/api/v2/silences", server.url)).header("content-type", "application/json");
     assert!(post.body(silence.to_string()).send().await.expect("it answers").status().is_success());
     let silenced = crate::support::Binary::with_config(&config).run(&["alerts", "test", "am", "--for", "3s"]).await;
-    assert!(silenced.stderr.contains("nobody is told, because it is silenced by"), "{silenced:?}");
+    assert!(silenced.stderr.contains("no notification is sent, because it is silenced by"), "{silenced:?}");
 }

@@ -30,6 +30,7 @@ const CLI_ONLY: &[(&str, &str)] = &[
     ("handlers rename", "takes the handler from every relay, step by step with their files"),
     ("handlers repartition", "takes the handler from every relay, step by step with their files"),
     ("health", "asks another listener"),
+    ("man", "writes manual pages on the machine that it runs on"),
     ("migrate", "changes the schema, which takes the rights of its owner"),
     ("projections", "makes and drops tables of the application, which takes the rights of their owner"),
     ("rebase", "moves positions to another server while no relay runs"),

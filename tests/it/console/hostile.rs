@@ -132,7 +132,11 @@ async fn a_discard_is_of_what_was_seen_and_of_nothing_if_that_has_changed() {
     let done = operator.post(path, &form).await;
     assert_eq!((done.status, done.header("location")), (303, Some("../dead-letters?handler=billing&done=discarded")), "{done:?}");
     let left = operator.get("/dead-letters?handler=billing&done=discarded").await;
-    assert!(left.body.contains("<strong>2 dead letters</strong>") && left.body.contains("What is left is below"), "{}", left.body);
+    assert!(
+        left.body.contains("<strong>2 dead letters</strong>") && left.body.contains("The remaining dead letters are below"),
+        "{}",
+        left.body
+    );
     assert_eq!(database.count("deliveries where state = 'discarded'").await, 3);
     // The pages do not need a relay.
     console.stop().await;

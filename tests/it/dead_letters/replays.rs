@@ -357,7 +357,7 @@ async fn replays_are_listed_shown_cancelled_and_resumed_by_commands() {
     }
     let started = outbox.run(&["replay", "--handler", "billing", "--rate", "30/m", "--yes"]).await;
     assert_eq!(started.code, Some(0), "{started:?}");
-    assert!(started.stderr.contains("billing does not deliver now; the replay begins when it does"), "{}", started.stderr);
+    assert!(started.stderr.contains("billing does not deliver now; the replay starts when it does"), "{}", started.stderr);
     let listed = outbox.run_json(&["replays", "list"]).await;
     let id = listed["replays"][0]["id"].as_str().expect("it is listed").to_owned();
     assert_eq!(listed["replays"][0]["rate"].as_f64(), Some(0.5));

@@ -97,7 +97,7 @@ async fn a_rename_is_refused_while_a_relay_serves_the_handler_or_the_name_is_tak
     relay.terminate();
     relay.finish().await;
     let taken = outboxd(&database, &["handlers", "rename", "invoicing", "billing", "--yes"]).await;
-    assert!(taken.code == Some(64) && taken.stderr.contains("there is a handler \"billing\" already"), "{taken:?}");
+    assert!(taken.code == Some(64) && taken.stderr.contains("the handler \"billing\" exists already"), "{taken:?}");
     let wrong = outboxd(&database, &["handlers", "rename", "invoicing", "a b", "--yes"]).await;
     assert!(wrong.code != Some(0) && wrong.stderr.contains("letters, digits"), "{wrong:?}");
     assert_eq!(database.count("subscriptions where handler in ('invoicing', 'billing')").await, 2);

@@ -32,7 +32,7 @@ async fn a_poison_event_stops_its_projection_alone_and_is_mended_or_skipped() {
     assert_eq!(number(&database, "select count(*) from app.applied").await, 57);
     eventually("the other projection has all", || async { (database.count("app.other").await == 200).then_some(()) }).await;
     let list = command(&binary, &["projections", "list"]).await.stdout;
-    assert!(list.contains(&format!("sales@1 stands at event {} (order.placed)", events[57])), "{list}");
+    assert!(list.contains(&format!("sales@1 has stopped at event {} (order.placed)", events[57])), "{list}");
     // Status and alert know it as they know of every handler that cannot go on.
     eventually("the status says so", || async {
         let finished = binary.run(&["status", "--json"]).await;
@@ -53,7 +53,7 @@ async fn a_poison_event_stops_its_projection_alone_and_is_mended_or_skipped() {
     .await;
     assert_eq!(stopped["stopped"]["detail"], "never");
     let refusal = refused(&binary, &["projections", "skip", "sales", "1", &events[119].to_string(), "--yes"]).await;
-    assert!(refusal.contains(&format!("sales@1 stands at event {}, and not at {}", events[120], events[119])), "{refusal}");
+    assert!(refusal.contains(&format!("sales@1 has stopped at event {}, not at {}", events[120], events[119])), "{refusal}");
     command(&binary, &["projections", "skip", "sales", "1", &events[120].to_string(), "--because", "OPS-311", "--yes"]).await;
     wait_for_events(&database, 1, 200).await;
     eventually("all is well again", || async { (binary.run(&["status"]).await.code == Some(0)).then_some(()) }).await;

@@ -49,7 +49,7 @@ async fn a_new_version_is_built_beside_the_live_one_and_takes_its_place_without_
     reconfigure(&binary, &database, &[entry(1, ""), entry(2, "").replace("100000/s", "10/s")]).await;
     wait_for_state(&binary, 2, "building").await;
     let refusal = refused(&binary, &["projections", "switch", "sales", "2", "--wait", "100ms", "--yes"]).await;
-    assert!(refusal.contains("sales@2 has not come as far as sales@1: it has reached "), "{refusal}");
+    assert!(refusal.contains("sales@2 has not caught up with sales@1: it has reached "), "{refusal}");
     let refusal = refused(&binary, &["projections", "rebuild", "sales", "1", "--yes"]).await;
     assert!(refusal.contains("sales@1 is live: readers would see it half full"), "{refusal}");
     command(&binary, &["projections", "rebuild", "sales", "2", "--rate", "100000/s", "--yes"]).await;
@@ -74,7 +74,7 @@ async fn a_new_version_is_built_beside_the_live_one_and_takes_its_place_without_
         (finished.code == Some(0)).then_some(finished)
     })
     .await;
-    assert!(switched.stderr.contains("sales@2 is live, version 1 is not any more; app.sales shows it"), "{}", switched.stderr);
+    assert!(switched.stderr.contains("sales@2 is live instead of version 1; app.sales shows it"), "{}", switched.stderr);
     committed += writing.await.expect("the writer does not panic");
     committed += write_concurrently(&database, 4, 20).await;
     wait_for_events(&database, 2, committed).await;
@@ -89,9 +89,9 @@ async fn a_new_version_is_built_beside_the_live_one_and_takes_its_place_without_
 
     // And the old one goes.
     let refusal = refused(&binary, &["projections", "drop", "sales", "1", "--target", "--yes"]).await;
-    assert!(refusal.contains("take it out of the configuration and run `outboxd reload` first"), "{refusal}");
+    assert!(refusal.contains("first remove it from the configuration and run `outboxd reload`"), "{refusal}");
     let refusal = refused(&binary, &["projections", "drop", "sales", "2", "--yes"]).await;
-    assert!(refusal.contains("sales@2 is live; let another version be live first"), "{refusal}");
+    assert!(refusal.contains("sales@2 is live; first make another version live"), "{refusal}");
     reconfigure(&binary, &database, &[entry(2, "")]).await;
     eventually("nobody owns version 1", || async { listed(&binary, 1).await["owner"].is_null().then_some(()) }).await;
     command(&binary, &["projections", "drop", "sales", "1", "--target", "--because", "replaced", "--yes"]).await;
@@ -161,10 +161,15 @@ async fn a_version_that_has_seen_fewer_events_is_live_only_if_that_is_accepted()
     reconfigure(&binary, &database, &[entry(1, ""), entry(2, "")]).await;
     wait_for_state(&binary, 2, "ready").await;
     let refusal = refused(&binary, &["projections", "switch", "sales", "2", "--yes"]).await;
-    let want = "sales@2 has seen 16 events, and sales@1 has seen 20 at the same place: 4 are not in the log any more";
+    let want = "sales@2 has read 16 events, and sales@1 has read 20 up to the same position: 4 are no longer in the log";
     assert!(refusal.contains(want), "{refusal}");
     let note = command(&binary, &["projections", "rebuild", "sales", "2", "--yes"]).await.stderr;
-    assert!(note.contains("events of type order.placed are of no stream; those that retention has removed are missing"), "{note}");
+    assert!(
+        note.contains(
+            "events of type order.placed are not part of a stream; the rebuilt table lacks those that retention has removed"
+        ),
+        "{note}"
+    );
     wait_for_state(&binary, 2, "ready").await;
     command(&binary, &["projections", "switch", "sales", "2", "--accept-missing", "--yes"]).await;
     stop(running).await;
@@ -222,10 +227,10 @@ async fn what_would_part_a_table_from_its_position_is_refused_with_what_to_do_in
         (&["handlers", "repartition", "sales@1", "2", "--yes"], "keeps the order of the log"),
         (&["handlers", "forget", "sales@1", "--yes"], "outboxd projections drop"),
         (&["events", "bury", &event, "--handler", "sales@1", "--because", "x", "--yes"], "outboxd projections skip"),
-        (&["projections", "switch", "sale", "1", "--yes"], "there is no projection \"sale\"; there is sales"),
+        (&["projections", "switch", "sale", "1", "--yes"], "there is no projection \"sale\"; existing: sales"),
         (&["projections", "switch", "sales", "2", "--yes"], "sales has no version 2; it has 1"),
-        (&["projections", "skip", "sales", "1", &event, "--yes"], "sales@1 does not stand at any event"),
-        (&["projections", "retry", "sales", "1"], "sales@1 does not stand at any event"),
+        (&["projections", "skip", "sales", "1", &event, "--yes"], "sales@1 has not stopped at an event"),
+        (&["projections", "retry", "sales", "1"], "sales@1 has not stopped at an event"),
         (&["projections", "switch", "sales", "1", "--wait", "1h", "--yes"], "expected a duration of at most 4s"),
     ] {
         let refusal = refused(&binary, arguments).await;

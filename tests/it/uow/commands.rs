@@ -54,7 +54,7 @@ async fn a_conflict_that_never_ends_is_told_after_the_last_attempt() {
     let database = shop().await;
     let never = Never(AtomicU32::new(0));
     let error = Pipeline::new(database.pool().clone(), registry()).attempts(3).send(&never).await.expect_err("it never succeeds");
-    assert_eq!(error.to_string(), "order 7 has been changed by somebody else in between");
+    assert_eq!(error.to_string(), "order 7 has been changed by another writer meanwhile");
     assert_eq!((never.0.load(Ordering::SeqCst), database.count("audit_log").await), (3, 0));
 }
 
