@@ -96,7 +96,7 @@ const watchTail = async (context) => {
   await page.clock.install();
   await page.goto(`${address}tail`);
   let asked = 0;
-  page.on("request", () => { asked += 1; });
+  page.on("request", (request) => { if (request.url().endsWith("/tail")) asked += 1; });
   const hide = (isHidden) => page.evaluate((isHidden) => {
     Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
     document.dispatchEvent(new Event("visibilitychange"));
