@@ -95,13 +95,13 @@ const watchTail = async (context) => {
   watch(page);
   await page.clock.install();
   await page.goto(`${address}tail`);
-  let asked = 0;
-  page.on("request", () => { asked += 1; });
   const hide = (isHidden) => page.evaluate((isHidden) => {
     Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
     document.dispatchEvent(new Event("visibilitychange"));
   }, isHidden);
   await hide(true);
+  let asked = 0;
+  page.on("request", (request) => { if (request.url().endsWith("/tail")) asked += 1; });
   await page.clock.runFor(60_000);
   const hidden = asked;
   const request = page.waitForRequest(/tail/);
