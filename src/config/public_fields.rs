@@ -100,7 +100,7 @@ pub const FEED: &[Field] = &[
         "cursor_keys",
         T::SecretList,
         "",
-        "What cursors are sealed with, 32 characters at least; two while one replaces the other: the first seals, both open.",
+        "Keys that seal cursors, at least 32 characters each; two while one replaces the other: the first seals, both open.",
     ),
     Field::new(
         "ticket_key",

@@ -81,8 +81,8 @@ fn describe_to(recorder: &dyn Recorder) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::super::{
-        AlertMetrics, ChannelMetrics, ClientMetrics, ConsoleMetrics, ContractUse, FeedMetrics, FeedTailMetrics, HandlerMetrics,
-        HubMetrics, RelayMetrics,
+        AlertMetrics, ChannelMetrics, ClientMetrics, ConsoleMetrics, ContractUse, CursorMetrics, FeedMetrics, FeedTailMetrics,
+        HandlerMetrics, HubMetrics, RelayMetrics,
     };
     use super::*;
 
@@ -117,6 +117,7 @@ pub(crate) mod tests {
             FeedMetrics::new();
             FeedTailMetrics::new();
             ClientMetrics::new("acme");
+            CursorMetrics::new("acme", "main");
             HubMetrics::new("acme");
             ConsoleMetrics::new();
             ContractUse::default().of_handler("billing", std::iter::once(("order.placed", 1)));

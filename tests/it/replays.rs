@@ -1,5 +1,6 @@
 //! Replays with relays that run: a broken endpoint mended, its dead letters grouped and delivered once more, by a throttled command that
 //! is counted to the end, cancelled, resumed, killed, watched. The steps of an owner one by one: `dead_letters/replays.rs`.
+//! A long file: each test needs a relay that runs, and they share how one is broken and mended.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -24,7 +24,7 @@ pub fn compare(ask: &Ask, attempts: &[&Attempt], action: &str) -> Markup {
             (choice("one", "The first", one, attempts)) (choice("other", "The second", other, attempts))
             p { button.quiet type="submit" { "Compare" } }
         }
-        (table("What differed", &["What", "The first", "The second", "Difference"], &facts_of(ask, a, b)))
+        (table("Differences", &["What", "The first", "The second", "Difference"], &facts_of(ask, a, b)))
         (answers(a, b))
     }
 }

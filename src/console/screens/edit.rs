@@ -154,7 +154,7 @@ fn changes(plan: &CorrectionPlan) -> Markup {
             tr { th scope="row" { (foreign(&change.path)) } td.wide { (value(&change.was)) } td.wide { (value(&change.now)) } }
         }
     };
-    table("What would change", &["Place", "Was", "Becomes"], &rows)
+    table("Changes", &["Place", "Was", "Becomes"], &rows)
 }
 
 fn contract(check: ContractCheck) -> &'static str {

@@ -45,7 +45,7 @@ fn verdict(level: Level) -> Markup {
 
 fn wrong(ask: &Ask, note: &Handover) -> Markup {
     html! {
-        h2 { "What is wrong now" }
+        h2 { "Faults now" }
         @if note.reasons.is_empty() && note.alerts.is_empty() { (nothing("Nothing.")) }
         (list(&html! {
             @for reason in &note.reasons {
@@ -100,7 +100,7 @@ fn troubled(ask: &Ask, handler: &HandlerStatus) -> Markup {
 
 fn left_open(ask: &Ask, note: &Handover) -> Markup {
     html! {
-        h2 { "What is left open" }
+        h2 { "Left open" }
         @if note.replays.is_empty() && note.keys.is_empty() { (nothing("No replay goes on, and no key waits.")) }
         (list(&html! {
             @for replay in &note.replays {
@@ -134,8 +134,8 @@ fn acts(ask: &Ask, note: &Handover) -> Markup {
         }
     };
     html! {
-        h2 { "Who did what" }
-        @if note.acts.is_empty() { (nothing("Nobody has done anything in this time.")) }
+        h2 { "Acts of operators" }
+        @if note.acts.is_empty() { (nothing("No operator has done anything in this time.")) }
         @else { (table("Acts of operators", &["At", "Who", "What", "Handler", "#Changed", "Why"], &rows)) }
         @if note.more_acts { p.hint { "Only the newest " (note.acts.len()) " acts are listed; the audit has all." } }
     }

@@ -44,7 +44,7 @@ pub async fn show(ask: &Ask) -> Result<Answer, Trouble> {
             p { button.quiet type="submit" { "Watch" } }
         }
         div data-part="tail" {
-            @if found.events.is_empty() { (nothing("No event of late matches. What comes next is shown here.")) }
+            @if found.events.is_empty() { (nothing("No recent event matches. New events appear here.")) }
             @else { (table("Newest events", &["Happened", "Type", "Aggregate", "#Number", "#Bytes"], &rows)) }
             @if found.is_cut_short { p.hint { "The tail goes back over the last " (count(TAIL.unsigned_abs(), true)) " numbers only." } }
             p.seen { "Seen at " (point(ask.now)) ". " a href=(ask.links.query("tail", &pairs)) { "Look again" } }
