@@ -21,6 +21,9 @@ pub struct NewEvent {
     pub(crate) shredded: Vec<ClearValue>,
 }
 
+/// The name in the JSON form of a shredded value.
+pub(crate) const SHREDDED: &str = "$shredded";
+
 /// A shredded value that waits to be sealed.
 #[derive(Clone)]
 pub(crate) struct ClearValue {

@@ -62,7 +62,7 @@ pub mod text;
 #[cfg(feature = "daemon")]
 mod timestamp;
 
-pub(crate) use event::{ClearValue, ContractOfEvent};
+pub(crate) use event::{ClearValue, ContractOfEvent, SHREDDED};
 pub use event::{InvalidEvent, NewEvent};
 pub use handled::Stage;
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{Caller, Configuration, OperationError, RefusalKind, check_handler, refuse_projection, shell_word};
 use crate::contracts::{PayloadChange, changes};
 use crate::domain::json::hides;
-use crate::domain::{CORRECTS, DeliveryState, Notification, ONLY_FOR};
+use crate::domain::{CORRECTS, DeliveryState, Notification, ONLY_FOR, SHREDDED};
 use crate::relay;
 use crate::store::events::{Event, EventHistory, EventState, read_history};
 use crate::store::{self, Corrected, NewCorrection, find_key_head};
@@ -110,6 +110,7 @@ pub async fn plan(
     let (event, delivery) = read_letter(pool, draft.event, draft.handler).await?;
     refuse_state(pool, &event).await?;
     let payload = check_payload(pool, &event, draft).await?;
+    refuse_shredded(&event, payload)?;
     let changes = changes(event.payload.get(), payload)
         .map_err(|problem| OperationError::plain(RefusalKind::Invalid, format!("the payload cannot be compared: it {problem}")))?;
     if changes.is_empty() {
@@ -164,6 +165,19 @@ async fn refuse_state(pool: &PgPool, event: &Event) -> Result<(), OperationError
     let text = format!(
         "event {} is a version of a stream, which is the state of its aggregate: append an event that corrects it \
          (docs/event-sourcing.md), and discard the letter",
+        event.id
+    );
+    Err(OperationError::plain(RefusalKind::Invalid, text))
+}
+
+/// Values of a person are encrypted for their event: under the id of another one they do not open.
+fn refuse_shredded(event: &Event, payload: &str) -> Result<(), OperationError> {
+    if !event.payload.get().contains(SHREDDED) && !payload.contains(SHREDDED) {
+        return Ok(());
+    }
+    let text = format!(
+        "the payload of event {} has encrypted values of a person (Shredded), which open in their own event only: record a corrected \
+         event in the application, and discard the letter",
         event.id
     );
     Err(OperationError::plain(RefusalKind::Invalid, text))

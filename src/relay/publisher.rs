@@ -119,9 +119,18 @@ impl Publisher {
                 Some(window) => (window.clone(), !self.is_window_stored),
                 None => (store::open_window(&mut connection, &self.position).await?.window, true),
             };
-            let page = PublishingPage { begin: &self.position.snapshot, window: &window, is_new, rows: MOST_ROWS };
+            let page =
+                PublishingPage { begin: &self.position.snapshot, window: &window, is_new, rows: MOST_ROWS, reads_headers: true };
             let patterns = self.type_patterns.as_deref();
-            let published = feed::publish_page(&mut connection, fence, &page, patterns, &self.timeline).await?;
+            let published = match feed::publish_page(&mut connection, fence, &page, patterns, &self.timeline).await {
+                // The headers of an event cannot be read. It gets its place, and clients are told that it is damaged.
+                Err(error) if error.is_about_data() => {
+                    warn!(error = error.innermost(), "could not read the headers of a page, publishing it without them");
+                    let page = PublishingPage { reads_headers: false, ..page };
+                    feed::publish_page(&mut connection, fence, &page, patterns, &self.timeline).await?
+                }
+                published => published?,
+            };
             Ok((None, Some((window, published))))
         };
         let looked = shared.answered(looking).await;

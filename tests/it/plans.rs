@@ -166,9 +166,11 @@ async fn hot_statements_use_their_indexes_on_a_large_log() {
 
     let page = plan(
         &mut connection,
-        "integer, bigint, text, text, bigint, bigint, bigint, bigint, bigint, text[], text, boolean",
+        "integer, bigint, text, text, bigint, bigint, bigint, bigint, bigint, text[], text, boolean, boolean",
         include_str!("../../src/store/sql/publish_page.sql"),
-        &format!("1, 0, '3:3:', pg_current_snapshot()::text, 500000, {EVENTS}, {EVENTS}, 50000, 10000, null, '00000001', true"),
+        &format!(
+            "1, 0, '3:3:', pg_current_snapshot()::text, 500000, {EVENTS}, {EVENTS}, 50000, 10000, null, '00000001', true, true"
+        ),
     )
     .await;
     assert_plan("publish_page", &page, &["events_pkey", "feed_seq_key"]);

@@ -230,15 +230,15 @@ async fn a_look_at_a_million_events_reads_no_more_than_its_bound() {
         (
             "a page to publish",
             sql!("publish_page"),
-            "integer, bigint, text, text, bigint, bigint, bigint, bigint, bigint, text[], text, boolean",
-            format!("1, 0, '3:3:', pg_current_snapshot()::text, 600000, {EVENTS}, 0, 50000, 500, null, '00000001', true"),
+            "integer, bigint, text, text, bigint, bigint, bigint, bigint, bigint, text[], text, boolean, boolean",
+            format!("1, 0, '3:3:', pg_current_snapshot()::text, 600000, {EVENTS}, 0, 50000, 500, null, '00000001', true, true"),
             50_100,
         ),
         (
             "a page to publish again",
             sql!("publish_page"),
-            "integer, bigint, text, text, bigint, bigint, bigint, bigint, bigint, text[], text, boolean",
-            format!("1, 0, '3:3:', pg_current_snapshot()::text, 1000, {EVENTS}, 0, 50000, 500, null, '00000001', true"),
+            "integer, bigint, text, text, bigint, bigint, bigint, bigint, bigint, text[], text, boolean, boolean",
+            format!("1, 0, '3:3:', pg_current_snapshot()::text, 1000, {EVENTS}, 0, 50000, 500, null, '00000001', true, true"),
             100_100,
         ),
         (

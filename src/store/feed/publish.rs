@@ -102,6 +102,8 @@ pub struct PublishingPage<'a> {
     /// The window was opened now and is not part of the stored position yet.
     pub is_new: bool,
     pub rows: i64,
+    /// The headers of its events can be read. Otherwise a correction gets a place like any other event.
+    pub reads_headers: bool,
 }
 
 /// The result of publishing a page.
@@ -124,7 +126,7 @@ pub async fn publish_page(
     type_patterns: Option<&[String]>,
     timeline: &str,
 ) -> Result<PublishedPage, StoreError> {
-    let PublishingPage { begin, window, is_new, rows } = page;
+    let PublishingPage { begin, window, is_new, rows, reads_headers } = page;
     let row = sqlx::query(include_str!("../sql/publish_page.sql"))
         .bind(fence.subscription)
         .bind(fence.epoch)
@@ -138,6 +140,7 @@ pub async fn publish_page(
         .bind(type_patterns)
         .bind(timeline)
         .bind(is_new)
+        .bind(reads_headers)
         .fetch_one(connection)
         .await
         .map_err(StoreError::query("publish a page of the feed"))?;

@@ -1,9 +1,11 @@
 -- publish_page: give each event of one page of an open window its place, in order of seq, and move the position behind the page.
--- Leaves out events that have a place already (after a rewind, or after a restore that included the feed) and events that are done by the position.
+-- Leaves out events that have a place already (after a rewind, or after a restore that included the feed), events that are done by the position,
+-- and corrections as publish_window does; these not where headers cannot be read.
 -- Relies on the primary key of events and the index on feed.seq; looks at $8 numbers at most. Locks the subscription and one row of
 -- feed_places. Fence: the epoch, the snapshot, and the place in the window. Commits synchronously, as publish_window does.
 -- $1 subscription, $2 epoch, $3 the position's snapshot, $4 the window's, $5 after this seq, $6 up to this seq, $7 the sequence before the
--- window was opened, $8 span, $9 most rows, $10 type patterns, $11 timeline, $12 whether the window is not stored yet.
+-- window was opened, $8 span, $9 most rows, $10 type patterns, $11 timeline, $12 whether the window is not stored yet,
+-- $13 whether headers can be read.
 -- Returns how many were given a place, whether the position moved, whether the server is on the timeline, where the page ends, and the
 -- last place.
 with moment as materialized (
@@ -18,6 +20,7 @@ wanted as materialized (
        and ($10::text[] is null or type like any ($10))
        and (select f.seq from feed f where f.seq = events.seq) is null
        and not coalesce(seq <@ (select s.done from subscriptions s where s.id = $1), false)
+       and not case when $13::boolean then headers ? 'outboxd-only-for' else false end
      order by seq
      limit $9::bigint),
 given as materialized (select count(*) as places, max(seq) as last_seq from wanted),

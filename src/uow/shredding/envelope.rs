@@ -8,7 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 /// The one name in the outer object.
-pub(super) const NAME: &str = "$shredded";
+pub(super) use crate::domain::SHREDDED as NAME;
 
 /// The version that is written, and the only one that is read.
 pub(super) const VERSION: u32 = 1;

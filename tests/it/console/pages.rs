@@ -58,7 +58,7 @@ async fn the_tail_shows_what_comes_and_the_map_where_it_goes() {
     let console = Served::relay(&database, &(tokens() + &webhook(&receiver))).await;
     let reader = console.bearer(READER);
     let empty = reader.get("/tail").await;
-    assert!(empty.status == 200 && empty.body.contains("What comes next is shown here"), "{}", empty.body);
+    assert!(empty.status == 200 && empty.body.contains("New events appear here"), "{}", empty.body);
     assert!(reader.get("/map").await.body.contains("No event is recorded"));
     dead_letters(&database, 2).await;
     database.insert_event(NewRow::new("invoice.sent").of("invoice", 7)).await;

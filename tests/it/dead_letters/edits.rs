@@ -90,6 +90,7 @@ async fn what_cannot_be_a_correction_is_refused_and_changes_nothing() {
         .database
         .execute("insert into outbox.stream_events (stream, version, seq) select s.id, 1, max(e.seq) from outbox.streams s, outbox.events e group by s.id")
         .await;
+    let shredded = outbox.add_dead_with(r#"{"email": {"$shredded": {"v": 1}}}"#).await;
     let large = format!("{{\"total\": \"{}\"}}", "x".repeat(1_100_000));
     for (event, payload, want) in [
         (id, "{\"total\": 1", "is no JSON"),
@@ -100,6 +101,8 @@ async fn what_cannot_be_a_correction_is_refused_and_changes_nothing() {
         (id, "{\"total\": \"\\u0000\", \"a\": \"\u{0}\"}", "is no JSON"),
         (delivered, "{\"total\": 2}", "is delivered at billing"),
         (sourced, "{\"total\": 2}", "is the state of its aggregate"),
+        (shredded, "{\"email\": \"a@example.org\"}", "encrypted values of a person"),
+        (id, "{\"email\": {\"$shredded\": {}}}", "encrypted values of a person"),
         (Uuid::new_v4(), "{\"total\": 2}", "there is no event"),
     ] {
         let refused = outbox.edit(event, payload, &["--yes"]).await;
@@ -112,7 +115,7 @@ async fn what_cannot_be_a_correction_is_refused_and_changes_nothing() {
     outbox.database.execute("update outbox.subscriptions set type_patterns = '{invoice.%}'").await;
     let unwanted = outbox.edit(id, "{\"total\": 2}", &["--yes"]).await;
     assert!(unwanted.code != Some(0), "{unwanted:?}");
-    assert_eq!((outbox.database.count("events").await, outbox.database.count("audit").await), (3, 0));
+    assert_eq!((outbox.database.count("events").await, outbox.database.count("audit").await), (4, 0));
     assert_eq!(outbox.database.count("deliveries where state = 'discarded'").await, 0);
 }
 

@@ -83,3 +83,41 @@ async fn whoever_may_see_a_damaged_event_is_told_and_goes_on() {
     served.running.wait_for_output("an event cannot be shown to clients of the feed").await;
     served.stop().await;
 }
+
+/// Whether an event is a correction stands in its headers. Where these are lost it gets a place, like all beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_whose_headers_are_lost_before_it_has_a_place_keeps_nothing_back() {
+    let database = TestDatabase::create().await;
+    let mut events = Vec::new();
+    for n in 0..3 {
+        events.push(Brittle::insert(&database, n, &n.to_string(), json!({})).await);
+    }
+    events[1].lose_headers(&database).await;
+    let served = Served::start(&database, FEED).await;
+    wait_for_places(&database, 3).await;
+    assert_eq!(read_all(&served, super::client::ALL, "").await, [0, -1, 2]);
+    served.stop().await;
+}
+
+/// A window of more than 10,000 events is published by pages.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_correction_gets_no_place_in_a_large_window_either() {
+    let database = TestDatabase::create().await;
+    database
+        .execute(
+            "insert into outbox.events (type, payload, headers)
+             select 'order.placed', '{}', case when n = 5000 then '{\"outboxd-only-for\": \"billing\"}' else '{}' end::jsonb
+               from generate_series(1, 10002) n",
+        )
+        .await;
+    let served = Served::start(&database, FEED).await;
+    wait_for_places(&database, 10_001).await;
+    let given: i64 = sqlx::query_scalar(
+        "select count(*) from outbox.feed f join outbox.events e using (seq) where e.headers ? 'outboxd-only-for'",
+    )
+    .fetch_one(database.pool())
+    .await
+    .expect("the places");
+    assert_eq!(given, 0);
+    served.stop().await;
+}
