@@ -45,10 +45,10 @@ doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps --no-default-features
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps
 
-# Includes the end-to-end tests on the built binary. Tests wait more than they compute, so three of them share two processors.
+# Includes the end-to-end tests on the built binary.
 integration:
 	$(CARGO) build --quiet --examples
-	$(CARGO) test --test it -- --test-threads=$$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 ))
+	$(CARGO) test --test it
 
 tidy: ## The rules of the house that a compiler does not know
 	$(CARGO) test --quiet --test tidy

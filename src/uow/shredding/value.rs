@@ -20,8 +20,8 @@ use super::scope;
 ///
 /// let email = Shredded::new("customer/42", "ann@example.com".to_owned());
 /// let shown = match email.read() {
-///     Ok(email) => email.as_str(),
-///     Err(forgotten) => forgotten.subject(), // the person was forgotten
+///     Ok(email) => email.clone(),
+///     Err(forgotten) => format!("({} was forgotten)", forgotten.subject()),
 /// };
 /// # assert_eq!(shown, "ann@example.com");
 /// assert_eq!(format!("{email:?}"), "Shredded(customer/42, ***)");
