@@ -2,7 +2,7 @@
 //! destroyed (`outboxd forget`) no copy of the value can be read, also in backups of the log.
 //!
 //! A [`Shredded`] is encrypted on its way into the log and decrypted on its way out. Serde is synchronous and keys are rows, so
-//! both ways have two halves. Writing: the value serialises as a mark while its text waits in the [`scope`]; the unit of work
+//! both ways have two halves. Writing: the value serialises as a mark while its text waits in the module `scope`; the unit of work
 //! creates or reads the keys and puts envelopes in place of the marks. Reading: the envelopes of a payload are found and opened
 //! first; the value then takes what was opened from the scope. Outside of a scope a shredded value can be neither written nor
 //! read, so its text cannot get into a log line or a payload by mistake.
