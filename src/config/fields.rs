@@ -234,21 +234,26 @@ pub const IDENTITY: &[Field] = &[
     Field::required("kind", T::Text, "The kind of the handler, for example \"webhook\"."),
 ];
 
+/// Filter by type, the same for handlers and projections.
+pub const EVENTS: Field = Field::new(
+    "events",
+    T::TextList,
+    "",
+    "Event types to deliver; \"*\" stands for any characters, and \"order.placed@1\" pins the version of a contract. \
+        Absent: every type.",
+);
+/// Filter by the type of the aggregate.
+pub const AGGREGATE_TYPES: Field = Field::new(
+    "aggregate_types",
+    T::TextList,
+    "",
+    "Aggregate types to deliver. Absent: every one, and events without an aggregate.",
+);
+
 /// The optional settings of every `[[handlers]]` entry of any kind.
 pub const COMMON: &[Field] = &[
-    Field::new(
-        "events",
-        T::TextList,
-        "",
-        "Event types to deliver; \"*\" stands for any characters, and \"order.placed@1\" pins the version of a contract. \
-        Absent: every type.",
-    ),
-    Field::new(
-        "aggregate_types",
-        T::TextList,
-        "",
-        "Aggregate types to deliver. Absent: every one, and events without an aggregate.",
-    ),
+    EVENTS,
+    AGGREGATE_TYPES,
     Field::new(
         "where_headers",
         T::ScalarMap,

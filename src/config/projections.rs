@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 use super::contracts::read_pins;
-use super::fields::PROJECTIONS;
+use super::fields::{AGGREGATE_TYPES, EVENTS, PROJECTIONS};
 use super::handler::{default_handler, parse_ordering_key, read_backfill, read_filter};
 use super::rules::{is_name, report_name};
 use super::{HandlerConfig, Start};
@@ -37,19 +37,8 @@ pub const PROJECTION: &[Field] = &[
     ),
     Field::new("target", T::Text, "", "Table that only this version writes, with its schema."),
     Field::new("view", T::Text, "", "View for readers, with its schema; `outboxd projections switch` makes it show the target."),
-    Field::new(
-        "events",
-        T::TextList,
-        "",
-        "Event types to deliver; \"*\" stands for any characters, and \"order.placed@1\" pins the version of a contract. \
-        Absent: every type.",
-    ),
-    Field::new(
-        "aggregate_types",
-        T::TextList,
-        "",
-        "Aggregate types to deliver. Absent: every one, and events without an aggregate.",
-    ),
+    EVENTS,
+    AGGREGATE_TYPES,
     Field::new(
         "where_headers",
         T::ScalarMap,

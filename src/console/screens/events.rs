@@ -1,6 +1,6 @@
 //! Events: searched by type, key or aggregate, the newest first, a page at a time. Says how far back was searched.
 
-use maud::html;
+use maud::{Markup, html};
 use uuid::Uuid;
 
 use super::super::answer::{Answer, Trouble};
@@ -8,13 +8,15 @@ use super::super::ask::Ask;
 use super::super::html::*;
 use crate::operations::events::{self, Search};
 use crate::operations::shell_word;
-use crate::store::events::SEARCHED;
+use crate::store::events::{EventSummary, SEARCHED};
 
 /// Events on a page.
 const EVENTS: u32 = 50;
 
-/// Names in the query, each with its label and what can be written.
-const FIELDS: &[(&str, &str, &str)] =
+/// A field of a filter: its name in the query, its label, and an example.
+pub(super) type FilterField = (&'static str, &'static str, &'static str);
+
+const FIELDS: &[FilterField] =
     &[("type", "Type", "order.*"), ("key", "Key", "order/42"), ("aggregate", "Aggregate id", "42"), ("id", "Event id", "")];
 
 pub async fn list(ask: &Ask) -> Result<Answer, Trouble> {
@@ -34,31 +36,11 @@ pub async fn list(ask: &Ask) -> Result<Answer, Trouble> {
     let found = events::list(ask.pool(), &search, before, EVENTS).await?;
     let pairs: Vec<(&str, &str)> = FIELDS.iter().filter_map(|(name, ..)| Some((*name, ask.query.get(name)?))).collect();
     let next = found.goes_on_below.map(|below| below.to_string());
-    let rows = html! {
-        @for event in &found.events {
-            tr {
-                td { a href=(ask.links.event(event.id)) { (moment(event.occurred_at, ask.now)) } }
-                td { (foreign(&event.event_type)) }
-                td { (foreign_or_dash(event.aggregate_type.as_deref())) @if let Some(id) = &event.aggregate_id { "/" (foreign(id)) } }
-                td.number { (event.seq) }
-                td.number { (count(u64::from(event.payload_bytes.max(0).unsigned_abs()), true)) }
-            }
-        }
-    };
     let body = html! {
         h1 { "Events" }
-        form.filter method="get" action=(ask.links.to("events")) role="search" {
-            @for (place, (name, label, example)) in FIELDS.iter().enumerate() {
-                p.field {
-                    label for=(format!("search-{name}")) { (label) }
-                    input id=(format!("search-{name}")) name=(name) type="text" value=[ask.query.get(name)] placeholder=[Some(*example).filter(|example| !example.is_empty())]
-                        autocomplete="off" data-search[place == 0];
-                }
-            }
-            p { button.quiet type="submit" { "Search" } }
-        }
+        (filter(ask, "events", FIELDS, "Search"))
         p { a href=(ask.links.query("tail", &pairs)) { "Watch new events as they come" } }
-        @if found.events.is_empty() { (nothing("No event matches.")) } @else { (table("Events", &["Happened", "Type", "Aggregate", "#Number", "#Bytes"], &rows)) }
+        @if found.events.is_empty() { (nothing("No event matches.")) } @else { (event_table(ask, "Events", &found.events)) }
         @if found.is_cut_short { p.note { "Only the " (count(SEARCHED.unsigned_abs(), true)) " events before this place were searched; older ones may match." } }
         p.pages {
             @if before.is_some() { a href=(ask.links.query("events", &pairs)) { "The newest" } }
@@ -69,7 +51,40 @@ pub async fn list(ask: &Ask) -> Result<Answer, Trouble> {
     Ok(ask.page("Events", "events", None, body))
 }
 
-fn line(search: &Search) -> String {
+/// The form that filters a list of events.
+pub(super) fn filter(ask: &Ask, screen: &str, fields: &[FilterField], button: &str) -> Markup {
+    html! {
+        form.filter method="get" action=(ask.links.to(screen)) role="search" {
+            @for (place, (name, label, example)) in fields.iter().enumerate() {
+                p.field {
+                    label for=(format!("search-{name}")) { (label) }
+                    input id=(format!("search-{name}")) name=(name) type="text" value=[ask.query.get(name)] placeholder=[Some(*example).filter(|example| !example.is_empty())]
+                        autocomplete="off" data-search[place == 0];
+                }
+            }
+            p { button.quiet type="submit" { (button) } }
+        }
+    }
+}
+
+/// Events as a table, each with a link to its page.
+pub(super) fn event_table(ask: &Ask, caption: &str, events: &[EventSummary]) -> Markup {
+    let rows = html! {
+        @for event in events {
+            tr {
+                td { a href=(ask.links.event(event.id)) { (moment(event.occurred_at, ask.now)) } }
+                td { (foreign(&event.event_type)) }
+                td { (foreign_or_dash(event.aggregate_type.as_deref())) @if let Some(id) = &event.aggregate_id { "/" (foreign(id)) } }
+                td.number { (event.seq) }
+                td.number { (count(u64::from(event.payload_bytes.max(0).unsigned_abs()), true)) }
+            }
+        }
+    };
+    table(caption, &["Happened", "Type", "Aggregate", "#Number", "#Bytes"], &rows)
+}
+
+/// The command that lists the same events.
+pub(super) fn line(search: &Search) -> String {
     let options = [("type", &search.event_type), ("key", &search.key), ("aggregate", &search.aggregate_id)];
     let options = options.iter().filter_map(|(name, value)| Some(format!(" --{name} {}", shell_word(value.as_deref()?))));
     format!("outboxd events list{}", options.collect::<String>())
