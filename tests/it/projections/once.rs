@@ -1,5 +1,8 @@
 //! Exactly once: relays that are killed, sessions that are ended, and two relays at once, with concurrent writers.
 
+use serde_json::json;
+use uuid::Uuid;
+
 use super::{
     assert_each_had_its_effects_once, assert_equals_the_log, binary, command, database, entry, listed, number, row, stop,
     wait_for_events, wait_until_in_the_present, write_concurrently,
@@ -157,4 +160,23 @@ async fn a_reload_adds_and_removes_a_projection_and_one_that_comes_back_goes_on_
     stop(running).await;
     assert_equals_the_log(&database, 1).await;
     assert_eq!(number(&database, "select count(*) from app.effects").await, 3, "those that came while it was away are no history");
+}
+
+/// The projection has had the event that a correction is made from; the correction is for one handler, in the past and live.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_correction_for_a_handler_is_no_event_of_a_projection() {
+    let database = database([1]).await;
+    let correction = || {
+        let headers = json!({ "outboxd-corrects": Uuid::new_v4(), "outboxd-only-for": "billing" });
+        row("a", 100).headers(headers)
+    };
+    database.insert_events([row("a", 1), correction(), row("a", 2)]).await;
+    let running = binary(&database, &[entry(1, "")]).spawn(&["run"]);
+    wait_until_in_the_present(&database, 1).await;
+    wait_for_events(&database, 1, 2).await;
+    database.insert_events([correction(), row("a", 4)]).await;
+    wait_for_events(&database, 1, 3).await;
+    stop(running).await;
+    assert_eq!(number(&database, "select total from app.sales_1").await, 7);
+    assert_eq!(number(&database, "select count(*) from app.applied").await, 3);
 }

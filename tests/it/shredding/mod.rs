@@ -3,6 +3,7 @@
 mod forgetting;
 mod person;
 mod restored;
+mod spread;
 mod values;
 
 use std::sync::Arc;
