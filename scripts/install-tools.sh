@@ -63,8 +63,8 @@ has_kafka_build() { have make && have perl; }
 
 has_clients() { target/clients/bin/python3 -c 'import confluent_kafka, eventsourcing.tests.persistence, nats, paho.mqtt.client, pika, psycopg, pysignalr, redis, signalrcore, standardwebhooks' 2>/dev/null; }
 
-# Clients of the hub, beside those of Python: 20 MB.
-has_node_clients() { [ -d target/clients/node_modules/@microsoft/signalr ]; }
+# Clients of the hub, beside those of Python, and readers of exported contracts: 120 MB.
+has_node_clients() { [ -d target/clients/node_modules/@microsoft/signalr ] && [ -d target/clients/node_modules/@asyncapi/parser ]; }
 
 # A browser, and what drives it through the console: 18 MB beside the browser of the distribution.
 has_browser() { have chromium && [ -d target/clients/browser/node_modules/playwright-core ]; }
@@ -289,10 +289,10 @@ if ! has_clients && [ ! -e "$tried" ]; then
     mkdir -p target && : >"$tried"
     install_clients || say "going on without the Python clients: the tests that need them say so"
 fi
-tried=target/.node-clients
+tried=target/.node-clients-2
 if ! has_node_clients && [ ! -e "$tried" ]; then
     mkdir -p target && : >"$tried"
-    install_node_clients || say "going on without the clients of SignalR: the tests that need them say so"
+    install_node_clients || say "going on without the clients of SignalR and the readers of contracts: the tests that need them say so"
 fi
 tried=target/.browser
 if ! has_browser && [ ! -e "$tried" ]; then

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::embedding::{embed, free_name};
 use super::registry::{Contract, Version};
 
 /// An AsyncAPI 3.0 document of these contracts. `title` and `version` are those of its `info`.
@@ -29,7 +30,7 @@ pub fn asyncapi<'c>(contracts: impl Iterator<Item = &'c Contract>, title: &str, 
                 }),
             );
             messages.insert(id.clone(), message(contract, served, &id));
-            schemas.insert(id.clone(), embedded(served.schema.value(), &id));
+            embed(served.schema.value(), &id, &mut schemas);
         }
     }
     json!({
@@ -42,13 +43,9 @@ pub fn asyncapi<'c>(contracts: impl Iterator<Item = &'c Contract>, title: &str, 
     })
 }
 
-/// A name without the characters that such documents forbid in keys, and none of those that are taken: two types can differ in such characters only.
+/// The name of a version in such documents.
 pub(super) fn identifier(event_type: &str, version: u32, taken: &Map<String, Value>) -> String {
-    let plain: String =
-        event_type.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' }).collect();
-    let name = format!("{plain}.v{version}");
-    let others = (2..).map(|number| format!("{name}_{number}"));
-    std::iter::once(name.clone()).chain(others).find(|name| !taken.contains_key(name)).expect("numbers do not end")
+    free_name(&format!("{event_type}.v{version}"), taken)
 }
 
 fn message(contract: &Contract, version: &Version, id: &str) -> Value {
@@ -81,34 +78,6 @@ fn summary(contract: &Contract, version: &Version) -> Option<String> {
     });
     let parts: Vec<String> = owner.into_iter().chain(ending).collect();
     (!parts.is_empty()).then(|| parts.join(" "))
-}
-
-/// A schema as a part of the document: its references lead to where it stands there.
-pub(super) fn embedded(schema: &Value, id: &str) -> Value {
-    let mut schema = schema.clone();
-    if let Some(schema) = schema.as_object_mut() {
-        schema.remove("$schema");
-        schema.remove("$id");
-    }
-    redirect(&mut schema, &format!("#/components/schemas/{id}"));
-    schema
-}
-
-fn redirect(value: &mut Value, home: &str) {
-    match value {
-        Value::Object(members) => {
-            for (name, member) in members {
-                match member {
-                    Value::String(reference) if name == "$ref" && (reference == "#" || reference.starts_with("#/")) => {
-                        *reference = format!("{home}{}", &reference[1..]);
-                    }
-                    other => redirect(other, home),
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| redirect(item, home)),
-        _ => {}
-    }
 }
 
 #[cfg(test)]
@@ -146,7 +115,7 @@ mod tests {
         assert_eq!(names("/channels"), ["order_placed.v2", "order_placed.v2_2"], "a draft is not told, and no type hides another");
         assert_eq!(document["channels"]["order_placed.v2_2"]["address"], "order/placed");
         let schema = &document["components"]["schemas"]["order_placed.v2"];
-        assert_eq!(schema["properties"]["a"]["$ref"], "#/components/schemas/order_placed.v2/$defs/b");
+        assert_eq!(schema["properties"]["a"]["$ref"], "#/components/schemas/order_placed.v2.b");
         assert_eq!(schema["properties"]["c"]["$ref"], "#/components/schemas/order_placed.v2");
         let message = &document["components"]["messages"]["order_placed.v2"];
         assert_eq!((&message["examples"][0]["payload"]["a"], &message["summary"]), (&json!("x"), &json!("Owner: a@example.com.")));

@@ -22,6 +22,7 @@ mod changes;
 pub mod compat;
 mod decimal;
 mod difference;
+mod embedding;
 mod lock;
 mod openapi;
 mod operation;

@@ -2,24 +2,24 @@
 
 use serde_json::{Map, Value, json};
 
-use super::asyncapi::{embedded, identifier};
+use super::asyncapi::identifier;
+use super::embedding::embed;
 use super::registry::Contract;
 
-/// An OpenAPI 3.1 document that has nothing but `components.schemas`: one schema for each version that is served, which is a part of the
-/// document, with its references, and not the address of another one.
+/// An OpenAPI 3.1 document that has nothing but `components.schemas`: one schema for each version that is served, and one for
+/// each of its definitions.
 pub fn openapi_schemas<'c>(contracts: impl Iterator<Item = &'c Contract>, title: &str, version: &str) -> Value {
     let mut schemas = Map::new();
     for contract in contracts {
         for served in contract.served() {
             let id = identifier(&contract.event_type, served.number, &schemas);
-            let mut schema = embedded(served.schema.value(), &id);
-            if let Some(members) = schema.as_object_mut() {
+            embed(served.schema.value(), &id, &mut schemas);
+            if let Some(members) = schemas.get_mut(&id).and_then(Value::as_object_mut) {
                 members.entry("title").or_insert_with(|| format!("{}, version {}", contract.event_type, served.number).into());
                 if served.deprecation.is_some() {
                     members.insert("deprecated".to_owned(), true.into());
                 }
             }
-            schemas.insert(id, schema);
         }
     }
     json!({

@@ -12,6 +12,7 @@ mod blame;
 mod brokers;
 mod conformance;
 mod console;
+mod contract_tools;
 mod contract_use;
 mod contracts;
 mod data;

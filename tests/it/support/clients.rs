@@ -101,7 +101,7 @@ pub async fn run_node_client(script: &str, arguments: &[&str]) -> Option<Vec<Val
 
 async fn node_command(script: &str, arguments: &[&str]) -> Option<Command> {
     let modules = root().join("target/clients/node_modules");
-    find_program(&["test"], &["-d", &modules.join("@microsoft/signalr").to_string_lossy()]).await?;
+    find_program(&["test"], &["-d", &modules.join("@asyncapi/parser").to_string_lossy()]).await?;
     let mut command = Command::new(find_program(&["node"], &["--version"]).await?);
     command.env("NODE_PATH", modules).arg(root().join("tests/clients").join(script)).args(arguments);
     Some(command)
