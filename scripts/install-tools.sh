@@ -188,7 +188,7 @@ install_clients() {
 install_node_clients() {
     have npm || { have apt-get && apt_install nodejs npm; } || return 1
     mkdir -p target/clients && cp tests/clients/package.json tests/clients/package-lock.json target/clients &&
-        npm ci --prefix target/clients --no-audit --no-fund --silent
+        npm ci --prefix target/clients --ignore-scripts --no-audit --no-fund --silent
 }
 
 install_parcel() {
