@@ -7,8 +7,8 @@ use std::fmt;
 
 use jsonschema::{PatternOptions, Validator};
 use serde::de::{Deserialize, Deserializer, Visitor};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::tree::{JsonType, Member, Node};
 
@@ -231,32 +231,36 @@ fn describe(value: &Value) -> &'static str {
 }
 
 /// Keywords whose value is data and no schema.
-const DATA: &[&str] = &["const", "enum", "default", "examples", "example"];
+pub(super) const DATA: &[&str] = &["const", "enum", "default", "examples", "example"];
+/// Keywords whose value has a schema under each of the producer's own names: none of these is a keyword, whatever it looks like.
+pub(super) const NAMED: &[&str] = &["$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"];
+
+/// What stands directly inside a schema and can be or hold schemas.
+fn inner(members: &Map<String, Value>) -> impl Iterator<Item = &Value> {
+    members.iter().filter(|(name, _)| !DATA.contains(&name.as_str())).flat_map(|(name, member)| match member {
+        Value::Object(named) if NAMED.contains(&name.as_str()) => named.values().collect(),
+        Value::Array(items) => items.iter().collect(),
+        other => vec![other],
+    })
+}
 
 /// Reports references and patterns that cannot be used.
 fn look_through(root: &Value, value: &Value, found: &mut Vec<InvalidSchema>) {
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| look_through(root, item, found)),
-        Value::Object(members) => {
-            for (name, member) in members {
-                match (name.as_str(), member) {
-                    ("$ref", Value::String(reference)) => found.extend(check_reference(root, reference)),
-                    ("$dynamicRef" | "$recursiveRef", Value::String(reference)) if reference != "#" => {
-                        found.push(InvalidSchema::Remote(reference.clone()));
-                    }
-                    ("pattern", Value::String(pattern)) => found.extend(check_pattern(pattern)),
-                    ("patternProperties", Value::Object(patterns)) => {
-                        found.extend(patterns.keys().filter_map(|pattern| check_pattern(pattern)));
-                    }
-                    _ => {}
-                }
-                if !DATA.contains(&name.as_str()) {
-                    look_through(root, member, found);
-                }
+    let Value::Object(members) = value else { return };
+    for (name, member) in members {
+        match (name.as_str(), member) {
+            ("$ref", Value::String(reference)) => found.extend(check_reference(root, reference)),
+            ("$dynamicRef" | "$recursiveRef", Value::String(reference)) if reference != "#" => {
+                found.push(InvalidSchema::Remote(reference.clone()));
             }
+            ("pattern", Value::String(pattern)) => found.extend(check_pattern(pattern)),
+            ("patternProperties", Value::Object(patterns)) => {
+                found.extend(patterns.keys().filter_map(|pattern| check_pattern(pattern)));
+            }
+            _ => {}
         }
-        _ => {}
     }
+    inner(members).for_each(|inner| look_through(root, inner, found));
 }
 
 fn check_pattern(pattern: &str) -> Option<InvalidSchema> {
@@ -309,21 +313,15 @@ pub(super) fn resolve<'v>(root: &'v Value, reference: &str) -> Option<&'v Value>
 }
 
 fn find_anchor<'v>(value: &'v Value, anchor: &str, id: &str) -> Option<&'v Value> {
-    match value {
-        Value::Object(members) => {
-            let is_named = |name: &str, want: &str| members.get(name).and_then(Value::as_str) == Some(want);
-            if is_named("$anchor", anchor) || is_named("$dynamicAnchor", anchor) || is_named("$id", id) {
-                return Some(value);
-            }
-            let inner = members.iter().filter(|(name, _)| !DATA.contains(&name.as_str()));
-            inner.map(|(_, member)| member).find_map(|member| find_anchor(member, anchor, id))
-        }
-        Value::Array(items) => items.iter().find_map(|item| find_anchor(item, anchor, id)),
-        _ => None,
+    let members = value.as_object()?;
+    let is_named = |name: &str, want: &str| members.get(name).and_then(Value::as_str) == Some(want);
+    if is_named("$anchor", anchor) || is_named("$dynamicAnchor", anchor) || is_named("$id", id) {
+        return Some(value);
     }
+    inner(members).find_map(|member| find_anchor(member, anchor, id))
 }
 
-fn percent_decoded(text: &str) -> String {
+pub(super) fn percent_decoded(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
@@ -346,6 +344,15 @@ mod tests {
                 r##"{"properties":{"a":{"$ref":"https://example.org/a.json"}}}"##,
                 "the reference \"https://example.org/a.json\" leads outside",
             ),
+            (
+                r##"{"properties":{"default":{"$ref":"https://example.org/a.json"}}}"##,
+                "the reference \"https://example.org/a.json\" leads outside",
+            ),
+            (
+                r##"{"properties":{"const":{"$ref":"#/properties/const"}}}"##,
+                "the reference \"#/properties/const\" leads back to itself",
+            ),
+            (r#"{"properties":{"const":{"pattern":"^(?=x)a"}}}"#, "the pattern \"^(?=x)a\" cannot be used: look-around"),
             (r##"{"properties":{"a":{"$ref":"other.json#/x"}}}"##, "the reference \"other.json#/x\" leads outside"),
             (r##"{"properties":{"a":{"$ref":"#/$defs/b"}}}"##, "the reference \"#/$defs/b\" leads to nothing"),
             (

@@ -11,7 +11,7 @@ const ts = require('typescript');
 const [asyncapiFile, openapiFile, folder] = process.argv.slice(2);
 const fail = (text) => { throw new Error(text); };
 
-// Errors and warnings; below them stands only that there is a newer version of AsyncAPI than 3.0.
+// Errors and warnings are faults. Below them the parser says only that there is a newer version of AsyncAPI than 3.0.
 async function parse(text) {
     const { document, diagnostics } = await new Parser().parse(text);
     const faults = diagnostics.filter((diagnostic) => diagnostic.severity <= 1);
@@ -24,7 +24,7 @@ const lacking = (schema, payload) => (schema.required || []).map((name) => {
     return rest;
 });
 
-function compile(document, cases) {
+function compile(cases) {
     const cli = path.join(path.dirname(require.resolve('openapi-typescript/package.json')), 'bin/cli.js');
     execFileSync(process.execPath, [cli, openapiFile, '--output', path.join(folder, 'types.ts')], { stdio: 'pipe' });
     const lines = ["import type { components } from './types';"];
@@ -56,7 +56,7 @@ function compile(document, cases) {
             cases.push({ id, payload, wrong });
         }
     }
-    compile(document, cases);
+    compile(cases);
     const schemas = Object.keys(JSON.parse(fs.readFileSync(openapiFile, 'utf8')).components.schemas);
     const wrong = cases.reduce((sum, one) => sum + one.wrong.length, 0);
     console.log(JSON.stringify({ messages: Object.keys(document.components.messages), schemas, events: cases.length, wrong }));

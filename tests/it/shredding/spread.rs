@@ -35,6 +35,9 @@ async fn no_request_log_metric_or_letter_of_a_relay_in_trouble_holds_a_value_and
     for written in [&sent, &finished.stdout, &finished.stderr, &metrics] {
         assert!(!written.contains(MARKER), "{written}");
     }
+    for table in ["deliveries d where d::text", "attempts a where a::text", "events e where e::text", "alerts a where a::text"] {
+        assert_eq!(database.count(&format!("{table} like '%{MARKER}%'")).await, 0, "{table}");
+    }
 
     let binary = binary.env("OUTBOXD_MASTER_KEYS", &format!("outboxd_master_{SECRET}="));
     for command in [
