@@ -3,7 +3,7 @@
 //! `{"$shredded":{"v":1,"subject":"customer/42","key":"<uuid>","field":"/email","nonce":"<base64>","data":"<base64>"}}`, or, for a value that
 //! had been forgotten when it was written, `{"$shredded":{"v":1,"subject":"customer/42","forgotten":true}}`.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -27,7 +27,7 @@ pub(super) struct Envelope {
 pub(super) struct Inner {
     pub v: u32,
     pub subject: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "read_key", skip_serializing_if = "Option::is_none")]
     pub key: Option<Uuid>,
     /// JSON pointer of the place in the payload.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,6 +38,13 @@ pub(super) struct Inner {
     pub data: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forgotten: Option<bool>,
+}
+
+/// Reads the id of a key in the form that is written. An envelope has one form only, so that each changed byte is noticed.
+fn read_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let key = Uuid::parse_str(&text).ok().filter(|key| key.to_string() == text);
+    key.map(Some).ok_or_else(|| de::Error::custom("the key is not a UUID in lower case with hyphens"))
 }
 
 impl Envelope {
@@ -87,6 +94,20 @@ mod tests {
         assert_eq!(found, ["/a", "/b~1c~0d/1/e", "/g/0/0"]);
         for pointer in &found {
             assert!(tree.pointer(pointer).is_some_and(|object| object.get(NAME).is_some()), "{pointer}");
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_key_has_one_form() {
+        let read = |key: &str| {
+            let text = format!(r#"{{"$shredded":{{"v":1,"subject":"s","key":{key}}}}}"#);
+            serde_json::from_str::<Envelope>(&text).map(|envelope| envelope.inner.key)
+        };
+        let key = Uuid::from_u128(0xabcd_ef12);
+        assert_eq!(read(&format!("\"{key}\"")).ok(), Some(Some(key)));
+        assert_eq!(read("null").ok(), Some(None));
+        for other in [key.simple().to_string(), key.braced().to_string(), key.urn().to_string(), key.to_string().to_uppercase()] {
+            assert!(read(&format!("\"{other}\"")).is_err(), "{other}");
         }
     }
 

@@ -116,7 +116,7 @@ proptest! {
         let text = format!("{{\"email\":{changed}}}");
         let parsed = serde_json::from_str::<Value>(&text);
         let result = read(open(&text, &Place::event(id, "customer.registered"), &keyring), || serde_json::from_str::<One>(&text));
-        // Base64 has no second form of a byte here; the same JSON is the same value.
+        // Neither Base64 nor the id of the key has a second form here; the same JSON is the same value.
         if let Ok(Ok(_)) = result {
             prop_assert!(parsed.is_ok_and(|parsed| parsed["email"] == payload["email"]), "{} opens", text);
         }
